@@ -1,0 +1,81 @@
+"""The errors a user can meet. Nothing else belongs here.
+
+    CurationError
+    ├── InputError        the user's file, rows or arguments are wrong          exit status 2
+    │   └── RecipeError   the recipe is wrong                                   exit status 2
+    ├── WorkspaceError    the workspace cannot be read, written or locked       exit status 1
+    ├── ModelError        a model cannot be loaded or gave what it must not     exit status 1
+    ├── MissingExtraError a package of an optional extra is not installed       exit status 1
+    ├── GateError         a gate refused a publication                          exit status 1
+    └── InterruptedRun    the user stopped the run; what was done is kept       exit status 130
+
+Each message is one line that says where (file, row, field), what was found, what was expected and what
+to do. None carries the text of a prompt or an answer: ids and positions only.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CurationError",
+    "GateError",
+    "InputError",
+    "InterruptedRun",
+    "MissingExtraError",
+    "ModelError",
+    "RecipeError",
+    "WorkspaceError",
+    "closest",
+]
+
+
+class CurationError(Exception):
+    """Any error that this package raises on purpose."""
+
+    exit_status = 1
+
+
+class InputError(CurationError):
+    """The user's input is wrong."""
+
+    exit_status = 2
+
+
+class RecipeError(InputError):
+    """The recipe is wrong."""
+
+
+class WorkspaceError(CurationError):
+    """The workspace cannot be used as it stands."""
+
+
+class ModelError(CurationError):
+    """A model cannot be loaded, or answered with something unusable."""
+
+
+class MissingExtraError(CurationError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed, and this needs it: install it with "
+            f"`pip install 'preference-curation[{extra}]'`"
+        )
+
+
+class GateError(CurationError):
+    """A gate refused a publication."""
+
+
+class InterruptedRun(CurationError):
+    """The user stopped the run."""
+
+    exit_status = 130
+
+
+def closest(word: str, allowed: Iterable[str]) -> str:
+    """A hint such as ``" (did you mean 'rewards'?)"``, or an empty string where nothing is close."""
+    matches = difflib.get_close_matches(word, list(allowed), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -1,0 +1,99 @@
+"""Which model a recipe means: the MODEL argument, resolved without importing torch or loading weights.
+
+A MODEL is a folder, a Hub id (``owner/name`` or ``owner/name@revision``), or ``embedded``.
+Its *fingerprint* is part of every ledger key, so it changes exactly when the weights can.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+from curation.errors import InputError
+
+__all__ = ["EMBEDDED", "EMBEDDED_DIR", "ModelRef", "folder_fingerprint", "resolve_model"]
+
+EMBEDDED: Final = "embedded"
+EMBEDDED_DIR: Final = Path(__file__).resolve().parent.parent / "embedded"
+
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HASHED_SUFFIXES: Final = {".safetensors", ".json", ".jinja", ".txt", ".model", ".bin", ".npz", ".parquet"}
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A resolved MODEL argument.
+
+    Attributes:
+        given: what the user wrote.
+        kind: where it is.
+        location: the folder, or the Hub id without its revision; what ``from_pretrained`` takes.
+        revision: the Hub revision, None for a folder and for the bundled model.
+    """
+
+    given: str
+    kind: Literal["embedded", "folder", "hub"]
+    location: str
+    revision: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """``name@revision``: a commit for the Hub where it is known, a content hash for files."""
+        if self.kind == "hub":
+            return f"{self.location}@{hub_commit(self.location, self.revision)}"
+        name = EMBEDDED if self.kind == "embedded" else Path(self.location).name
+        return f"{name}@{folder_fingerprint(self.location)}"
+
+
+def resolve_model(model: str, *, embedded: str) -> ModelRef:
+    """What ``model`` means.
+
+    Args:
+        model: a folder, a Hub id, or ``embedded``.
+        embedded: the folder under ``curation/embedded`` that ``embedded`` stands for here.
+
+    Raises:
+        InputError: when it is none of the three.
+    """
+    if model == EMBEDDED:
+        return ModelRef(model, "embedded", str(EMBEDDED_DIR / embedded))
+    if Path(model).is_dir():
+        return ModelRef(model, "folder", str(Path(model).resolve()))
+    name, _, revision = model.partition("@")
+    if _HUB_ID.fullmatch(name):
+        return ModelRef(model, "hub", name, revision or None)
+    raise InputError(
+        f"model {model!r} is not a folder that exists, not a Hub id (owner/name or owner/name@revision), "
+        f"and not 'embedded'"
+    )
+
+
+@lru_cache(maxsize=32)
+def folder_fingerprint(folder: str) -> str:
+    """12 hex digits over the names and bytes of a model folder's files (weights, configs, templates)."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).iterdir() if p.suffix in _HASHED_SUFFIXES):
+        with path.open("rb") as file:
+            inner = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.name}\0{inner}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+@lru_cache(maxsize=32)
+def hub_commit(repo: str, revision: str | None) -> str:
+    """The commit that a Hub revision stands for; the revision's own name where the Hub is out of reach."""
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    wanted = revision or "main"
+    if re.fullmatch(r"[0-9a-f]{40}", wanted):
+        return wanted
+    try:
+        return HfApi().model_info(repo, revision=revision).sha or wanted
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+        return wanted

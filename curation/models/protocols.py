@@ -1,0 +1,85 @@
+"""What a model must offer to the stages. Adapters implement these; stages know nothing else of them.
+
+Every adapter comes as a pair of functions in its own module: ``<kind>_fingerprint(model, ...)``, which
+imports no torch and loads nothing, and ``open_<kind>(model, ...)``, which loads. The fingerprint holds
+everything that can change the numbers: weights, revision, and the parameters of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.text import Message
+
+__all__ = ["Encoded", "Encoder", "Generation", "Generator", "RefusalDetector", "RefusalScores", "RewardModel"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Encoded(NamedTuple):
+    """Vectors of n texts."""
+
+    vectors: npt.NDArray[np.float32]
+    """(n, dimension), L2-normalised."""
+    truncated: npt.NDArray[np.bool_]
+    """(n,), true where the model read only the beginning of the text."""
+
+
+class Encoder(Protocol):
+    """Texts to vectors."""
+
+    fingerprint: str
+    dimension: int
+
+    def encode(self, texts: Sequence[str]) -> Encoded: ...
+
+
+class RewardModel(Protocol):
+    """A prompt and a response to a number; higher is better, in the model's own unit."""
+
+    fingerprint: str
+
+    def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
+        """(n,) float64; NaN where the model has no answer."""
+        ...
+
+
+class RefusalScores(NamedTuple):
+    """What a detector says of n responses."""
+
+    probability: FloatArray
+    """(n,), the probability of a refusal, partial or full."""
+    refusal_class: list[str]
+    """n names of ``schemas.refusals.REFUSAL_CLASSES``."""
+
+
+class RefusalDetector(Protocol):
+    """A response (and its prompt, where there is one) to the probability that it refuses."""
+
+    fingerprint: str
+
+    def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores: ...
+
+
+class Generation(NamedTuple):
+    """One sampled answer."""
+
+    text: str
+    finish_reason: str
+    """``stop``, ``length``, or the server's own word."""
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Generator(Protocol):
+    """A prompt and a sample index to an answer; the same two always give the same answer."""
+
+    fingerprint: str
+
+    def generate(
+        self, prompts: Sequence[Sequence[Message]], sample_indices: Sequence[int]
+    ) -> list[Generation]: ...
