@@ -86,14 +86,13 @@ def folder_fingerprint(folder: str) -> str:
 @lru_cache(maxsize=32)
 def hub_commit(repo: str, revision: str | None) -> str:
     """The commit that a Hub revision stands for; the revision's own name where the Hub is out of reach."""
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     wanted = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
         return wanted
     try:
         return HfApi().model_info(repo, revision=revision).sha or wanted
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+    except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError):
         return wanted
