@@ -85,7 +85,9 @@ def as_messages(value: Any, *, role: str = "user") -> list[Message]:
         if not isinstance(content, str):
             raise ValueError(f"message {position} has no text content")
         if item.get("role") not in ROLES:
-            raise ValueError(f"message {position} has role {item.get('role')!r}, expected one of {', '.join(ROLES)}")
+            raise ValueError(
+                f"message {position} has role {item.get('role')!r}, expected one of {', '.join(ROLES)}"
+            )
         messages.append({"role": str(item["role"]), "content": content})
     return messages
 

@@ -1,0 +1,146 @@
+"""The engine: maps a step over the rows that the ledger lacks, batch by batch.
+
+A step is a small frozen value that can be sent to another process; its worker holds the model. Engines
+differ in where workers run, and steps know nothing of them. Only ``local`` is here.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple, Protocol
+
+import polars as pl
+
+from curation.errors import InterruptedRun
+from curation.ledger import Ledger, LedgerKey
+from curation.progress import ProgressSink, SilentProgress
+
+__all__ = ["FAILURE_COLUMNS", "Batch", "Step", "StepReport", "Worker", "failures_frame", "run_local"]
+
+FAILURE_COLUMNS = {
+    "row_id": pl.String,
+    "item_id": pl.String,
+    "rule": pl.String,
+    "value": pl.String,
+    "reason": pl.String,
+}
+
+
+class Batch(NamedTuple):
+    """What a worker made of a batch. Each input row is in one of the two, never in neither."""
+
+    rows: pl.DataFrame
+    failures: pl.DataFrame
+    """columns of ``FAILURE_COLUMNS``."""
+    tokens: int = 0
+
+
+class Worker(Protocol):
+    """A loaded model, ready for batches."""
+
+    def __call__(self, batch: pl.DataFrame) -> Batch: ...
+
+
+class Step(Protocol):
+    """What an engine must know of a step."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key(self) -> LedgerKey: ...
+
+    @property
+    def batch_rows(self) -> int: ...
+
+    def open(self) -> Worker:
+        """Load the model. Called at most once a worker, and only when rows are missing."""
+        ...
+
+
+class StepReport(NamedTuple):
+    """What a step did."""
+
+    name: str
+    producer: str
+    computed: int
+    reused: int
+    failed: int
+    twice: int
+    seconds: float
+    tokens: int
+
+
+def failures_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Failures from plain rows; no rows give an empty frame with the right columns."""
+    return pl.DataFrame(rows, schema=FAILURE_COLUMNS)
+
+
+def run_local(
+    step: Step, inputs: pl.DataFrame, ledger: Ledger, *, progress: ProgressSink | None = None
+) -> StepReport:
+    """Compute what is missing of ``inputs`` in this process; every finished batch is kept at once.
+
+    Args:
+        inputs: has the id column of ``step.key`` and whatever the worker reads.
+
+    Raises:
+        InterruptedRun: after Ctrl-C; the batch under way was finished and kept.
+        WorkspaceError: when another run computes the same step, or a batch cannot be written.
+    """
+    progress = progress or SilentProgress()
+    started = time.monotonic()
+    key = step.key
+    with ledger.workspace.lock(key.table):
+        missing = ledger.missing(key, inputs)
+        wanted = inputs[key.id_column].n_unique()
+        computed = failed = twice = tokens = 0
+        if not missing.is_empty():
+            worker = step.open()
+            with progress.step(step.name, missing.height) as bar, interrupts() as interrupted:
+                for batch in missing.iter_slices(step.batch_rows):
+                    result = worker(batch)
+                    done = ledger.append(key, result.rows, result.failures)
+                    computed += done.added
+                    failed += result.failures.height + done.invalid
+                    twice += done.twice
+                    tokens += result.tokens
+                    bar.advance(batch.height, result.tokens)
+                    if interrupted():
+                        raise InterruptedRun(
+                            f"stopped in {step.name} after {computed + failed:,} of {missing.height:,} rows; they "
+                            f"are kept, and the same command goes on from there"
+                        )
+                    ledger.compact(key)
+        if twice:
+            progress.note(f"{step.name}: {twice:,} rows were computed by another run at the same time")
+    seconds = time.monotonic() - started
+    return StepReport(
+        step.name, key.producer, computed, wanted - missing.height, failed, twice, seconds, tokens
+    )
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question that the loop asks; the second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,157 @@
+"""The ledger: which rows of an expensive step are missing, and how computed rows are kept.
+
+A ledger row is keyed by *what* was computed (a content hash) and by *what computed it* (the producer: step
+version, model, revision, parameters). Nothing else is in the key, so a row is computed once and found
+again by every later run, whatever else changed. Rows that a model could not do are kept in ``failures``
+under the same key; they are not tried again until :meth:`Ledger.forget_failures`.
+
+How rows are computed is :mod:`curation.engine`; where tables lie is :mod:`curation.workspace`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from curation.errors import WorkspaceError
+from curation.tables import validated
+from curation.workspace import Workspace
+from schemas import TABLES
+
+__all__ = ["Appended", "Ledger", "LedgerKey"]
+
+_FILES_BEFORE_COMPACTION: Final = 64
+
+
+@dataclass(frozen=True)
+class LedgerKey:
+    """Where a step's rows are.
+
+    Attributes:
+        table: the ledger table.
+        id_column: the column with the content hash.
+        producer_column: the column that says what computed the row.
+        producer: its value for this step: everything that determines the row, besides the content.
+    """
+
+    table: str
+    id_column: str
+    producer_column: str
+    producer: str
+
+
+class Appended(NamedTuple):
+    """What an append did."""
+
+    added: int
+    invalid: int
+    """rows that broke the table's schema; they are in ``failures``."""
+    twice: int
+    """rows that another run had computed in the meantime; they were not added again."""
+
+
+class Ledger:
+    """The ledger tables of one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._seen: dict[LedgerKey, int | None] = {}
+
+    def missing(self, key: LedgerKey, inputs: pl.DataFrame) -> pl.DataFrame:
+        """The inputs that are neither computed nor known to fail: distinct by id, in their order.
+
+        Args:
+            inputs: has the column ``key.id_column``.
+
+        Returns:
+            Rows of ``inputs``.
+        """
+        self._seen[key] = self.workspace.version(key.table)
+        wanted = inputs.unique(subset=key.id_column, keep="first", maintain_order=True)
+        known = self.known_ids(key).rename({"id": key.id_column})
+        return wanted.join(known, on=key.id_column, how="anti", maintain_order="left")
+
+    def known_ids(self, key: LedgerKey) -> pl.DataFrame:
+        """One column ``id``: everything that is computed or is known to fail."""
+        computed = (
+            self.workspace.scan(key.table)
+            .filter(pl.col(key.producer_column) == key.producer)
+            .select(id=pl.col(key.id_column))
+        )
+        failed = (
+            self.workspace.scan("failures")
+            .filter((pl.col("step") == key.table) & (pl.col("producer") == key.producer))
+            .select(id=pl.col("row_id"))
+        )
+        return pl.concat([computed, failed]).collect()
+
+    def fetch(self, key: LedgerKey, ids: pl.Series) -> pl.DataFrame:
+        """The computed rows with these ids, each once; ids that are missing are left out."""
+        wanted = ids.unique(maintain_order=True).alias(key.id_column).to_frame().lazy()
+        rows = self.workspace.scan(key.table).filter(pl.col(key.producer_column) == key.producer)
+        found: pl.DataFrame = wanted.join(
+            rows, on=key.id_column, how="inner", maintain_order="left"
+        ).collect()
+        return found.unique(subset=key.id_column, keep="first", maintain_order=True)
+
+    def failures(self, key: LedgerKey, ids: pl.Series) -> pl.DataFrame:
+        """The rows of ``failures`` for these ids."""
+        rows = self.workspace.scan("failures").filter(
+            (pl.col("step") == key.table) & (pl.col("producer") == key.producer)
+        )
+        return rows.filter(pl.col("row_id").is_in(ids.implode())).collect()
+
+    def append(self, key: LedgerKey, rows: pl.DataFrame, failures: pl.DataFrame) -> Appended:
+        """Keep a computed batch, in one commit for the rows and one for the failures.
+
+        Args:
+            rows: the table's columns; the producer column is filled in here.
+            failures: columns ``row_id, item_id, rule, value, reason``.
+
+        Raises:
+            WorkspaceError: when it cannot be written.
+        """
+        rows = rows.with_columns(pl.lit(key.producer).alias(key.producer_column))
+        kept, invalid = validated(key.table, rows, stage=key.table)
+        kept, twice = self._without_known(key, kept)
+        bad = rows.join(kept, on=key.id_column, how="anti") if not invalid.is_empty() else rows.clear()
+        from_schema = invalid.select(
+            row_id=pl.col("row_id").str.split(" ").list.first(), rule="rule", value="value", reason="reason"
+        ).with_columns(item_id=pl.col("row_id"))
+        self._append_failures(key, pl.concat([failures, from_schema], how="diagonal_relaxed"))
+        if not kept.is_empty():
+            table_columns = TABLES[key.table].column_names()
+            self._seen[key] = self.workspace.append(
+                key.table, kept.select(table_columns), partition_by=key.producer_column
+            )
+        return Appended(kept.height, bad.height, twice)
+
+    def compact(self, key: LedgerKey, *, always: bool = False) -> None:
+        """Merge small files when there are many."""
+        if always or self.workspace.file_count(key.table) > _FILES_BEFORE_COMPACTION:
+            self.workspace.compact(key.table)
+
+    def forget_failures(self, key: LedgerKey) -> None:
+        """Let the next run try this step's failures again."""
+        if "'" in key.producer:
+            raise WorkspaceError(f"producer {key.producer!r} has a quote in it")
+        self.workspace.delete("failures", f"step = '{key.table}' AND producer = '{key.producer}'")
+
+    def _without_known(self, key: LedgerKey, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+        """Leave out rows that another run has added since this one asked what was missing."""
+        if key in self._seen and self.workspace.version(key.table) == self._seen[key]:
+            return rows, 0
+        known = self.known_ids(key).rename({"id": key.id_column})
+        fresh = rows.join(known, on=key.id_column, how="anti", maintain_order="left")
+        return fresh, rows.height - fresh.height
+
+    def _append_failures(self, key: LedgerKey, failures: pl.DataFrame) -> None:
+        if failures.is_empty():
+            return
+        frame = failures.with_columns(step=pl.lit(key.table), producer=pl.lit(key.producer)).select(
+            TABLES["failures"].column_names()
+        )
+        frame = frame.unique(subset=["step", "row_id", "producer"], keep="first", maintain_order=True)
+        self.workspace.append("failures", validated("failures", frame, stage=key.table).kept)

@@ -1,0 +1,117 @@
+"""Progress of long steps: what a person sees while they run. Nothing is computed here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["LogProgress", "ProgressSink", "RichProgress", "SilentProgress", "StepProgress"]
+
+
+class StepProgress(Protocol):
+    """The progress of one step."""
+
+    def advance(self, rows: int, tokens: int = 0) -> None:
+        """Say that ``rows`` more rows, of ``tokens`` tokens together, are done and kept."""
+        ...
+
+
+class ProgressSink(Protocol):
+    """Where progress is shown."""
+
+    @contextmanager
+    def step(self, name: str, total: int) -> Iterator[StepProgress]: ...
+
+    def note(self, message: str) -> None: ...
+
+
+class SilentProgress:
+    """Shows nothing."""
+
+    @contextmanager
+    def step(self, name: str, total: int) -> Iterator[StepProgress]:
+        yield _Counter(lambda rows, tokens: None)
+
+    def note(self, message: str) -> None:
+        pass
+
+
+class RichProgress:
+    """A bar on the terminal: rows, rows/s, time left, and tokens/s where there are tokens."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+
+    @contextmanager
+    def step(self, name: str, total: int) -> Iterator[StepProgress]:
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rates]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=False) as bar:
+            task = bar.add_task(name, total=total, rates="")
+            started, done = time.monotonic(), [0, 0]
+
+            def advance(rows: int, tokens: int) -> None:
+                done[0] += rows
+                done[1] += tokens
+                seconds = max(time.monotonic() - started, 1e-9)
+                rates = f"{done[0] / seconds:,.0f} rows/s"
+                if done[1]:
+                    rates += f" · {done[1]:,} tokens, {done[1] / seconds:,.0f}/s"
+                bar.update(task, advance=rows, rates=rates)
+
+            yield _Counter(advance)
+
+    def note(self, message: str) -> None:
+        self.console.print(message, highlight=False)
+
+
+class LogProgress:
+    """A line in a log at every tenth of a step: what the Dagster UI shows."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+
+    @contextmanager
+    def step(self, name: str, total: int) -> Iterator[StepProgress]:
+        started, done, shown = time.monotonic(), 0, 0
+
+        def advance(rows: int, tokens: int) -> None:
+            nonlocal done, shown
+            done += rows
+            tenth = 10 * done // max(total, 1)
+            if tenth > shown:
+                shown = tenth
+                rate = done / max(time.monotonic() - started, 1e-9)
+                self._log(f"{name}: {done:,} of {total:,} rows, {rate:,.0f} rows/s")
+
+        yield _Counter(advance)
+
+    def note(self, message: str) -> None:
+        self._log(message)
+
+
+class _Counter:
+    def __init__(self, advance: Callable[[int, int], None]) -> None:
+        self._advance = advance
+
+    def advance(self, rows: int, tokens: int = 0) -> None:
+        self._advance(rows, tokens)

@@ -1,0 +1,293 @@
+"""A workspace: the folder, local or in an object store, that holds tables, datasets and the report.
+
+Every path and every Delta call goes through here. What the tables mean is in ``schemas``; which rows of
+a ledger table are missing is in ``curation.ledger``.
+
+    <workspace>/workspace.json      the format's version
+    <workspace>/tables/<name>/      one Delta table for each name in ``schemas.TABLES``
+    <workspace>/datasets/<name>/    what is published, in the Hub's layout
+    <workspace>/report.html
+    <workspace>/locks/              on a local disk only
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from curation.errors import WorkspaceError
+from schemas import TABLES
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+__all__ = ["FORMAT_VERSION", "Workspace"]
+
+FORMAT_VERSION: Final = 1
+_MARKER: Final = "workspace.json"
+
+
+class Workspace:
+    """A workspace at a path or an fsspec URL (``s3://bucket/folder``).
+
+    Args:
+        url: where it is; a local one is created when it does not exist.
+        storage_options: for object stores, as delta-rs and fsspec name them; credentials that are
+            left out come from the environment.
+
+    Raises:
+        WorkspaceError: when it cannot be created or read, or a newer version of this package wrote it.
+    """
+
+    def __init__(
+        self, url: str | os.PathLike[str], *, storage_options: Mapping[str, str] | None = None
+    ) -> None:
+        self.url = str(url).rstrip("/")
+        self.is_local = "://" not in self.url
+        if self.is_local:
+            self.url = str(Path(self.url).expanduser().resolve())
+        self.storage_options: dict[str, str] = dict(storage_options or {})
+        self._versions_read: dict[str, int] = {}
+        self._versions_written: dict[str, int] = {}
+        self._check_format()
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.url!r})"
+
+    # ---- files -------------------------------------------------------------------------------------------
+
+    def path(self, *parts: str) -> str:
+        """The path or URL of something inside the workspace."""
+        return "/".join((self.url, *parts))
+
+    def filesystem(self) -> Any:
+        """The fsspec file system that :meth:`path` is on."""
+        import fsspec
+
+        if self.is_local:
+            return fsspec.filesystem("file")
+        return fsspec.filesystem(self.url.partition("://")[0], **self.storage_options)
+
+    def read_text(self, *parts: str) -> str | None:
+        """The text of a file, or None where there is none."""
+        try:
+            with self.filesystem().open(self.path(*parts), "rb") as file:
+                return bytes(file.read()).decode()
+        except FileNotFoundError:
+            return None
+
+    def write_bytes(self, data: bytes, *parts: str) -> None:
+        """Write a file, whole or not at all."""
+        filesystem, target = self.filesystem(), self.path(*parts)
+        try:
+            if self.is_local:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                temporary = f"{target}.{os.getpid()}.tmp"
+                Path(temporary).write_bytes(data)
+                os.replace(temporary, target)
+            else:
+                filesystem.pipe_file(target, data)
+        except OSError as error:
+            raise self._cannot("write", target, error) from error
+
+    def _check_format(self) -> None:
+        text = self._reading(lambda: self.read_text(_MARKER))
+        if text is None:
+            marker = {"format_version": FORMAT_VERSION, "made_by": "preference-curation"}
+            self.write_bytes((json.dumps(marker, indent=1) + "\n").encode(), _MARKER)
+            return
+        try:
+            found = int(json.loads(text)["format_version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkspaceError(
+                f"{self.path(_MARKER)} is not a workspace marker; restore it or choose another folder"
+            ) from error
+        if found > FORMAT_VERSION:
+            raise WorkspaceError(
+                f"{self.url} was written by a newer version of this package (workspace format {found}, this one "
+                f"reads up to {FORMAT_VERSION}): upgrade with `pip install -U preference-curation`"
+            )
+
+    # ---- tables ------------------------------------------------------------------------------------------
+
+    def table_path(self, name: str) -> str:
+        """Where a table lies."""
+        if name not in TABLES:
+            raise WorkspaceError(f"no table is called {name!r}; there are {', '.join(TABLES)}")
+        return self.path("tables", name)
+
+    def version(self, name: str) -> int | None:
+        """The table's current Delta version, None while it has none."""
+        table = self._open(name)
+        return None if table is None else table.version()
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """The current rows of a table; no rows, with the schema's columns, while it does not exist."""
+        table = self._open(name)
+        if table is None:
+            return TABLES[name].create_empty().lazy()
+        self._versions_read[name] = table.version()
+        return pl.scan_delta(table)
+
+    def read(self, name: str) -> pl.DataFrame:
+        """:meth:`scan`, collected."""
+        return self._reading(lambda: self.scan(name).collect())
+
+    def overwrite(self, name: str, frame: pl.DataFrame, *, where: tuple[str, str] | None = None) -> bool:
+        """Replace a table, or the rows of it in which column ``where[0]`` equals ``where[1]``.
+
+        The frame must have been validated. Nothing is written when the content is already there, so a
+        table's version changes exactly when its content does.
+
+        Returns:
+            Whether anything was written.
+        """
+        table = self._open(name)
+        if table is not None:
+            current = pl.scan_delta(table)
+            if where is not None:
+                current = current.filter(pl.col(where[0]) == where[1])
+            if _same_content(self._reading(lambda: current.collect()), frame):
+                return False
+        elif where is not None and frame.is_empty():
+            return False
+        predicate = None if table is None or where is None else f"{where[0]} = '{where[1]}'"
+        self._write(name, frame, mode="overwrite", predicate=predicate)
+        return True
+
+    def append(self, name: str, frame: pl.DataFrame, *, partition_by: str | None = None) -> int:
+        """Add rows in one atomic commit. Returns the version that holds them."""
+        self._write(name, frame, mode="append", partition_by=partition_by)
+        version = self.version(name)
+        assert version is not None
+        return version
+
+    def compact(self, name: str) -> None:
+        """Merge a table's small files; no row changes."""
+        table = self._open(name)
+        if table is not None:
+            table.optimize.compact()
+            self._versions_written[name] = table.version()
+
+    def file_count(self, name: str) -> int:
+        """How many parquet files the current version of a table has."""
+        table = self._open(name)
+        return 0 if table is None else len(table.file_uris())
+
+    def delete(self, name: str, predicate: str) -> None:
+        """Remove the rows for which an SQL predicate holds."""
+        table = self._open(name)
+        if table is not None:
+            table.delete(predicate)
+            self._versions_written[name] = table.version()
+
+    def take_versions(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The table versions read and written since the last call, and forget them."""
+        taken = (self._versions_read, self._versions_written)
+        self._versions_read, self._versions_written = {}, {}
+        return taken
+
+    def _open(self, name: str) -> DeltaTable | None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        path = self.table_path(name)
+        if self.is_local and not Path(path, "_delta_log").is_dir():
+            return None
+        try:
+            return DeltaTable(path, storage_options=self.storage_options)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError, ValueError) as error:
+            raise self._cannot("read", path, error) from error
+
+    def _write(
+        self,
+        name: str,
+        frame: pl.DataFrame,
+        *,
+        mode: str,
+        predicate: str | None = None,
+        partition_by: str | None = None,
+    ) -> None:
+        from deltalake import write_deltalake
+        from deltalake.exceptions import DeltaError
+
+        path = self.table_path(name)
+        options: dict[str, Any] = {"mode": mode, "storage_options": self.storage_options}
+        if predicate is not None:
+            options["predicate"] = predicate
+        elif mode == "overwrite":
+            options["schema_mode"] = "overwrite"
+        if partition_by is not None:
+            options["partition_by"] = [partition_by]
+        try:
+            write_deltalake(path, frame, **options)
+        except (DeltaError, OSError) as error:
+            raise self._cannot("write", path, error) from error
+        version = self.version(name)
+        if version is not None:
+            self._versions_written[name] = version
+
+    def _reading(self, read: Any) -> Any:
+        try:
+            return read()
+        except (OSError, pl.exceptions.ComputeError) as error:
+            raise self._cannot("read", self.url, error) from error
+
+    def _cannot(self, verb: str, path: str, error: BaseException) -> WorkspaceError:
+        found = " ".join(str(error).split())[:300]
+        return WorkspaceError(
+            f"cannot {verb} {path}: {found}. Check that the disk has room and that you may {verb} there; "
+            f"what was written before is whole, and a new run goes on from it"
+        )
+
+    # ---- locks -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, name: str = "workspace") -> Iterator[None]:
+        """Hold a lock of this workspace; it is let go when the process ends, however it ends.
+
+        Object stores have no locks: there, :mod:`curation.ledger` finds rows that two runs both computed.
+
+        Raises:
+            WorkspaceError: when another process holds it.
+        """
+        if not self.is_local:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        folder = Path(self.path("locks"))
+        owner = folder / f"{name}.owner"
+        lock = FileLock(folder / f"{name}.lock")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            who = owner.read_text().strip() if owner.exists() else "another process"
+            raise WorkspaceError(
+                f"{self.url} is in use by {who}: wait until it is done, or use another --workspace"
+            ) from error
+        except OSError as error:
+            raise self._cannot("write", str(folder), error) from error
+        try:
+            owner.write_text(f"process {os.getpid()}\n")
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+
+def _same_content(current: pl.DataFrame, new: pl.DataFrame) -> bool:
+    """Whether two frames hold the same columns and rows, in the same order."""
+    if current.height != new.height or set(current.columns) != set(new.columns):
+        return False
+    current = current.select(new.columns)
+    return current.schema == new.schema and current.equals(new)

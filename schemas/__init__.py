@@ -1,0 +1,42 @@
+"""What the tables are: one schema for each, and the map from a table's name to it. Nothing else is known here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import dataframely as dy
+
+from schemas.bookkeeping import Failures, Rejects, Runs, Waterfall
+from schemas.candidates import Candidates, Generations
+from schemas.embeddings import Embeddings
+from schemas.inputs import Inputs
+from schemas.pairs import Pairs, PairScores
+from schemas.policy_stats import PolicyStats
+from schemas.prompts import Prompts
+from schemas.published import Preference, PreferenceUnpaired, Refusal, Retrieval
+from schemas.refusals import Refusals
+from schemas.rewards import Rewards
+
+__all__ = ["TABLES"]
+
+TABLES: Final[dict[str, type[dy.Schema]]] = {
+    "inputs": Inputs,
+    "prompts": Prompts,
+    "candidates": Candidates,
+    "generations": Generations,
+    "embeddings": Embeddings,
+    "rewards": Rewards,
+    "refusals": Refusals,
+    "policy_stats": PolicyStats,
+    "pairs": Pairs,
+    "pair_scores": PairScores,
+    "preference": Preference,
+    "preference_unpaired": PreferenceUnpaired,
+    "refusal": Refusal,
+    "retrieval": Retrieval,
+    "rejects": Rejects,
+    "failures": Failures,
+    "waterfall": Waterfall,
+    "runs": Runs,
+}
+"""Table name to schema: the first part of a workspace that a newcomer should read."""
