@@ -1,0 +1,1 @@
+"""Hard negatives: near the anchor, and not a positive. Texts and files are read elsewhere."""

@@ -1,0 +1,141 @@
+"""Hard negatives from ready embeddings: search, rules, sampling. Texts are handled in ``texts``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from curation.errors import InputError
+from curation.negatives.filters import CandidateFilter, Thresholds
+from curation.negatives.inputs import Embeddings, Float32, Int64, as_embeddings, as_ragged
+from curation.negatives.sampling import Sampling, check_sampling
+from curation.negatives.search import Found, exact_search
+from curation.negatives.select import Inputs, Plan, select
+
+__all__ = ["MinedNegatives", "mine_hard_negatives"]
+
+
+class MinedNegatives(NamedTuple):
+    """The negatives of n anchors."""
+
+    negatives: Int64
+    """(n, num_negatives) corpus rows, nearest first; −1 where there were too few."""
+    scores: Float32
+    """(n, num_negatives) similarity to the anchor; NaN beside −1."""
+    positive_scores: Float32
+    """(n,) the lowest similarity of a positive to its anchor; NaN for an anchor without one."""
+    waterfall: pl.DataFrame
+    """What each rule removed and left; see ``waterfall.Waterfall``."""
+    recall: float
+    """The share of the true nearest rows that the search returned: 1.0 when exact, else estimated."""
+
+
+def mine_hard_negatives(
+    *,
+    anchor_embeddings: Any,
+    corpus_embeddings: Any,
+    positives: Any,
+    num_negatives: int = 3,
+    range_min: int = 0,
+    range_max: int | None = None,
+    max_score: float | None = None,
+    min_score: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    sampling: Sampling = "top",
+    temperature: float = 0.05,
+    seed: int = 0,
+    index: Literal["auto", "flat", "ivf"] = "auto",
+    exclude: Any = None,
+    filters: Sequence[CandidateFilter] = (),
+) -> MinedNegatives:
+    """For each anchor, corpus rows that are near it and are not its positives.
+
+    With equal settings and the exact index these are the negatives of sentence-transformers'
+    ``mine_hard_negatives``: the nearest ``range_max`` plus the positives are searched, the positives are
+    taken out, then the rules run (absolute margin, relative margin, maximum and minimum score, then
+    ``filters``); of what survives the first ``range_min`` are skipped, and ``num_negatives`` are taken.
+
+    Args:
+        anchor_embeddings: (n, d) float32 or float16, L2-normalised; zero rows get no negatives.
+        corpus_embeddings: (m, d), likewise; zero rows never become negatives. May be a ``numpy.memmap``.
+        positives: corpus row numbers per anchor: one each, a matrix padded with −1, or lists.
+        num_negatives: how many negatives an anchor gets; fewer where fewer survive.
+        range_min: how many of the nearest survivors to skip.
+        range_max: how many of the nearest to consider; by default enough for ``num_negatives``, ten
+            times that where a rule may remove some.
+        max_score: the greatest similarity a negative may have.
+        min_score: the least similarity a negative may have.
+        absolute_margin: a negative's similarity plus this may not exceed the lowest positive score p.
+        relative_margin: a negative's similarity may not exceed p − margin · |p|.
+        sampling: how the survivors are drawn; see ``sampling.Sampling``.
+        temperature: of ``weighted`` sampling, in units of similarity.
+        seed: of the draws.
+        index: ``flat`` searches exactly; ``ivf`` only near clusters, with a measured recall; ``auto``
+            chooses by size.
+        exclude: corpus row numbers per anchor that must not become negatives (the anchor itself, say),
+            in one of the forms of ``positives``.
+        filters: further rules, run in order after the thresholds; see ``false_negatives``.
+
+    Raises:
+        InputError: when an argument is wrong, or the corpus is empty.
+    """
+    anchors = as_embeddings(anchor_embeddings, name="anchor_embeddings")
+    corpus = as_embeddings(corpus_embeddings, name="corpus_embeddings")
+    _check(anchors, corpus, num_negatives=num_negatives, range_min=range_min)
+    check_sampling(sampling, temperature)
+    inputs = Inputs(
+        anchors,
+        corpus,
+        as_ragged(positives, anchors=len(anchors), corpus=len(corpus), name="positives"),
+        None
+        if exclude is None
+        else as_ragged(exclude, anchors=len(anchors), corpus=len(corpus), name="exclude"),
+    )
+    thresholds = Thresholds(absolute_margin, relative_margin, max_score, min_score)
+    most_positives = int(inputs.positives.counts.max(initial=0))
+    range_max = _range_max(
+        range_max,
+        range_min=range_min,
+        num_negatives=num_negatives,
+        most_positives=most_positives,
+        removes=bool(filters) or any(t is not None for t in thresholds[:3]),
+    )
+    most_excluded = 0 if inputs.excluded is None else int(inputs.excluded.counts.max(initial=0))
+    found, recall = _search(anchors, corpus, range_max + most_positives + most_excluded, index=index)
+    plan = Plan(num_negatives, range_min, range_max, thresholds, filters, sampling, temperature, seed)
+    return MinedNegatives(*select(found, inputs, plan), recall)
+
+
+def _check(anchors: Embeddings, corpus: Embeddings, *, num_negatives: int, range_min: int) -> None:
+    if not len(corpus):
+        raise InputError("corpus_embeddings: the corpus is empty, expected at least one document")
+    if anchors.shape[1] != corpus.shape[1]:
+        raise InputError(
+            f"anchor_embeddings have {anchors.shape[1]} dimensions and corpus_embeddings {corpus.shape[1]}: "
+            f"embed both with one model"
+        )
+    if num_negatives < 1:
+        raise InputError(f"num_negatives: found {num_negatives}, expected at least 1")
+    if range_min < 0:
+        raise InputError(f"range_min: found {range_min}, expected 0 or more")
+
+
+def _range_max(
+    range_max: int | None, *, range_min: int, num_negatives: int, most_positives: int, removes: bool
+) -> int:
+    """The default of sentence-transformers where none is given."""
+    if range_max is None:
+        return range_min + num_negatives * (10 if removes else 1) + most_positives
+    if num_negatives > range_max - range_min:
+        raise InputError(
+            f"range_max: found {range_max}, which leaves {range_max - range_min} candidates after the first "
+            f"{range_min} are skipped, expected at least num_negatives = {num_negatives}"
+        )
+    return range_max
+
+
+def _search(anchors: Embeddings, corpus: Embeddings, k: int, *, index: str) -> tuple[Found, float]:
+    return exact_search(anchors, corpus, k), 1.0
