@@ -1,0 +1,157 @@
+"""Parquet files and Hub datasets as Arrow batches. Rows are checked for text that is not UTF-8."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import polars as pl
+
+from curation.errors import InputError, closest
+from curation.files.rejects import Reject
+
+__all__ = ["ArrowTable", "HubTable", "ParquetTable", "frames"]
+
+_HUB: Final = re.compile(
+    r"hf://(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?::(?P<split>[\w.\[\]%:-]+))?"
+)
+
+
+class ArrowTable(Protocol):
+    """Rows in batches.
+
+    Attributes:
+        rows: how many there are.
+        row_bytes: about how many bytes one takes in memory.
+        schema: columns and types.
+    """
+
+    rows: int
+    row_bytes: float
+    schema: pl.Schema
+
+    def batches(self, batch_rows: int) -> Iterator[Any]:
+        """``pyarrow.RecordBatch`` or ``pyarrow.Table`` objects, in order."""
+        ...
+
+
+class ParquetTable:
+    """One parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._path = path
+        try:
+            self._file = pq.ParquetFile(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._torn("its footer cannot be read") from error
+        metadata = self._file.metadata
+        self.rows = metadata.num_rows
+        size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        self.row_bytes = size / max(1, self.rows)
+        self.schema = _schema(self._file.schema_arrow)
+
+    def batches(self, batch_rows: int) -> Iterator[Any]:
+        import pyarrow as pa
+
+        done = 0
+        try:
+            for batch in self._file.iter_batches(batch_size=batch_rows):
+                yield batch
+                done += batch.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._torn(f"it breaks after row {done} of {self.rows}") from error
+
+    def _torn(self, what: str) -> InputError:
+        return InputError(f"{self._path}: not a whole parquet file: {what}; make or fetch the file again")
+
+
+class HubTable:
+    """One split of a dataset on the Hub, ``hf://owner/name[/config][:split]``, through ``datasets``.
+
+    ``owner/name`` may also be a folder below the working directory, as ``datasets`` has it.
+    """
+
+    def __init__(self, address: str) -> None:
+        match = _HUB.fullmatch(address)
+        if match is None:
+            raise InputError(f"{address!r}: expected hf://owner/name[/config][:split]")
+        self._data = _load(address, match["name"], match["config"], match["split"])
+        self.rows = len(self._data)
+        self.row_bytes = (self._data.dataset_size or 0) / max(1, self.rows) or 1024.0
+        self.schema = _schema(self._data.features.arrow_schema)
+
+    def batches(self, batch_rows: int) -> Iterator[Any]:
+        yield from self._data.with_format("arrow").iter(batch_size=batch_rows)
+
+
+def frames(
+    table: ArrowTable, *, name: str, row_name: str, batch_rows: int
+) -> Iterator[pl.DataFrame | Reject]:
+    """The batches of a table as frames, with the rows' numbers in ``row_name``; bad text as rejects."""
+    import pyarrow as pa
+
+    start = 0
+    for batch in table.batches(batch_rows):
+        bad: dict[int, str] = {}
+        try:
+            batch.validate(full=True)
+        except pa.ArrowInvalid:
+            bad = _bad_rows(batch)
+            yield from (
+                Reject(start + row, "invalid_unicode", column, "holds bytes that are not UTF-8 text")
+                for row, column in bad.items()
+            )
+        numbers = pl.Series(row_name, range(start, start + batch.num_rows), dtype=pl.Int64)
+        keep = [row not in bad for row in range(batch.num_rows)]
+        frame = pl.from_arrow(batch.filter(pa.array(keep)) if bad else batch)
+        if not isinstance(frame, pl.DataFrame):
+            raise InputError(f"{name}: its rows are not a table")
+        yield frame.with_columns(numbers.filter(pl.Series(keep, dtype=pl.Boolean)))
+        start += batch.num_rows
+
+
+def _bad_rows(batch: Any) -> dict[int, str]:
+    """The rows whose text is not UTF-8, each with the first column at fault."""
+    import pyarrow as pa
+
+    found: dict[int, str] = {}
+    for column in batch.schema.names:
+        for row in range(batch.num_rows):
+            if row in found:
+                continue
+            # A slice still shares the buffers, a copy of one row does not.
+            one = pa.concat_arrays([batch.column(column).slice(row, 1)])
+            try:
+                one.validate(full=True)
+            except pa.ArrowInvalid:
+                found[row] = column
+    return found
+
+
+def _schema(schema: Any) -> pl.Schema:
+    empty = pl.from_arrow(schema.empty_table())
+    return empty.schema if isinstance(empty, pl.DataFrame) else pl.Schema()
+
+
+def _load(address: str, name: str, config: str | None, split: str | None) -> Any:
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        found = datasets.load_dataset(name, config, split=split)
+    except (DatasetNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{address} cannot be loaded: {reason}") from error
+    if not isinstance(found, dict):
+        return found
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if "train" in found:
+        return found["train"]
+    splits = ", ".join(found)
+    raise InputError(f"{address}: found splits {splits}; name one, {address}:SPLIT{closest('train', found)}")

@@ -1,0 +1,303 @@
+"""JSON lines, JSON and CSV as rows of Python values. Frames of them are made at the end of the file.
+
+A reader can be asked for its records again and again: the first time for the types, then for the rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple, Protocol, TypeAlias
+
+import polars as pl
+
+from curation.errors import InputError
+from curation.files.columns import Columns
+from curation.files.rejects import Reject
+
+__all__ = ["Csv", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
+
+_BOM: Final = b"\xef\xbb\xbf"
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,17})")
+_FLOAT: Final = re.compile(r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|inf|Infinity)")
+_BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_LONGEST_CELL: Final = 2**31 - 1
+
+
+class Record(NamedTuple):
+    """One row of a file."""
+
+    row: int
+    values: dict[str, Any]
+    size: int
+    """Its length in the file, to bound the memory of a chunk."""
+
+
+class Reader(Protocol):
+    """A file that gives its rows, from the start, each time it is asked."""
+
+    def records(self) -> Iterator[Record | Reject]: ...
+
+    def columns(self, learned: Columns) -> Columns:
+        """The columns to use, given the types that were learned from the records."""
+        ...
+
+
+Parts: TypeAlias = Iterator[pl.DataFrame | Reject]
+
+
+class JsonLines:
+    """One JSON object a line; blank lines are skipped and not counted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def columns(self, learned: Columns) -> Columns:
+        return learned
+
+    def records(self) -> Iterator[Record | Reject]:
+        row = 0
+        with open_binary(self._path) as file:
+            for number, raw in enumerate(_lines(self._path, file), start=1):
+                line = raw.removeprefix(_BOM) if number == 1 else raw
+                if line.isspace() or not line:
+                    continue
+                place = f"{self._path}: line {number}"
+                values = _parse(_decode(line, place), place, whole=line.endswith(b"\n"))
+                may_break = _SURROGATE.search(line) is not None
+                yield _record(row, values, place, may_break=may_break, size=len(line))
+                row += 1
+
+
+class Json:
+    """A list of objects, an object with one list of objects, or an object of equally long lists."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+        self._may_break = re.search(r"\\u[dD][89a-fA-F]", text) is not None
+
+    def columns(self, learned: Columns) -> Columns:
+        return learned
+
+    def records(self) -> Iterator[Record | Reject]:
+        items = self._list_items() if self._text.startswith("[") else iter(self._rows_of_object())
+        for row, (values, size) in enumerate(items):
+            place = f"{self._path}: item {row} of the list"
+            yield _record(row, values, place, may_break=self._may_break, size=size)
+
+    def _list_items(self) -> Iterator[tuple[Any, int]]:
+        """The items one by one: only the text and one item are in memory at a time."""
+        decoder, text, position = json.JSONDecoder(), self._text, 1
+        position = _skip(text, position)
+        while text[position : position + 1] != "]":
+            try:
+                value, end = decoder.raw_decode(text, position)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise self._torn(getattr(error, "pos", position)) from error
+            yield value, end - position
+            position = _skip(text, end)
+            if text[position : position + 1] == ",":
+                position = _skip(text, position + 1)
+            elif text[position : position + 1] != "]":
+                raise self._torn(position)
+        if text[position + 1 :].strip():
+            raise self._torn(position + 1)
+
+    def _rows_of_object(self) -> Iterator[tuple[Any, int]]:
+        try:
+            value = json.loads(self._text)
+        except json.JSONDecodeError as error:
+            raise self._torn(error.pos) from error
+        lists = {key: item for key, item in value.items() if isinstance(item, list)}
+        tables = [item for item in lists.values() if item and all(isinstance(row, dict) for row in item)]
+        if len(tables) == 1:
+            return ((row, 0) for row in tables[0])
+        if lists and len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1:
+            return ((dict(zip(lists, row, strict=True)), 0) for row in zip(*lists.values(), strict=True))
+        raise InputError(
+            f"{self._path}: found an object with keys {', '.join(list(value)[:8])}; expected a list of "
+            f"objects, one object a line, or an object whose values are lists of one length"
+        )
+
+    def _torn(self, position: int) -> InputError:
+        line = self._text.count("\n", 0, position) + 1
+        return InputError(f"{self._path}: line {line} is not JSON: broken or cut off")
+
+
+class Csv:
+    """Comma-separated values with a header; an empty cell is null.
+
+    A column is numbers, booleans or JSON lists when each of its cells is; otherwise it is text, as written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._as_text: frozenset[str] | None = None
+
+    def columns(self, learned: Columns) -> Columns:
+        schema = {name: pl.String() if name in learned.mixed else t for name, t in learned.schema.items()}
+        self._as_text = frozenset(name for name, dtype in schema.items() if dtype == pl.String)
+        return Columns(schema)
+
+    def records(self) -> Iterator[Record | Reject]:
+        csv.field_size_limit(_LONGEST_CELL)
+        as_text = self._as_text or frozenset()
+        with open_binary(self._path) as file:
+            lines = enumerate(_lines(self._path, file), start=1)
+            rows = self._rows(_decode(line, f"{self._path}: line {number}") for number, line in lines)
+            header = [name.removeprefix("\ufeff") for name in next(rows, [])]
+            self._check_header(header)
+            for row, cells in enumerate(rows):
+                pairs = zip(header, cells, strict=True)
+                values = {n: (cell or None) if n in as_text else _guess(cell) for n, cell in pairs}
+                yield Record(row, values, sum(map(len, cells)))
+
+    def _rows(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        reader = csv.reader(lines, strict=True)
+        width = 0
+        try:
+            for cells in reader:
+                if not cells:
+                    continue
+                width = width or len(cells)
+                if len(cells) != width:
+                    found = f"line {reader.line_num} has {len(cells)} cells"
+                    raise InputError(f"{self._path}: {found}, expected {width} as in the header")
+                yield cells
+        except csv.Error as error:
+            raise InputError(f"{self._path}: line {reader.line_num} is not CSV: {error}") from error
+
+    def _check_header(self, header: list[str]) -> None:
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise InputError(f"{self._path}: line 1 names column {twice[0]!r} twice, expected each once")
+
+
+def json_reader(path: Path) -> Reader:
+    """The reader for a ``.json`` file, which may hold JSON lines, too."""
+    with open_binary(path) as file:
+        data = b"".join(_lines(path, file)).removeprefix(_BOM)
+    first, _, rest = data.lstrip().partition(b"\n")
+    if first.startswith(b"{") and rest.strip():
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(first)
+            return JsonLines(path)
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        _decode(line, f"{path}: line {number}")
+    text = data.decode().strip()
+    if not text:
+        raise InputError(f"{path} is empty: it holds only white space, expected rows")
+    if text[0] not in "[{":
+        raise InputError(f"{path}: line 1 starts neither a list nor an object, expected a list of objects")
+    return Json(path, text)
+
+
+def frames(
+    reader: Reader, columns: Columns, *, row_name: str, chunk_rows: int | None, chunk_bytes: int | None
+) -> Parts:
+    """The records of a reader as frames of bounded size, with the rows' numbers in ``row_name``."""
+    held: list[Record] = []
+    size = 0
+    for record in reader.records():
+        if isinstance(record, Reject):
+            yield record
+            continue
+        held.append(record)
+        size += record.size
+        if len(held) == chunk_rows or (chunk_bytes and size >= chunk_bytes):
+            yield _frame(held, columns, row_name)
+            held, size = [], 0
+    if held:
+        yield _frame(held, columns, row_name)
+
+
+def _frame(held: list[Record], columns: Columns, row_name: str) -> pl.DataFrame:
+    frame = columns.frame([record.values for record in held])
+    return frame.with_columns(pl.Series(row_name, [record.row for record in held], dtype=pl.Int64))
+
+
+@contextlib.contextmanager
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked when its name ends in ``.gz``."""
+    try:
+        # Closed by the with statement below; opening is apart from it, to tell its errors from the others.
+        file: IO[bytes] = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    with file:
+        yield file
+
+
+def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    number = 0
+    try:
+        for number, line in enumerate(file, start=1):  # noqa: B007
+            yield line
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not whole gzip after line {number} ({error}); fetch it again") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read after line {number}: {error.strerror or error}") from error
+
+
+def _decode(line: bytes, place: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{place} is not UTF-8: byte 0x{line[error.start]:02x} at position {error.start}; "
+            f"convert the file to UTF-8 (iconv -t utf-8)"
+        ) from error
+
+
+def _parse(text: str, place: str, *, whole: bool) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = "" if whole else "; the file ends in the middle of this line"
+        raise InputError(f"{place} is not JSON: {error.msg} at column {error.colno}{cut}") from error
+    except RecursionError as error:
+        raise InputError(f"{place} is JSON nested too deeply to be a row") from error
+
+
+def _record(row: int, values: Any, place: str, *, may_break: bool, size: int) -> Record | Reject:
+    if not isinstance(values, dict):
+        raise InputError(f"{place} is a {type(values).__name__}, expected an object with named columns")
+    if may_break:
+        # Written with \uD800 escapes: a pair is one character, a lone half is none and no file can hold it.
+        for name, value in values.items():
+            try:
+                json.dumps([name, value], ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                reason = "holds half of a surrogate pair, which is not Unicode text"
+                return Reject(row, "invalid_unicode", name.encode("utf-8", "replace").decode(), reason)
+    return Record(row, values, size)
+
+
+def _skip(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _guess(cell: str) -> Any:
+    """The value that a CSV cell spells, for columns in which every cell spells one."""
+    if not cell:
+        return None
+    if cell in _BOOLEANS:
+        return _BOOLEANS[cell]
+    if _INTEGER.fullmatch(cell) and cell != "-0":
+        return int(cell)
+    if _FLOAT.fullmatch(cell):
+        return float(cell)
+    if cell[0] == "[":
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(cell)
+    return cell

@@ -1,0 +1,171 @@
+"""Output files: parquet, jsonl and jsonl.gz, written whole or not at all. Reading is not here.
+
+JSON has no NaN and no infinity: in jsonl both are written as null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+import polars as pl
+
+from curation.errors import InputError, WorkspaceError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+__all__ = ["OUTPUT_SUFFIXES", "FrameWriter", "check_output", "open_output", "write_frame", "write_whole"]
+
+OUTPUT_SUFFIXES: Final = (".parquet", ".jsonl", ".jsonl.gz")
+
+
+def check_output(path: str | Path) -> Path:
+    """The path, when its suffix is one that can be written.
+
+    Raises:
+        InputError: when it is not.
+    """
+    path = Path(path)
+    if not path.name.endswith(OUTPUT_SUFFIXES):
+        expected = ", ".join(OUTPUT_SUFFIXES)
+        raise InputError(f"output {path}: found suffix {path.suffix!r}, expected one of {expected}")
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder, expected a file name")
+    return path
+
+
+class FrameWriter:
+    """Appends frames of one schema to an open file; the first frame sets the schema."""
+
+    def __init__(self, file: IO[bytes], *, path: Path, mixed: frozenset[str] = frozenset()) -> None:
+        self.rows = 0
+        self._file = file
+        self._path = path
+        self.mixed = mixed
+        self._schema: pl.Schema | None = None
+        self._parquet: pq.ParquetWriter | None = None
+        # No time and no name in the header: the same rows give the same bytes.
+        gz = path.suffix == ".gz"
+        self._gzip = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if gz else None
+
+    @property
+    def started(self) -> bool:
+        """Whether a frame, be it an empty one, was written."""
+        return self._schema is not None
+
+    def write(self, frame: pl.DataFrame) -> None:
+        if self._schema is None:
+            self._schema = pl.Schema({name: _storable(dtype) for name, dtype in frame.schema.items()})
+        frame = frame.select(pl.col(name).cast(dtype) for name, dtype in self._schema.items())
+        self.rows += frame.height
+        with file_errors(self._path):
+            if self._path.suffix == ".parquet":
+                self._write_parquet(frame)
+            else:
+                self._write_json_lines(frame)
+
+    def _write_parquet(self, frame: pl.DataFrame) -> None:
+        import pyarrow.parquet as pq
+
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._file, table.schema, compression="zstd")
+        self._parquet.write_table(table)
+
+    def _write_json_lines(self, frame: pl.DataFrame) -> None:
+        target: IO[bytes] = self._gzip or self._file  # type: ignore[assignment]
+        buffer = io.BytesIO()
+        frame.write_ndjson(buffer)
+        mixed = [name for name in frame.columns if name in self.mixed]
+        if not mixed:
+            target.write(buffer.getvalue())
+            return
+        for line in buffer.getvalue().splitlines():
+            row = json.loads(line)
+            for name in mixed:
+                row[name] = None if row[name] is None else json.loads(row[name])
+            target.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        """Ends the file's format; the file itself stays open."""
+        with file_errors(self._path):
+            if self._parquet is not None:
+                self._parquet.close()
+            if self._gzip is not None:
+                self._gzip.close()
+
+
+@contextlib.contextmanager
+def open_output(path: str | Path, *, mixed: frozenset[str] = frozenset()) -> Iterator[FrameWriter]:
+    """A writer for ``path``; the file appears when the block ends well, and not otherwise.
+
+    Args:
+        path: ends in ``.parquet``, ``.jsonl`` or ``.jsonl.gz``; its folder is made when absent.
+        mixed: columns that hold JSON text, written back as the values they were to jsonl.
+
+    Raises:
+        InputError: for another suffix.
+        WorkspaceError: when the disk is full or the place cannot be written.
+    """
+    path = check_output(path)
+    with write_whole(path) as raw:
+        writer = FrameWriter(raw, path=path, mixed=mixed)
+        yield writer
+        if not writer.started:
+            writer.write(pl.DataFrame())
+        writer.close()
+
+
+def write_frame(frame: pl.DataFrame, path: str | Path, *, mixed: frozenset[str] = frozenset()) -> None:
+    """Writes one frame with :func:`open_output`."""
+    with open_output(path, mixed=mixed) as writer:
+        writer.write(frame)
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of ``path`` at the end of the block, or leaves no trace.
+
+    Raises:
+        WorkspaceError: when the file cannot be made, completed or put in place.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    with file_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("xb")
+    try:
+        with file:
+            yield file
+            with file_errors(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with file_errors(path):
+            temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Turns a failure of the file system into one line about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write {path}: {error.strerror or error}; nothing was written there: "
+            f"free space or choose another place"
+        ) from error
+
+
+def _storable(dtype: pl.DataType) -> pl.DataType:
+    """Columns in which nothing but null was seen have no type that parquet readers agree on."""
+    return pl.String() if dtype == pl.Null else dtype

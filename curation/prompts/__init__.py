@@ -1,0 +1,1 @@
+"""Where prompts come from and what is done to them before answers are sampled."""

@@ -1,0 +1,187 @@
+"""What the columns of a file mean: pairs, answers, prompts, in every form that people have them.
+
+    binding = resolve(frame, shapes=("pair", "responses"), name="pairs.jsonl")
+    rows, rejects = normalise(frame, binding)           # curation.prompts.rows
+
+The canonical rows by shape (``prompt`` is a list of {role, content}, an answer is text):
+
+    pair        row, prompt, chosen, rejected
+    unpaired    row, prompt, response, label
+    responses   row, prompt, responses, indices (their positions in the file's list), scores (or null)
+    response    row, prompt, response
+    bare        row, prompt (null), response              an answer without a prompt
+    messages    row, prompt, response (null when the assistant does not speak last)
+    prompt      row, prompt
+
+Only the columns are looked at here. Rows are read in ``rows``, one value in ``dialogues``, plain text columns
+in ``texts``; scores, categories and labels for the pipeline in ``sources``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from curation.errors import InputError, closest
+from curation.files import ROW
+from curation.prompts import dialogues
+
+__all__ = ["MESSAGES_DTYPE", "SHAPES", "Binding", "ColumnMap", "Shape", "is_text", "resolve"]
+
+MESSAGES_DTYPE: Final = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+
+ColumnMap = Mapping[str, str | Sequence[str]]
+"""Canonical field to the user's column, ``outer.inner`` inside a struct; several are joined or listed."""
+
+
+Schema = dict[str, "pl.DataType | type[pl.DataType]"]
+
+
+class Shape(NamedTuple):
+    """What a shape needs and what its canonical rows hold."""
+
+    needs: tuple[str, ...]
+    schema: Schema
+    may: tuple[str, ...] = ()
+
+
+_PROMPT: Final[Schema] = {"row": pl.Int64, "prompt": MESSAGES_DTYPE}
+
+SHAPES: Final[dict[str, Shape]] = {
+    "pair": Shape(
+        ("chosen", "rejected"), {**_PROMPT, "chosen": pl.String, "rejected": pl.String}, ("prompt",)
+    ),
+    "unpaired": Shape(
+        ("prompt", "response", "label"), {**_PROMPT, "response": pl.String, "label": pl.Boolean}
+    ),
+    "responses": Shape(
+        ("prompt", "responses"),
+        {
+            **_PROMPT,
+            "responses": pl.List(pl.String),
+            "indices": pl.List(pl.Int64),
+            "scores": pl.List(pl.Float64),
+        },
+        ("scores",),
+    ),
+    "response": Shape(("prompt", "response"), {**_PROMPT, "response": pl.String}),
+    "messages": Shape(("messages",), {**_PROMPT, "response": pl.String}),
+    "prompt": Shape(("prompt",), dict(_PROMPT)),
+    "bare": Shape(("response",), {**_PROMPT, "response": pl.String}),
+}
+
+_SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
+    "prompt": ("prompt", "instruction", "question", "query"),
+    "response": ("response", "completion", "output", "answer"),
+    "responses": ("responses", "completions", "generations", "answers", "candidates"),
+    "scores": ("scores", "ratings"),
+    "messages": ("messages", "conversations", "dialogue"),
+}
+
+
+class Binding(NamedTuple):
+    """Which shape a file has and which of its columns hold what."""
+
+    shape: str
+    fields: dict[str, tuple[str, ...]]
+    mixed: frozenset[str] = frozenset()
+
+
+def resolve(
+    frame: pl.DataFrame,
+    *,
+    name: str,
+    shapes: Sequence[str] = tuple(SHAPES),
+    columns: ColumnMap | None = None,
+    mixed: frozenset[str] = frozenset(),
+) -> Binding:
+    """The first of ``shapes`` that the columns of a frame can fill.
+
+    Args:
+        frame: some rows of the file; only pairs without a prompt column are looked at.
+        name: the file, for errors.
+        shapes: names of :data:`SHAPES`, in order of preference.
+        columns: field to column, where the file's names are its own.
+        mixed: columns that hold JSON text (``InputFile.mixed``).
+
+    Raises:
+        InputError: with the columns found, those expected and the closest match.
+    """
+    found = [column for column in frame.columns if column != ROW]
+    given = _given(frame, columns or {}, name=name)
+    for shape in shapes:
+        fields = {
+            f: p for f in (*SHAPES[shape].needs, *SHAPES[shape].may) if (p := _find(f, frame, given, mixed))
+        }
+        if all(field in fields for field in SHAPES[shape].needs) and _plausible(shape, fields, frame, mixed):
+            return Binding(shape, fields, mixed)
+    likely = max(shapes, key=lambda s: sum(bool(_find(f, frame, given, mixed)) for f in SHAPES[s].needs))
+    wanted = list(dict.fromkeys([*(["prompt"] if likely == "pair" else []), *SHAPES[likely].needs]))
+    missing = [f for f in wanted if not _find(f, frame, given, mixed)] or wanted
+    expected = " or ".join(", ".join([*_wanted(s)]) for s in shapes)
+    raise InputError(
+        f"{name}: no column {missing[0]!r} that fits{closest(missing[0], found)}; found {', '.join(found)}; "
+        f"expected {expected}"
+    )
+
+
+def _given(frame: pl.DataFrame, columns: ColumnMap, *, name: str) -> dict[str, tuple[str, ...]]:
+    given = {field: (paths,) if isinstance(paths, str) else tuple(paths) for field, paths in columns.items()}
+    for field, paths in given.items():
+        for path in paths:
+            if path not in frame.columns and path.split(".")[0] not in frame.columns:
+                found = [column for column in frame.columns if column != ROW]
+                raise InputError(
+                    f"{name}: no column {path!r}, which columns.{field} names{closest(path, found)}; "
+                    f"found {', '.join(found)}"
+                )
+    return given
+
+
+def _find(
+    field: str, frame: pl.DataFrame, given: Mapping[str, tuple[str, ...]], mixed: frozenset[str]
+) -> tuple[str, ...]:
+    if field in given:
+        return given[field]
+    for column in _SYNONYMS.get(field, (field,)):
+        if column in frame.columns:
+            dtype = frame.schema[column]
+            if field in {"responses", "scores"} and not isinstance(dtype, pl.List) and column not in mixed:
+                continue
+            if field == "prompt" and column == "instruction" and "input" in frame.columns:
+                return ("instruction", "input")
+            return (column,)
+    return ()
+
+
+def _plausible(
+    shape: str, fields: Mapping[str, tuple[str, ...]], frame: pl.DataFrame, mixed: frozenset[str]
+) -> bool:
+    if shape == "unpaired":
+        (label,) = fields["label"]
+        return label not in frame.columns or not isinstance(frame.schema[label], pl.String | pl.List)
+    if shape == "pair" and "prompt" not in fields:
+        # Plain texts may share their first words by chance: only a dialogue is taken for a shared prompt.
+        chosen = fields["chosen"][0]
+        texts = chosen in frame.columns and frame.schema[chosen] == pl.String and chosen not in mixed
+        return not texts or any(text is not None and dialogues.is_hh(text) for text in frame[chosen])
+    for field in ("prompt", "response"):
+        for path in fields.get(field, ()):
+            if path in frame.columns and path not in mixed and not is_text(frame.schema[path]):
+                return False
+    return True
+
+
+def is_text(dtype: pl.DataType) -> bool:
+    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+    return (
+        dtype in {pl.String, pl.Null, pl.Categorical}
+        or isinstance(dtype, pl.Enum)
+        or isinstance(inner, pl.Struct)
+    )
+
+
+def _wanted(shape: str) -> tuple[str, ...]:
+    return ("prompt", "chosen", "rejected") if shape == "pair" else SHAPES[shape].needs

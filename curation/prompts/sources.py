@@ -1,0 +1,223 @@
+"""A source of a recipe: any file of pairs, answers or prompts as the canonical inputs of a run.
+
+Inputs have one row for each row of the file that is not rejected:
+
+    source              what the recipe calls it
+    row                 the row's number in the file, from 0
+    kind                pair, responses, unpaired, prompt or messages
+    messages            the prompt: list of {role, content}
+    responses           the answers that came along, [] for none
+    scores              one for each answer, or null; a single score may be null
+    chosen_index        for pairs 0, otherwise null
+    rejected_index      for pairs 1, otherwise null
+    labels              for unpaired answers one boolean for each, otherwise null
+    category, annotator, reference      text or null
+    positives           list of text or null: texts relevant to the prompt
+    expected_behaviour  comply, refuse or null
+
+How columns are recognised is in ``shapes``; how files are read in ``curation.files``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from curation.errors import InputError, closest
+from curation.files import ROW, InputFile, Reject, RowError, open_input, rejects_frame
+from curation.prompts.rows import normalise, score_of
+from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, resolve
+from curation.prompts.texts import cells
+
+__all__ = ["FORMATS", "INPUTS_SCHEMA", "SourceRows", "read_source"]
+
+INPUTS_SCHEMA: Final[dict[str, Any]] = {
+    "source": pl.String,
+    "row": pl.Int64,
+    "kind": pl.String,
+    "messages": MESSAGES_DTYPE,
+    "responses": pl.List(pl.String),
+    "scores": pl.List(pl.Float64),
+    "chosen_index": pl.Int64,
+    "rejected_index": pl.Int64,
+    "labels": pl.List(pl.Boolean),
+    "category": pl.String,
+    "annotator": pl.String,
+    "reference": pl.String,
+    "positives": pl.List(pl.String),
+    "expected_behaviour": pl.String,
+}
+
+_AUTO: Final = ("pair", "unpaired", "responses", "response", "messages", "prompt")
+FORMATS: Final = ("auto", *_AUTO)
+
+_TEXT_FIELDS: Final = ("category", "annotator", "reference")
+_EXTRAS: Final = (*_TEXT_FIELDS, "positives", "expected_behaviour", "score_chosen", "score_rejected")
+_FIELDS: Final = (
+    "prompt",
+    "chosen",
+    "rejected",
+    "response",
+    "responses",
+    "scores",
+    "label",
+    "messages",
+    *_EXTRAS,
+)
+_BEHAVIOURS: Final = {
+    "comply": "comply",
+    "refuse": "refuse",
+    "safe": "comply",
+    "unsafe": "refuse",
+    "unknown": None,
+    "": None,
+}
+_EXTRA_SYNONYMS: Final = {"expected_behaviour": ("expected_behaviour", "expected_behavior")}
+
+
+class SourceRows(NamedTuple):
+    """What a source gave."""
+
+    rows: pl.DataFrame
+    """The columns of :data:`INPUTS_SCHEMA`."""
+    rejects: pl.DataFrame
+    """row, rule, value, reason. A row of several answers may be in both: then one answer was left out."""
+    rows_read: int
+    """How many rows the file gave, rejected ones included."""
+
+
+def read_source(
+    path: str,
+    *,
+    name: str,
+    format: str = "auto",
+    columns: ColumnMap | None = None,
+    limit: int | None = None,
+) -> SourceRows:
+    """Reads a source whole.
+
+    Args:
+        path: a file or ``hf://`` address.
+        name: what the recipe calls the source.
+        format: one of :data:`FORMATS`; ``auto`` takes the first that the columns can fill.
+        columns: field to column (``{"prompt": "question"}``), ``outer.inner`` inside a struct, several
+            columns for ``responses`` (one answer each) and ``prompt`` (joined by blank lines).
+        limit: stop after that many rows of the file.
+
+    Raises:
+        InputError: when the file is wrong, or no supported shape fits its columns.
+    """
+    columns = columns or {}
+    _check(name, format, columns)
+    file = open_input(path)
+    shapes = _AUTO if format == "auto" else (format,)
+    main = {field: column for field, column in columns.items() if field not in _EXTRAS}
+    binding = resolve(file.head(), name=path, shapes=shapes, columns=main, mixed=file.mixed)
+    extras = _extras(file, columns)
+    rows: list[pl.DataFrame] = []
+    rejects: list[pl.DataFrame] = []
+    seen = 0
+    for frame in file.chunks():
+        frame = frame if limit is None else frame.filter(pl.col(ROW) < limit)
+        seen += frame.height
+        good, bad = _inputs(frame, binding, extras, name)
+        rows.append(good)
+        rejects.append(bad)
+        if limit is not None and frame[ROW].max() == limit - 1:
+            break
+    unreadable = [reject for reject in file.rejects if limit is None or reject.row < limit]
+    rejects.append(rejects_frame(unreadable))
+    return SourceRows(
+        pl.concat(rows) if rows else pl.DataFrame(schema=INPUTS_SCHEMA),
+        pl.concat(rejects).sort("row", maintain_order=True),
+        seen + len(unreadable),
+    )
+
+
+def _check(name: str, format: str, columns: ColumnMap) -> None:
+    if format not in FORMATS:
+        hint = closest(format, FORMATS)
+        raise InputError(f"source {name}: format {format!r}{hint}, expected one of {', '.join(FORMATS)}")
+    for field in columns:
+        if field not in _FIELDS:
+            hint = closest(field, _FIELDS)
+            raise InputError(f"source {name}: columns.{field}{hint}, expected one of {', '.join(_FIELDS)}")
+
+
+def _extras(file: InputFile, columns: ColumnMap) -> dict[str, str]:
+    """The columns that hold more than the texts: by the recipe, or by their names."""
+    found = {}
+    for field in _EXTRAS:
+        if field in columns:
+            given = columns[field]
+            found[field] = given if isinstance(given, str) else given[0]
+            if found[field].split(".")[0] not in file.schema and found[field] not in file.schema:
+                raise InputError(
+                    f"{file.name}: no column {found[field]!r}, which columns.{field} names"
+                    f"{closest(found[field], file.schema)}; found {', '.join(file.schema)}"
+                )
+            continue
+        for synonym in _EXTRA_SYNONYMS.get(field, (field,)):
+            if synonym in file.schema:
+                found[field] = synonym
+    return found
+
+
+def _inputs(
+    frame: pl.DataFrame, binding: Binding, extras: dict[str, str], name: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    canonical, rejects = normalise(frame, binding)
+    values = {field: cells(frame, path, mixed=binding.mixed) for field, path in extras.items()}
+    position = {row: index for index, row in enumerate(frame[ROW].to_list())}
+    rows: list[dict[str, Any]] = []
+    faults: list[Reject] = []
+    for row in canonical.iter_rows(named=True):
+        beside = {field: column[position[row["row"]]] for field, column in values.items()}
+        try:
+            rows.append({"source": name, **_input(binding.shape, row, beside)})
+        except RowError as error:
+            faults.append(error.at(row["row"]))
+    data = [
+        pl.Series(column, [row.get(column) for row in rows], dtype=t) for column, t in INPUTS_SCHEMA.items()
+    ]
+    return pl.DataFrame(data), pl.concat([rejects, rejects_frame(faults)])
+
+
+def _input(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {"row": row["row"], "kind": shape, "messages": row["prompt"], "responses": []}
+    if shape == "pair":
+        made |= {"responses": [row["chosen"], row["rejected"]], "chosen_index": 0, "rejected_index": 1}
+        scores = [score_of(extras.get("score_chosen")), score_of(extras.get("score_rejected"))]
+        made["scores"] = scores if any(score is not None for score in scores) else None
+    elif shape == "responses":
+        made |= {"responses": row["responses"], "scores": row["scores"]}
+    elif shape != "prompt" and row["response"] is not None:
+        made |= {"kind": "responses" if shape == "response" else shape, "responses": [row["response"]]}
+        if shape == "unpaired":
+            made["labels"] = [row["label"]]
+    for field in _TEXT_FIELDS:
+        value = extras.get(field)
+        made[field] = None if value is None else value if isinstance(value, str) else str(value)
+    made["positives"] = _positives(extras.get("positives"))
+    made["expected_behaviour"] = _behaviour(extras.get("expected_behaviour"))
+    return made
+
+
+def _positives(value: Any) -> list[str] | None:
+    values = [value] if isinstance(value, str) else value
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+        raise RowError("not_text", "positives", "positives hold something that is not text")
+    return [text for text in values if text.strip()] or None
+
+
+def _behaviour(value: Any) -> str | None:
+    key = value.strip().lower() if isinstance(value, str) else value
+    if key is None:
+        return None
+    if key not in _BEHAVIOURS:
+        reason = "expected_behaviour is not one of comply, refuse, safe, unsafe, unknown"
+        raise RowError("unknown_expected_behaviour", str(value)[:32], reason)
+    return _BEHAVIOURS[key]
