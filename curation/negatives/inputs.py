@@ -133,7 +133,5 @@ def _flatten(lists: Any, *, name: str) -> tuple[Int64, Int64]:
     flat = [v for entry in lists for v in (entry if isinstance(entry, Sequence | np.ndarray) else (entry,))]
     values = np.asarray(flat)
     if flat and values.dtype.kind not in "iu":
-        raise InputError(
-            f"{name}: found values of {values.dtype}, expected corpus row numbers"
-        )
+        raise InputError(f"{name}: found values of {values.dtype}, expected corpus row numbers")
     return values.astype(np.int64), np.repeat(np.arange(len(counts), dtype=np.int64), counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import polars as pl
 
@@ -14,7 +14,24 @@ from curation.negatives.sampling import Sampling, check_sampling
 from curation.negatives.search import Found, exact_search
 from curation.negatives.select import Inputs, Plan, select
 
-__all__ = ["MinedNegatives", "mine_hard_negatives"]
+__all__ = ["MinedNegatives", "MiningOptions", "mine_hard_negatives"]
+
+
+class MiningOptions(TypedDict, total=False):
+    """The settings of :func:`mine_hard_negatives`, for functions that pass them on."""
+
+    num_negatives: int
+    range_min: int
+    range_max: int | None
+    max_score: float | None
+    min_score: float | None
+    absolute_margin: float | None
+    relative_margin: float | None
+    sampling: Sampling
+    temperature: float
+    seed: int
+    index: Literal["auto", "flat", "ivf"]
+    filters: Sequence[CandidateFilter]
 
 
 class MinedNegatives(NamedTuple):

@@ -1,0 +1,154 @@
+"""``curation negatives``: hard negatives for a file of anchors and positives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple, Unpack
+
+import polars as pl
+
+from curation.commands.streams import Stream, open_stream
+from curation.errors import InputError
+from curation.files import open_input
+from curation.models.identity import EMBEDDED
+from curation.negatives.mining import MiningOptions
+from curation.negatives.texts import MinedTexts, TextEncoder, mine_text_negatives
+from curation.negatives.waterfall import WATERFALL_SCHEMA, describe_waterfall
+from curation.prompts.texts import text_columns
+from curation.text import normalise
+
+__all__ = ["NegativesDone", "run_negatives"]
+
+CORPUS_COLUMN: Final = "text"
+
+
+class NegativesDone(NamedTuple):
+    """What the command did."""
+
+    rows: int
+    rejected: dict[str, int]
+    waterfall: pl.DataFrame
+    recall: float
+    summary: str
+    """For the user: the waterfall, and what was written."""
+
+
+def run_negatives(
+    input: str | Path,
+    output: str | Path,
+    *,
+    corpus: str | Path | None = None,
+    encoder: TextEncoder | None = None,
+    model: str = EMBEDDED,
+    note: Callable[[str], None] = lambda message: None,
+    **options: Unpack[MiningOptions],
+) -> NegativesDone:
+    """Adds ``negatives``, ``negative_scores`` and ``positive_score`` to rows of anchor and positive.
+
+    A row whose positive is its anchor is rejected (``anchor_is_positive``), and so is a row for which no
+    negative was found (``no_negatives``).
+
+    Args:
+        input: a file with the columns ``anchor`` and ``positive``.
+        output: the file to write.
+        corpus: a file with the column ``text``; without it the positives of all rows are the corpus.
+        encoder: a loaded encoder; None loads ``model``.
+        model: a MODEL that is an encoder.
+        note: is told what the corpus held.
+        **options: of ``mine_hard_negatives``.
+
+    Raises:
+        InputError: when a file, a column or a setting is wrong.
+    """
+    documents = None if corpus is None else _read_corpus(corpus, note)
+    with open_stream(input, output, text=("anchor", "positive"), chunk_rows=None) as stream:
+        waterfall, recall = pl.DataFrame(schema=WATERFALL_SCHEMA), 1.0
+        for rows in stream.chunks():
+            kept = _without_self_pairs(rows, stream)
+            if kept.is_empty():
+                continue
+            mined = mine_text_negatives(
+                anchors=kept["anchor"].to_list(),
+                positives=[[text] for text in kept["positive"]],
+                encoder=encoder or _open(model),
+                corpus=documents,
+                **options,
+            )
+            _write(mined, kept, stream)
+            waterfall, recall = mined.mined.waterfall, mined.mined.recall
+            note(_corpus_note(mined))
+        summary = f"{describe_waterfall(waterfall)}\n{stream.summary()}"
+        if recall < 1:
+            summary += (
+                f"\nthe search was approximate: {recall:.1%} of the true nearest documents were looked at"
+            )
+        return NegativesDone(stream.rows_written, stream.rejected, waterfall, recall, summary)
+
+
+def _open(model: str) -> TextEncoder:
+    from curation.models.encoder import open_encoder
+
+    return open_encoder(model)
+
+
+def _read_corpus(path: str | Path, note: Callable[[str], None]) -> list[str]:
+    source = open_input(path)
+    texts: list[str] = []
+    left_out: Counter[str] = Counter()
+    for frame in source.chunks():
+        read = text_columns(frame, (CORPUS_COLUMN,), name=source.name, mixed=source.mixed)
+        texts.extend(read.rows[CORPUS_COLUMN])
+        left_out.update(read.rejects["rule"])
+    left_out.update(reject.rule for reject in source.rejects)
+    if left_out:
+        rules = ", ".join(f"{rule} {count:,}" for rule, count in left_out.most_common())
+        note(f"{source.name}: {left_out.total():,} rows left out of the corpus ({rules})")
+    if not texts:
+        raise InputError(f"{source.name}: no usable text in column {CORPUS_COLUMN!r}, expected a corpus")
+    return texts
+
+
+def _without_self_pairs(rows: pl.DataFrame, stream: Stream) -> pl.DataFrame:
+    """The rows whose positive is not their anchor; the others are rejected."""
+    same = pl.Series(
+        [normalise(a) == normalise(p) for a, p in zip(rows["anchor"], rows["positive"], strict=True)],
+        dtype=pl.Boolean,
+    )
+    for row in rows.filter(same)["row"]:
+        stream.reject(
+            row, "anchor_is_positive", "anchor", "the positive is the anchor itself: nothing to learn"
+        )
+    return rows.filter(~same)
+
+
+def _write(mined: MinedTexts, rows: pl.DataFrame, stream: Stream) -> None:
+    negatives = [mined.negatives(row) for row in range(rows.height)]
+    frame = pl.DataFrame(
+        {
+            "row": rows["row"],
+            "negatives": pl.Series(negatives, dtype=pl.List(pl.String)),
+            "negative_scores": pl.Series(
+                [mined.scores(row) for row in range(rows.height)], dtype=pl.List(pl.Float64)
+            ),
+            "positive_score": pl.Series(
+                [mined.positive_score(row) for row in range(rows.height)], dtype=pl.Float64
+            ),
+        }
+    )
+    empty = pl.col("negatives").list.len() == 0
+    for row in frame.filter(empty)["row"]:
+        stream.reject(row, "no_negatives", "0", "no document passed the rules; see the waterfall")
+    stream.write(frame.filter(~empty))
+
+
+def _corpus_note(mined: MinedTexts) -> str:
+    parts = [f"corpus: {len(mined.corpus):,} distinct documents"]
+    if mined.duplicates:
+        parts.append(f"{mined.duplicates:,} repeats merged")
+    if mined.added:
+        parts.append(f"{mined.added:,} positives were not in it and were added")
+    if mined.truncated:
+        parts.append(f"{mined.truncated:,} texts longer than the encoder reads were cut")
+    return "; ".join(parts)
