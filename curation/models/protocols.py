@@ -15,9 +15,17 @@ import numpy.typing as npt
 
 from curation.text import Message
 
-__all__ = ["Encoded", "Encoder", "Generation", "Generator", "RefusalDetector", "RefusalScores", "RewardModel"]
+__all__ = ["Encoded", "Encoder", "Fault", "Generation", "Generator", "RefusalDetector", "RefusalScores", "RewardModel"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+class Fault(NamedTuple):
+    """Why a row, a prompt or an answer cannot be used: what a reject row says."""
+
+    rule: str
+    value: str
+    reason: str
 
 
 class Encoded(NamedTuple):
