@@ -1,0 +1,1 @@
+"""Scores of candidates and pairs: plain functions over frames and arrays."""

@@ -1,0 +1,254 @@
+"""Preference strength: what several reward models together say of a pair's label.
+
+Reading and scaling of margins is in ``margins``; what is done with a pair of a band is in
+``curation.pairs.views``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from curation.errors import InputError
+from curation.scores.calibration import fit_platt, sigmoid
+from curation.scores.margins import MIN_ROWS_TO_SCALE, Scaling, read_margins, scale_margins
+
+__all__ = ["BANDS", "STRENGTH_COLUMNS", "Strength", "StrengthSummary", "preference_strength", "summarise"]
+
+FloatArray = npt.NDArray[np.float64]
+BANDS: Final = ("likely_flipped", "ambiguous", "normal", "very_strong")
+STRENGTH_COLUMNS: Final = (
+    "strength_mean",
+    "strength_std",
+    "agreement",
+    "label_probability",
+    "label_calibrated",
+    "strength_band",
+    "strength_models",
+)
+_QUANTILES: Final = (0.2, 0.4, 0.9)
+_PROBABILITIES: Final = (0.35, 0.6, 0.95)
+_MIN_LABELLED: Final = 20
+
+
+class StrengthSummary(NamedTuple):
+    """The margins of each row in a few numbers; all arrays (rows,)."""
+
+    mean: FloatArray
+    std: FloatArray
+    """Population standard deviation over the models that answered; 0 for one."""
+    agreement: FloatArray
+    """Share of the models that prefer chosen; an equal reward counts one half."""
+    models: npt.NDArray[np.int64]
+    """How many models answered."""
+
+
+class Strength(NamedTuple):
+    """The scored rows, the rest, and what was learned about the models."""
+
+    frame: pl.DataFrame
+    """The input rows that could be scored, in order, with ``STRENGTH_COLUMNS``."""
+    rejects: pl.DataFrame
+    """``row``, ``rule``, ``value``, ``reason``."""
+    models: pl.DataFrame
+    """One row a model: ``model``, ``scale``, ``missing``, ``ties``, ``prefers_chosen``, ``constant``."""
+    notes: list[str]
+    """What a reader must know: no calibration, one model, constant models, too few rows to scale."""
+
+
+def preference_strength(
+    frame: pl.DataFrame,
+    *,
+    chosen: str = "chosen_rewards",
+    rejected: str = "rejected_rewards",
+    models: Sequence[str] | None = None,
+    scaling: Scaling = "robust",
+    labelled: str | None = None,
+    bands: Literal["quantile", "probability"] = "quantile",
+    thresholds: tuple[float, float, float] | None = None,
+) -> Strength:
+    """How strongly an ensemble of reward models prefers chosen over rejected, pair by pair.
+
+    Margins d_m = r_m(chosen) − r_m(rejected) are divided by each model's robust scale (1.4826 × median
+    |d_m|; nothing is subtracted, so the sign stays), then summed up by mean and population std
+    (Wang et al. 2024, Secrets of RLHF II, section 2.1). Below 10 rows no scale can be estimated and
+    margins stay as given. Models whose margins are all equal say nothing and are left out.
+
+    Args:
+        frame: a row a pair, with two columns of lists: one reward per model, in the same order.
+        models: the models' names, in that order; a list of another length is rejected. None takes the
+            most frequent length.
+        scaling: ``none`` where the rewards are on one scale already.
+        labelled: a Boolean column that says of some rows whether the label is right (null elsewhere).
+            With 20 of them or more, of both kinds, ``label_probability`` is calibrated by Platt's method.
+        bands: cut by quantiles of the mean (default 0.2, 0.4, 0.9: the parts that Wang et al. found
+            mislabelled, ambiguous and over-strong) or by ``label_probability`` (0.35, 0.6, 0.95, ours).
+            By quantile, a pair is only called likely flipped where its mean is below 0.
+        thresholds: other cuts, increasing.
+
+    Raises:
+        InputError: when a column is missing or of the wrong type, or the thresholds do not increase.
+    """
+    cuts = _checked(thresholds, bands)
+    count = None if models is None else len(models)
+    margins = read_margins(frame, chosen=chosen, rejected=rejected, models=count)
+    constant = _constant(margins.values)
+    scaled, scales = scale_margins(margins.values, scaling)
+    used = scaled[:, ~constant] if not constant.all() else scaled
+    summary = summarise(used)
+    scored = summary.models > 0
+    notes = _notes(margins.values, constant, scaling)
+    rejects = margins.rejects
+    if not scored.all():
+        lost = margins.kept[~scored]
+        rejects = pl.concat([rejects, _unscored(lost)]).sort("row")
+        summary = summarise(used[scored])
+        used = used[scored]
+    kept = frame[margins.kept[scored]]
+    probability, calibrated = _label_probability(used, summary, kept, labelled, notes)
+    band = _bands(summary.mean, probability, bands, cuts, notes)
+    columns: dict[str, Any] = {
+        "strength_mean": summary.mean,
+        "strength_std": summary.std,
+        "agreement": summary.agreement,
+        "label_probability": probability,
+        "label_calibrated": np.full(len(probability), calibrated),
+        "strength_band": band,
+        "strength_models": summary.models,
+    }
+    return Strength(
+        kept.with_columns(pl.Series(name, values) for name, values in columns.items()),
+        rejects,
+        _model_table(margins.values, scales, constant, models),
+        notes,
+    )
+
+
+def summarise(margins: FloatArray) -> StrengthSummary:
+    """Mean, population std and agreement of (rows, models) margins; NaN entries are left out."""
+    there = np.isfinite(margins)
+    count = there.sum(axis=1)
+    divisor = np.maximum(count, 1)
+    filled = np.where(there, margins, 0.0)
+    mean = filled.sum(axis=1) / divisor
+    spread = np.where(there, margins - mean[:, None], 0.0)
+    std = np.sqrt((spread**2).sum(axis=1) / divisor)
+    wins = (filled > 0).sum(axis=1) + 0.5 * (there & (filled == 0)).sum(axis=1)
+    return StrengthSummary(mean, std, wins / divisor, count.astype(np.int64))
+
+
+def _label_probability(
+    margins: FloatArray,
+    summary: StrengthSummary,
+    frame: pl.DataFrame,
+    labelled: str | None,
+    notes: list[str],
+) -> tuple[FloatArray, bool]:
+    """P(label right): Platt on the mean where rows are labelled, else the models' mean σ(margin)."""
+    if labelled is not None:
+        if labelled not in frame.columns:
+            raise InputError(
+                f"column {labelled!r} of known labels is missing: found {', '.join(frame.columns)}"
+            )
+        known = frame[labelled].cast(pl.Boolean).is_not_null().to_numpy()
+        right = frame[labelled].cast(pl.Boolean).fill_null(False).to_numpy()[known]
+        if known.sum() >= _MIN_LABELLED and right.any() and not right.all():
+            platt = fit_platt(summary.mean[known], right)
+            return platt(summary.mean), True
+        notes.append(
+            f"label_probability is not calibrated: {int(known.sum())} labelled rows "
+            f"({int(right.sum())} right), at least {_MIN_LABELLED} of both kinds are needed"
+        )
+    else:
+        notes.append(
+            "label_probability is not calibrated: it is the models' mean Bradley-Terry probability; "
+            "give a labelled sample to calibrate it"
+        )
+    there = np.isfinite(margins)
+    probabilities = np.where(there, sigmoid(np.where(there, margins, 0.0)), 0.0)
+    return probabilities.sum(axis=1) / np.maximum(summary.models, 1), False
+
+
+def _bands(
+    mean: FloatArray, probability: FloatArray, bands: str, cuts: tuple[float, ...], notes: list[str]
+) -> list[str]:
+    if bands == "quantile" and len(mean) < MIN_ROWS_TO_SCALE:
+        notes.append(f"bands are by probability: {len(mean)} rows are too few for quantiles")
+        bands, cuts = "probability", _PROBABILITIES
+    if bands == "probability":
+        code = np.searchsorted(np.asarray(cuts), probability, side="right")
+    else:
+        code = np.searchsorted(np.quantile(mean, cuts), mean, side="left")
+        code = np.where((code == 0) & (mean >= 0), 1, code)
+    return [BANDS[value] for value in code]
+
+
+def _constant(margins: FloatArray) -> npt.NDArray[np.bool_]:
+    """Models with one and the same margin everywhere; never claimed of a handful of rows."""
+    if len(margins) < MIN_ROWS_TO_SCALE:
+        return np.isnan(margins).all(axis=0)
+    there = np.isfinite(margins)
+    low: FloatArray = np.where(there, margins, np.inf).min(axis=0)
+    high: FloatArray = np.where(there, margins, -np.inf).max(axis=0)
+    return np.asarray(low >= high, dtype=np.bool_)
+
+
+def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scaling) -> list[str]:
+    rows, models = margins.shape
+    notes = []
+    if models == 1:
+        notes.append("one model: strength_std is 0 everywhere and says nothing")
+    if constant.any() and rows:
+        which = ", ".join(str(index) for index in np.flatnonzero(constant))
+        left = "so every margin is a tie" if constant.all() else "left out"
+        notes.append(f"models without information (the same margin on every row): {which}; {left}")
+    if scaling == "robust" and 0 < rows < MIN_ROWS_TO_SCALE:
+        notes.append(f"margins are not scaled: {rows} rows are fewer than {MIN_ROWS_TO_SCALE}")
+    missing = int(np.isnan(margins).sum())
+    if missing:
+        notes.append(
+            f"{missing} rewards were missing or not finite; their models were left out on those rows"
+        )
+    return notes
+
+
+def _model_table(
+    margins: FloatArray, scales: FloatArray, constant: npt.NDArray[np.bool_], names: Sequence[str] | None
+) -> pl.DataFrame:
+    count = margins.shape[1]
+    there = np.isfinite(margins)
+    answered = np.maximum(there.sum(axis=0), 1)
+    return pl.DataFrame(
+        {
+            "model": list(names) if names is not None else [str(index) for index in range(count)],
+            "scale": scales,
+            "missing": (~there).sum(axis=0),
+            "ties": (margins == 0).sum(axis=0) / answered,
+            "prefers_chosen": (np.where(there, margins, 0.0) > 0).sum(axis=0) / answered,
+            "constant": constant,
+        }
+    )
+
+
+def _unscored(rows: npt.NDArray[np.int64]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row": rows,
+            "rule": ["no_reward"] * len(rows),
+            "value": [""] * len(rows),
+            "reason": ["only models without information gave a reward"] * len(rows),
+        }
+    )
+
+
+def _checked(thresholds: tuple[float, float, float] | None, bands: str) -> tuple[float, ...]:
+    if bands not in ("quantile", "probability"):
+        raise InputError(f"bands is {bands!r}, expected quantile or probability")
+    cuts = thresholds or (_QUANTILES if bands == "quantile" else _PROBABILITIES)
+    if len(cuts) != 3 or not 0 <= cuts[0] <= cuts[1] <= cuts[2] <= 1:
+        raise InputError(f"band thresholds are {cuts}, expected three that do not decrease, from 0 to 1")
+    return cuts
