@@ -153,5 +153,5 @@ class Ledger:
         frame = failures.with_columns(step=pl.lit(key.table), producer=pl.lit(key.producer)).select(
             TABLES["failures"].column_names()
         )
-        frame = frame.unique(subset=["step", "row_id", "producer"], keep="first", maintain_order=True)
+        frame = frame.unique(subset=["step", "row_id", "producer", "item_id"], keep="first", maintain_order=True)
         self.workspace.append("failures", validated("failures", frame, stage=key.table).kept)

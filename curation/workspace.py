@@ -7,6 +7,7 @@ a ledger table are missing is in ``curation.ledger``.
     <workspace>/tables/<name>/      one Delta table for each name in ``schemas.TABLES``
     <workspace>/datasets/<name>/    what is published, in the Hub's layout
     <workspace>/report.html
+    <workspace>/trial/              the same again for trials, but for the ledger, which is shared
     <workspace>/locks/              on a local disk only
 """
 
@@ -27,9 +28,11 @@ from schemas import TABLES
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["FORMAT_VERSION", "Workspace"]
+__all__ = ["FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
 
 FORMAT_VERSION: Final = 1
+LEDGER_TABLES: Final = frozenset({"generations", "embeddings", "rewards", "refusals", "policy_stats", "failures"})
+"""Tables that only grow, and that every run shares."""
 _MARKER: Final = "workspace.json"
 
 
@@ -40,19 +43,25 @@ class Workspace:
         url: where it is; a local one is created when it does not exist.
         storage_options: for object stores, as delta-rs and fsspec name them; credentials that are
             left out come from the environment.
+        trial: keep tables, datasets and report of a trial apart; only the ledger is shared.
 
     Raises:
         WorkspaceError: when it cannot be created or read, or a newer version of this package wrote it.
     """
 
     def __init__(
-        self, url: str | os.PathLike[str], *, storage_options: Mapping[str, str] | None = None
+        self,
+        url: str | os.PathLike[str],
+        *,
+        storage_options: Mapping[str, str] | None = None,
+        trial: bool = False,
     ) -> None:
         self.url = str(url).rstrip("/")
         self.is_local = "://" not in self.url
         if self.is_local:
             self.url = str(Path(self.url).expanduser().resolve())
         self.storage_options: dict[str, str] = dict(storage_options or {})
+        self._results = ("trial",) if trial else ()
         self._versions_read: dict[str, int] = {}
         self._versions_written: dict[str, int] = {}
         self._check_format()
@@ -120,7 +129,16 @@ class Workspace:
         """Where a table lies."""
         if name not in TABLES:
             raise WorkspaceError(f"no table is called {name!r}; there are {', '.join(TABLES)}")
-        return self.path("tables", name)
+        return self.path(*(() if name in LEDGER_TABLES else self._results), "tables", name)
+
+    def dataset_path(self, name: str) -> str:
+        """Where a published dataset lies."""
+        return self.path(*self._results, "datasets", name)
+
+    @property
+    def report_path(self) -> str:
+        """Where the report lies."""
+        return self.path(*self._results, "report.html")
 
     def version(self, name: str) -> int | None:
         """The table's current Delta version, None while it has none."""

@@ -25,7 +25,7 @@ class Failures(dy.Schema):
     step = dy.String(primary_key=True)
     row_id = dy.String(primary_key=True, description="the key of the ledger row that is missing")
     producer = dy.String(primary_key=True)
-    item_id = dy.String(description="the candidate, text or prompt that failed")
+    item_id = dy.String(primary_key=True, description="the candidate, text or prompt that failed")
     rule = dy.String(min_length=1)
     value = dy.String(nullable=True)
     reason = dy.String(min_length=1)

@@ -30,9 +30,9 @@ def identifier(**options: Any) -> dy.String:
     return dy.String(regex=_HEX, primary_key=True, **options)
 
 
-def reference(*, nullable: bool = False) -> dy.String:
+def reference(*, nullable: bool = False, primary_key: bool = False) -> dy.String:
     """The content hash of a row of another table."""
-    return dy.String(regex=_HEX, nullable=nullable)
+    return dy.String(regex=_HEX, nullable=nullable, primary_key=primary_key)
 
 
 def messages(*, nullable: bool = False) -> dy.List:

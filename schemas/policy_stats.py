@@ -16,10 +16,13 @@ class PolicyStats(dy.Schema):
     stats_id = identifier(description="hash of the prompt and the set of its candidates")
     policy = dy.String(primary_key=True)
     prompt_id = reference()
+    prompt_tokens = dy.Int64(min=0)
     candidate_ids = dy.List(dy.String(), min_length=1)
     tokens = dy.List(dy.Int64(min=1))
     logps = dy.List(dy.Float64(), description="summed log-probability of each answer, in nats")
     gram = dy.List(dy.Float64(), description="inner products of summed hidden states")
+    last_gram = dy.List(dy.Float64(), description="inner products of the last of those states")
+    edit = dy.List(dy.Float64(), description="token edit distance over the longer length")
 
     @dy.rule()
     def tokens_match_candidates(cls) -> pl.Expr:

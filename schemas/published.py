@@ -61,8 +61,8 @@ class Refusal(dy.Schema):
 class Retrieval(dy.Schema):
     """An anchor, its positive and its hard negatives; ``negative_2`` and on are further columns."""
 
-    anchor_id = reference()
-    positive_id = reference()
+    anchor_id = reference(primary_key=True)
+    positive_id = reference(primary_key=True)
     anchor = dy.String(min_length=1)
     positive = dy.String(min_length=1)
     negative_1 = dy.String(min_length=1)

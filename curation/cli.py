@@ -1,0 +1,158 @@
+"""The command line. It parses, prints and turns errors into exit statuses; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from curation.errors import CurationError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="curation",
+    help="Build preference pairs, refusal data and hard negatives that carry their evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console: Final = Console(highlight=False)
+_state = {"debug": False}
+
+InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
+OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
+WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    _state["debug"] = debug
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="a YAML file; see examples/")],
+    workspace: Annotated[str | None, typer.Option(help="where to keep everything; default: the recipe's")] = None,
+    engine: Annotated[str, typer.Option(help="local")] = "local",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="a trial on so many rows of each source, kept apart under trial/")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="try rows again that a model failed on")
+    ] = False,
+) -> None:
+    """Run a recipe from its sources to its datasets and report."""
+    from curation.pipeline import run as run_pipeline
+    from curation.progress import RichProgress
+
+    result = run_pipeline(
+        recipe,
+        workspace=workspace,
+        limit=limit,
+        engine=engine,
+        retry_failed=retry_failed,
+        progress=RichProgress(),
+        on_stage=_print_stage,
+    )
+    _print_run(result)
+
+
+@app.command()
+def demo(
+    workspace: Annotated[str, typer.Option(help="where to keep it")] = "workspaces/quickstart",
+) -> None:
+    """Run the quickstart recipe on example data, with the bundled models."""
+    from curation.demo import quickstart_recipe
+
+    run(quickstart_recipe(), workspace=workspace)
+
+
+@app.command()
+def report(workspace: WorkspaceArgument) -> None:
+    """Write the report of a workspace again, and print where it is."""
+    from curation.stages.report import rewrite_report
+    from curation.workspace import Workspace
+
+    console.print(rewrite_report(Workspace(workspace)), soft_wrap=True)
+
+
+@app.command()
+def explain(
+    workspace: WorkspaceArgument,
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="of a prompt, candidate, pair, or source#row")],
+    show_text: Annotated[bool, typer.Option("--show-text", help="print prompts and answers, too")] = False,
+) -> None:
+    """Print all there is to know of one prompt, candidate, pair or input row."""
+    from curation.explain import explain as explain_identifier
+    from curation.workspace import Workspace
+
+    for section in explain_identifier(Workspace(workspace), identifier, show_text=show_text):
+        console.rule(section.title, align="left")
+        for row in section.rows:
+            table = Table(show_header=False, box=None, pad_edge=False)
+            for name, value in row.items():
+                table.add_row(name, _plain(value))
+            console.print(table)
+            console.print()
+
+
+@app.command()
+def ui(
+    workspace: Annotated[str | None, typer.Argument(metavar="WORKSPACE")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="the recipe to materialize; default: the quickstart")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+) -> None:
+    """Start the Dagster UI on a workspace, with a DAGSTER_HOME that lasts."""
+    from curation.ui import start_ui
+
+    sys.exit(start_ui(workspace=workspace, recipe=recipe, host=host, port=port))
+
+
+def main() -> None:
+    """The entry point: runs a command; an error of ours is one line and its exit status."""
+    try:
+        app()
+    except CurationError as error:
+        if _state["debug"] or os.environ.get("CURATION_DEBUG"):
+            raise
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; what was finished is kept", style="red")
+        sys.exit(130)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_plain(v) for v in value)
+    return "—" if value is None else str(value)
+
+
+def _print_stage(result: Any) -> None:
+    facts = "  ".join(f"{name}: {_plain(value)}" for name, value in result.facts.items())
+    line = f"{result.stage:<20} {result.rows:>9,} rows"
+    if result.rejected:
+        line += f"  {result.rejected:,} rejected"
+    console.print(f"{line}  {facts}", markup=False)
+
+
+def _print_run(result: Any) -> None:
+    from curation.summary import run_summary
+
+    for line in run_summary(result):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

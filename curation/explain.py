@@ -1,0 +1,131 @@
+"""All there is to know about one prompt, candidate, pair or input row: evidence, reasons, and where it came from.
+
+Texts are left out unless they are asked for: they may be dangerous requests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from curation.errors import InputError
+from curation.workspace import Workspace
+
+__all__ = ["Section", "explain"]
+
+_KEYS: Final = {
+    "prompts": "prompt_id",
+    "candidates": "candidate_id",
+    "pairs": "pair_id",
+    "inputs": "input_id",
+}
+_TEXTS: Final = {"messages", "response", "responses", "prompt", "chosen", "rejected"}
+_LONG: Final = {"vector", "gram", "last_gram", "edit"}
+_DATASETS: Final = ("preference", "preference_unpaired", "refusal", "retrieval")
+_MINIMUM_PREFIX: Final = 6
+
+
+class Section(NamedTuple):
+    """Rows of one table that have to do with the thing."""
+
+    title: str
+    rows: list[dict[str, Any]]
+
+
+def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -> list[Section]:
+    """What the workspace knows of an identifier.
+
+    Args:
+        identifier: of a prompt, candidate or pair (the first digits are enough where they are unique), or
+            an input row as ``<source>#<row>``.
+        show_text: include prompts and answers.
+
+    Raises:
+        InputError: when nothing, or more than one thing, has this identifier.
+    """
+    table, key = _find(workspace, identifier)
+    related = _related(workspace, table, key)
+    sections = [Section(table, _rows(workspace, table, _KEYS[table], [key], show_text))]
+    for name in _KEYS:
+        if name != table and related.get(name):
+            sections.append(Section(name, _rows(workspace, name, _KEYS[name], related[name], show_text)))
+    candidates, pairs = related.get("candidates", []), related.get("pairs", [])
+    prompts = related.get("prompts", [])
+    for name, column, ids in (
+        ("rewards", "candidate_id", candidates),
+        ("refusals", "candidate_id", candidates),
+        ("policy_stats", "prompt_id", prompts),
+        ("pair_scores", "pair_id", pairs),
+    ):
+        sections.append(Section(name, _rows(workspace, name, column, ids, show_text)))
+    everything = [key, *prompts, *candidates, *pairs, *related.get("inputs", [])]
+    sections.append(Section("rejects", _rows(workspace, "rejects", "row_id", everything, show_text)))
+    sections.append(Section("failures", _rows(workspace, "failures", "item_id", everything, show_text)))
+    for name in _DATASETS:
+        column = {"preference": "pair_id", "retrieval": "anchor_id"}.get(name, "candidate_id")
+        ids = {"pair_id": pairs, "anchor_id": prompts, "candidate_id": candidates}[column]
+        sections.append(Section(f"published in {name}", _rows(workspace, name, column, ids, show_text)))
+    return [section for section in sections if section.rows]
+
+
+def _find(workspace: Workspace, identifier: str) -> tuple[str, str]:
+    """The table and key that an identifier, or its first digits, names."""
+    found: list[tuple[str, str]] = []
+    for table, column in _KEYS.items():
+        match = pl.col(column) == identifier
+        if table != "inputs" and len(identifier) >= _MINIMUM_PREFIX:
+            match |= pl.col(column).str.starts_with(identifier)
+        keys = workspace.scan(table).filter(match).select(column).head(3).collect()[column]
+        found += [(table, key) for key in keys]
+    if not found:
+        raise InputError(
+            f"{workspace.url} has no prompt, candidate, pair or input row {identifier!r}: expected an identifier "
+            f"from the report or the rejects (at least {_MINIMUM_PREFIX} of its digits), or <source>#<row>"
+        )
+    if len(found) > 1:
+        several = ", ".join(f"{table[:-1]} {key}" for table, key in found[:4])
+        raise InputError(f"{identifier!r} is the beginning of several identifiers ({several}): give more digits")
+    return found[0]
+
+
+def _related(workspace: Workspace, table: str, key: str) -> dict[str, list[str]]:
+    """The identifiers that belong to a thing, by table; the prompt of a pair brings that pair alone."""
+    row = workspace.scan(table).filter(pl.col(_KEYS[table]) == key).head(1).collect().row(0, named=True)
+    prompt = key if table == "prompts" else row["prompt_id"]
+    pairs = workspace.scan("pairs").filter(pl.col("prompt_id") == prompt)
+    candidates = workspace.scan("candidates").filter(pl.col("prompt_id") == prompt)
+    inputs = workspace.scan("inputs").filter(pl.col("prompt_id") == prompt)
+    if table == "candidates":
+        pairs = pairs.filter((pl.col("chosen_id") == key) | (pl.col("rejected_id") == key))
+        candidates = candidates.filter(pl.col("candidate_id") == key)
+        inputs = inputs.filter(pl.col("candidate_ids").list.contains(key))
+    elif table == "pairs":
+        pairs = pairs.filter(pl.col("pair_id") == key)
+        both = [row["chosen_id"], row["rejected_id"]]
+        candidates = candidates.filter(pl.col("candidate_id").is_in(both))
+        inputs = inputs.filter(
+            pl.col("candidate_ids").list.contains(both[0]) & pl.col("candidate_ids").list.contains(both[1])
+        )
+    elif table == "inputs":
+        candidates = candidates.filter(pl.col("candidate_id").is_in(row["candidate_ids"]))
+        inputs = inputs.filter(pl.col("input_id") == key)
+        pairs = pairs.filter(
+            pl.col("chosen_id").is_in(row["candidate_ids"]) & pl.col("rejected_id").is_in(row["candidate_ids"])
+        )
+    frames = {"candidates": candidates, "pairs": pairs, "inputs": inputs}
+    found = {name: frame.select(_KEYS[name]).collect()[_KEYS[name]].to_list() for name, frame in frames.items()}
+    return found | {"prompts": [prompt]}
+
+
+def _rows(
+    workspace: Workspace, table: str, column: str, keys: list[str], show_text: bool
+) -> list[dict[str, Any]]:
+    if not keys:
+        return []
+    hidden = _LONG if show_text else _LONG | _TEXTS
+    frame = workspace.scan(table)
+    hidden |= {c for c in frame.collect_schema().names() if c.startswith("negative_") and not show_text}
+    hidden |= {"anchor", "positive"} if not show_text else set()
+    found = frame.filter(pl.col(column).is_in(keys)).collect()
+    return found.drop(c for c in hidden if c in found.columns).to_dicts()

@@ -1,0 +1,154 @@
+"""The graph: every stage in order, and a whole run of them.
+
+What a stage does is in ``curation.stages``; when it is done is for the caller: the command line runs all,
+Dagster one asset at a time. Both come through :func:`run_stage`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from curation.errors import CurationError, InterruptedRun, RecipeError
+from curation.progress import ProgressSink, SilentProgress
+from curation.recipe import Recipe, load_recipe
+from curation.stages import STAGES
+from curation.stages.context import Context, Stage, StageResult
+from curation.tables import validated
+from curation.text import content_hash
+from curation.workspace import Workspace
+
+__all__ = ["RunResult", "run", "run_stage", "stage_named"]
+
+_BY_NAME: Final = {stage.name: stage for stage in STAGES}
+
+
+class RunResult(NamedTuple):
+    """What a run did.
+
+    Attributes:
+        workspace: where everything is.
+        computed: rows that a model was called for.
+        reused: rows that the ledger already had.
+    """
+
+    run_id: str
+    workspace: Workspace
+    stages: list[StageResult]
+    computed: int
+    reused: int
+    changed: bool
+    """whether any table's content changed."""
+    seconds: float
+
+
+def stage_named(name: str) -> Stage:
+    """The stage with a name."""
+    return _BY_NAME[name]
+
+
+def run_stage(context: Context, stage: Stage) -> StageResult | None:
+    """Run one stage, or, where the recipe leaves it out, forget its rejects and return None."""
+    if not stage.enabled(context.recipe):
+        context.clear(stage.name)
+        return None
+    return stage.run(context)
+
+
+def run(
+    recipe: Recipe | str | os.PathLike[str],
+    *,
+    workspace: str | os.PathLike[str] | Workspace | None = None,
+    limit: int | None = None,
+    engine: str = "local",
+    retry_failed: bool = False,
+    progress: ProgressSink | None = None,
+    on_stage: Callable[[StageResult], None] = lambda result: None,
+) -> RunResult:
+    """Run a recipe from its sources to its datasets.
+
+    Args:
+        recipe: a recipe, or the path of one.
+        workspace: where to keep everything; the recipe's own by default, else ``workspaces/<name>``.
+        limit: a trial: read so many rows of each source, and keep tables and datasets of the trial apart
+            under ``trial/``. The ledger is shared, so nothing computed in a trial is computed again.
+        engine: ``local``.
+        retry_failed: try rows again that a model failed on before.
+        on_stage: called after each stage.
+
+    Raises:
+        InputError: a source or the recipe is wrong.
+        GateError: a gate refused a dataset; the other datasets are published.
+        WorkspaceError, ModelError: as they say.
+        InterruptedRun: after Ctrl-C; what was computed is kept.
+    """
+    if engine != "local":
+        raise RecipeError(f"engine {engine!r} is not there; this version has 'local'")
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    started_at, started = datetime.now(UTC), time.monotonic()
+    place = _workspace(recipe, workspace, trial=limit is not None)
+    context = Context(place, recipe, progress or SilentProgress(), limit, retry_failed)
+    results: list[StageResult] = []
+    run_id = content_hash("run", started_at.isoformat(), str(os.getpid()))[:12]
+    status = "failed"
+    with place.lock():
+        place.take_versions()
+        try:
+            for stage in STAGES:
+                result = run_stage(context, stage)
+                if result is not None:
+                    results.append(result)
+                    on_stage(result)
+            status = "done"
+        except InterruptedRun:
+            status = "interrupted"
+            raise
+        finally:
+            changed = _record(context, run_id, started_at, status)
+    computed = sum(r.computed for r in context.reports)
+    reused = sum(r.reused for r in context.reports)
+    return RunResult(run_id, place, results, computed, reused, changed, time.monotonic() - started)
+
+
+def _workspace(
+    recipe: Recipe, given: str | os.PathLike[str] | Workspace | None, *, trial: bool
+) -> Workspace:
+    if isinstance(given, Workspace):
+        return given
+    return Workspace(given or recipe.workspace or os.path.join("workspaces", recipe.name), trial=trial)
+
+
+def _record(context: Context, run_id: str, started_at: datetime, status: str) -> bool:
+    """Add a row to ``runs``. A run that found everything as it was adds none, and returns False."""
+    read, written = context.workspace.take_versions()
+    if status == "done" and not written:
+        return False
+    row = pl.DataFrame(
+        {
+            "run_id": run_id,
+            "started_at": started_at,
+            "finished_at": datetime.now(UTC),
+            "status": status,
+            "package_version": version("preference-curation"),
+            "recipe_hash": context.recipe.content_hash,
+            "recipe": context.recipe.model_dump_json(),
+            "versions_read": json.dumps(read, sort_keys=True),
+            "versions_written": json.dumps(written, sort_keys=True),
+            "computed": json.dumps([r._asdict() for r in context.reports]),
+        }
+    )
+    try:
+        context.workspace.append("runs", validated("runs", row, stage="runs").kept)
+    except CurationError:
+        # The error that ended the run says more than the one that kept it from being recorded.
+        if status == "done":
+            raise
+    return True

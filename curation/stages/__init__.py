@@ -1,0 +1,50 @@
+"""The stages of a run, one module each, in the order in which they run.
+
+A stage reads tables, calls the library, and writes one table or one dataset. Order and Dagster are not its
+business.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from curation.stages import (
+    candidates,
+    embeddings,
+    generations,
+    inputs,
+    pair_scores,
+    pairs,
+    policy_stats,
+    preference,
+    preference_unpaired,
+    prompts,
+    publication,
+    refusal,
+    refusals,
+    report,
+    retrieval,
+    rewards,
+)
+from curation.stages.context import Stage
+
+__all__ = ["STAGES"]
+
+STAGES: Final[tuple[Stage, ...]] = (
+    inputs.STAGE,
+    prompts.STAGE,
+    generations.STAGE,
+    candidates.STAGE,
+    embeddings.STAGE,
+    rewards.STAGE,
+    refusals.STAGE,
+    policy_stats.STAGE,
+    pairs.STAGE,
+    pair_scores.STAGE,
+    preference.STAGE,
+    preference_unpaired.STAGE,
+    refusal.STAGE,
+    retrieval.STAGE,
+    *publication.STAGES,
+    report.STAGE,
+)

@@ -1,0 +1,107 @@
+"""What every stage gets and gives back. No stage is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curation.engine import Step, StepReport, run_local
+from curation.ledger import Ledger
+from curation.progress import ProgressSink, SilentProgress
+from curation.recipe import Recipe
+from curation.tables import concat_rejects, empty_rejects, validated
+from curation.workspace import Workspace
+
+__all__ = ["Context", "Stage", "StageResult"]
+
+
+class StageResult(NamedTuple):
+    """What a stage did: for the terminal, the report and the Dagster UI."""
+
+    stage: str
+    rows: int
+    rejected: int
+    facts: Mapping[str, Any]
+    """plain values by name; keys read well as labels."""
+
+
+@dataclass
+class Context:
+    """Where a stage reads and writes, and how it is set up.
+
+    Attributes:
+        limit: read only so many rows of each source.
+        reports: what each model step of this run did; stages add to it.
+    """
+
+    workspace: Workspace
+    recipe: Recipe
+    progress: ProgressSink = field(default_factory=SilentProgress)
+    limit: int | None = None
+    retry_failed: bool = False
+    reports: list[StepReport] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.workspace)
+
+    def compute(self, step: Step, inputs: pl.DataFrame) -> StepReport:
+        """Bring a step's ledger up to date with its inputs."""
+        if self.retry_failed:
+            self.ledger.forget_failures(step.key)
+        report = run_local(step, inputs, self.ledger, progress=self.progress)
+        self.reports.append(report)
+        return report
+
+    def write(
+        self,
+        stage: str,
+        table: str,
+        frame: pl.DataFrame,
+        *,
+        rejects: pl.DataFrame | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> StageResult:
+        """Validate a table, write it, and replace this stage's rejects by the present ones."""
+        kept, invalid = validated(table, frame, stage=stage)
+        self.workspace.overwrite(table, kept)
+        rejected = self.write_rejects(stage, invalid, rejects)
+        return StageResult(stage, kept.height, rejected, dict(facts or {}))
+
+    def write_rejects(self, stage: str, *rejects: pl.DataFrame | None) -> int:
+        """Replace the rejects of a stage; returns how many there are."""
+        given = concat_rejects(*(r for r in rejects if r is not None))
+        ours = given.with_columns(stage=pl.lit(stage))
+        kept, invalid = validated("rejects", ours.unique(["table", "row_id", "rule"], maintain_order=True), stage=stage)
+        assert invalid.is_empty(), "a reject that is not valid itself"
+        self.workspace.overwrite("rejects", kept, where=("stage", stage))
+        return kept.height
+
+    def clear(self, stage: str) -> None:
+        """Forget the rejects of a stage that the recipe leaves out."""
+        self.workspace.overwrite("rejects", empty_rejects(), where=("stage", stage))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the graph.
+
+    Attributes:
+        name: of the stage, its asset and its table or dataset.
+        group: where the UI shows it.
+        needs: the stages whose results it reads.
+        run: does it.
+        enabled: whether a recipe asks for it.
+        uses_model: whether it may load a model, and so wants the ``gpu`` pool.
+    """
+
+    name: str
+    group: str
+    description: str
+    needs: tuple[str, ...]
+    run: Callable[[Context], StageResult]
+    enabled: Callable[[Recipe], bool] = lambda recipe: True
+    uses_model: bool = False

@@ -1,0 +1,110 @@
+"""Stage ``embeddings``: one vector for each distinct text of prompts and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from curation.engine import Batch, Worker, failures_frame
+from curation.ledger import LedgerKey
+from curation.models.encoder import encoder_fingerprint, open_encoder
+from curation.models.protocols import Encoder
+from curation.recipe import Encoder as EncoderOptions
+from curation.stages.context import Context, Stage, StageResult
+from curation.text import content_hash, messages_text, normalise
+
+__all__ = ["STAGE", "EmbeddingStep", "embedding_step", "text_id", "text_ids"]
+
+_STEP_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EmbeddingStep:
+    """Encoding texts."""
+
+    options: EncoderOptions
+
+    @property
+    def name(self) -> str:
+        return "embeddings"
+
+    @property
+    def batch_rows(self) -> int:
+        return self.options.batch_rows
+
+    @property
+    def key(self) -> LedgerKey:
+        producer = encoder_fingerprint(self.options.model, max_length=self.options.max_length)
+        return LedgerKey("embeddings", "text_id", "model", f"{producer} step{_STEP_VERSION}")
+
+    def open(self) -> Worker:
+        return _Encoding(open_encoder(self.options.model, max_length=self.options.max_length))
+
+
+@dataclass
+class _Encoding:
+    encoder: Encoder
+
+    def __call__(self, batch: pl.DataFrame) -> Batch:
+        encoded = self.encoder.encode(batch["text"].to_list())
+        rows = pl.DataFrame(
+            {
+                "text_id": batch["text_id"],
+                "vector": pl.Series(encoded.vectors, dtype=pl.Array(pl.Float32, encoded.vectors.shape[1])),
+                "truncated": encoded.truncated,
+            }
+        )
+        return Batch(rows.with_columns(pl.col("vector").arr.to_list()), failures_frame([]))
+
+
+def embedding_step(context: Context) -> EmbeddingStep:
+    """The step that a recipe asks for; its encoder must be set."""
+    assert context.recipe.encoder is not None
+    return EmbeddingStep(context.recipe.encoder)
+
+
+def text_id(text: str) -> str:
+    """The identifier of a text to encode."""
+    return content_hash("text", normalise(text))
+
+
+def text_ids(texts: pl.Series) -> pl.Series:
+    """:func:`text_id` of each text."""
+    return pl.Series(texts.name, [text_id(text) for text in texts], dtype=pl.String)
+
+
+def _texts(context: Context) -> pl.DataFrame:
+    """Every prompt and every answer: text_id, text."""
+    prompts = context.workspace.read("prompts")["messages"].to_list()
+    answers = context.workspace.scan("candidates").select("response").collect()["response"]
+    texts = pl.Series("text", [messages_text(m) for m in prompts] + answers.to_list(), dtype=pl.String)
+    return pl.DataFrame({"text_id": text_ids(texts), "text": texts}).unique("text_id", maintain_order=True)
+
+
+def run(context: Context) -> StageResult:
+    step = embedding_step(context)
+    texts = _texts(context)
+    report = context.compute(step, texts)
+    truncated = (
+        context.workspace.scan("embeddings")
+        .filter((pl.col("model") == step.key.producer) & pl.col("truncated"))
+        .select("text_id")
+        .join(texts.lazy().select("text_id"), on="text_id", how="semi")
+        .select(pl.len())
+        .collect()
+        .item()
+    )
+    facts = {"computed": report.computed, "read only in part (too long)": truncated, "encoder": step.key.producer}
+    return StageResult("embeddings", texts.height, report.failed, facts)
+
+
+STAGE = Stage(
+    name="embeddings",
+    group="scores",
+    description="The vector of each distinct prompt and answer under the recipe's encoder.",
+    needs=("prompts", "candidates"),
+    run=run,
+    enabled=lambda recipe: recipe.encoder is not None,
+    uses_model=True,
+)

@@ -1,0 +1,68 @@
+"""Stage ``inputs``: read the sources into one table, each row once, with the identifiers of what it holds."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from curation.prompts.sources import read_source
+from curation.recipe import Source
+from curation.stages.context import Context, Stage, StageResult
+from curation.tables import concat_rejects, rejects_frame
+from curation.text import prompt_id, response_id
+from schemas import TABLES
+
+__all__ = ["STAGE"]
+
+
+def run(context: Context) -> StageResult:
+    frames, rejects = [], []
+    for source in context.recipe.sources:
+        rows, dropped = _read(source, context.limit)
+        frames.append(rows)
+        rejects.append(dropped)
+    inputs = pl.concat(frames, how="vertical")
+    facts = {f"rows of {s.name}": f.height for s, f in zip(context.recipe.sources, frames, strict=True)}
+    return context.write("inputs", "inputs", inputs, rejects=concat_rejects(*rejects), facts=facts)
+
+
+def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One source as rows of ``inputs`` and rows of ``rejects``."""
+    read = read_source(source.path, name=source.name, format=source.format, columns=source.columns, limit=limit)
+    prompts = [prompt_id(messages) for messages in read.rows["messages"].to_list()]
+    candidates = [
+        [response_id(prompt, response) for response in responses]
+        for prompt, responses in zip(prompts, read.rows["responses"].to_list(), strict=True)
+    ]
+    rows = read.rows.with_columns(
+        input_id=_input_id(source.name),
+        source=pl.lit(source.name),
+        prompt_id=pl.Series(prompts, dtype=pl.String),
+        candidate_ids=pl.Series(candidates, dtype=pl.List(pl.String)),
+        category=pl.col("category").fill_null(pl.lit(source.category, dtype=pl.String)),
+        expected_behaviour=pl.col("expected_behaviour").fill_null(
+            pl.lit(source.expected_behaviour, dtype=pl.String)
+        ),
+    ).select(TABLES["inputs"].column_names())
+    rejects = rejects_frame(
+        read.rejects,
+        table="inputs",
+        stage="inputs",
+        row_id=_input_id(source.name),
+        rule=pl.col("rule"),
+        value=pl.col("value"),
+        reason=pl.col("reason"),
+    )
+    return rows, rejects
+
+
+def _input_id(source: str) -> pl.Expr:
+    return pl.format("{}#{}", pl.lit(source), pl.col("row"))
+
+
+STAGE = Stage(
+    name="inputs",
+    group="sources",
+    description="Every row of every source, as it was read. Rows that cannot be used are in rejects.",
+    needs=(),
+    run=run,
+)

@@ -1,0 +1,110 @@
+"""Stage ``pair_scores``: everything that is known of each pair, put side by side. No model is called."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from curation.scores.ches import explode_pairs
+from curation.scores.similarity import pair_cosines
+from curation.scores.strength import preference_strength
+from curation.stages.context import Context, Stage, StageResult
+from curation.stages.embeddings import embedding_step, text_ids
+from curation.stages.policy_stats import policy_inputs, policy_step
+from curation.stages.refusals import candidate_refusals
+from curation.stages.rewards import candidate_rewards
+from schemas import TABLES
+
+__all__ = ["STAGE"]
+
+_SCHEMA = TABLES["pair_scores"].create_empty().schema
+_PER_SIDE = ("rewards", "refusal_probability", "refusal_class")
+_FROM_POLICY = (
+    "ches",
+    "ln_ches",
+    "chosen_tokens",
+    "rejected_tokens",
+    "chosen_logp",
+    "rejected_logp",
+    "difficulty",
+    "edit_distance",
+)
+_FROM_STRENGTH = ("strength_mean", "strength_std", "agreement", "label_probability", "strength_band")
+
+
+def run(context: Context) -> StageResult:
+    pairs = context.workspace.read("pairs")
+    candidates = _candidates(context, pairs)
+    scores = _both_sides(pairs, candidates)
+    scores = _with_strength(scores)
+    scores = _with_policy(context, scores)
+    scores = _with_cosine(context, scores)
+    length = [pl.col(f"{side}_response").str.len_chars() for side in ("chosen", "rejected")]
+    scores = scores.with_columns(length_ratio=length[0] / length[1]).select(list(_SCHEMA))
+    facts = {
+        f"without {column}": scores[column].null_count()
+        for column in ("strength_mean", "ches", "cosine")
+        if scores[column].null_count()
+    }
+    return context.write("pair_scores", "pair_scores", scores, facts=facts)
+
+
+def _candidates(context: Context, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The candidates of the pairs: candidate_id, response, rewards, refusal_probability, refusal_class."""
+    ids = pl.concat([pairs["chosen_id"], pairs["rejected_id"]]).unique(maintain_order=True).alias("candidate_id")
+    texts = context.workspace.scan("candidates").select("candidate_id", "response")
+    found = ids.to_frame().lazy().join(texts, on="candidate_id", maintain_order="left").collect()
+    rewards = candidate_rewards(context, ids)
+    refusals = candidate_refusals(context, ids).select("candidate_id", "refusal_probability", "refusal_class")
+    found = found.join(rewards, on="candidate_id", how="left", maintain_order="left")
+    return found.join(refusals, on="candidate_id", how="left", maintain_order="left")
+
+
+def _both_sides(pairs: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+    """Every pair with the columns of its two candidates, prefixed."""
+    for side in ("chosen", "rejected"):
+        named = candidates.rename({c: f"{side}_{c}" for c in ("response", *_PER_SIDE)})
+        pairs = pairs.join(
+            named, left_on=f"{side}_id", right_on="candidate_id", how="left", maintain_order="left"
+        )
+    return pairs
+
+
+def _with_strength(scores: pl.DataFrame) -> pl.DataFrame:
+    """Add preference strength where both answers have rewards."""
+    both = pl.col("chosen_rewards").is_not_null() & pl.col("rejected_rewards").is_not_null()
+    known = scores.filter(both)
+    if known.is_empty():
+        return scores.with_columns(pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_STRENGTH)
+    strength = preference_strength(known.select("pair_id", "chosen_rewards", "rejected_rewards"))
+    return scores.join(
+        strength.select("pair_id", *_FROM_STRENGTH), on="pair_id", how="left", maintain_order="left"
+    )
+
+
+def _with_policy(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
+    """Add CHES, token counts and log-probabilities."""
+    if context.recipe.policy is None:
+        return scores.with_columns(pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_POLICY)
+    stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
+    found = explode_pairs(stats, pairs=scores.select("prompt_id", "chosen_id", "rejected_id"))
+    key = ["prompt_id", "chosen_id", "rejected_id"]
+    return scores.join(found.select(*key, *_FROM_POLICY), on=key, how="left", maintain_order="left")
+
+
+def _with_cosine(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
+    """Add the cosine of the two answers' embeddings."""
+    if context.recipe.encoder is None:
+        return scores.with_columns(cosine=pl.lit(None, dtype=pl.Float64))
+    chosen, rejected = text_ids(scores["chosen_response"]), text_ids(scores["rejected_response"])
+    wanted = pl.concat([chosen, rejected]).unique()
+    vectors = context.ledger.fetch(embedding_step(context).key, wanted).select("text_id", "vector")
+    return scores.with_columns(cosine=pair_cosines(chosen, rejected, vectors))
+
+
+STAGE = Stage(
+    name="pair_scores",
+    group="pairs",
+    description="The evidence for each pair: strength, CHES, difficulty, cosine, lengths, refusals.",
+    needs=("pairs", "embeddings", "rewards", "refusals", "policy_stats"),
+    run=run,
+)

@@ -1,0 +1,92 @@
+"""Stage ``pairs``: build the pairs that the recipe's strategies ask for."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from curation.pairs.construction import BuiltPairs, build_pairs, provided_pairs, without_conflicts
+from curation.scores.strength import robust_scale
+from curation.stages.context import Context, Stage, StageResult
+from curation.stages.rewards import candidate_rewards
+from curation.tables import concat_rejects, rejects_frame
+
+__all__ = ["STAGE"]
+
+
+def run(context: Context) -> StageResult:
+    options = context.recipe.pairs
+    built: list[BuiltPairs] = []
+    candidates: pl.DataFrame | None = None
+    for strategy in options.strategies:
+        if strategy == "provided":
+            built.append(provided_pairs(context.workspace.read("inputs")))
+            continue
+        if candidates is None:
+            candidates = _scored(context)
+        built.append(
+            build_pairs(
+                candidates, strategy=strategy, min_margin=options.min_margin, seed=context.recipe.seed
+            )
+        )
+    # A pair that two strategies build is kept once, under the first of them.
+    pairs = pl.concat([b.pairs for b in built]).unique("pair_id", keep="first", maintain_order=True)
+    consistent = without_conflicts(pairs)
+    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), consistent.rejects)
+    rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
+    facts = {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
+    return context.write("pairs", "pairs", consistent.pairs, rejects=rejects, facts=facts)
+
+
+def _scored(context: Context) -> pl.DataFrame:
+    """Every candidate with the score that ranks it: prompt_id, candidate_id, score."""
+    candidates = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "provided_score").collect()
+    if context.recipe.pairs.score == "provided":
+        return candidates.rename({"provided_score": "score"})
+    rewards = candidate_rewards(context, candidates["candidate_id"]).drop_nulls("rewards")
+    if rewards.is_empty():
+        return candidates.select("prompt_id", "candidate_id", score=pl.lit(None, dtype=pl.Float64))
+    values = np.asarray(rewards["rewards"].to_list(), dtype=np.float64)
+    centred = (values - np.median(values, axis=0)) / robust_scale(values - np.median(values, axis=0))
+    scores = rewards.select("candidate_id").with_columns(score=pl.Series(centred.mean(axis=1)))
+    return candidates.join(scores, on="candidate_id", how="left", maintain_order="left").select(
+        "prompt_id", "candidate_id", "score"
+    )
+
+
+def _without_success(rejects: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """A prompt that one strategy had no pair for, and another did, is not a reject."""
+    paired = pairs.select(row_id="prompt_id", table=pl.lit("prompts")).unique()
+    return rejects.join(paired, on=["table", "row_id"], how="anti", maintain_order="left")
+
+
+def _prompts_without_pair(context: Context, pairs: pl.DataFrame, rejects: pl.DataFrame) -> pl.DataFrame:
+    """Prompts that no strategy spoke of, for instance a prompt without answers."""
+    named = rejects.filter(pl.col("table") == "prompts").select(prompt_id="row_id")
+    inputs = context.workspace.scan("inputs").select("input_id", "prompt_id").collect()
+    repeated = rejects.filter(pl.col("table") == "inputs").select(input_id="row_id")
+    silent = (
+        context.workspace.scan("prompts")
+        .select("prompt_id")
+        .collect()
+        .join(pairs, on="prompt_id", how="anti", maintain_order="left")
+        .join(named, on="prompt_id", how="anti", maintain_order="left")
+        .join(inputs.join(repeated, on="input_id"), on="prompt_id", how="anti", maintain_order="left")
+    )
+    return rejects_frame(
+        silent,
+        table="prompts",
+        stage="pairs",
+        row_id=pl.col("prompt_id"),
+        rule="no_pair",
+        reason=pl.lit(f"no strategy of {', '.join(context.recipe.pairs.strategies)} gave a pair for the prompt"),
+    )
+
+
+STAGE = Stage(
+    name="pairs",
+    group="pairs",
+    description="Two answers to one prompt, the first preferred. A view over candidates: no model is called.",
+    needs=("inputs", "prompts", "candidates", "rewards"),
+    run=run,
+)

@@ -1,0 +1,103 @@
+"""Stage ``rewards``: score every candidate with every reward model of the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curation.engine import Batch, Worker, failures_frame
+from curation.ledger import LedgerKey
+from curation.models.protocols import RewardModel
+from curation.models.rewards import open_reward, reward_fingerprint
+from curation.recipe import Reward
+from curation.stages.answered import answered
+from curation.stages.context import Context, Stage, StageResult
+
+__all__ = ["STAGE", "RewardStep", "candidate_rewards", "reward_steps"]
+
+_STEP_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RewardStep:
+    """Scoring with one reward model."""
+
+    options: Reward
+
+    @property
+    def name(self) -> str:
+        return "rewards"
+
+    @property
+    def batch_rows(self) -> int:
+        return self.options.batch_rows
+
+    @property
+    def key(self) -> LedgerKey:
+        producer = reward_fingerprint(self.options.model)
+        return LedgerKey("rewards", "candidate_id", "model", f"{producer} step{_STEP_VERSION}")
+
+    def open(self) -> Worker:
+        return _Scoring(open_reward(self.options.model))
+
+
+@dataclass
+class _Scoring:
+    model: RewardModel
+
+    def __call__(self, batch: pl.DataFrame) -> Batch:
+        scores = self.model.score(batch["messages"].to_list(), batch["response"].to_list())
+        finite = np.isfinite(scores).all(axis=1)
+        rows = pl.DataFrame({"candidate_id": batch["candidate_id"], "rewards": list(scores)}).filter(finite)
+        failures = [
+            {"row_id": c, "item_id": c, "rule": "non_finite_reward", "value": str(s.tolist()),
+             "reason": "the reward model gave a value that is not a finite number"}
+            for c, s, ok in zip(batch["candidate_id"], scores, finite, strict=True)
+            if not ok
+        ]  # fmt: skip
+        return Batch(rows.with_columns(pl.col("rewards").cast(pl.List(pl.Float64))), failures_frame(failures))
+
+
+def reward_steps(context: Context) -> list[RewardStep]:
+    """The steps that a recipe asks for, in its order."""
+    return [RewardStep(options) for options in context.recipe.rewards]
+
+
+def candidate_rewards(context: Context, candidates: pl.Series) -> pl.DataFrame:
+    """candidate_id and ``rewards``: the values of all models in the recipe's order.
+
+    A candidate that one of the models could not score is left out: its margins could not be compared.
+    """
+    joined: pl.DataFrame | None = None
+    for number, step in enumerate(reward_steps(context)):
+        one = context.ledger.fetch(step.key, candidates).select("candidate_id", pl.col("rewards").alias(f"_{number}"))
+        joined = one if joined is None else joined.join(one, on="candidate_id", maintain_order="left")
+    if joined is None:
+        return pl.DataFrame(schema={"candidate_id": pl.String, "rewards": pl.List(pl.Float64)})
+    columns = [c for c in joined.columns if c != "candidate_id"]
+    return joined.select("candidate_id", rewards=pl.concat_list(columns))
+
+
+def run(context: Context) -> StageResult:
+    candidates = answered(context)
+    facts: dict[str, int | str] = {}
+    failed = 0
+    for number, step in enumerate(reward_steps(context)):
+        report = context.compute(step, candidates)
+        failed += report.failed
+        facts[f"model {number + 1}"] = step.key.producer
+        facts[f"computed by model {number + 1}"] = report.computed
+    return StageResult("rewards", candidates.height, failed, facts)
+
+
+STAGE = Stage(
+    name="rewards",
+    group="scores",
+    description="The reward of each candidate under each reward model of the recipe.",
+    needs=("prompts", "candidates"),
+    run=run,
+    enabled=lambda recipe: bool(recipe.rewards),
+    uses_model=True,
+)

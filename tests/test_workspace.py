@@ -1,0 +1,129 @@
+"""Workspaces: tables, versions, locks and what cannot be used."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from curation.errors import WorkspaceError
+from curation.workspace import FORMAT_VERSION, Workspace
+
+
+def rejects(stage: str, *rows: str) -> pl.DataFrame:
+    columns = ("table", "row_id", "rule", "stage", "value", "threshold", "reason")
+    values = [("pairs", row, "r", stage, None, None, "because") for row in rows]
+    return pl.DataFrame(values, schema=dict.fromkeys(columns, pl.String), orient="row")
+
+
+def test_a_table_that_was_never_written_reads_as_empty(tmp_path: Path) -> None:
+    frame = Workspace(tmp_path).read("pairs")
+    assert frame.is_empty()
+    assert "chosen_id" in frame.columns
+
+
+def test_overwrite_changes_the_version_only_with_the_content(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert workspace.overwrite("rejects", rejects("a", "1"))
+    assert not workspace.overwrite("rejects", rejects("a", "1"))
+    assert workspace.version("rejects") == 0
+    assert workspace.overwrite("rejects", rejects("a", "2"))
+    assert workspace.version("rejects") == 1
+
+
+def test_overwrite_of_a_part_leaves_the_rest(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.overwrite("rejects", rejects("a", "1", "2"), where=("stage", "a"))
+    workspace.overwrite("rejects", rejects("b", "3"), where=("stage", "b"))
+    workspace.overwrite("rejects", rejects("a"), where=("stage", "a"))
+    assert workspace.read("rejects")["row_id"].to_list() == ["3"]
+
+
+def test_versions_read_and_written_are_taken_once(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.overwrite("rejects", rejects("a", "1"))
+    workspace.read("rejects")
+    assert workspace.take_versions() == ({"rejects": 0}, {"rejects": 0})
+    assert workspace.take_versions() == ({}, {})
+
+
+def test_a_trial_keeps_its_results_apart_and_shares_the_ledger(tmp_path: Path) -> None:
+    trial, real = Workspace(tmp_path, trial=True), Workspace(tmp_path)
+    trial.overwrite("rejects", rejects("a", "1"))
+    assert real.read("rejects").is_empty()
+    assert trial.table_path("embeddings") == real.table_path("embeddings")
+    assert trial.dataset_path("preference") != real.dataset_path("preference")
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "workspace.json").write_text(json.dumps({"format_version": FORMAT_VERSION + 1}))
+    with pytest.raises(WorkspaceError, match="newer version of this package .*upgrade"):
+        Workspace(tmp_path)
+
+
+def test_a_broken_marker_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "workspace.json").write_text("{")
+    with pytest.raises(WorkspaceError, match="not a workspace marker"):
+        Workspace(tmp_path)
+
+
+def test_an_unknown_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="no table is called"):
+        Workspace(tmp_path).read("piars")
+
+
+def test_a_corrupt_table_names_its_place(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.overwrite("rejects", rejects("a", "1"))
+    log = tmp_path / "tables" / "rejects" / "_delta_log" / "00000000000000000000.json"
+    log.write_text("{ torn")
+    with pytest.raises(WorkspaceError, match="tables/rejects"):
+        Workspace(tmp_path).read("rejects")
+
+
+def test_a_place_that_cannot_be_used_says_so(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(WorkspaceError, match=r"cannot read .*file"):
+        Workspace(blocked / "workspace")
+
+
+def test_write_bytes_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.write_bytes(b"old", "report.html")
+    os.mkdir(tmp_path / f"report.html.{os.getpid()}.tmp")
+    with pytest.raises(WorkspaceError, match="cannot write"):
+        workspace.write_bytes(b"new", "report.html")
+    assert workspace.read_text("report.html") == "old"
+
+
+def hold_lock(path: str, ready: object, done: object) -> None:
+    with Workspace(path).lock():
+        ready.set()  # type: ignore[attr-defined]
+        done.wait(30)  # type: ignore[attr-defined]
+
+
+def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ready, done = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=hold_lock, args=(str(tmp_path), ready, done))
+    other.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(WorkspaceError, match=f"in use by process {other.pid}"), Workspace(tmp_path).lock():
+            pass
+    finally:
+        other.kill()
+        other.join()
+    with Workspace(tmp_path).lock():
+        pass
+
+
+def test_an_object_store_url_keeps_its_form() -> None:
+    memory = Workspace("memory://bucket/space/")
+    assert memory.table_path("pairs") == "memory://bucket/space/tables/pairs"
+    assert memory.read_text("workspace.json") is not None
