@@ -126,6 +126,8 @@ def _record_input(name: str, reader: records.Reader) -> InputFile:
     if not rows:
         raise InputError(f"{name} is empty: it holds no rows")
     columns = reader.columns(types.columns())
+    if not columns.schema:
+        raise InputError(f"{name}: none of its {rows} rows has a column")
 
     def frames(chunk_rows: int | None) -> records.Parts:
         limit = None if chunk_rows is None else _CHUNK_BYTES

@@ -26,7 +26,9 @@ __all__ = ["Csv", "JsonLines", "Parts", "Reader", "Record", "frames", "json_read
 _BOM: Final = b"\xef\xbb\xbf"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,17})")
-_FLOAT: Final = re.compile(r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|inf|Infinity)")
+_FLOAT: Final = re.compile(
+    r"[-+]?(?:(?:0|[1-9]\d*)\.\d*(?:[eE][-+]?\d+)?|(?:0|[1-9]\d*)[eE][-+]?\d+|\.\d+|nan|NaN|inf|Infinity)"
+)
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _LONGEST_CELL: Final = 2**31 - 1
 

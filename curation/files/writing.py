@@ -142,14 +142,16 @@ def write_whole(path: Path) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("xb")
     try:
-        with file:
-            yield file
-            with file_errors(path):
-                file.flush()
-                os.fsync(file.fileno())
+        yield file
         with file_errors(path):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
             temporary.replace(path)
     finally:
+        # After a failure closing fails again, over the same bytes.
+        with contextlib.suppress(OSError):
+            file.close()
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 

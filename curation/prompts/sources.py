@@ -113,18 +113,22 @@ def read_source(
     file = open_input(path)
     shapes = _AUTO if format == "auto" else (format,)
     main = {field: column for field, column in columns.items() if field not in _EXTRAS}
-    binding = resolve(file.head(), name=path, shapes=shapes, columns=main, mixed=file.mixed)
+    head = file.head()
+    binding = resolve(head, name=path, shapes=shapes, columns=main, mixed=file.mixed)
+    if format == "auto" and binding.shape == "response" and _blank(head, binding):
+        # Sets of prompts often carry an answer column that nobody filled in.
+        binding = resolve(head, name=path, shapes=("prompt",), columns=main, mixed=file.mixed)
     extras = _extras(file, columns)
     rows: list[pl.DataFrame] = []
     rejects: list[pl.DataFrame] = []
     seen = 0
-    for frame in file.chunks():
-        frame = frame if limit is None else frame.filter(pl.col(ROW) < limit)
+    for chunk in file.chunks():
+        frame = chunk if limit is None else chunk.filter(pl.col(ROW) < limit)
         seen += frame.height
         good, bad = _inputs(frame, binding, extras, name)
         rows.append(good)
         rejects.append(bad)
-        if limit is not None and frame[ROW].max() == limit - 1:
+        if frame.height < chunk.height:
             break
     unreadable = [reject for reject in file.rejects if limit is None or reject.row < limit]
     rejects.append(rejects_frame(unreadable))
@@ -143,6 +147,11 @@ def _check(name: str, format: str, columns: ColumnMap) -> None:
         if field not in _FIELDS:
             hint = closest(field, _FIELDS)
             raise InputError(f"source {name}: columns.{field}{hint}, expected one of {', '.join(_FIELDS)}")
+
+
+def _blank(head: pl.DataFrame, binding: Binding) -> bool:
+    answers = cells(head, binding.fields["response"][0], mixed=binding.mixed)
+    return all(answer is None or (isinstance(answer, str) and not answer.strip()) for answer in answers)
 
 
 def _extras(file: InputFile, columns: ColumnMap) -> dict[str, str]:
