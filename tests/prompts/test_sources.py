@@ -1,0 +1,393 @@
+"""Every shape of source, and rows at fault, read into the canonical inputs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import InputError
+from curation.prompts.dialogues import as_prompt, split_pair
+from curation.prompts.sources import INPUTS_SCHEMA, SourceRows, read_source
+
+
+def source(folder: Path, *rows: dict[str, Any], **options: Any) -> SourceRows:
+    path = folder / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_source(str(path), name="mine", **options)
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+HI = [user("Hi!")]
+TWO_TURNS = [user("Hi!"), assistant("Hello."), user("What is 2 + 2?")]
+HH = "\n\nHuman: Hi!\n\nAssistant: Hello.\n\nHuman: What is 2 + 2?\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        pytest.param({"prompt": "Hi!", "chosen": "4", "rejected": "5"}, HI, id="strings"),
+        pytest.param({"prompt": HI, "chosen": "4", "rejected": "5"}, HI, id="messages and strings"),
+        pytest.param(
+            {"prompt": TWO_TURNS, "chosen": [assistant("4")], "rejected": [assistant("5")]},
+            TWO_TURNS,
+            id="explicit",
+        ),
+        pytest.param(
+            {"chosen": [*TWO_TURNS, assistant("4")], "rejected": [*TWO_TURNS, assistant("5")]},
+            TWO_TURNS,
+            id="implicit",
+        ),
+        pytest.param(
+            {"prompt": "Hi!", "chosen": [*HI, assistant("4")], "rejected": [*HI, assistant("5")]},
+            HI,
+            id="prompt repeated in the answers",
+        ),
+        pytest.param(
+            {
+                "prompt": "Hi!",
+                "chosen": [{"role": "system", "content": "Be kind."}, *HI, assistant("4")],
+                "rejected": [{"role": "system", "content": "Be kind."}, *HI, assistant("5")],
+            },
+            [{"role": "system", "content": "Be kind."}, *HI],
+            id="system message only in the answers",
+        ),
+        pytest.param(
+            {
+                "prompt": [{"role": "system", "content": "Be kind."}, *HI],
+                "chosen": [*HI, assistant("4")],
+                "rejected": [*HI, assistant("5")],
+            },
+            [{"role": "system", "content": "Be kind."}, *HI],
+            id="system message only in the prompt",
+        ),
+        pytest.param(
+            {
+                "prompt": HI,
+                "chosen": [assistant("Hello."), user("What is 2 + 2?"), assistant("4")],
+                "rejected": [assistant("Hello."), user("What is 2 + 2?"), assistant("5")],
+            },
+            TWO_TURNS,
+            id="answers go on for several turns",
+        ),
+        pytest.param({"chosen": HH + " 4", "rejected": HH + " 5"}, TWO_TURNS, id="hh-rlhf"),
+        pytest.param({"prompt": HH, "chosen": " 4", "rejected": " 5"}, TWO_TURNS, id="hh-rlhf with a prompt"),
+        pytest.param(
+            {"prompt": HH, "chosen": HH + " 4", "rejected": HH + " 5"}, TWO_TURNS, id="hh-rlhf repeated"
+        ),
+        pytest.param(
+            {"instruction": "Hi!", "input": "", "chosen": "4", "rejected": "5"}, HI, id="alpaca with no input"
+        ),
+    ],
+)
+def test_pairs_in_every_form(tmp_path: Path, row: dict[str, Any], prompt: list[dict[str, str]]) -> None:
+    rows, rejects, read = source(tmp_path, row)
+
+    assert (rejects.height, read) == (0, 1)
+    got = rows.row(0, named=True)
+    assert got["kind"] == "pair"
+    assert got["messages"] == prompt
+    assert [text.strip() for text in got["responses"]] == ["4", "5"]
+    assert (got["chosen_index"], got["rejected_index"]) == (0, 1)
+    assert dict(rows.schema) == {
+        name: pl.Schema({name: dtype})[name] for name, dtype in INPUTS_SCHEMA.items()
+    }
+
+
+def test_share_gpt_messages_and_roles(tmp_path: Path) -> None:
+    said = [{"from": "human", "value": "Hi!"}, {"from": "gpt", "value": "Hello."}]
+
+    rows, _, _ = source(tmp_path, {"conversations": said}, {"conversations": said[:1]})
+
+    assert rows["kind"].to_list() == ["messages", "messages"]
+    assert rows["messages"].to_list() == [HI, HI]
+    assert rows["responses"].to_list() == [["Hello."], []]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"responses": ["a", "b"], "scores": [1, 0.5]},
+        {"completions": [{"response": "a", "score": 1}, {"response": "b", "score": 0.5}]},
+        {
+            "completions": [
+                {"model": "m", "completion": "a", "avg_rating": 1},
+                {"completion": "b", "score": 0.5},
+            ]
+        },
+        {"responses": [[assistant("a")], [user("Hi!"), assistant("b")]], "ratings": [1, 0.5]},
+        {"generations": ["a", "b"], "ratings": [1, 0.5]},
+    ],
+)
+def test_answers_with_scores_in_every_form(tmp_path: Path, answers: dict[str, Any]) -> None:
+    rows, rejects, _ = source(tmp_path, {"prompt": "Hi!", **answers})
+
+    assert rejects.height == 0
+    assert rows["kind"].item() == "responses"
+    assert rows["responses"].item().to_list() == ["a", "b"]
+    assert rows["scores"].item().to_list() == [1.0, 0.5]
+
+
+def test_answers_without_scores_have_none(tmp_path: Path) -> None:
+    rows, _, _ = source(tmp_path, {"prompt": "Hi!", "responses": ["a", "b"]})
+
+    assert rows["scores"].to_list() == [None]
+
+
+def test_ratings_that_cannot_be_parsed_stay_out_of_the_mean(tmp_path: Path) -> None:
+    # Ratings 5, 4, unparsable, 5: the mean is 14 / 3, not 13 / 4 with -1 for the unparsable one.
+    ratings = {"helpfulness": "5", "honesty": "4", "truthfulness": "N/A", "instruction_following": "5"}
+    annotations = {aspect: {"Rating": rating} for aspect, rating in ratings.items()}
+    completion = {"response": "a", "overall_score": 10.0, "annotations": annotations}
+
+    rows, _, _ = source(tmp_path, {"instruction": "Hi!", "completions": [completion]})
+
+    assert rows["scores"].item().item() == pytest.approx(14 / 3)
+
+
+def test_unpaired_rows_have_labels(tmp_path: Path) -> None:
+    rows, _, _ = source(
+        tmp_path,
+        {"prompt": "Hi!", "completion": "a", "label": True},
+        {"prompt": HH, "completion": [assistant("b")], "label": False},
+    )
+
+    assert rows["kind"].to_list() == ["unpaired", "unpaired"]
+    assert rows["labels"].to_list() == [[True], [False]]
+    assert rows["messages"].to_list() == [HI, TWO_TURNS]
+    assert rows["responses"].to_list() == [["a"], ["b"]]
+
+
+def test_prompts_alone_and_prompts_with_one_answer(tmp_path: Path) -> None:
+    alone, _, _ = source(tmp_path, {"prompt": "Hi!", "category": "greeting", "positives": ["Hello."]})
+    answered, _, _ = source(tmp_path, {"instruction": "Add.", "input": "2 and 2", "output": "4"})
+
+    assert alone.select("kind", "category").row(0) == ("prompt", "greeting")
+    assert alone["responses"].to_list() == [[]]
+    assert alone["positives"].to_list() == [["Hello."]]
+    assert answered["messages"].to_list() == [[user("Add.\n\n2 and 2")]]
+    assert answered["responses"].to_list() == [["4"]]
+
+
+def test_an_answer_column_that_nobody_filled_in_is_no_answer(tmp_path: Path) -> None:
+    rows, rejects, _ = source(
+        tmp_path, {"prompt": "Hi!", "response": ""}, {"prompt": "Ho!", "response": None}
+    )
+
+    assert rejects.height == 0
+    assert rows["kind"].to_list() == ["prompt", "prompt"]
+
+
+def test_columns_are_mapped_by_the_recipe(tmp_path: Path) -> None:
+    row = {"q": {"text": "Hi!"}, "a1": "x", "a2": "y", "who": 7, "kind": "safe", "meta": {"s": [0.5, 1]}}
+
+    rows, _, _ = source(
+        tmp_path,
+        row,
+        columns={
+            "prompt": "q.text",
+            "responses": ["a1", "a2"],
+            "scores": "meta.s",
+            "annotator": "who",
+            "expected_behaviour": "kind",
+        },
+    )
+
+    got = rows.row(0, named=True)
+    assert got["messages"] == HI
+    assert (got["responses"], got["scores"]) == (["x", "y"], [0.5, 1.0])
+    assert (got["annotator"], got["expected_behaviour"], got["source"]) == ("7", "comply", "mine")
+
+
+def test_scores_of_pairs_come_from_their_columns(tmp_path: Path) -> None:
+    row = {"prompt": "Hi!", "chosen": "a", "rejected": "b", "score_chosen": 8, "score_rejected": 3}
+
+    rows, _, _ = source(tmp_path, row)
+
+    assert rows["scores"].to_list() == [[8.0, 3.0]]
+
+
+def test_text_and_messages_may_stand_in_one_column(tmp_path: Path) -> None:
+    rows, rejects, _ = source(
+        tmp_path,
+        {"prompt": "Hi!", "chosen": "a", "rejected": "b"},
+        {"prompt": HI, "chosen": [assistant("a")], "rejected": [assistant("b")]},
+        {"prompt": 12, "chosen": "a", "rejected": "b"},
+    )
+
+    assert rows["messages"].to_list() == [HI, HI]
+    assert rejects.rows() == [(2, "not_text", "prompt", "prompt is a int, expected text or messages")]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "value"),
+    [
+        ({"prompt": None}, "null_prompt", "prompt"),
+        ({"prompt": ""}, "empty_prompt", "prompt"),
+        ({"prompt": " \n\t"}, "empty_prompt", "prompt"),
+        ({"prompt": []}, "empty_prompt", "prompt"),
+        ({"prompt": [{"role": "system", "content": "Be kind."}]}, "empty_prompt", "prompt"),
+        ({"prompt": [{"role": "narrator", "content": "Hi!"}]}, "unknown_role", "narrator"),
+        ({"prompt": [{"content": "Hi!"}]}, "unknown_role", "None"),
+        ({"prompt": [{"role": "user", "content": None}]}, "null_prompt", "prompt"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "not_text", "prompt"),
+        ({"prompt": "with \x00 inside"}, "nul_character", "prompt"),
+        ({"chosen": "half \ud800"}, "invalid_unicode", "chosen"),
+        ({"chosen": None}, "null_response", "chosen"),
+        ({"rejected": ""}, "empty_response", "rejected"),
+        ({"rejected": "\u3000 "}, "empty_response", "rejected"),
+        ({"rejected": "a"}, "chosen_equals_rejected", "rejected"),
+        ({"rejected": "a \r\n"}, "chosen_equals_rejected", "rejected"),
+        (
+            {"chosen": [*HI, assistant("a")], "rejected": [user("Ho!"), assistant("b")]},
+            "prompts_differ",
+            "rejected",
+        ),
+        (
+            {"chosen": [user("Ho!"), assistant("a")], "rejected": [user("Ho!"), assistant("b")]},
+            "prompts_differ",
+            "prompt",
+        ),
+        ({"chosen": [*HI, assistant("a"), user("And?")], "rejected": "b"}, "no_assistant_turn", "user"),
+        ({"chosen": [*HI, assistant(" ")], "rejected": [*HI, assistant("b")]}, "empty_response", "chosen"),
+        ({"score_chosen": math.nan}, "non_finite_score", "nan"),
+        ({"score_rejected": -math.inf}, "non_finite_score", "-inf"),
+        ({"expected_behaviour": "perhaps"}, "unknown_expected_behaviour", "perhaps"),
+    ],
+)
+def test_a_pair_at_fault_is_rejected_and_the_others_are_kept(
+    tmp_path: Path, change: dict[str, Any], rule: str, value: str
+) -> None:
+    good = {"prompt": "Hi!", "chosen": "a", "rejected": "b"}
+
+    rows, rejects, read = source(tmp_path, good, {**good, **change}, good)
+
+    assert rows["row"].to_list() == [0, 2]
+    assert rejects.select("row", "rule", "value").rows() == [(1, rule, value)]
+    assert rejects["reason"].item().strip()
+    assert read == 3
+
+
+def test_one_answer_at_fault_leaves_the_others(tmp_path: Path) -> None:
+    rows, rejects, _ = source(
+        tmp_path,
+        {"prompt": "Hi!", "responses": ["a", None, " ", "d"], "scores": [1, 2, 3, math.nan]},
+        {"prompt": "Ho!", "responses": [None, ""]},
+        {"prompt": "He!", "responses": []},
+        {"prompt": "Hu!", "responses": ["a", "b"], "scores": [1]},
+    )
+
+    assert rows["responses"].to_list() == [["a"]]
+    assert rows["scores"].to_list() == [[1.0]]
+    assert rejects.select("row", "rule", "value").rows() == [
+        (0, "null_response", "responses[1]"),
+        (0, "empty_response", "responses[2]"),
+        (0, "non_finite_score", "responses[3]"),
+        (1, "null_response", "responses[0]"),
+        (2, "empty_response", "responses"),
+        (3, "scores_length", "scores"),
+    ]
+
+
+def test_a_very_long_answer_is_taken_whole(tmp_path: Path) -> None:
+    rows, _, _ = source(tmp_path, {"prompt": "Hi!", "chosen": "x" * 100_000, "rejected": "y"})
+
+    assert rows["responses"].item().str.len_chars().to_list() == [100_000, 1]
+
+
+def test_duplicate_prompts_with_different_answers_are_all_kept(tmp_path: Path) -> None:
+    pair = {"prompt": "Hi!", "chosen": "a", "rejected": "b"}
+
+    rows, rejects, _ = source(tmp_path, pair, {**pair, "chosen": "c"}, pair)
+
+    assert (rows.height, rejects.height) == (3, 0)
+
+
+def test_limit_reads_no_further(tmp_path: Path) -> None:
+    row = {"prompt": "Hi!", "chosen": "a", "rejected": "b"}
+
+    rows, rejects, read = source(tmp_path, row, {**row, "chosen": ""}, row, row, limit=3)
+
+    assert (rows.height, rejects.height, read) == (2, 1, 3)
+
+
+def test_columns_that_fit_no_shape_are_listed_with_what_is_supported(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"no column 'prompt'.*did you mean 'promt'.*found promt, chosen, rejected"
+    ):
+        source(tmp_path, {"promt": "Hi!", "chosen": "Yes, a", "rejected": "Yes, b"})
+    with pytest.raises(InputError, match="expected prompt, chosen, rejected or prompt, response, label or"):
+        source(tmp_path, {"x": 1})
+
+
+def test_a_wrong_format_or_mapping_is_named(tmp_path: Path) -> None:
+    row = {"prompt": "Hi!"}
+    with pytest.raises(InputError, match=r"format 'pairs' \(did you mean 'pair'\?\)"):
+        source(tmp_path, row, format="pairs")
+    with pytest.raises(InputError, match=r"columns.promt \(did you mean 'prompt'\?\)"):
+        source(tmp_path, row, columns={"promt": "prompt"})
+    with pytest.raises(
+        InputError, match=r"no column 'pront', which columns.prompt names \(did you mean 'prompt'\?\)"
+    ):
+        source(tmp_path, row, columns={"prompt": "pront"})
+    with pytest.raises(InputError, match=r"no column 'kind', which columns.category names"):
+        source(tmp_path, row, columns={"category": "kind"})
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1).filter(str.strip)
+
+
+@settings(max_examples=60, deadline=None)
+@given(turns=st.lists(texts, min_size=1, max_size=5), answers=st.tuples(texts, texts), explicit=st.booleans())
+def test_splitting_undoes_joining(turns: list[str], answers: tuple[str, str], explicit: bool) -> None:
+    said = [user(text) if index % 2 == 0 else assistant(text) for index, text in enumerate(turns)]
+    if len(said) % 2 == 0:
+        said.pop()
+    if answers[0].strip() == answers[1].strip():
+        answers = (answers[0], answers[0] + "!")
+
+    pair = split_pair(
+        said if explicit else None,
+        [*said, assistant(answers[0])],
+        [*said, assistant(answers[1])],
+        has_prompt=explicit,
+    )
+
+    assert pair == (said, *answers)
+
+
+def test_an_hh_prompt_loses_the_name_of_who_speaks_next() -> None:
+    assert as_prompt("\n\nHuman: Hi!\n\nAssistant:") == HI
+
+
+def test_real_hh_pairs_are_split(shared_data: Path) -> None:
+    rows, rejects, read = read_source(str(shared_data / "hh_harmless/test.jsonl.gz"), name="hh")
+
+    assert read == 2312 == rows.height + rejects.height
+    assert dict(rejects["rule"].value_counts().iter_rows()) == {"prompts_differ": 5, "empty_response": 4}
+    last = rows["messages"].list.last().struct.field("role")
+    assert last.unique().to_list() == ["user"]
+
+
+def test_real_ultrafeedback_pairs_have_their_scores(shared_data: Path) -> None:
+    rows, rejects, _ = read_source(
+        str(shared_data / "ultrafeedback_noise/clean.jsonl"),
+        name="uf",
+        columns={"score_chosen": "metadata.score_chosen", "score_rejected": "metadata.score_rejected"},
+    )
+
+    assert rows["scores"].null_count() == 0
+    assert rejects.filter(rule="chosen_equals_rejected").height == 4
