@@ -42,7 +42,8 @@ def fit_bradley_terry(
         scaled = differences / np.sqrt(ridge)
         vectors, values, turned = np.linalg.svd(scaled, full_matrices=False)
         solution = _newton(vectors * values, np.ones(len(values)), target, weight)
-        return (solution @ turned) / np.sqrt(ridge)
+        turned_back: FloatArray = (solution @ turned) / np.sqrt(ridge)
+        return turned_back
     return _newton(differences, ridge, target, weight)
 
 

@@ -189,12 +189,13 @@ def _bands(
 
 def _constant(margins: FloatArray) -> npt.NDArray[np.bool_]:
     """Models with one and the same margin everywhere; never claimed of a handful of rows."""
-    if len(margins) < MIN_ROWS_TO_SCALE:
-        return np.isnan(margins).all(axis=0)
     there = np.isfinite(margins)
-    low: FloatArray = np.where(there, margins, np.inf).min(axis=0)
-    high: FloatArray = np.where(there, margins, -np.inf).max(axis=0)
-    return np.asarray(low >= high, dtype=np.bool_)
+    result: npt.NDArray[np.bool_] = np.asarray(~there.any(axis=0))
+    if len(margins) >= MIN_ROWS_TO_SCALE:
+        low = np.where(there, margins, np.inf).min(axis=0)
+        high = np.where(there, margins, -np.inf).max(axis=0)
+        result = np.asarray([not a < b for a, b in zip(low, high, strict=True)])
+    return result
 
 
 def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scaling) -> list[str]:

@@ -29,7 +29,9 @@ _WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
 _SENTENCE_END: Final = re.compile(r"[.!?。！？]+(?:\s|$)|\n+")
 _BULLET: Final = re.compile(r"^[ \t]*[-*•]\s+", re.MULTILINE)
 _NUMBERED: Final = re.compile(r"^[ \t]*\(?\d+[.):]\s*", re.MULTILINE)
-_HEADING: Final = re.compile(r"^(?:#{1,6}\s|\*\*[^*\n]+\*\*:?[ \t]*$|[A-Z][^\n.]{0,60}:[ \t]*$)", re.MULTILINE)
+_HEADING: Final = re.compile(
+    r"^(?:#{1,6}\s|\*\*[^*\n]+\*\*:?[ \t]*$|[A-Z][^\n.]{0,60}:[ \t]*$)", re.MULTILINE
+)
 _REFUSAL: Final = re.compile(
     r"\bi(?:['’]m| am) (?:sorry|unable|not able|afraid)\b"
     r"|\bi (?:can(?:['’]?t|not)|won['’]t|could not|couldn['’]t|apologi[sz]e)\b"
@@ -38,7 +40,8 @@ _REFUSAL: Final = re.compile(
 )
 _OPENING: Final = re.compile(r"(?:sure|certainly|of course|absolutely|great|here(?:['’]s| is| are)|yes)\b")
 _LEAK: Final = re.compile(
-    r"^[ \t]*(?:###|(?:user|human|assistant|instruction|question|input|output|student|teacher|q|a)\s*:|<\|?\w)",
+    r"^[ \t]*(?:###|<\|?\w"
+    r"|(?:user|human|assistant|instruction|question|input|output|student|teacher|q|a)[ \t]*:)",
     re.MULTILINE,
 )
 _PLACEHOLDER: Final = re.compile(r"\[[^\]\n]{2,40}\]|<[a-z_ ]{3,30}>|https?://")

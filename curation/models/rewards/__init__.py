@@ -1,0 +1,68 @@
+"""Reward models: one protocol, one adapter a file.
+
+    embedded, or a folder with heads.safetensors    heads       light heads over an encoder
+    folder or Hub id                                classifier  sequence-classification models
+    http(s)://host/v1/score#name, …/classify#name   server      vLLM and other servers
+    judge:<url>#name[?rubric=…]                     judge       an LLM that grades, with log-probabilities
+    relevance                                       relevance   R3
+    python:package.module:function                  callable    any function
+
+``score`` returns one column per reward: an ensemble has several heads, a classifier several attributes.
+Nothing heavy is imported before a model is opened.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from curation.models.identity import EMBEDDED, resolve_model
+from curation.models.protocols import RewardModel
+
+__all__ = ["open_reward", "reward_fingerprint"]
+
+_PREFIXES: Final = {"python:": "callable", "judge:": "judge", "http://": "server", "https://": "server"}
+
+
+def reward_fingerprint(model: str = EMBEDDED, **options: Any) -> str:
+    """What the rewards depend on: weights, revision and the options of the call.
+
+    Raises:
+        InputError: when ``model`` names nothing.
+    """
+    fingerprint: str = _adapter(model)[0](model, **options)
+    return fingerprint
+
+
+def open_reward(model: str = EMBEDDED, **options: Any) -> RewardModel:
+    """Load a reward model; the module's text lists what ``model`` may be.
+
+    Options go to the adapter: ``device``, ``batch_size``, ``max_length`` and its own ones.
+
+    Raises:
+        InputError: when ``model`` names nothing, or an option is wrong.
+        ModelError: when it cannot be loaded.
+        MissingExtraError: when it needs a package of an optional extra.
+    """
+    opened: RewardModel = _adapter(model)[1](model, **options)
+    return opened
+
+
+def _adapter(model: str) -> tuple[Any, Any]:
+    """The two functions of the adapter that a MODEL means."""
+    kind = _kind(model)
+    module = import_module(f"{__name__}.{kind}")
+    return getattr(module, f"{kind}_fingerprint"), getattr(module, f"open_{kind}")
+
+
+def _kind(model: str) -> str:
+    for prefix, kind in _PREFIXES.items():
+        if model.startswith(prefix):
+            return kind
+    if model == "relevance":
+        return "relevance"
+    if model == EMBEDDED or (Path(model) / "heads.safetensors").is_file():
+        return "heads"
+    resolve_model(model, embedded="rewards")
+    return "classifier"
