@@ -1,0 +1,1 @@
+"""Publishing: dataset frames, parquet in the Hub's layout, gates, cards, plots and the report. No Dagster."""

@@ -1,0 +1,265 @@
+"""The frames that are published, in the forms that trainers read without a mapping.
+
+Tables in, frames out: writing them is in ``curation.publish.writing``, refusing them in ``gates``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from curation.errors import InputError
+from curation.tables import rejects_frame
+from schemas import TABLES
+
+__all__ = [
+    "REFUSE_TOKEN",
+    "RESPOND_TOKEN",
+    "Built",
+    "TrainerView",
+    "preference_frame",
+    "preference_unpaired_frame",
+    "refusal_frame",
+    "retrieval_frame",
+    "trainer_view",
+]
+
+REFUSE_TOKEN: Final = "[refuse]"
+RESPOND_TOKEN: Final = "[respond]"
+
+_STAGE: Final = "publish"
+_RENAMED: Final = {"chosen_logp": "ref_chosen_logps", "rejected_logp": "ref_rejected_logps"}
+_WITHOUT_HOLES: Final = ("margin", *_RENAMED.values())
+_TEXT_OF_RETRIEVAL: Final = re.compile(r"anchor|positive|negative_\d+|split")
+
+
+class Built(NamedTuple):
+    """A dataset's rows, and the rows that could not be part of it."""
+
+    frame: pl.DataFrame
+    rejects: pl.DataFrame
+
+
+class TrainerView(NamedTuple):
+    """The columns of a dataset that go into its files."""
+
+    frame: pl.DataFrame
+    """Columns that trainers read, ``split``, and evidence that does not disturb them."""
+    evidence: pl.DataFrame | None
+    """Columns that trainers would take for inputs, row by row beside ``frame``; None where there are none."""
+    left_out: tuple[str, ...]
+    """Columns that trainers would read but which lack values in some rows."""
+
+
+def preference_frame(
+    *, pairs: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame, pair_scores: pl.DataFrame
+) -> pl.DataFrame:
+    """The rows of ``preference``: TRL's explicit conversational form, and every score as a further column.
+
+    ``margin`` is the mean reward margin (``strength_mean``); ``ref_chosen_logps`` and
+    ``ref_rejected_logps`` are the policy's summed log-probabilities, in nats. Scores that are not finite
+    become null. Rows keep the order of ``pairs``.
+
+    Raises:
+        InputError: when a pair's prompt or candidate is not in the tables.
+    """
+    known = prompts.select("prompt_id", "source", "category", "split", prompt="messages")
+    joined = (
+        pairs.lazy()
+        .select("pair_id", "prompt_id", "chosen_id", "rejected_id", "strategy")
+        .join(known.lazy(), on="prompt_id", how="left", maintain_order="left")
+        .join(_answers(candidates, "chosen"), on="chosen_id", how="left", maintain_order="left")
+        .join(_answers(candidates, "rejected"), on="rejected_id", how="left", maintain_order="left")
+        .join(pair_scores.lazy(), on="pair_id", how="left", maintain_order="left")
+        .with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
+        .with_columns(margin="strength_mean")
+        .rename(_RENAMED)
+        .collect()
+    )
+    _no_holes(joined, ("prompt", "chosen", "rejected"), key="pair_id", table="pairs")
+    first = TABLES["preference"].column_names()
+    rest = [c for c in joined.columns if c not in first and c not in ("chosen_id", "rejected_id")]
+    return joined.select(*first, *rest)
+
+
+def preference_unpaired_frame(
+    *, pairs: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame
+) -> Built:
+    """The rows of ``preference_unpaired`` (KTO): each chosen answer as good, each rejected one as bad.
+
+    An answer that is chosen in one pair and rejected in another says nothing about being good: it goes to
+    the rejects under ``chosen_and_rejected``. Rows follow the order of ``pairs``, good before bad.
+    """
+    sides = pl.concat(
+        pairs.with_row_index("__row").select(
+            "__row", "prompt_id", candidate_id=f"{side}_id", label=pl.lit(side == "chosen")
+        )
+        for side in ("chosen", "rejected")
+    )
+    labels = pl.col("label").n_unique().over("candidate_id")
+    both = sides.filter(labels > 1).unique("candidate_id", keep="first", maintain_order=True)
+    answers = candidates.lazy().select("candidate_id", completion=_assistant("response"))
+    frame = (
+        sides.lazy()
+        .filter(labels == 1)
+        .unique("candidate_id", keep="first", maintain_order=True)
+        .join(prompts.lazy().select("prompt_id", "split", prompt="messages"), on="prompt_id", how="left")
+        .join(answers, on="candidate_id", how="left")
+        .sort("__row", "label", descending=[False, True])
+        .collect()
+    )
+    _no_holes(frame, ("prompt", "completion"), key="candidate_id", table="pairs")
+    rejects = rejects_frame(
+        both,
+        table="preference_unpaired",
+        stage=_STAGE,
+        row_id=pl.col("candidate_id"),
+        rule="chosen_and_rejected",
+        reason="the answer is chosen in one pair and rejected in another",
+    )
+    return Built(frame.select(TABLES["preference_unpaired"].column_names()), rejects)
+
+
+def refusal_frame(
+    *, candidates: pl.DataFrame, prompts: pl.DataFrame, refusals: pl.DataFrame, keep_unknown: bool = False
+) -> Built:
+    """The rows of ``refusal``: refusals where one is expected, answers where one is expected.
+
+    The former are of kind ``refusal``, the latter of kind ``contrast``. With ``keep_unknown``, full
+    refusals of prompts of which nothing is expected are ``uncertain``. The token to put before the answer
+    follows Jain et al. 2024, Refusal Tokens.
+
+    Args:
+        candidates: the table.
+        prompts: the table.
+        refusals: ``candidate_id``, ``refusal_probability``, ``refusal_class`` under one detector.
+        keep_unknown: see above.
+    """
+    found = refusals.select("candidate_id", "refusal_probability", "refusal_class")
+    known = prompts.select("prompt_id", "category", "expected_behaviour", "split", prompt="messages")
+    joined = candidates.join(known, on="prompt_id", how="left", maintain_order="left").join(
+        found, on="candidate_id", how="left", maintain_order="left"
+    )
+    _no_holes(joined, ("prompt",), key="candidate_id", table="candidates")
+    marked = joined.with_columns(_kind(keep_unknown=keep_unknown).alias("kind"))
+    contrast = pl.col("kind") == "contrast"
+    frame = marked.filter(pl.col("kind").is_not_null()).with_columns(
+        messages=pl.concat_list("prompt", _assistant("response")),
+        refusal_token=pl.when(contrast).then(pl.lit(RESPOND_TOKEN)).otherwise(pl.lit(REFUSE_TOKEN)),
+    )
+    rejects = rejects_frame(
+        marked.filter(pl.col("kind").is_null()),
+        table="refusal",
+        stage=_STAGE,
+        row_id=pl.col("candidate_id"),
+        rule=_refusal_rule(),
+        value=pl.col("refusal_class"),
+        reason=pl.format(
+            "the prompt expects '{}' and the answer is '{}'",
+            pl.col("expected_behaviour").fill_null("unknown"),
+            pl.col("refusal_class").fill_null("unknown"),
+        ),
+    )
+    return Built(frame.select(TABLES["refusal"].column_names()), rejects)
+
+
+def retrieval_frame(mined: pl.DataFrame, *, num_negatives: int) -> Built:
+    """The rows of ``retrieval``: sentence-transformers' n-tuples.
+
+    Args:
+        mined: ``anchor_id``, ``positive_id``, ``anchor``, ``positive``, ``split`` and ``negatives`` (a
+            list of texts, nearest first); further columns are kept as evidence.
+        num_negatives: how many of them a row gets; a row with fewer goes to the rejects under
+            ``too_few_negatives``, since a tuple has no gaps.
+    """
+    if num_negatives < 1:
+        raise InputError(f"num_negatives is {num_negatives}, expected at least 1")
+    known = ("anchor_id", "positive_id", "anchor", "positive", "split", "negatives")
+    found = pl.col("negatives").list.len().fill_null(0)
+    frame = mined.filter(found >= num_negatives).select(
+        "anchor_id",
+        "positive_id",
+        "anchor",
+        "positive",
+        *(pl.col("negatives").list.get(i).alias(f"negative_{i + 1}") for i in range(num_negatives)),
+        "split",
+        *(c for c in mined.columns if c not in known),
+    )
+    rejects = rejects_frame(
+        mined.filter(found < num_negatives).unique(["anchor_id", "positive_id"], maintain_order=True),
+        table="retrieval",
+        stage=_STAGE,
+        row_id=pl.concat_str("anchor_id", "positive_id", separator=" "),
+        rule="too_few_negatives",
+        value=found,
+        threshold=str(num_negatives),
+        reason="fewer negatives survived the filters than a row needs",
+    )
+    return Built(frame, rejects)
+
+
+def trainer_view(dataset: str, frame: pl.DataFrame) -> TrainerView:
+    """What of a dataset's rows goes into the files that trainers load.
+
+    TRL reads ``margin`` and the reference log-probabilities of a preference row when they are there, and
+    fails on a null among them: with a hole, such a column is left out. sentence-transformers takes every
+    column of a retrieval row for a text, so only texts stay and the rest becomes evidence.
+    """
+    if dataset == "retrieval":
+        texts = [c for c in frame.columns if _TEXT_OF_RETRIEVAL.fullmatch(c)]
+        rest = [c for c in frame.columns if c not in texts]
+        return TrainerView(frame.select(texts), frame.select(rest) if rest else None, ())
+    holes = [c for c in _WITHOUT_HOLES if c in frame.columns and frame[c].null_count() > 0]
+    empty = [c for c in frame.columns if 0 < frame.height == frame[c].null_count()]
+    return TrainerView(frame.drop({*holes, *empty}), None, tuple(holes))
+
+
+def _answers(candidates: pl.DataFrame, side: str) -> pl.LazyFrame:
+    turn = _assistant("response").alias(side)
+    return candidates.lazy().select(pl.col("candidate_id").alias(f"{side}_id"), turn)
+
+
+def _assistant(column: str) -> pl.Expr:
+    """A column of texts as a column of lists of one message."""
+    return pl.concat_list(pl.struct(role=pl.lit("assistant"), content=pl.col(column)))
+
+
+def _kind(*, keep_unknown: bool) -> pl.Expr:
+    expected, found = pl.col("expected_behaviour"), pl.col("refusal_class")
+    unknown = expected.is_null() & (found == "full_refusal") & pl.lit(keep_unknown)
+    return (
+        pl.when((expected == "refuse") & (found == "full_refusal"))
+        .then(pl.lit("refusal"))
+        .when((expected == "comply") & (found == "compliance"))
+        .then(pl.lit("contrast"))
+        .when(unknown)
+        .then(pl.lit("uncertain"))
+    )
+
+
+def _refusal_rule() -> pl.Expr:
+    """Why an answer is not in the refusal dataset."""
+    expected, found = pl.col("expected_behaviour"), pl.col("refusal_class")
+    return (
+        pl.when(found.is_null())
+        .then(pl.lit("refusal_not_detected"))
+        .when(expected.is_null())
+        .then(pl.lit("expected_behaviour_unknown"))
+        .when(found == "partial_refusal")
+        .then(pl.lit("partial_refusal"))
+        .when(expected == "comply")
+        .then(pl.lit("over_refusal"))
+        .otherwise(pl.lit("complies_where_refusal_expected"))
+    )
+
+
+def _no_holes(frame: pl.DataFrame, columns: tuple[str, ...], *, key: str, table: str) -> None:
+    for column in columns:
+        bad = frame.filter(pl.col(column).is_null())
+        if bad.height:
+            raise InputError(
+                f"{table}: {bad.height} rows have no {column} in the tables, the first is {key} "
+                f"{bad[key][0]}; run the stages again before publishing"
+            )

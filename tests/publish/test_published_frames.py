@@ -1,0 +1,145 @@
+"""The published frames: which rows, which columns, which order."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from curation.errors import InputError
+from curation.publish.formats import (
+    preference_frame,
+    preference_unpaired_frame,
+    refusal_frame,
+    retrieval_frame,
+    trainer_view,
+)
+from curation.tables import validated
+
+
+def preference(tables) -> pl.DataFrame:
+    return preference_frame(
+        pairs=tables.pairs,
+        prompts=tables.prompts,
+        candidates=tables.candidates,
+        pair_scores=tables.pair_scores,
+    )
+
+
+def test_preference_keeps_its_schema_and_the_order_of_pairs(tables):
+    frame = preference(tables)
+    result = validated("preference", frame, stage="publish")
+    assert result.rejects.is_empty()
+    assert result.kept["pair_id"].to_list() == tables.pairs["pair_id"].to_list()
+
+
+def test_preference_equals_a_join_by_hand(tables):
+    prompts = {r["prompt_id"]: r for r in tables.prompts.iter_rows(named=True)}
+    answers = dict(tables.candidates.select("candidate_id", "response").iter_rows())
+    scores = {r["pair_id"]: r for r in tables.pair_scores.iter_rows(named=True)}
+    rows = preference(tables).to_dicts()
+    for row, pair in zip(rows, tables.pairs.to_dicts(), strict=True):
+        assert row["prompt"] == prompts[pair["prompt_id"]]["messages"]
+        assert row["chosen"] == [{"role": "assistant", "content": answers[pair["chosen_id"]]}]
+        assert row["rejected"] == [{"role": "assistant", "content": answers[pair["rejected_id"]]}]
+        assert row["margin"] == scores[pair["pair_id"]]["strength_mean"]
+        assert row["ref_chosen_logps"] == scores[pair["pair_id"]]["chosen_logp"]
+
+
+def test_preference_makes_nan_and_infinity_null(tables):
+    scores = tables.pair_scores.with_columns(strength_mean=pl.lit(float("nan")), ches=pl.lit(float("inf")))
+    frame = preference(tables._replace(pair_scores=scores))
+    assert frame["margin"].null_count() == frame["ches"].null_count() == frame.height
+
+
+def test_preference_names_a_pair_whose_answer_is_gone(tables):
+    gone = tables._replace(candidates=tables.candidates.slice(1))
+    with pytest.raises(InputError, match=rf"1 rows have no chosen.*{tables.pairs['pair_id'][0]}"):
+        preference(gone)
+
+
+def test_unpaired_has_each_side_once(tables):
+    built = preference_unpaired_frame(
+        pairs=tables.pairs, prompts=tables.prompts, candidates=tables.candidates
+    )
+    assert validated("preference_unpaired", built.frame, stage="publish").rejects.is_empty()
+    assert built.frame["label"].to_list() == [True, False] * tables.pairs.height
+    assert built.rejects.is_empty()
+
+
+def test_unpaired_rejects_an_answer_on_both_sides(tables):
+    pair = tables.pairs.row(0, named=True)
+    swapped = {
+        **pair,
+        "pair_id": "0" * 32,
+        "chosen_id": pair["rejected_id"],
+        "rejected_id": pair["chosen_id"],
+    }
+    pairs = tables.pairs.vstack(pl.DataFrame([swapped], schema=tables.pairs.schema))
+    built = preference_unpaired_frame(pairs=pairs, prompts=tables.prompts, candidates=tables.candidates)
+    assert set(built.rejects["row_id"]) == {pair["chosen_id"], pair["rejected_id"]}
+    assert set(built.rejects["rule"]) == {"chosen_and_rejected"}
+    assert built.frame.height == 2 * (tables.pairs.height - 1)
+
+
+def test_refusal_keeps_what_is_in_place_and_says_why_not(tables):
+    built = refusal_frame(candidates=tables.candidates, prompts=tables.prompts, refusals=tables.refusals)
+    assert validated("refusal", built.frame, stage="publish").rejects.is_empty()
+    assert set(built.frame["kind"]) == {"refusal", "contrast"}
+    assert built.frame.height + built.rejects.height == tables.candidates.height
+    assert set(built.rejects["rule"]) == {
+        "complies_where_refusal_expected",
+        "over_refusal",
+        "expected_behaviour_unknown",
+    }
+
+
+def test_refusal_token_follows_the_kind(tables):
+    built = refusal_frame(
+        candidates=tables.candidates, prompts=tables.prompts, refusals=tables.refusals, keep_unknown=True
+    )
+    tokens = set(built.frame.select("kind", "refusal_token").iter_rows())
+    assert tokens == {("refusal", "[refuse]"), ("contrast", "[respond]"), ("uncertain", "[refuse]")}
+    assert built.frame["messages"].list.last().struct.field("role").unique().to_list() == ["assistant"]
+
+
+def mined(negatives: list[list[str]]) -> pl.DataFrame:
+    n = len(negatives)
+    return pl.DataFrame(
+        {
+            "anchor_id": [f"{i:032x}" for i in range(n)],
+            "positive_id": [f"{i + 100:032x}" for i in range(n)],
+            "anchor": [f"question {i}" for i in range(n)],
+            "positive": [f"answer {i}" for i in range(n)],
+            "split": ["train"] * n,
+            "negatives": negatives,
+            "negative_scores": [[0.5] * len(x) for x in negatives],
+        },
+        schema_overrides={"negatives": pl.List(pl.String)},
+    )
+
+
+def test_retrieval_spreads_negatives_and_rejects_short_rows():
+    built = retrieval_frame(mined([["a", "b", "c"], ["a"], []]), num_negatives=2)
+    assert validated("retrieval", built.frame, stage="publish").rejects.is_empty()
+    assert built.frame.select("negative_1", "negative_2").rows() == [("a", "b")]
+    assert built.rejects["rule"].to_list() == ["too_few_negatives"] * 2
+    assert built.rejects["value"].to_list() == ["1", "0"]
+
+
+def test_retrieval_files_hold_texts_only():
+    built = retrieval_frame(mined([["a", "b"]]), num_negatives=2)
+    view = trainer_view("retrieval", built.frame)
+    assert view.frame.columns == ["anchor", "positive", "negative_1", "negative_2", "split"]
+    assert view.evidence is not None
+    assert view.evidence.columns == ["anchor_id", "positive_id", "negative_scores"]
+
+
+def test_columns_with_holes_that_trainers_read_are_left_out(tables):
+    frame = preference(tables).with_columns(
+        margin=pl.when(pl.int_range(pl.len()) > 0).then(pl.col("margin")),
+        edit_distance=pl.lit(None, pl.Float64),
+    )
+    view = trainer_view("preference", frame)
+    assert view.left_out == ("margin",)
+    assert "edit_distance" not in view.frame.columns
+    assert "ref_chosen_logps" in view.frame.columns
