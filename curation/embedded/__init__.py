@@ -1,0 +1,1 @@
+"""The small bundled models, one folder each, and the scripts that make them again. No stages."""

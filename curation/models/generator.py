@@ -1,0 +1,262 @@
+"""Answers sampled from a causal language model through transformers, on a CPU. No servers, no storage.
+
+The random numbers of an answer come from the seed, the prompt's tokens and the sample index alone, and
+each row draws its own, so neither the batch an answer is made in nor its order changes them. What a batch
+can change is the last bits of the logits (products are summed in another order there); a token depends on
+those only where two candidates are as good as tied, about once in a million tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from curation.errors import InputError
+from curation.models.identity import resolve_model
+from curation.models.protocols import Fault, Generation
+from curation.text import Message, canonical_json, content_hash, fault_in_text
+
+__all__ = ["TransformersGenerator", "generator_fingerprint", "open_generator"]
+
+_VERSION: Final = 1
+"""Raised when the same request would get another answer than before."""
+_DEFAULT_BATCH_TOKENS: Final = 16_384
+
+
+class _Sampling(NamedTuple):
+    """How tokens are drawn."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    system_prompt: str | None
+
+    def checked(self) -> _Sampling:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {self.max_new_tokens}, expected at least 1")
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}, expected 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
+        return self
+
+
+class _Request(NamedTuple):
+    """One answer to make."""
+
+    place: int
+    ids: tuple[int, ...]
+    sample_index: int
+
+
+def generator_fingerprint(
+    model: str,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    system_prompt: str | None = None,
+) -> str:
+    """What the answers depend on: weights and revision, and every parameter of the sampling.
+
+    Raises:
+        InputError: when ``model`` is no model or a parameter is out of its range.
+    """
+    sampling = _Sampling(max_new_tokens, temperature, top_p, seed, system_prompt).checked()
+    name = resolve_model(model, embedded="policy").fingerprint
+    return f"{name}/transformers{_VERSION}/{content_hash(canonical_json(sampling._asdict()))[:12]}"
+
+
+def open_generator(
+    model: str,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    system_prompt: str | None = None,
+    batch_tokens: int = _DEFAULT_BATCH_TOKENS,
+) -> TransformersGenerator:
+    """Load a causal language model with a chat template to sample from, in float32.
+
+    Args:
+        model: a folder, a Hub id, or ``embedded``.
+        max_new_tokens: where an answer is cut (finish reason ``length``).
+        temperature: 0 takes the likeliest token each time.
+        top_p: tokens are drawn from the smallest set that has this probability.
+        seed: of all random numbers.
+        system_prompt: put before every prompt that has no system message of its own.
+        batch_tokens: tokens, prompts and answers together, that are held at once.
+
+    Raises:
+        InputError: when ``model`` is no model, has no chat template, or a parameter is out of its range.
+        ModelError: when the model cannot be loaded.
+    """
+    sampling = _Sampling(max_new_tokens, temperature, top_p, seed, system_prompt).checked()
+    fingerprint = generator_fingerprint(model, **sampling._asdict())
+    ref = resolve_model(model, embedded="policy")
+    from curation.models.policy.transformers_backend import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(ref)
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"generator {model!r} has no chat template: give a chat model, or add a template to it"
+        )
+    loaded = load_model(ref, dtype="float32")
+    return TransformersGenerator(
+        loaded, tokenizer, sampling, fingerprint=fingerprint, batch_tokens=batch_tokens
+    )
+
+
+class TransformersGenerator:
+    """A loaded model; see ``curation.models.protocols.Generator``."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        sampling: _Sampling,
+        *,
+        fingerprint: str,
+        batch_tokens: int,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self._model = model
+        self._tokenizer = tokenizer
+        self._sampling = sampling
+        self._batch_tokens = batch_tokens
+        self._context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._ends = _end_tokens(model, tokenizer)
+
+    def generate(
+        self, prompts: Sequence[Sequence[Message]], sample_indices: Sequence[int]
+    ) -> list[Generation | Fault]:
+        """One answer, or the reason why there is none, for each prompt and sample index, in order.
+
+        ``completion_tokens`` counts the end-of-turn token. Special tokens in the middle of an answer stay
+        in its text, where they can be seen. The rules of faults: ``context_overflow``,
+        ``system_prompt_unsupported``, ``template_refuses_prompt``, ``empty_prompt``, and
+        ``invalid_unicode_prompt`` or ``nul_character_prompt``.
+
+        Raises:
+            ModelError: when the model gives a logit that is not a number.
+        """
+        if len(prompts) != len(sample_indices):
+            raise InputError(f"found {len(prompts)} prompts and {len(sample_indices)} sample indices")
+        answers: list[Generation | Fault | None] = []
+        requests: list[_Request] = []
+        for place, (prompt, index) in enumerate(zip(prompts, sample_indices, strict=True)):
+            ids = self._encode(prompt)
+            answers.append(ids if isinstance(ids, Fault) else None)
+            if not isinstance(ids, Fault):
+                requests.append(_Request(place, ids, index))
+        for batch in _batches(requests, self._batch_tokens, self._sampling.max_new_tokens):
+            for request, tokens in zip(batch, self._sample(batch), strict=True):
+                answers[request.place] = self._generation(request, tokens)
+        return [answer for answer in answers if answer is not None]
+
+    def _encode(self, prompt: Sequence[Message]) -> tuple[int, ...] | Fault:
+        messages = [dict(message) for message in prompt]
+        if fault := _text_fault(messages):
+            return fault
+        if self._sampling.system_prompt is not None and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": self._sampling.system_prompt})
+        text = self._render(messages)
+        if isinstance(text, Fault):
+            return text
+        ids = self._tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)[
+            "input_ids"
+        ]
+        needed = len(ids) + self._sampling.max_new_tokens
+        if self._context is not None and needed > self._context:
+            reason = (
+                f"{len(ids)} tokens and room for {self._sampling.max_new_tokens} more are longer than "
+                f"the model's context of {self._context}"
+            )
+            return Fault("context_overflow", str(len(ids)), reason)
+        return tuple(ids)
+
+    def _render(self, messages: list[Message]) -> str | Fault:
+        """The prompt as text, or a fault: a template may also drop the system message without a word."""
+        from jinja2.exceptions import TemplateError
+
+        system = messages[0]["content"] if messages[0]["role"] == "system" else None
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError as error:
+            if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
+                return _no_system_prompt()
+            return Fault(
+                "template_refuses_prompt", str(error), "the generator's template cannot hold the prompt"
+            )
+        return _no_system_prompt() if system is not None and system.strip() not in text else text
+
+    def _generation(self, request: _Request, tokens: list[int]) -> Generation:
+        stopped = tokens[-1] in self._ends
+        text: str = self._tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=False)
+        return Generation(text, "stop" if stopped else "length", len(request.ids), len(tokens))
+
+    def _sample(self, batch: Sequence[_Request]) -> list[list[int]]:
+        """The tokens of each answer, its end token included."""
+        import torch
+
+        from curation.models.sampling import Rows, draw, rng_for
+
+        options = self._sampling
+        with torch.inference_mode():
+            state = Rows.prefill(self._model, [request.ids for request in batch])
+            rngs = [rng_for(options.seed, request.ids, request.sample_index) for request in batch]
+            answers: list[list[int]] = [[] for _ in batch]
+            rows = list(range(len(batch)))
+            for step in range(options.max_new_tokens):
+                chosen = [
+                    draw(state.logits[i], temperature=options.temperature, top_p=options.top_p, rng=rngs[row])
+                    for i, row in enumerate(rows)
+                ]
+                for row, token in zip(rows, chosen, strict=True):
+                    answers[row].append(token)
+                going = [i for i, token in enumerate(chosen) if token not in self._ends]
+                if not going or step + 1 == options.max_new_tokens:
+                    break
+                state.advance([chosen[i] for i in going], keep=going)
+                rows = [rows[i] for i in going]
+        return answers
+
+
+def _batches(requests: list[_Request], budget: int, new_tokens: int) -> Iterator[list[_Request]]:
+    """Requests of about one length together, so that little is padded, within the budget of tokens."""
+    batch: list[_Request] = []
+    for request in sorted(requests, key=lambda r: (len(r.ids), r.place)):
+        if batch and (len(batch) + 1) * (len(request.ids) + new_tokens) > budget:
+            yield batch
+            batch = []
+        batch.append(request)
+    if batch:
+        yield batch
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer, by the tokenizer, the model's and its generation's configuration."""
+    found: set[int] = set()
+    for owner in (tokenizer, model.config, getattr(model, "generation_config", None)):
+        value = getattr(owner, "eos_token_id", None)
+        found |= set(value) if isinstance(value, list) else {value} if value is not None else set()
+    return frozenset(found)
+
+
+def _text_fault(messages: Sequence[Message]) -> Fault | None:
+    faults = [fault_in_text(message["content"]) for message in messages]
+    if all(fault == "empty" for fault in faults):
+        return Fault("empty_prompt", "", "the prompt is empty")
+    wrong = next((fault for fault in faults if fault not in (None, "empty")), None)
+    return Fault(f"{wrong}_prompt", "", "the prompt holds what no tokenizer takes") if wrong else None
+
+
+def _no_system_prompt() -> Fault:
+    return Fault(
+        "system_prompt_unsupported", "", "the generator's template has no place for a system message"
+    )
