@@ -12,21 +12,6 @@ from curation.text import content_hash, prompt_id, response_id
 from schemas import TABLES
 
 WORDS = ("rain", "tram", "bread", "lamp", "river", "slow", "green", "window", "after", "early", "paper")
-    "rain",
-    "tram",
-    "bread",
-    "lamp",
-    "river",
-    "slow",
-    "green",
-    "window",
-    "after",
-    "early",
-    "paper",
-    "round",
-    "quiet",
-    "stone",
-]
 
 
 class Tables(NamedTuple):
