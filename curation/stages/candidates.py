@@ -112,4 +112,5 @@ STAGE = Stage(
     description="All distinct answers to every prompt, with where each came from.",
     needs=("inputs", "prompts", "generations"),
     run=run,
+    table="candidates",
 )

@@ -94,6 +94,8 @@ class Stage:
         group: where the UI shows it.
         needs: the stages whose results it reads.
         run: does it.
+        table: the table that it writes; None for a stage that writes files.
+        version: raised when its logic changes.
         enabled: whether a recipe asks for it.
         uses_model: whether it may load a model, and so wants the ``gpu`` pool.
     """
@@ -103,5 +105,7 @@ class Stage:
     description: str
     needs: tuple[str, ...]
     run: Callable[[Context], StageResult]
+    table: str | None
+    version: int = 1
     enabled: Callable[[Recipe], bool] = lambda recipe: True
     uses_model: bool = False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
+from curation.errors import InputError
+from curation.files import ROW, read_frame
 from curation.ledger import LedgerKey
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.protocols import Encoder
@@ -14,7 +16,7 @@ from curation.recipe import Encoder as EncoderOptions
 from curation.stages.context import Context, Stage, StageResult
 from curation.text import content_hash, messages_text, normalise
 
-__all__ = ["STAGE", "EmbeddingStep", "embedding_step", "text_id", "text_ids"]
+__all__ = ["STAGE", "EmbeddingStep", "corpus_texts", "embedding_step", "text_id", "text_ids"]
 
 _STEP_VERSION = 1
 
@@ -74,11 +76,30 @@ def text_ids(texts: pl.Series) -> pl.Series:
     return pl.Series(texts.name, [text_id(text) for text in texts], dtype=pl.String)
 
 
+def corpus_texts(context: Context) -> pl.Series:
+    """The documents of the recipe's corpus file, in its order; none where there is no such file.
+
+    Raises:
+        InputError: when the file cannot be read or has no column ``text``.
+    """
+    options = context.recipe.negatives
+    if options is None or options.corpus is None:
+        return pl.Series("text", [], dtype=pl.String)
+    frame, _ = read_frame(options.corpus)
+    if "text" not in frame.columns:
+        raise InputError(
+            f"{options.corpus}: expected a column 'text', found {', '.join(c for c in frame.columns if c != ROW)}"
+        )
+    texts = frame["text"].cast(pl.String).drop_nulls()
+    return texts.filter(texts.str.strip_chars() != "")
+
+
 def _texts(context: Context) -> pl.DataFrame:
-    """Every prompt and every answer: text_id, text."""
+    """Every prompt, every answer and every document of the corpus: text_id, text."""
     prompts = context.workspace.read("prompts")["messages"].to_list()
     answers = context.workspace.scan("candidates").select("response").collect()["response"]
-    texts = pl.Series("text", [messages_text(m) for m in prompts] + answers.to_list(), dtype=pl.String)
+    asked = pl.Series("text", [messages_text(m) for m in prompts], dtype=pl.String)
+    texts = pl.concat([asked, answers.alias("text"), corpus_texts(context)])
     return pl.DataFrame({"text_id": text_ids(texts), "text": texts}).unique("text_id", maintain_order=True)
 
 
@@ -105,6 +126,7 @@ STAGE = Stage(
     description="The vector of each distinct prompt and answer under the recipe's encoder.",
     needs=("prompts", "candidates"),
     run=run,
+    table="embeddings",
     enabled=lambda recipe: recipe.encoder is not None,
     uses_model=True,
 )

@@ -123,6 +123,7 @@ STAGE = Stage(
     description="Answers sampled from the recipe's generators. Each request is paid for once.",
     needs=("prompts",),
     run=run,
+    table="generations",
     enabled=lambda recipe: bool(recipe.generation),
     uses_model=True,
 )

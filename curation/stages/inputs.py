@@ -65,4 +65,5 @@ STAGE = Stage(
     description="Every row of every source, as it was read. Rows that cannot be used are in rejects.",
     needs=(),
     run=run,
+    table="inputs",
 )

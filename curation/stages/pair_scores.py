@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.scores.ches import explode_pairs
+from curation.scores.policy_table import explode_pairs
 from curation.scores.similarity import pair_cosines
 from curation.scores.strength import preference_strength
 from curation.stages.context import Context, Stage, StageResult
@@ -75,7 +75,7 @@ def _with_strength(scores: pl.DataFrame) -> pl.DataFrame:
     known = scores.filter(both)
     if known.is_empty():
         return scores.with_columns(pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_STRENGTH)
-    strength = preference_strength(known.select("pair_id", "chosen_rewards", "rejected_rewards"))
+    strength = preference_strength(known.select("pair_id", "chosen_rewards", "rejected_rewards")).frame
     return scores.join(
         strength.select("pair_id", *_FROM_STRENGTH), on="pair_id", how="left", maintain_order="left"
     )
@@ -86,7 +86,7 @@ def _with_policy(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
     if context.recipe.policy is None:
         return scores.with_columns(pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_POLICY)
     stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
-    found = explode_pairs(stats, pairs=scores.select("prompt_id", "chosen_id", "rejected_id"))
+    found = explode_pairs(stats)
     key = ["prompt_id", "chosen_id", "rejected_id"]
     return scores.join(found.select(*key, *_FROM_POLICY), on=key, how="left", maintain_order="left")
 
@@ -107,4 +107,5 @@ STAGE = Stage(
     description="The evidence for each pair: strength, CHES, difficulty, cosine, lengths, refusals.",
     needs=("pairs", "embeddings", "rewards", "refusals", "policy_stats"),
     run=run,
+    table="pair_scores",
 )

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from curation.pairs.construction import BuiltPairs, build_pairs, provided_pairs, without_conflicts
-from curation.scores.strength import robust_scale
+from curation.scores.margins import robust_scale
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.rewards import candidate_rewards
 from curation.tables import concat_rejects, rejects_frame
@@ -89,4 +89,5 @@ STAGE = Stage(
     description="Two answers to one prompt, the first preferred. A view over candidates: no model is called.",
     needs=("inputs", "prompts", "candidates", "rewards"),
     run=run,
+    table="pairs",
 )

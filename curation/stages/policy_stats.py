@@ -10,9 +10,9 @@ import polars as pl
 from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
 from curation.models.policy import Policy, open_policy, policy_fingerprint
-from curation.models.policy.stats import PolicyStats
 from curation.models.protocols import Fault
 from curation.recipe import Policy as PolicyOptions
+from curation.scores.policy_table import stats_to_row
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
 from curation.text import content_hash
@@ -67,27 +67,11 @@ class _Passing:
                 {"row_id": item["stats_id"], "item_id": item["candidate_ids"][i], **fault._asdict()}
                 for i, fault in faults.items()
             ]
-            if not isinstance(found, Fault) and len(faults) < len(item["candidate_ids"]):
-                rows.append(_row(item, found))
+            if not isinstance(found, Fault) and (row := stats_to_row(found, item["candidate_ids"])):
+                rows.append({c: {**item, **row}[c] for c in _PRODUCED})
                 tokens += found.prompt_tokens + int(found.tokens.sum())
         schema = {c: TABLES["policy_stats"].create_empty().schema[c] for c in _PRODUCED}
         return Batch(pl.DataFrame(rows, schema=schema), failures_frame(failures), tokens)
-
-
-def _row(item: dict[str, Any], stats: PolicyStats) -> dict[str, Any]:
-    """The candidates without a fault, as a row of the table."""
-    good = [i for i in range(len(item["candidate_ids"])) if i not in stats.faults]
-    return {
-        "stats_id": item["stats_id"],
-        "prompt_id": item["prompt_id"],
-        "prompt_tokens": stats.prompt_tokens,
-        "candidate_ids": [item["candidate_ids"][i] for i in good],
-        "tokens": stats.tokens[good].tolist(),
-        "logps": stats.logps[good].tolist(),
-        "gram": stats.gram[good][:, good].ravel().tolist(),
-        "last_gram": stats.last_gram[good][:, good].ravel().tolist(),
-        "edit": stats.edit[good][:, good].ravel().tolist(),
-    }
 
 
 def policy_step(context: Context) -> PolicyStep:
@@ -129,6 +113,7 @@ STAGE = Stage(
     description="Summed hidden states and log-probabilities of every candidate, one pass a prompt.",
     needs=("prompts", "candidates"),
     run=run,
+    table="policy_stats",
     enabled=lambda recipe: recipe.policy is not None,
     uses_model=True,
 )

@@ -37,4 +37,5 @@ STAGE = Stage(
     description="Each distinct prompt once, with its category, what is expected of an answer, and its split.",
     needs=("inputs",),
     run=run,
+    table="prompts",
 )

@@ -90,6 +90,7 @@ STAGE = Stage(
     description="Whether each candidate refuses: its probability and class.",
     needs=("prompts", "candidates"),
     run=run,
+    table="refusals",
     enabled=lambda recipe: recipe.refusals is not None,
     uses_model=True,
 )

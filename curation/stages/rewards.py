@@ -98,6 +98,7 @@ STAGE = Stage(
     description="The reward of each candidate under each reward model of the recipe.",
     needs=("prompts", "candidates"),
     run=run,
+    table="rewards",
     enabled=lambda recipe: bool(recipe.rewards),
     uses_model=True,
 )

@@ -1,0 +1,29 @@
+"""Stage ``preference_unpaired``: the selected pairs as good and bad answers (KTO)."""
+
+from __future__ import annotations
+
+from curation.publish.formats import preference_unpaired_frame
+from curation.stages.context import Context, Stage, StageResult
+from curation.stages.preference import kept_pairs
+
+__all__ = ["STAGE"]
+
+
+def run(context: Context) -> StageResult:
+    built = preference_unpaired_frame(
+        pairs=kept_pairs(context),
+        prompts=context.workspace.read("prompts"),
+        candidates=context.workspace.read("candidates"),
+    )
+    return context.write("preference_unpaired", "preference_unpaired", built.frame, rejects=built.rejects)
+
+
+STAGE = Stage(
+    name="preference_unpaired",
+    group="datasets",
+    description="Each chosen answer as good and each rejected one as bad, in TRL's unpaired form.",
+    needs=("preference",),
+    run=run,
+    table="preference_unpaired",
+    enabled=lambda recipe: "preference_unpaired" in recipe.publish.datasets,
+)

@@ -1,0 +1,54 @@
+"""What each rule removed on the way to a dataset. No stage is here; the dataset stages call it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from curation.stages.context import Context
+from curation.tables import validated
+from schemas import TABLES
+
+__all__ = ["pair_waterfall", "write_waterfall"]
+
+_ORDER: Final = ("inputs", "pairs", "preference")
+
+
+def pair_waterfall(rejects: pl.DataFrame, *, kept: int, tables: tuple[str, ...]) -> pl.DataFrame:
+    """The waterfall of pairs, from the rejects that name them.
+
+    Args:
+        rejects: rows of table ``rejects``, in the order in which the rules ran within a stage.
+        kept: the pairs that are left at the end.
+        tables: whose rejects are counted.
+
+    Returns:
+        Columns stage, rule, removed, left: first a row that removes nothing, then one for each rule.
+    """
+    counted = rejects.filter(pl.col("table").is_in(tables) & pl.col("stage").is_in(_ORDER))
+    order = pl.col("stage").replace_strict(list(_ORDER), list(range(len(_ORDER))), return_dtype=pl.Int64)
+    rules = (
+        counted.with_columns(_order=order)
+        .sort("_order", maintain_order=True)
+        .group_by("stage", "rule", maintain_order=True)
+        .agg(removed=pl.len().cast(pl.Int64))
+    )
+    start = kept + int(rules["removed"].sum())
+    first = pl.DataFrame({"stage": ["inputs"], "rule": ["read"], "removed": [0]}, schema=rules.schema)
+    return pl.concat([first, rules]).with_columns(left=start - pl.col("removed").cum_sum())
+
+
+def write_waterfall(context: Context, dataset: str, rules: pl.DataFrame) -> pl.DataFrame:
+    """Keep a dataset's waterfall: columns stage, rule, removed, left, in order."""
+    frame = rules.select(
+        dataset=pl.lit(dataset),
+        position=pl.int_range(pl.len(), dtype=pl.Int64),
+        stage="stage",
+        rule="rule",
+        removed=pl.col("removed").cast(pl.Int64),
+        left=pl.col("left").cast(pl.Int64),
+    ).select(TABLES["waterfall"].column_names())
+    kept = validated("waterfall", frame, stage=dataset).kept
+    context.workspace.overwrite("waterfall", kept, where=("dataset", dataset))
+    return kept

@@ -1,0 +1,58 @@
+"""What a run says at its end, as plain lines: what was kept and dropped and why, and where everything is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from curation.pipeline import RunResult
+
+__all__ = ["run_summary"]
+
+_WIDTH = 34
+
+
+def run_summary(result: RunResult) -> list[str]:
+    """The lines to print after a run."""
+    workspace = result.workspace
+    lines = [""]
+    for (dataset,), rules in workspace.read("waterfall").group_by(["dataset"], maintain_order=True):
+        lines += [f"{dataset}: what was dropped, and why", *_waterfall(rules), ""]
+    others = _other_rejects(workspace.read("rejects"))
+    if others:
+        lines += ["other rejects", *others, ""]
+    if result.computed == 0 and not result.changed:
+        lines.append(f"Nothing to do: all {result.reused:,} model results and every table are up to date.")
+    else:
+        lines.append(
+            f"Done in {result.seconds:.1f} s: {result.computed:,} model results computed, {result.reused:,} reused."
+        )
+    datasets = [stage.facts["folder"] for stage in result.stages if "folder" in stage.facts]
+    lines += [f"dataset  {_short(str(folder))}" for folder in datasets]
+    lines += [f"report   {_short(workspace.report_path)}", f"rejects  {_short(workspace.table_path('rejects'))}"]
+    return lines
+
+
+def _waterfall(rules: pl.DataFrame) -> list[str]:
+    return [
+        f"  {row['stage'] + ' ' + row['rule']:<{_WIDTH}} {-row['removed'] or '':>10,} {row['left']:>10,} left"
+        if row["removed"]
+        else f"  {row['stage'] + ' ' + row['rule']:<{_WIDTH}} {'':>10} {row['left']:>10,} left"
+        for row in rules.sort("position").iter_rows(named=True)
+    ]
+
+
+def _other_rejects(rejects: pl.DataFrame) -> list[str]:
+    """Rejects that are in no pair waterfall, by stage and rule."""
+    others = rejects.filter(~pl.col("table").is_in(["inputs", "pairs"]))
+    counts = others.group_by("stage", "rule", maintain_order=True).len()
+    return [f"  {stage + ' ' + rule:<{_WIDTH}} {count:>10,}" for stage, rule, count in counts.iter_rows()]
+
+
+def _short(path: str) -> str:
+    """A path as seen from here, where that is shorter."""
+    relative = path if "://" in path else os.path.relpath(path)
+    return min(path, relative, key=len)
