@@ -1,0 +1,250 @@
+"""CHES for frames of texts: the policy is asked once per prompt, its answers are scored pair by pair.
+
+``ches`` is for a frame in memory; ``score_rows`` is one chunk of a file, for ``curation.commands.ches``.
+The scores are defined in ``ches``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from curation.files import ROW, Reject, rejects_frame
+from curation.models.identity import EMBEDDED
+from curation.models.policy import DEFAULT_BATCH_TOKENS, Policy, PolicyStats, open_policy
+from curation.models.protocols import Fault
+from curation.prompts.rows import normalise
+from curation.prompts.shapes import Binding, resolve
+from curation.scores.ches import PairScores, pair_scores_from_stats
+from curation.text import Message
+
+__all__ = ["CHES_SHAPES", "ChesScored", "ches", "score_rows", "verbatim"]
+
+CHES_SHAPES: Final = ("pair", "responses")
+
+_COLUMNS: Final = {
+    "ches": pl.Float64, "ln_ches": pl.Float64, "chosen_tokens": pl.Int64, "rejected_tokens": pl.Int64,
+    "chosen_logp": pl.Float64, "rejected_logp": pl.Float64, "difficulty": pl.Float64,
+}  # fmt: skip
+_INDEX_COLUMNS: Final = {"chosen_index": pl.Int64, "rejected_index": pl.Int64}
+_MOST_CANDIDATES: Final = 64
+"""A prompt that comes back with more answers than this in one chunk is read again for the rest."""
+
+
+class ChesScored(NamedTuple):
+    """The scored rows, and the others."""
+
+    frame: pl.DataFrame
+    """The input's columns, for lists of answers ``chosen_index`` and ``rejected_index``, then the scores."""
+    rejects: pl.DataFrame
+    """``row``, ``rule``, ``value``, ``reason``."""
+
+
+def ches(
+    frame: pl.DataFrame,
+    *,
+    policy: str | Policy = EMBEDDED,
+    raw: bool = False,
+    dtype: str = "float32",
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    max_length: int | None = None,
+) -> ChesScored:
+    """Centered hidden embedding similarity of preference pairs (Razin et al., ICLR 2025, Definition 2).
+
+    Args:
+        frame: ``prompt``, ``chosen``, ``rejected``, each text or messages; or ``prompt`` and ``responses``, a
+            list of at least two answers: then every ordered pair becomes a row.
+        policy: a MODEL, or a policy that is already open (``raw``, ``dtype``, … are then its own, and
+            ``raw`` must repeat how it was opened).
+        raw: token ids are tok(prompt), then tok(answer, add_special_tokens=False); else by chat template.
+        dtype, batch_tokens, max_length: see ``curation.models.policy.open_policy``.
+
+    Returns:
+        Rows in input order with ``ches``, ``ln_ches`` (high: training on the pair tends to lower the chosen
+        answer), ``chosen_tokens``, ``rejected_tokens``, ``chosen_logp``, ``rejected_logp`` (nats) and
+        ``difficulty``; rows at fault are in ``rejects`` with the reason.
+
+    Raises:
+        InputError: when columns are missing or an argument is wrong.
+        ModelError: when the policy cannot be loaded or is of a kind that would give wrong numbers.
+    """
+    binding = resolve(frame, name="the frame", shapes=CHES_SHAPES)
+    opened = policy
+    if isinstance(opened, str):
+        opened = open_policy(opened, raw=raw, dtype=dtype, batch_tokens=batch_tokens, max_length=max_length)
+    numbered = (
+        frame if ROW in frame.columns else frame.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
+    )
+    rows, unread = normalise(numbered, binding)
+    if raw:
+        rows = verbatim(rows, numbered, binding)
+    scores, faults = score_rows(rows, opened)
+    old = numbered.drop(set(scores.columns) - {"row"}, strict=False)
+    joined = scores.rename({"row": ROW}).join(old, on=ROW, how="left", maintain_order="left")
+    order = [c for c in frame.columns if c in old.columns] + [c for c in scores.columns if c != "row"]
+    return ChesScored(joined.select(order), pl.concat([unread, faults]).sort("row", maintain_order=True))
+
+
+def score_rows(rows: pl.DataFrame, policy: Policy) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The scores of canonical rows, and the rejects among them.
+
+    Rows of one chunk that share a prompt share its forward pass, and equal answers are read once.
+
+    Args:
+        rows: shape ``pair`` or ``responses`` of ``curation.prompts.shapes``; ``prompt`` may also be text.
+
+    Returns:
+        (``row`` and the new columns in the order of the rows, rejects).
+    """
+    listed = "responses" in rows.columns
+    asked = list(_asked(rows, listed=listed))
+    places, prompts, answers = _grouped(asked)
+    found = list(policy.stats(prompts, answers))
+    rejects: list[Reject] = []
+    parts: list[tuple[_Asked, _Place, np.ndarray, np.ndarray]] = []
+    for row, place in zip(asked, places, strict=True):
+        stats = found[place.group]
+        if isinstance(stats, Fault):
+            rejects.append(Reject(row.number, stats.rule, stats.value, stats.reason))
+            continue
+        faults = {i: stats.faults[at] for i, at in enumerate(place.at) if at in stats.faults}
+        rejects += _rejects(row, faults, listed=listed)
+        fine = [i for i in range(len(row.answers)) if i not in faults]
+        i, j = _pairs(fine) if listed else (np.array([0]), np.array([1]))
+        if len(fine) > 1:
+            parts.append((row, place, i, j))
+    return _scores(parts, found, listed=listed), rejects_frame(rejects)
+
+
+def verbatim(rows: pl.DataFrame, frame: pl.DataFrame, binding: Binding) -> pl.DataFrame:
+    """Canonical rows with prompts as the file has them, for scoring without a chat template.
+
+    A prompt column of text is taken as it stands. Where chosen and rejected are hh-rlhf dialogues and
+    there is no prompt, the prompt ends with the last ``Assistant:`` and the answers start right after it.
+
+    Args:
+        rows: from ``normalise(frame, binding)``.
+        frame: the file's rows, numbered in ``ROW``.
+    """
+    texts = frame.select(ROW, *(c for c in frame.columns if frame.schema[c] == pl.String))
+    paths = binding.fields.get("prompt", ())
+    if len(paths) == 1 and paths[0] in texts.columns and paths[0] not in binding.mixed:
+        prompts = texts.select(row=ROW, _verbatim=paths[0])
+        joined = rows.join(prompts, on="row", how="left", maintain_order="left")
+        return joined.with_columns(prompt="_verbatim").select(rows.columns)
+    sides = [binding.fields[side][0] for side in ("chosen", "rejected") if side in binding.fields]
+    if paths or len(sides) != 2 or any(side not in texts.columns for side in sides):
+        return rows
+    split = texts.select(
+        pl.col(ROW).alias("row"),
+        *(_after_last(side, name) for side, name in zip(sides, ("chosen", "rejected"), strict=True)),
+        prompt=pl.col(sides[0]).str.replace(r"(?s)^(.*\n\nAssistant:).*$", "${1}"),
+    )
+    return rows.select("row").join(split, on="row", how="left", maintain_order="left").select(rows.columns)
+
+
+def _after_last(column: str, name: str) -> pl.Expr:
+    return pl.col(column).str.replace(r"(?s)^.*\n\nAssistant:", "").alias(name)
+
+
+class _Asked(NamedTuple):
+    """One row: its prompt and its answers, and which answer of the user's list each one is."""
+
+    number: int
+    prompt: str | list[Message]
+    answers: list[str]
+    indices: list[int]
+
+
+class _Place(NamedTuple):
+    """Where a row's answers are among the prompts that the policy is asked."""
+
+    group: int
+    at: list[int]
+
+
+def _asked(rows: pl.DataFrame, *, listed: bool) -> Iterator[_Asked]:
+    for row in rows.iter_rows(named=True):
+        if listed:
+            yield _Asked(row["row"], row["prompt"], row["responses"], row["indices"])
+        else:
+            yield _Asked(row["row"], row["prompt"], [row["chosen"], row["rejected"]], [0, 1])
+
+
+def _grouped(rows: Sequence[_Asked]) -> tuple[list[_Place], list[str | list[Message]], list[list[str]]]:
+    groups: dict[Any, int] = {}
+    prompts: list[str | list[Message]] = []
+    answers: list[dict[str, int]] = []
+    places = []
+    for row in rows:
+        key = (
+            row.prompt
+            if isinstance(row.prompt, str)
+            else tuple((m["role"], m["content"]) for m in row.prompt)
+        )
+        group = groups.get(key)
+        if group is None or len(answers[group]) + len(row.answers) > _MOST_CANDIDATES:
+            group = groups[key] = len(prompts)
+            prompts.append(row.prompt)
+            answers.append({})
+        known = answers[group]
+        places.append(_Place(group, [known.setdefault(answer, len(known)) for answer in row.answers]))
+    return places, prompts, [list(known) for known in answers]
+
+
+def _rejects(row: _Asked, faults: dict[int, Fault], *, listed: bool) -> list[Reject]:
+    total = len(row.answers)
+    if not listed:
+        # One reason is enough to turn a pair away.
+        return [
+            Reject(row.number, fault.rule, fault.value, f"{('chosen', 'rejected')[i]}: {fault.reason}")
+            for i, fault in list(faults.items())[:1]
+        ]
+    out = [
+        Reject(row.number, fault.rule, fault.value, f"answer {row.indices[i]}: {fault.reason}")
+        for i, fault in faults.items()
+    ]
+    if total - len(faults) < 2:
+        left = total - len(faults)
+        reason = "a pair needs two answers, and the row has fewer that can be scored"
+        out.append(Reject(row.number, "too_few_responses", str(left), reason))
+    return out
+
+
+def _pairs(fine: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Every ordered pair, by chosen, then by rejected."""
+    both = np.array([(i, j) for i in fine for j in fine if i != j], dtype=np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _scores(
+    parts: Iterable[tuple[_Asked, _Place, np.ndarray, np.ndarray]],
+    found: Sequence[PolicyStats | Fault],
+    *,
+    listed: bool,
+) -> pl.DataFrame:
+    numbers: list[np.ndarray] = []
+    indices: list[tuple[np.ndarray, np.ndarray]] = []
+    scored: list[PairScores] = []
+    for row, place, i, j in parts:
+        stats = found[place.group]
+        if isinstance(stats, Fault):
+            continue
+        at, given = np.array(place.at), np.array(row.indices)
+        scored.append(pair_scores_from_stats(stats, at[i], at[j]))
+        indices.append((given[i], given[j]))
+        numbers.append(np.full(len(i), row.number))
+    schema = {"row": pl.Int64, **(_INDEX_COLUMNS if listed else {}), **_COLUMNS}
+    columns: dict[str, Any] = {"row": _joined(numbers)}
+    if listed:
+        columns["chosen_index"] = _joined([chosen for chosen, _ in indices])
+        columns["rejected_index"] = _joined([rejected for _, rejected in indices])
+    columns |= {name: _joined([getattr(scores, name) for scores in scored]) for name in _COLUMNS}
+    return pl.DataFrame(columns, schema=schema)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0)
