@@ -33,7 +33,7 @@ class Source(_Section):
 
     path: str = Field(description="a file (relative to the recipe) or hf://owner/name[/config][:split]")
     name: str = Field(default="", description="how rows of it are called; the file's stem by default")
-    format: Literal["auto", "pair", "responses", "unpaired", "prompt", "messages"] = "auto"
+    format: Literal["auto", "pair", "unpaired", "responses", "response", "messages", "prompt"] = "auto"
     columns: dict[str, str] = Field(
         default_factory=dict, description="our column name → the column's name in the file"
     )
@@ -234,6 +234,11 @@ class Recipe(_Section):
         if ranked and self.pairs.score == "rewards" and not self.rewards:
             raise ValueError(f"pairs.strategies has {sorted(ranked)[0]!r}, which needs the section rewards")
         return self
+
+    @property
+    def builds_pairs(self) -> bool:
+        """Whether any dataset is made of pairs."""
+        return not {"preference", "preference_unpaired"}.isdisjoint(self.publish.datasets)
 
     @property
     def content_hash(self) -> str:

@@ -14,6 +14,7 @@ from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe
 from curation.tables import concat_rejects, empty_rejects, validated
 from curation.workspace import Workspace
+from schemas import TABLES
 
 __all__ = ["Context", "Stage", "StageResult"]
 
@@ -81,8 +82,10 @@ class Context:
         return kept.height
 
     def clear(self, stage: str) -> None:
-        """Forget the rejects of a stage that the recipe leaves out."""
+        """Forget the rejects and the waterfall of a stage that the recipe leaves out."""
         self.workspace.overwrite("rejects", empty_rejects(), where=("stage", stage))
+        none = pl.DataFrame(TABLES["waterfall"].create_empty())
+        self.workspace.overwrite("waterfall", none, where=("dataset", stage))
 
 
 @dataclass(frozen=True)

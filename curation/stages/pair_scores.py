@@ -108,4 +108,5 @@ STAGE = Stage(
     needs=("pairs", "embeddings", "rewards", "refusals", "policy_stats"),
     run=run,
     table="pair_scores",
+    enabled=lambda recipe: recipe.builds_pairs,
 )

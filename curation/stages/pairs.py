@@ -90,4 +90,5 @@ STAGE = Stage(
     needs=("inputs", "prompts", "candidates", "rewards"),
     run=run,
     table="pairs",
+    enabled=lambda recipe: recipe.builds_pairs,
 )

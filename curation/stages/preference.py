@@ -8,6 +8,7 @@ from curation.pairs.selection import select_pairs
 from curation.publish.formats import preference_frame
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.waterfall import pair_waterfall, write_waterfall
+from schemas import TABLES
 
 __all__ = ["STAGE", "kept_pairs"]
 
@@ -34,7 +35,9 @@ def run(context: Context) -> StageResult:
 
 
 def kept_pairs(context: Context) -> pl.DataFrame:
-    """The pairs that were selected: rows of table ``pairs``."""
+    """The pairs that were selected: rows of table ``pairs``; none where the recipe builds none."""
+    if not context.recipe.builds_pairs:
+        return pl.DataFrame(TABLES["pairs"].create_empty())
     kept = context.workspace.scan("preference").select("pair_id")
     pairs = context.workspace.scan("pairs")
     selected: pl.DataFrame = pairs.join(kept, on="pair_id", how="semi", maintain_order="left").collect()
@@ -48,4 +51,5 @@ STAGE = Stage(
     needs=("pairs", "pair_scores", "prompts", "candidates"),
     run=run,
     table="preference",
+    enabled=lambda recipe: recipe.builds_pairs,
 )

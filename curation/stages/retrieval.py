@@ -69,7 +69,7 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
     pairs = kept_pairs(context)
     candidates = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "response", "origin").collect()
     candidates = candidates.with_columns(text_ids(candidates["response"]).alias("text_id"))
-    built = context.workspace.scan("pairs").select("prompt_id").unique().collect()
+    built = _with_pairs(context)
     paired = candidates.join(built, on="prompt_id", how="semi")
     alone = candidates.filter(pl.col("origin") == "provided").join(built, on="prompt_id", how="anti")
     chosen = paired.join(pairs, left_on="candidate_id", right_on="chosen_id", how="semi")
@@ -81,6 +81,13 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
     return positives.join(excluded, on="prompt_id", how="left").with_columns(
         pl.col("excluded").fill_null(pl.lit([], dtype=pl.List(pl.Int64)))
     )
+
+
+def _with_pairs(context: Context) -> pl.DataFrame:
+    """The prompts that pairs were built from."""
+    if not context.recipe.builds_pairs:
+        return pl.DataFrame(schema={"prompt_id": pl.String})
+    return context.workspace.scan("pairs").select("prompt_id").unique().collect()
 
 
 def _places(candidates: pl.DataFrame, places: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -1,0 +1,92 @@
+"""Recipes: what is allowed, and what the message says when it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curation.errors import RecipeError
+from curation.recipe import Recipe, load_recipe
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(tmp_path: Path, text: str) -> Recipe:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_recipe(file)
+
+
+def message(tmp_path: Path, text: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, text)
+    found = str(caught.value)
+    assert "\n" not in found
+    assert str(tmp_path / "recipe.yaml") in found
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_examples_are_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert all(Path(source.path).is_file() for source in recipe.sources)
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    recipe = load(tmp_path, "sources: [{path: a/pairs.jsonl.gz}, {path: 'hf://owner/name:train'}]\nworkspace: w")
+    assert recipe.sources[0].path == str(tmp_path / "a/pairs.jsonl.gz")
+    assert recipe.sources[0].name == "pairs"
+    assert recipe.sources[1].path == "hf://owner/name:train"
+    assert recipe.sources[1].name == "name"
+    assert recipe.workspace == str(tmp_path / "w")
+
+
+def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> None:
+    one = load(tmp_path, "sources: [{path: /a}]\nworkspace: one")
+    two = load(tmp_path, "workspace: two\nsources:\n  - path: /a\n")
+    other = load(tmp_path, "sources: [{path: /a}]\nseed: 1")
+    assert one.content_hash == two.content_hash != other.content_hash
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("sorces: [{path: a}]", ["unknown key 'sorces'", "did you mean 'sources'?", "allowed here: name, seed"]),
+        ("sources: [{path: a}]\nrewards: [{modle: x}]", ["'rewards.0.modle'", "did you mean 'model'?"]),
+        ("sources: [{path: a}]\nsplits: {trian: 1}", ["'splits.trian'", "allowed here: train, validation, test"]),
+        ("sources: [{}]", ["sources.0.path is missing"]),
+        ("sources: []", ["sources", "at least 1"]),
+        ("sources: [{path: a}]\nseed: -1", ["seed", "greater than or equal to 0", "found -1"]),
+        ("sources: [{path: a}]\nsources: [{path: b}]", ["the key 'sources' stands twice", "line 2"]),
+        ("sources: [{path: a}, {path: b/a.csv}]", ["two sources are called 'a'"]),
+        ("sources: [{path: a}]\nsplits: {train: 0.5}", ["must add up to 1", "0.6"]),
+        (
+            "sources: [{path: a}]\nselection: {rules: [{score: strenght_mean, min: 0}]}",
+            ["selection.rules.0.score", "did you mean 'strength_mean'?", "ln_ches"],
+        ),
+        ("sources: [{path: a}]\nselection: {rules: [{score: ches}]}", ["give at least one of min, max"]),
+        ("sources: [{path: a}]\npairs: {strategies: [worst]}", ["pairs.strategies.0", "'best_vs_worst'", '"worst"']),
+        ("sources: [{path: a}]\npublish: {datasets: [retrieval]}", ["'retrieval'", "needs the sections negatives"]),
+        ("sources: [{path: a}]\nname: ../evil", ["name", "pattern"]),
+        ("- a", ["expected keys such as 'sources', found list"]),
+        ("", ["found NoneType"]),
+        ("a: [", ["not YAML"]),
+        ("a: !!python/object/apply:os.system [id]", ["not YAML"]),
+    ],
+)
+def test_an_error_names_the_field_and_what_is_allowed(tmp_path: Path, text: str, parts: list[str]) -> None:
+    found = message(tmp_path, text)
+    for part in parts:
+        assert part in found
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read: No such file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_bytes_that_are_not_utf8_say_so(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path / "r.yaml")
