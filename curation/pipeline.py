@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from curation.errors import CurationError, InterruptedRun, RecipeError
+from curation.errors import CurationError, GateError, InterruptedRun, RecipeError
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe, load_recipe
 from curation.stages import STAGES
@@ -102,20 +102,35 @@ def run(
     with place.lock():
         place.take_versions()
         try:
-            for stage in STAGES:
-                result = run_stage(context, stage)
-                if result is not None:
-                    results.append(result)
-                    on_stage(result)
-            status = "done"
+            refused = _run_all(context, results, on_stage)
+            status = "done" if refused is None else "failed"
         except InterruptedRun:
             status = "interrupted"
             raise
         finally:
             changed = _record(context, run_id, started_at, status)
+    if refused is not None:
+        raise refused
     computed = sum(r.computed for r in context.reports)
     reused = sum(r.reused for r in context.reports)
     return RunResult(run_id, place, results, computed, reused, changed, time.monotonic() - started)
+
+
+def _run_all(
+    context: Context, results: list[StageResult], on_stage: Callable[[StageResult], None]
+) -> GateError | None:
+    """Every stage in order. A gate stops one dataset; the others and the report come out all the same."""
+    refused: GateError | None = None
+    for stage in STAGES:
+        try:
+            result = run_stage(context, stage)
+        except GateError as error:
+            refused = refused or error
+            continue
+        if result is not None:
+            results.append(result)
+            on_stage(result)
+    return refused
 
 
 def _workspace(

@@ -37,12 +37,13 @@ def run_summary(result: RunResult) -> list[str]:
 
 
 def _waterfall(rules: pl.DataFrame) -> list[str]:
-    return [
-        f"  {row['stage'] + ' ' + row['rule']:<{_WIDTH}} {-row['removed'] or '':>10,} {row['left']:>10,} left"
-        if row["removed"]
-        else f"  {row['stage'] + ' ' + row['rule']:<{_WIDTH}} {'':>10} {row['left']:>10,} left"
-        for row in rules.sort("position").iter_rows(named=True)
-    ]
+    rows = rules.sort("position").to_dicts()
+    start = rows[0]["left"] + rows[0]["removed"]
+    lines = [f"  {'at the start':<{_WIDTH}} {'':>10} {start:>10,}"]
+    for row in rows:
+        removed = f"-{row['removed']:,}" if row["removed"] else "0"
+        lines.append(f"  {row['stage'] + ' ' + row['rule']:<{_WIDTH}} {removed:>10} {row['left']:>10,} left")
+    return lines
 
 
 def _other_rejects(rejects: pl.DataFrame) -> list[str]:

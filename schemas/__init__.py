@@ -6,7 +6,7 @@ from typing import Final
 
 import dataframely as dy
 
-from schemas.bookkeeping import Failures, Rejects, Runs, Waterfall
+from schemas.bookkeeping import Failures, Gates, Rejects, Runs, Waterfall
 from schemas.candidates import Candidates, Generations
 from schemas.embeddings import Embeddings
 from schemas.inputs import Inputs
@@ -37,6 +37,7 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "rejects": Rejects,
     "failures": Failures,
     "waterfall": Waterfall,
+    "gates": Gates,
     "runs": Runs,
 }
 """Table name to schema: the first part of a workspace that a newcomer should read."""

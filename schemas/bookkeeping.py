@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataframely as dy
 
-__all__ = ["Failures", "Rejects", "Runs", "Waterfall"]
+__all__ = ["Failures", "Gates", "Rejects", "Runs", "Waterfall"]
 
 
 class Rejects(dy.Schema):
@@ -40,6 +40,18 @@ class Waterfall(dy.Schema):
     rule = dy.String()
     removed = dy.Int64(min=0)
     left = dy.Int64(min=0)
+
+
+class Gates(dy.Schema):
+    """What the gates measured, the last time that they were asked."""
+
+    name = dy.String(primary_key=True)
+    dataset = dy.String(primary_key=True, description="'all' for a gate over all of them")
+    value = dy.Float64(nullable=True)
+    threshold = dy.Float64()
+    passed = dy.Bool()
+    blocking = dy.Bool()
+    message = dy.String()
 
 
 class Runs(dy.Schema):

@@ -11,6 +11,7 @@ from typing import Final
 from curation.stages import (
     candidates,
     embeddings,
+    gates,
     generations,
     inputs,
     pair_scores,
@@ -45,6 +46,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     preference_unpaired.STAGE,
     refusal.STAGE,
     retrieval.STAGE,
+    gates.STAGE,
     *publication.STAGES,
     report.STAGE,
 )

@@ -9,11 +9,13 @@ from curation.publish.formats import trainer_view
 from curation.publish.writing import write_dataset
 from curation.recipe import DATASETS, Recipe
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.gates import refuse_if_blocked
 
 __all__ = ["STAGES"]
 
 
 def run(context: Context, *, dataset: str) -> StageResult:
+    refuse_if_blocked(context, dataset)
     frame = context.workspace.read(dataset)
     view = trainer_view(dataset, frame)
     folder = context.workspace.dataset_path(dataset)
@@ -36,7 +38,7 @@ STAGES: Final = tuple(
         name=f"publish_{dataset}",
         group="publication",
         description=f"The folder of the dataset {dataset}, in the Hub's layout with its card.",
-        needs=(dataset,),
+        needs=(dataset, "gates"),
         run=partial(run, dataset=dataset),
         table=None,
         enabled=partial(_publishes, dataset=dataset),

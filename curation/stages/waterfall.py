@@ -24,7 +24,7 @@ def pair_waterfall(rejects: pl.DataFrame, *, kept: int, tables: tuple[str, ...])
         tables: whose rejects are counted.
 
     Returns:
-        Columns stage, rule, removed, left: first a row that removes nothing, then one for each rule.
+        Columns stage, rule, removed, left: one row a rule, or one that removes nothing.
     """
     counted = rejects.filter(pl.col("table").is_in(tables) & pl.col("stage").is_in(_ORDER))
     order = pl.col("stage").replace_strict(list(_ORDER), list(range(len(_ORDER))), return_dtype=pl.Int64)
@@ -35,8 +35,9 @@ def pair_waterfall(rejects: pl.DataFrame, *, kept: int, tables: tuple[str, ...])
         .agg(removed=pl.len().cast(pl.Int64))
     )
     start = kept + int(rules["removed"].sum())
-    first = pl.DataFrame({"stage": ["inputs"], "rule": ["read"], "removed": [0]}, schema=rules.schema)
-    return pl.concat([first, rules]).with_columns(left=start - pl.col("removed").cum_sum())
+    if rules.is_empty():
+        rules = pl.DataFrame({"stage": ["pairs"], "rule": ["none"], "removed": [0]}, schema=rules.schema)
+    return rules.with_columns(left=start - pl.col("removed").cum_sum())
 
 
 def write_waterfall(context: Context, dataset: str, rules: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,48 @@
+"""All pairs with their texts, scores and fate: what the report, the plots and the UI show. No stage is here."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from curation.workspace import Workspace
+
+__all__ = ["pair_evidence"]
+
+
+def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
+    """One row a pair that was built.
+
+    Args:
+        texts: include ``prompt`` (messages), ``chosen`` and ``rejected``.
+
+    Returns:
+        ``pair_id``, ``prompt_id``, ``source``, ``category``, ``split``, ``strategy``, the columns of
+        ``pair_scores``, ``status`` (kept or dropped), ``rule`` and ``reason`` (null for kept ones), and
+        the texts.
+    """
+    prompts = workspace.scan("prompts").select("prompt_id", "source", "category", "split", prompt="messages")
+    kept = workspace.scan("preference").select("pair_id", _kept=pl.lit(True))
+    rejects = (
+        workspace.scan("rejects")
+        .filter(pl.col("table") == "pairs")
+        .select("rule", "reason", pair_id="row_id")
+        .unique("pair_id", keep="first", maintain_order=True)
+    )
+    frame = (
+        workspace.scan("pairs")
+        .join(prompts, on="prompt_id", how="left", maintain_order="left")
+        .join(workspace.scan("pair_scores"), on="pair_id", how="left", maintain_order="left")
+        .join(kept, on="pair_id", how="left", maintain_order="left")
+        .join(rejects, on="pair_id", how="left", maintain_order="left")
+        .with_columns(status=pl.when(pl.col("_kept")).then(pl.lit("kept")).otherwise(pl.lit("dropped")))
+        .drop("_kept")
+    )
+    if texts:
+        answers = workspace.scan("candidates").select("candidate_id", "response")
+        for side in ("chosen", "rejected"):
+            named = answers.rename({"candidate_id": f"{side}_id", "response": side})
+            frame = frame.join(named, on=f"{side}_id", how="left", maintain_order="left")
+    else:
+        frame = frame.drop("prompt")
+    found: pl.DataFrame = frame.drop("chosen_id", "rejected_id").collect()
+    return found
