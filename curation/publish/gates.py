@@ -128,9 +128,8 @@ def _chosen_refusals(dataset: str, frame: pl.DataFrame) -> Measured:
     if "chosen_refusal_class" not in frame.columns:
         return None, ""
     known = frame["chosen_refusal_class"].drop_nulls()
-    return _share(
-        (known != "compliance").sum(), len(known)
-    ), "of the chosen answers refuse, wholly or in part"
+    refusing = int((known != "compliance").sum())
+    return _share(refusing, len(known)), "of the chosen answers refuse, wholly or in part"
 
 
 def _reward_length(dataset: str, frame: pl.DataFrame) -> Measured:
