@@ -63,6 +63,10 @@ class RefusalScores(NamedTuple):
     """(n,), the probability of a refusal, partial or full."""
     refusal_class: list[str]
     """n names of ``schemas.refusals.REFUSAL_CLASSES``."""
+    kind: list[str | None]
+    """n kinds of refusal (declined, deflected, …); None for compliance and where the detector cannot tell."""
+    truncated: npt.NDArray[np.bool_]
+    """(n,), true where only the beginning and the end of the answer were read."""
 
 
 class RefusalDetector(Protocol):

@@ -1,0 +1,193 @@
+"""Opens a refusal detector: the bundled one, or any sequence classifier. No thresholds on data, no files.
+
+An LLM judge is in ``curation/models/refusal_judge.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from curation.errors import InputError, ModelError
+from curation.models.encoder import MINILM_SHA256
+from curation.models.identity import ModelRef, resolve_model
+from curation.models.protocols import RefusalDetector, RefusalScores
+from curation.text import canonical_json
+
+if TYPE_CHECKING:
+    from curation.refusals.cascade import Cascade
+
+__all__ = ["ClassifierDetector", "open_refusal_detector", "refusal_fingerprint"]
+
+_BUNDLED_WEIGHTS: Final = "lexical.safetensors"
+_REFUSING_LABELS: Final = ("refus", "reject", "declin")
+_CODE_VERSION: Final = 1  # raised when the reading of answers changes
+
+
+def refusal_fingerprint(
+    model: str = "embedded", *, refusal_labels: Sequence[str] = (), max_length: int = 512
+) -> str:
+    """What a detector's numbers depend on.
+
+    Raises:
+        InputError: when ``model`` names nothing.
+    """
+    ref = resolve_model(model, embedded="refusals")
+    if _is_bundled(ref):
+        return f"{ref.fingerprint}+minilm@{MINILM_SHA256[:12]}/v{_CODE_VERSION}"
+    return f"{ref.fingerprint}/{canonical_json([sorted(refusal_labels), max_length])}"
+
+
+def open_refusal_detector(
+    model: str = "embedded",
+    *,
+    refusal_labels: Sequence[str] = (),
+    max_length: int = 512,
+    batch_size: int = 32,
+    device: str | None = None,
+) -> RefusalDetector:
+    """Load a detector.
+
+    Args:
+        model: a folder, a Hub id, or ``embedded``.
+        refusal_labels: which labels of a classifier mean a refusal; by default those whose name says so.
+        max_length: tokens a classifier reads; longer answers keep both ends, and are reported as truncated.
+        batch_size: answers in one forward pass of a classifier.
+        device: ``cpu``, ``cuda``, …; None for the best one there is. The bundled detector uses the CPU.
+
+    Raises:
+        InputError: when ``model`` names nothing, or no label means a refusal.
+        ModelError: when it cannot be loaded.
+    """
+    ref = resolve_model(model, embedded="refusals")
+    if _is_bundled(ref):
+        return _open_bundled(ref)
+    fingerprint = refusal_fingerprint(model, refusal_labels=refusal_labels, max_length=max_length)
+    return _open_classifier(ref, fingerprint, refusal_labels, max_length, batch_size, device)
+
+
+def _is_bundled(ref: ModelRef) -> bool:
+    return ref.kind != "hub" and (ref.kind == "embedded" or (Path(ref.location) / _BUNDLED_WEIGHTS).is_file())
+
+
+def _open_bundled(ref: ModelRef) -> Cascade:
+    from curation.models.refusal_encoder import RefusalEncoder
+    from curation.refusals.cascade import Cascade, load_config
+    from curation.refusals.lexical_model import LexicalModel
+
+    folder = Path(ref.location)
+    return Cascade(
+        fingerprint=refusal_fingerprint(ref.given),
+        lexical=LexicalModel.load(folder),
+        config=load_config(folder),
+        encoder=lambda: RefusalEncoder.load(folder),
+    )
+
+
+def _open_classifier(
+    ref: ModelRef,
+    fingerprint: str,
+    refusal_labels: Sequence[str],
+    max_length: int,
+    batch_size: int,
+    device: str | None,
+) -> ClassifierDetector:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        options: dict[str, Any] = {"revision": ref.revision, "local_files_only": ref.kind != "hub"}
+        tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
+        network = AutoModelForSequenceClassification.from_pretrained(
+            ref.location, use_safetensors=True, **options
+        ).to(where)
+    except (OSError, ValueError, KeyError) as error:
+        detail = str(error).splitlines()[0] if str(error) else "no message"
+        raise ModelError(
+            f"refusal detector {ref.given!r} could not be loaded ({type(error).__name__}: {detail}): "
+            f"expected a sequence classifier with safetensors weights, or a folder that make_refusals wrote"
+        ) from error
+    labels = {int(number): str(name) for number, name in network.config.id2label.items()}
+    refusing = _refusing(labels, refusal_labels, ref.given)
+    return ClassifierDetector(
+        network.eval(), tokenizer, refusing, fingerprint=fingerprint, max_length=max_length, batch_size=batch_size
+    )
+
+
+def _refusing(labels: dict[int, str], wanted: Sequence[str], model: str) -> list[int]:
+    """The label numbers that mean a refusal."""
+    missing = sorted(set(wanted) - set(labels.values()))
+    found = [number for number, name in labels.items() if name in wanted]
+    if not wanted:
+        found = [n for n, name in labels.items() if any(word in name.lower() for word in _REFUSING_LABELS)]
+    if missing or not found:
+        raise InputError(
+            f"refusal detector {model!r} has the labels {', '.join(labels.values())}: "
+            + (f"{missing[0]!r} is none of them" if missing else "none of them names a refusal")
+            + "; set refusal_labels to those that do"
+        )
+    return found
+
+
+class ClassifierDetector:
+    """A sequence classifier; see ``curation.models.protocols.RefusalDetector``.
+
+    It knows nothing of partial refusals, so its classes are compliance and full refusal. A classifier with
+    one output is read as the logit of a refusal.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        refusing: Sequence[int],
+        *,
+        fingerprint: str,
+        max_length: int,
+        batch_size: int,
+    ) -> None:
+        self._network = network
+        self._tokenizer = tokenizer
+        self._refusing = list(refusing)
+        self._batch_size = batch_size
+        limit = getattr(network.config, "max_position_embeddings", None) or max_length
+        self._max_length = min(max_length, limit)
+        self.fingerprint = fingerprint
+
+    def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
+        """Probability and class of n answers; prompts are not read."""
+        import torch
+
+        parts = [self._ids(text) for text in responses]
+        probability = np.zeros(len(responses), dtype=np.float64)
+        with torch.inference_mode():
+            for start in range(0, len(parts), self._batch_size):
+                batch = self._tokenizer.pad(
+                    {"input_ids": [ids for ids, _ in parts[start : start + self._batch_size]]}, return_tensors="pt"
+                )
+                logits = self._network(**batch.to(self._network.device)).logits.float()
+                if logits.shape[1] == 1:
+                    share = torch.sigmoid(logits[:, 0])
+                else:
+                    share = torch.softmax(logits, dim=1)[:, self._refusing].sum(1)
+                probability[start : start + len(share)] = share.cpu().numpy()
+        if not np.isfinite(probability).all():
+            raise ModelError(f"refusal detector {self.fingerprint}: a probability is not finite; use float32")
+        probability = np.clip(probability, 0.0, 1.0)
+        classes = ["full_refusal" if p >= 0.5 else "compliance" for p in probability]
+        cut = np.array([was_cut for _, was_cut in parts], dtype=bool)
+        return RefusalScores(probability, classes, [None] * len(classes), cut)
+
+    def _ids(self, text: str) -> tuple[list[int], bool]:
+        """Token ids with both ends kept, and whether the middle was left out."""
+        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        room = self._max_length - self._tokenizer.num_special_tokens_to_add()
+        cut = len(ids) > room
+        if cut:
+            tail = room // 4
+            ids = ids[: room - tail] + ids[-tail:]
+        return self._tokenizer.build_inputs_with_special_tokens(ids), cut

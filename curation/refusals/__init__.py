@@ -1,0 +1,1 @@
+"""Refusals: telling them apart, sorting requests into categories, building the dataset, calibration."""

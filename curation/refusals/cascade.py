@@ -1,0 +1,123 @@
+"""The bundled refusal detector: rules for non-answers, then words, then the encoder where words are unsure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import ModelError
+from curation.models.protocols import RefusalScores
+from curation.refusals.lexical import read
+from curation.refusals.lexical_model import LexicalModel
+from curation.refusals.notices import is_empty_or_filtered
+
+__all__ = ["CONFIG", "NOT_AN_ANSWER", "Cascade", "CascadeConfig", "load_config"]
+
+CONFIG: Final = "config.json"
+NOT_AN_ANSWER: Final = "empty_or_filtered"
+_CERTAIN: Final = 0.999
+
+Floats = npt.NDArray[np.float32]
+
+
+class CascadeConfig(NamedTuple):
+    """How the two parts are joined; fitted on held-out answers."""
+
+    kinds: list[str]
+    gate: float
+    """The encoder reads an answer when the lexical logit lies within ± this."""
+    lexical_weight: float
+    encoder_weight: float
+    bias: float
+    lexical_alone: float
+    """What the lexical logit is multiplied by where it stands alone."""
+    threshold: float = 0.5
+    partial_threshold: float = 0.5
+
+
+class SupportsLogits(Protocol):
+    """Texts to (n, 2) logits: refusal, partial."""
+
+    def logits(self, texts: Sequence[str]) -> Floats: ...
+
+
+def load_config(folder: Path) -> CascadeConfig:
+    """Read ``config.json``.
+
+    Raises:
+        ModelError: when it is missing or has other fields.
+    """
+    try:
+        return CascadeConfig(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"refusal detector in {folder}: {CONFIG} cannot be read ({type(error).__name__}); make the model "
+            f"again with `python -m curation.embedded.make_refusals`"
+        ) from error
+
+
+class Cascade:
+    """See ``curation.models.protocols.RefusalDetector``. Equal answers are read once."""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: str,
+        lexical: LexicalModel,
+        config: CascadeConfig,
+        encoder: Callable[[], SupportsLogits],
+    ) -> None:
+        """``encoder`` is called at the first answer that needs it."""
+        self.fingerprint = fingerprint
+        self._lexical = lexical
+        self._config = config
+        self._open_encoder = encoder
+        self._encoder: SupportsLogits | None = None
+
+    def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
+        """Probability, class and kind of n answers; prompts are not read."""
+        unique = list(dict.fromkeys(responses))
+        place = {text: row for row, text in enumerate(unique)}
+        found = self._detect_unique(unique)
+        rows = [place[text] for text in responses]
+        return RefusalScores(
+            probability=found.probability[rows],
+            refusal_class=[found.refusal_class[row] for row in rows],
+            kind=[found.kind[row] for row in rows],
+            truncated=found.truncated[rows],
+        )
+
+    def _detect_unique(self, texts: Sequence[str]) -> RefusalScores:
+        config = self._config
+        blank = np.array([is_empty_or_filtered(text) for text in texts], dtype=bool)
+        readings = [read(text) for text in texts]
+        scores = self._lexical.score(readings)
+        refusal = scores.refusal * config.lexical_alone
+        partial = scores.partial.copy()
+        unsure = np.flatnonzero((np.abs(scores.refusal) < config.gate) & ~blank)
+        if len(unsure):
+            if self._encoder is None:
+                self._encoder = self._open_encoder()
+            seen = self._encoder.logits([texts[row] for row in unsure])
+            joined = config.lexical_weight * scores.refusal[unsure] + config.encoder_weight * seen[:, 0]
+            refusal[unsure] = joined + config.bias
+            partial[unsure] = (partial[unsure] + seen[:, 1]) / 2
+        probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
+        probability[blank] = _CERTAIN
+        shares = 1 / (1 + np.exp(-partial.astype(np.float64)))
+        refuses = probability >= config.threshold
+        classes = [
+            "compliance" if not r else "full_refusal" if b or p < config.partial_threshold else "partial_refusal"
+            for r, b, p in zip(refuses, blank, shares, strict=True)
+        ]
+        best = scores.kinds.argmax(axis=1) if len(texts) else []
+        kinds = [
+            NOT_AN_ANSWER if b else config.kinds[k] if r else None
+            for r, b, k in zip(refuses, blank, best, strict=True)
+        ]
+        return RefusalScores(probability, classes, kinds, np.array([r.cut for r in readings], dtype=bool))

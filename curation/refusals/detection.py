@@ -1,0 +1,117 @@
+"""``detect_refusals``: refusal columns for a frame of answers. Detectors are opened in curation/models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from curation.errors import InputError
+from curation.models.protocols import RefusalDetector, RefusalScores
+from curation.text import as_messages, messages_text
+
+__all__ = ["DETECTION_COLUMNS", "detect_refusals"]
+
+DETECTION_COLUMNS: Final = ("refusal_probability", "refusal_class", "refusal_kind", "refusal_category")
+_BATCH: Final = 4_096
+
+
+def detect_refusals(
+    frame: pl.DataFrame,
+    *,
+    response: str = "response",
+    prompt: str | None = "prompt",
+    detector: str | RefusalDetector = "embedded",
+    taxonomy: str | None = "sorry_bench",
+) -> pl.DataFrame:
+    """Tell refusals from answers.
+
+    Args:
+        frame: one answer a row.
+        response: the column of answers: text, or lists of messages whose last is read.
+        prompt: the column of requests; where the frame has none, no categories are assigned.
+        detector: a MODEL (a folder, a Hub id, ``embedded``) or an open detector.
+        taxonomy: the name of a taxonomy or the path of a YAML file to sort the requests into; None for none.
+
+    Returns:
+        The frame with ``refusal_probability`` (of a partial or full refusal), ``refusal_class``
+        (``compliance``, ``partial_refusal``, ``full_refusal``), ``refusal_kind``, ``refusal_truncated`` (only the
+        beginning and the end of the answer were read) and, where there is a prompt, ``refusal_category``
+        (null where the request belongs to no category). Answers that are null get nulls.
+
+    Raises:
+        InputError: when a column is missing or holds something else.
+        ModelError: when a detector given by name cannot be loaded.
+    """
+    if response not in frame.columns:
+        raise InputError(
+            f"column {response!r} is missing: found {', '.join(frame.columns)}; name the column of answers"
+        )
+    opened = _open(detector) if isinstance(detector, str) else detector
+    answers = _texts(frame[response], last=True)
+    prompts = _texts(frame[prompt], last=False) if prompt is not None and prompt in frame.columns else None
+    known = [row for row, answer in enumerate(answers) if answer is not None]
+    scores = _detect(opened, prompts, answers, known)
+    place = pl.Series("row", known, dtype=pl.UInt32)
+    found = pl.DataFrame(
+        {
+            "row": place,
+            "refusal_probability": pl.Series([p for s in scores for p in s.probability], dtype=pl.Float64),
+            "refusal_class": pl.Series([c for s in scores for c in s.refusal_class], dtype=pl.String),
+            "refusal_kind": pl.Series([k for s in scores for k in s.kind], dtype=pl.String),
+            "refusal_truncated": pl.Series([bool(t) for s in scores for t in s.truncated], dtype=pl.Boolean),
+        }
+    )
+    rows = pl.DataFrame({"row": pl.Series(range(frame.height), dtype=pl.UInt32)})
+    columns = rows.join(found, on="row", how="left", maintain_order="left").drop("row")
+    result = frame.with_columns(columns.get_columns())
+    if prompts is None or taxonomy is None:
+        return result
+    return result.with_columns(_categories(prompts, taxonomy))
+
+
+def _open(model: str) -> RefusalDetector:
+    from curation.models.refusals import open_refusal_detector
+
+    return open_refusal_detector(model)
+
+
+def _detect(
+    detector: RefusalDetector,
+    prompts: Sequence[str | None] | None,
+    answers: Sequence[str | None],
+    known: Sequence[int],
+) -> list[RefusalScores]:
+    scores = []
+    for start in range(0, len(known), _BATCH):
+        rows = known[start : start + _BATCH]
+        asked = [prompts[row] if prompts is not None else None for row in rows]
+        scores.append(detector.detect(asked, [answers[row] or "" for row in rows]))
+    return scores
+
+
+def _texts(column: pl.Series, *, last: bool) -> list[str | None]:
+    """Strings as they are; of messages the last one's content, or all of them joined."""
+    if column.dtype in (pl.String, pl.Null):
+        return column.cast(pl.String).to_list()
+    texts: list[str | None] = []
+    for row, value in enumerate(column.to_list()):
+        texts.append(None if value is None else _message_text(value, column.name, row, last=last))
+    return texts
+
+
+def _message_text(value: Any, column: str, row: int, *, last: bool) -> str:
+    try:
+        messages = as_messages(value, role="assistant" if last else "user")
+    except ValueError as error:
+        raise InputError(f"column {column!r}, row {row}: {error}") from None
+    if last:
+        return messages[-1]["content"] if messages else ""
+    return messages_text(messages)
+
+
+def _categories(prompts: Sequence[str | None], taxonomy: str) -> pl.Series:
+    from curation.refusals.taxonomy import assign_categories, open_taxonomy
+
+    return assign_categories(prompts, open_taxonomy(taxonomy)).rename("refusal_category")

@@ -1,0 +1,120 @@
+"""The lexical part of the bundled refusal detector: features to logits. No text cleaning, no cascade."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import ModelError
+from curation.refusals.lexical import Reading, cue_names, cues, load_lexicon, ngrams
+
+__all__ = ["LEXICAL_WEIGHTS", "LEXICON", "VOCABULARY", "LexicalModel", "LexicalScores", "sparse_row"]
+
+LEXICON: Final = "lexicon.json"
+VOCABULARY: Final = "vocabulary.json"
+LEXICAL_WEIGHTS: Final = "lexical.safetensors"
+
+_LOGS: Final = [0.0, *(1 + math.log(count) for count in range(1, 256))]
+
+Floats = npt.NDArray[np.float32]
+
+
+class LexicalScores(NamedTuple):
+    """Logits of n answers."""
+
+    refusal: Floats
+    """(n,), partial or full refusal against compliance."""
+    partial: Floats
+    """(n,), partial against full, given that it is a refusal."""
+    kinds: Floats
+    """(n, number of kinds), given that it is a refusal."""
+
+
+class LexicalModel:
+    """Linear heads over weighted n-grams and cues."""
+
+    def __init__(
+        self,
+        *,
+        lexicon: Mapping[str, tuple[str, ...]],
+        vocabulary: Sequence[str],
+        idf: Floats,
+        ngram_weights: Floats,
+        cue_weights: Floats,
+        bias: Floats,
+    ) -> None:
+        """Shapes: idf (v,), ngram_weights (v, h), cue_weights (c, h), bias (h,); heads: refusal, partial, kinds.
+
+        Raises:
+            ModelError: when the shapes do not fit together.
+        """
+        expected = {"idf": (len(vocabulary),), "ngram_weights": (len(vocabulary), len(bias))}
+        expected["cue_weights"] = (len(cue_names(lexicon)), len(bias))
+        found = {"idf": idf.shape, "ngram_weights": ngram_weights.shape, "cue_weights": cue_weights.shape}
+        for name, shape in expected.items():
+            if found[name] != shape:
+                raise ModelError(
+                    f"refusal detector: {name} has shape {found[name]}, expected {shape}; make the model again"
+                )
+        self._lexicon = dict(lexicon)
+        self._row = {gram: row for row, gram in enumerate(vocabulary)}
+        self._idf = idf
+        self._ngram_weights = ngram_weights
+        self._cue_weights = cue_weights
+        self._bias = bias
+
+    @classmethod
+    def load(cls, folder: Path) -> LexicalModel:
+        """Read the three files of a model folder.
+
+        Raises:
+            ModelError: when one is missing or not what it should be.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            weights = load_file(folder / LEXICAL_WEIGHTS)
+            vocabulary = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+            return cls(lexicon=load_lexicon(folder / LEXICON), vocabulary=vocabulary, **weights)
+        except (OSError, ValueError, TypeError, SafetensorError) as error:
+            raise ModelError(
+                f"refusal detector in {folder} cannot be read ({type(error).__name__}): expected "
+                f"{LEXICON}, {VOCABULARY} and {LEXICAL_WEIGHTS} as `python -m curation.embedded.make_refusals` "
+                f"writes them"
+            ) from error
+
+    def state(self) -> tuple[list[str], dict[str, Floats]]:
+        """The vocabulary and the arrays, as ``load`` reads them."""
+        arrays = {"idf": self._idf, "ngram_weights": self._ngram_weights}
+        return list(self._row), arrays | {"cue_weights": self._cue_weights, "bias": self._bias}
+
+    def score(self, readings: Sequence[Reading]) -> LexicalScores:
+        """The logits of n answers."""
+        out = np.empty((len(readings), len(self._bias)), dtype=np.float32)
+        for position, reading in enumerate(readings):
+            rows, values = sparse_row(ngrams(reading), self._row, self._idf)
+            out[position] = self._bias + cues(reading, self._lexicon) @ self._cue_weights
+            if len(rows):
+                out[position] += values @ self._ngram_weights[rows]
+        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:])
+
+
+def sparse_row(
+    counts: Mapping[str, int], rows_of: Mapping[str, int], idf: Floats
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Row numbers and weights (1 + log count) · idf, of length 1; unknown n-grams are left out."""
+    known = sorted((rows_of[gram], count) for gram, count in counts.items() if gram in rows_of)
+    if not known:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+    rows = np.array([row for row, _ in known], dtype=np.int64)
+    values = np.array([_LOGS[count] if count < len(_LOGS) else 1 + math.log(count) for _, count in known])
+    weighted = values * idf[rows]
+    return rows, (weighted / np.sqrt(weighted @ weighted)).astype(np.float32)
+
