@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from curation.cli_files import files
 from curation.errors import CurationError
 
 __all__ = ["app", "main"]
@@ -22,11 +23,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(files)
 console: Final = Console(highlight=False)
 _state = {"debug": False}
 
-InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
-OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
 WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")]
 
 

@@ -32,7 +32,9 @@ class ProgressSink(Protocol):
     """Where progress is shown."""
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[StepProgress]: ...
+    def step(self, name: str, total: int | None) -> Iterator[StepProgress]:
+        """Open a step of ``total`` rows; None where nobody knows yet."""
+        ...
 
     def note(self, message: str) -> None: ...
 
@@ -41,7 +43,7 @@ class SilentProgress:
     """Shows nothing."""
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[StepProgress]:
+    def step(self, name: str, total: int | None) -> Iterator[StepProgress]:
         yield _Counter(lambda rows, tokens: None)
 
     def note(self, message: str) -> None:
@@ -55,7 +57,7 @@ class RichProgress:
         self.console = console or Console(stderr=True)
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[StepProgress]:
+    def step(self, name: str, total: int | None) -> Iterator[StepProgress]:
         columns = (
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=28),
@@ -91,17 +93,17 @@ class LogProgress:
         self._log = log
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[StepProgress]:
+    def step(self, name: str, total: int | None) -> Iterator[StepProgress]:
         started, done, shown = time.monotonic(), 0, 0
 
         def advance(rows: int, tokens: int) -> None:
             nonlocal done, shown
             done += rows
-            tenth = 10 * done // max(total, 1)
+            tenth = 10 * done // max(total or done, 1)
             if tenth > shown:
                 shown = tenth
                 rate = done / max(time.monotonic() - started, 1e-9)
-                self._log(f"{name}: {done:,} of {total:,} rows, {rate:,.0f} rows/s")
+                self._log(f"{name}: {done:,} of {total or done:,} rows, {rate:,.0f} rows/s")
 
         yield _Counter(advance)
 

@@ -26,7 +26,7 @@ def run(context: Context) -> StageResult:
     )
     splits = context.recipe.splits
     fractions = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    prompts = assign_splits(prompts, fractions=fractions, seed=context.recipe.seed, group_column="family_id")
+    prompts = assign_splits(prompts, fractions=fractions, seed=context.recipe.seed, group_columns=["family_id"])
     facts = {f"in {name}": n for name, n in prompts["split"].value_counts(sort=True).iter_rows()}
     return context.write("prompts", "prompts", prompts, facts=facts)
 

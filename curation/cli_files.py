@@ -1,0 +1,187 @@
+"""The commands that work on one file, without a workspace. They parse and print; the work is in ``commands``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from curation.progress import RichProgress, StepProgress
+
+__all__ = ["files"]
+
+files: Final = typer.Typer()
+console: Final = Console(highlight=False)
+
+InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
+OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
+Model = Annotated[str, typer.Option(help="a folder, a Hub id (owner/name[@revision]), or embedded")]
+
+
+class Dtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class Backend(StrEnum):
+    transformers = "transformers"
+    vllm = "vllm"
+
+
+class Method(StrEnum):
+    exact = "exact"
+    minhash = "minhash"
+    semantic = "semantic"
+
+
+@contextmanager
+def _rows(name: str) -> Iterator[StepProgress]:
+    """A bar for a file of unknown length."""
+    with RichProgress().step(name, None) as bar:
+        yield bar
+
+
+@files.command()
+def ches(
+    input: InputFile,
+    output: OutputFile,
+    policy: Model = "embedded",
+    raw: Annotated[bool, typer.Option("--raw", help="join prompt and answer without the chat template")] = False,
+    dtype: Dtype = Dtype.float32,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="tokens in one forward pass")] = 4096,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="reject what is longer, in tokens; default: the model's context")
+    ] = None,
+    backend: Backend = Backend.transformers,
+) -> None:
+    """Add CHES, token counts, log-probabilities and difficulty to pairs."""
+    from curation.commands.ches import run_ches
+
+    with _rows("ches") as bar:
+        done = run_ches(
+            input,
+            output,
+            policy=policy,
+            raw=raw,
+            dtype=dtype.value,
+            batch_tokens=batch_tokens,
+            max_length=max_length,
+            backend=backend.value,
+            progress=bar,
+        )
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@files.command()
+def rewards(
+    input: InputFile,
+    output: OutputFile,
+    model: Annotated[list[str], typer.Option(help="a reward model; give it again for more")] = ["embedded"],  # noqa: B006
+) -> None:
+    """Add rewards to answers or pairs, one entry for each model."""
+    from curation.commands.rewards import run_rewards
+
+    done = run_rewards(input, output, models=model)
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@files.command()
+def strength(input: InputFile, output: OutputFile) -> None:
+    """Add preference strength to pairs that have rewards."""
+    from curation.commands.strength import run_strength
+
+    console.print(run_strength(input, output).summary, markup=False, soft_wrap=True)
+
+
+@files.command("label-noise")
+def label_noise(
+    input: InputFile,
+    output: OutputFile,
+    folds: Annotated[int, typer.Option(min=2, help="parts for out-of-fold probabilities")] = 5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Add the probability that each label is right, and what to do about it."""
+    from curation.commands.label_noise import run_label_noise
+
+    done = run_label_noise(input, output, folds=folds, seed=seed)
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@files.command()
+def refusals(input: InputFile, output: OutputFile, model: Model = "embedded") -> None:
+    """Tell refusals from answers."""
+    from curation.commands.refusals import run_refusals
+
+    console.print(run_refusals(input, output, detector=model).summary, markup=False, soft_wrap=True)
+
+
+@files.command()
+def negatives(
+    input: InputFile,
+    output: OutputFile,
+    corpus: Annotated[str | None, typer.Option(help="a file with a column text; default: all positives")] = None,
+    num_negatives: Annotated[int, typer.Option(min=1)] = 3,
+    model: Model = "embedded",
+    range_min: Annotated[int, typer.Option(min=0, help="skip so many of the nearest survivors")] = 0,
+    range_max: Annotated[int | None, typer.Option(min=1, help="look no further than so many")] = None,
+    max_score: float | None = None,
+    min_score: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: Annotated[float | None, typer.Option(help="below the positive, as a share of it")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Add hard negatives to anchors and positives; prints what each rule removed."""
+    from curation.commands.negatives import run_negatives
+
+    done = run_negatives(
+        input,
+        output,
+        corpus=corpus,
+        model=model,
+        num_negatives=num_negatives,
+        range_min=range_min,
+        range_max=range_max,
+        max_score=max_score,
+        min_score=min_score,
+        absolute_margin=absolute_margin,
+        relative_margin=relative_margin,
+        seed=seed,
+        note=lambda text: console.print(text, markup=False, soft_wrap=True),
+    )
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@files.command()
+def dedup(
+    input: InputFile,
+    output: OutputFile,
+    column: Annotated[str, typer.Option(help="the column to compare")],
+    method: Method = Method.exact,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Jaccard or cosine similarity of duplicates")
+    ] = None,
+) -> None:
+    """Keep one row of each set of duplicates; rejects name the row that was kept."""
+    from curation.commands.dedup import run_dedup
+
+    done = run_dedup(input, output, column=column, method=method.value, threshold=threshold)
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@files.command()
+def decontaminate(
+    input: InputFile,
+    output: OutputFile,
+    against: Annotated[list[str], typer.Option(help="an evaluation set; give it again for more")],
+    column: Annotated[str | None, typer.Option(help="the column to compare; default: prompt")] = None,
+) -> None:
+    """Drop rows that stand in an evaluation set; rejects name the set, the row and the text."""
+    from curation.commands.decontaminate import run_decontaminate
+
+    done = run_decontaminate(input, output, against=against, column=column)
+    console.print(done.summary, markup=False, soft_wrap=True)

@@ -1,0 +1,73 @@
+"""Nothing is computed twice, and nothing is lost: kills, additions, changed thresholds, second workspaces."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.stages.conftest import SMALL_RECIPE, Place, sentences
+
+BATCH = {"generations": 4, "embeddings": 16, "rewards": 8, "refusals": 8, "policy_stats": 4}
+
+
+@pytest.mark.parametrize(("step", "call"), [(step, 2) for step in BATCH])
+def test_kill_minus_9_then_rerun_equals_an_undisturbed_run(
+    place: Place, undisturbed: Place, step: str, call: int
+) -> None:
+    place.write(sentences(24))
+    assert place.run(step, str(call)).returncode == -9
+    place.succeed()
+    assert {n: f.rows() for n, f in place.tables().items()} == {
+        n: f.rows() for n, f in undisturbed.tables().items()
+    }
+    assert place.published() == undisturbed.published()
+    for name, size in BATCH.items():
+        twice = sum(n - 1 for call_, n in place.calls().items() if call_.startswith(f"{name} "))
+        assert twice <= (size if name == step else 0), name
+
+
+def test_the_same_recipe_in_two_workspaces_publishes_the_same_bytes(place: Place, undisturbed: Place) -> None:
+    place.write(sentences(24))
+    place.succeed()
+    assert place.published() == undisturbed.published()
+    assert len(place.published()) >= 3
+
+
+def test_a_second_run_calls_no_model_and_changes_nothing(place: Place, undisturbed: Place) -> None:
+    shutil.copytree(undisturbed.folder, place.folder)
+    place.forget_calls()
+    before = {p: p.stat().st_mtime_ns for p in place.workspace.rglob("*.parquet")}
+    place.succeed()
+    assert not place.calls()
+    assert {p: p.stat().st_mtime_ns for p in place.workspace.rglob("*.parquet")} == before
+
+
+def test_added_prompts_are_the_only_ones_computed(place: Place, undisturbed: Place) -> None:
+    shutil.copytree(undisturbed.folder, place.folder)
+    place.forget_calls()
+    place.write([*sentences(24), *sentences(25)[24:]])
+    place.succeed()
+    calls = place.calls()
+    per_step = {name: sum(n for call, n in calls.items() if call.startswith(f"{name} ")) for name in BATCH}
+    # One prompt more: one sample; its prompt, two answers and the sample; three candidates; one policy pass.
+    assert per_step == {"generations": 1, "embeddings": 4, "rewards": 3, "refusals": 3, "policy_stats": 1}
+
+
+def test_a_changed_pairing_threshold_calls_no_model(place: Place, undisturbed: Place) -> None:
+    shutil.copytree(undisturbed.folder, place.folder)
+    place.forget_calls()
+    before = undisturbed.tables()["preference"].height
+    place.write(sentences(24), selection={"rules": [{"score": "ln_ches", "max_quantile": 0.5}]})
+    place.succeed()
+    assert not place.calls()
+    assert 0 < place.tables()["preference"].height < before
+
+
+def test_the_order_of_source_rows_changes_no_score(place: Place, undisturbed: Place) -> None:
+    place.write(list(reversed(sentences(24))), **{"generation": SMALL_RECIPE["generation"]})
+    place.succeed()
+    mine, theirs = place.tables()["pair_scores"].sort("pair_id"), undisturbed.tables()["pair_scores"].sort("pair_id")
+    assert mine["pair_id"].to_list() == theirs["pair_id"].to_list()
+    for column in ("ln_ches", "chosen_logp", "strength_mean"):
+        assert mine[column].to_list() == pytest.approx(theirs[column].to_list(), rel=1e-4, abs=1e-5)
