@@ -97,6 +97,8 @@ class SentenceEncoder:
         Raises:
             ModelError: when the model returns a vector that is not finite.
         """
+        # Lone surrogates, which no tokenizer takes, are read as question marks.
+        texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         unique = list(dict.fromkeys(texts))
         vectors = np.zeros((len(unique), self.dimension), dtype=np.float32)
         lengths = self._token_counts(unique)

@@ -116,3 +116,8 @@ def test_a_folder_without_a_model_is_a_model_error(tmp_path: Path) -> None:
 def test_a_name_that_is_nothing_is_an_input_error() -> None:
     with pytest.raises(InputError, match="not a folder that exists"):
         encoder_fingerprint("no such model")
+
+
+def test_a_lone_surrogate_is_read_as_a_question_mark(minilm: SentenceEncoder) -> None:
+    vectors = minilm.encode(["cat \ud800", "cat ?"]).vectors
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
