@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import polars as pl
 
 from curation.errors import InputError
 from curation.negatives.filters import CandidateFilter, Thresholds
+from curation.negatives.index import TARGET_RECALL, IndexKind, check_index, search
 from curation.negatives.inputs import Embeddings, Float32, Int64, as_embeddings, as_ragged
 from curation.negatives.sampling import Sampling, check_sampling
-from curation.negatives.search import Found, exact_search
 from curation.negatives.select import Inputs, Plan, select
 
 __all__ = ["MinedNegatives", "MiningOptions", "mine_hard_negatives"]
@@ -30,7 +30,9 @@ class MiningOptions(TypedDict, total=False):
     sampling: Sampling
     temperature: float
     seed: int
-    index: Literal["auto", "flat", "ivf"]
+    index: IndexKind
+    target_recall: float
+    threads: int | None
     filters: Sequence[CandidateFilter]
 
 
@@ -47,6 +49,8 @@ class MinedNegatives(NamedTuple):
     """What each rule removed and left; see ``waterfall.Waterfall``."""
     recall: float
     """The share of the true nearest rows that the search returned: 1.0 when exact, else estimated."""
+    method: str
+    """How was searched: ``flat``, or ``ivf`` with its lists."""
 
 
 def mine_hard_negatives(
@@ -64,7 +68,9 @@ def mine_hard_negatives(
     sampling: Sampling = "top",
     temperature: float = 0.05,
     seed: int = 0,
-    index: Literal["auto", "flat", "ivf"] = "auto",
+    index: IndexKind = "auto",
+    target_recall: float = TARGET_RECALL,
+    threads: int | None = None,
     exclude: Any = None,
     filters: Sequence[CandidateFilter] = (),
 ) -> MinedNegatives:
@@ -91,7 +97,9 @@ def mine_hard_negatives(
         temperature: of ``weighted`` sampling, in units of similarity.
         seed: of the draws.
         index: ``flat`` searches exactly; ``ivf`` only near clusters, with a measured recall; ``auto``
-            chooses by size.
+            chooses by size and structure.
+        target_recall: the least recall of the search that an approximate index may have.
+        threads: how many to use, by default ``OMP_NUM_THREADS`` or all cores.
         exclude: corpus row numbers per anchor that must not become negatives (the anchor itself, say),
             in one of the forms of ``positives``.
         filters: further rules, run in order after the thresholds; see ``false_negatives``.
@@ -103,6 +111,7 @@ def mine_hard_negatives(
     corpus = as_embeddings(corpus_embeddings, name="corpus_embeddings")
     _check(anchors, corpus, num_negatives=num_negatives, range_min=range_min)
     check_sampling(sampling, temperature)
+    check_index(index)
     inputs = Inputs(
         anchors,
         corpus,
@@ -121,9 +130,17 @@ def mine_hard_negatives(
         removes=bool(filters) or any(t is not None for t in thresholds[:3]),
     )
     most_excluded = 0 if inputs.excluded is None else int(inputs.excluded.counts.max(initial=0))
-    found, recall = _search(anchors, corpus, range_max + most_positives + most_excluded, index=index)
+    searched = search(
+        anchors,
+        corpus,
+        range_max + most_positives + most_excluded,
+        index=index,
+        target_recall=target_recall,
+        seed=seed,
+        threads=threads,
+    )
     plan = Plan(num_negatives, range_min, range_max, thresholds, filters, sampling, temperature, seed)
-    return MinedNegatives(*select(found, inputs, plan), recall)
+    return MinedNegatives(*select(searched.found, inputs, plan), searched.recall, searched.method)
 
 
 def _check(anchors: Embeddings, corpus: Embeddings, *, num_negatives: int, range_min: int) -> None:
@@ -152,7 +169,3 @@ def _range_max(
             f"{range_min} are skipped, expected at least num_negatives = {num_negatives}"
         )
     return range_max
-
-
-def _search(anchors: Embeddings, corpus: Embeddings, k: int, *, index: str) -> tuple[Found, float]:
-    return exact_search(anchors, corpus, k), 1.0

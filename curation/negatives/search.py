@@ -1,73 +1,176 @@
-"""Exact inner-product search: block-wise BLAS with a running top k. Approximate indexes live in ``index``."""
+"""Inner-product search: exact, and within clusters. How clusters are made and chosen is in ``clusters``."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from curation.negatives.inputs import Embeddings, Float32, Int64, blocks
+from curation.negatives.threads import over_shards
 
-__all__ = ["Found", "exact_search", "order_found"]
+__all__ = ["Found", "exact_search", "search_lists"]
 
 _QUERY_BLOCK: Final = 1_024
-_CORPUS_BLOCK: Final = 4_096
-_QUERIES_AT_ONCE: Final = 65_536
+_CORPUS_BLOCK: Final = 1_024
+"""Blocks of 1,024 keep a block of scores (4 MB) in the caches of one core."""
+_QUERIES_AT_ONCE: Final = 131_072
 """Queries per pass over the corpus: a corpus on disk is read once for so many queries."""
+_CHUNK: Final = 262_144
+"""Corpus rows that are held as float32 at once when the corpus is not float32 in memory already."""
 
 
 class Found(NamedTuple):
     """The nearest corpus rows of n queries, best first; among equal scores, the lower row first."""
 
     rows: Int64
-    """(n, k), −1 where the corpus had fewer than k rows."""
+    """(n, k), −1 where fewer than k rows were looked at."""
     scores: Float32
     """(n, k), inner products; −inf beside −1."""
 
 
-def exact_search(queries: Embeddings, corpus: Embeddings, k: int) -> Found:
+def exact_search(queries: Embeddings, corpus: Embeddings, k: int, *, threads: int | None = None) -> Found:
     """The k corpus rows with the greatest inner product, for each query.
 
     Args:
         queries: (n, d).
-        corpus: (m, d); only one block of it is held in float32 at a time.
+        corpus: (m, d); memory holds one chunk of it in float32.
         k: how many to return; more than m pads.
+        threads: how many to use, by default ``threads.default_threads()``.
     """
-    found = [_one_pass(queries[part], corpus, k) for part in blocks(len(queries), _QUERIES_AT_ONCE)]
-    if not found:
-        return Found(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
-    if len(found) == 1:
-        return found[0]
-    return Found(np.concatenate([f.rows for f in found]), np.concatenate([f.scores for f in found]))
+    found = _empty(len(queries), k)
+    for part in blocks(len(queries), _QUERIES_AT_ONCE):
+        tops = _Tops(queries[part], k)
+        for chunk, documents in _chunks(corpus):
+            over_shards(partial(_scan_all, tops, documents, chunk.start), len(tops.queries), threads=threads)
+        tops.finish(found, part)
+    return found
 
 
-def _one_pass(queries: Embeddings, corpus: Embeddings, k: int) -> Found:
-    import faiss
+def search_lists(
+    queries: Embeddings,
+    corpus: Embeddings,
+    k: int,
+    *,
+    list_of_row: npt.NDArray[Any],
+    probes: npt.NDArray[Any],
+    threads: int | None = None,
+) -> Found:
+    """As :func:`exact_search`, over the corpus rows in each query's lists only; the scores are exact.
 
-    queries = np.ascontiguousarray(queries, dtype=np.float32)
-    heap = faiss.ResultHeap(len(queries), k, keep_max=True)
-    buffer = np.empty(_QUERY_BLOCK * _CORPUS_BLOCK, np.float32)
-    for part in blocks(len(corpus), _CORPUS_BLOCK):
-        documents = np.asarray(corpus[part], dtype=np.float32)
-        ids = np.arange(part.start, part.stop, dtype=np.int64)
-        for rows in blocks(len(queries), _QUERY_BLOCK):
-            shape = (rows.stop - rows.start, len(documents))
-            scores = buffer[: shape[0] * shape[1]].reshape(shape)
-            np.matmul(queries[rows], documents.T, out=scores)
-            heap.add_result_subset(np.arange(rows.start, rows.stop), scores, ids)
-    heap.finalize()
-    return order_found(heap.I, heap.D)
+    The work goes list by list: the rows of a list meet all queries that probe it in one matrix product,
+    so that every corpus row is read once, and no copy of the corpus is made.
 
-
-def order_found(rows: Int64, scores: Float32) -> Found:
-    """Best first with ties by row; empty places are −1 and −inf. Changes its arguments.
-
-    ``scores`` must be in falling order already, so that only lists with ties are sorted again.
+    Args:
+        queries: (n, d).
+        corpus: (m, d).
+        k: how many to return.
+        list_of_row: (m,) the list of each corpus row.
+        probes: (n, p) the lists each query looks into, each once.
+        threads: how many to use.
     """
-    scores[rows < 0] = -np.inf
-    tied = np.flatnonzero((scores[:, 1:] == scores[:, :-1]).any(axis=1))
-    if len(tied):
-        order = np.lexsort((rows[tied], -scores[tied]), axis=1)
-        rows[tied] = np.take_along_axis(rows[tied], order, axis=1)
-        scores[tied] = np.take_along_axis(scores[tied], order, axis=1)
-    return Found(rows, scores)
+    found = _empty(len(queries), k)
+    lists = int(max(list_of_row.max(initial=0), probes.max(initial=0))) + 1
+    for part in blocks(len(queries), _QUERIES_AT_ONCE):
+        tops = _Tops(queries[part], k)
+        for chunk, documents in _chunks(corpus):
+            members = _group(list_of_row[chunk], lists, first=chunk.start)
+            scan = partial(_scan_lists, tops, documents, members, probes[part])
+            over_shards(scan, len(tops.queries), threads=threads)
+        tops.finish(found, part)
+    return found
+
+
+def _scan_all(tops: _Tops, documents: Float32, first: int, shard: slice) -> None:
+    for rows in blocks(len(documents), _CORPUS_BLOCK):
+        ids = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)
+        for at in blocks(shard.stop - shard.start, _QUERY_BLOCK):
+            who = np.arange(shard.start + at.start, shard.start + at.stop)
+            tops.add(who, documents[rows], ids)
+
+
+def _scan_lists(
+    tops: _Tops, documents: Float32, members: _Groups, probes: npt.NDArray[Any], shard: slice
+) -> None:
+    askers = _group(probes[shard], members.lists)
+    for number in range(members.lists):
+        rows, who = members.of(number), askers.of(number) // probes.shape[1] + shard.start
+        if not (len(rows) and len(who)):
+            continue
+        for r in blocks(len(rows), _CORPUS_BLOCK):
+            block = documents[rows[r]]
+            for w in blocks(len(who), _QUERY_BLOCK):
+                tops.add(who[w], block, rows[r] + members.first)
+
+
+class _Tops:
+    """The running k best of n queries. Threads may work on it side by side, each on its own queries."""
+
+    def __init__(self, queries: Embeddings, k: int) -> None:
+        import faiss
+
+        self.queries = np.ascontiguousarray(queries, dtype=np.float32)
+        self._heap = faiss.ResultHeap(len(queries), k, keep_max=True)
+
+    def add(self, who: Int64, documents: Float32, ids: Int64) -> None:
+        """Shows documents, with their corpus rows, to some queries, each named once."""
+        scores = self.queries[who] @ documents.T
+        # The root of a query's heap is its k-th best so far: most queries have nothing to gain.
+        useful = scores.max(axis=1) > self._heap.D[who, 0]
+        if not useful.all():
+            who, scores = who[useful], scores[useful]
+        if len(who):
+            self._heap.add_result_subset(who, scores, ids)
+
+    def finish(self, found: Found, part: slice) -> None:
+        """Writes the sorted results to their place."""
+        self._heap.finalize()
+        rows, scores = self._heap.I, self._heap.D
+        scores[rows < 0] = -np.inf
+        tied = np.flatnonzero((scores[:, 1:] == scores[:, :-1]).any(axis=1))
+        if len(tied):
+            order = np.lexsort((rows[tied], -scores[tied]), axis=1)
+            rows[tied] = np.take_along_axis(rows[tied], order, axis=1)
+            scores[tied] = np.take_along_axis(scores[tied], order, axis=1)
+        found.rows[part], found.scores[part] = rows, scores
+
+
+class _Groups(NamedTuple):
+    """Positions grouped by the list they belong to."""
+
+    order: Int64
+    offsets: Int64
+    first: int
+    """The corpus row of position 0."""
+
+    @property
+    def lists(self) -> int:
+        return len(self.offsets) - 1
+
+    def of(self, number: int) -> Int64:
+        return self.order[self.offsets[number] : self.offsets[number + 1]]
+
+
+def _group(numbers: npt.NDArray[Any], lists: int, *, first: int = 0) -> _Groups:
+    flat = numbers.ravel()
+    # Stable sorting of 16-bit numbers is a radix sort.
+    order = np.argsort(flat.astype(np.uint16) if lists <= 65_536 else flat, kind="stable")
+    offsets = np.zeros(lists + 1, np.int64)
+    np.cumsum(np.bincount(flat, minlength=lists), out=offsets[1:])
+    return _Groups(order, offsets, first)
+
+
+def _chunks(corpus: Embeddings) -> Iterator[tuple[slice, Float32]]:
+    """(slice, rows as float32): all at once where that copies nothing."""
+    if corpus.dtype == np.float32 and not isinstance(corpus, np.memmap):
+        yield slice(0, len(corpus)), corpus
+        return
+    for part in blocks(len(corpus), _CHUNK):
+        yield part, np.asarray(corpus[part], dtype=np.float32)
+
+
+def _empty(n: int, k: int) -> Found:
+    return Found(np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32))

@@ -1,0 +1,84 @@
+"""Which search a problem gets: exact, or within clusters with a measured recall."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, get_args
+
+from curation.errors import InputError, closest
+from curation.negatives.clusters import (
+    Clusters,
+    assign,
+    nearest_lists,
+    suggest_lists,
+    train_centroids,
+    tune_probes,
+)
+from curation.negatives.inputs import Embeddings
+from curation.negatives.search import Found, exact_search, search_lists
+
+__all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search"]
+
+IndexKind = Literal["auto", "flat", "ivf"]
+TARGET_RECALL: Final = 0.99
+_SMALL: Final = 4e8
+"""Anchors × documents up to which ``auto`` searches exactly: a few seconds on two cores."""
+_WORTH_IT: Final = 0.5
+"""Share of the lists beyond which looking into them one by one saves nothing over the exact search."""
+
+
+class Searched(NamedTuple):
+    """What was found, how, and how much of the truth it is."""
+
+    found: Found
+    recall: float
+    """1.0 when exact; else the recall on a sample of the queries that was searched exactly, too."""
+    method: str
+    """``flat``, or ``ivf`` with its lists and probes."""
+
+
+def check_index(index: str) -> None:
+    """Raises InputError when ``index`` is no kind of index."""
+    allowed = get_args(IndexKind)
+    if index not in allowed:
+        raise InputError(
+            f"index: found {index!r}, expected one of {', '.join(allowed)}{closest(index, allowed)}"
+        )
+
+
+def search(
+    queries: Embeddings,
+    corpus: Embeddings,
+    k: int,
+    *,
+    index: IndexKind = "auto",
+    target_recall: float = TARGET_RECALL,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Searched:
+    """The k nearest corpus rows of each query.
+
+    ``auto`` searches exactly where that is quick. Otherwise it clusters the corpus and finds, on a sample
+    of the queries, how many clusters must be looked into for the wanted recall; where that is half of them
+    or more (embeddings without structure) it searches exactly after all.
+
+    Args:
+        queries: (n, d).
+        corpus: (m, d), m ≥ 1.
+        k: how many rows to return.
+        index: ``flat`` forbids approximation, ``ivf`` forces it.
+        target_recall: the least recall, held with 95 % confidence, that ``ivf`` and ``auto`` settle for.
+        seed: of the sample and of the clusters.
+        threads: how many to use.
+    """
+    small = len(queries) * len(corpus) <= _SMALL
+    if index == "flat" or not len(queries) or (index == "auto" and small):
+        return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
+    centroids = train_centroids(corpus, suggest_lists(len(corpus)), seed=seed, threads=threads)
+    clusters = Clusters(centroids, assign(corpus, centroids, threads=threads))
+    probing = tune_probes(queries, corpus, clusters, k, target=target_recall, seed=seed, threads=threads)
+    if index == "auto" and probing.lists > _WORTH_IT * len(centroids):
+        return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
+    probes = nearest_lists(queries, centroids, probing.lists, threads=threads)
+    found = search_lists(queries, corpus, k, list_of_row=clusters.list_of_row, probes=probes, threads=threads)
+    method = f"ivf: {probing.lists} of {len(centroids)} lists"
+    return Searched(found, probing.recall, method)
