@@ -112,7 +112,7 @@ def _rows(dataset: str, frame: pl.DataFrame) -> Measured:
 
 
 def _ties(dataset: str, frame: pl.DataFrame) -> Measured:
-    margins = frame["margin"].drop_nulls().drop_nans() if "margin" in frame.columns else pl.Series()
+    margins = frame["margin"].drop_nulls().drop_nans() if "margin" in frame.columns else pl.Series(dtype=pl.Float64)
     return _share(int((margins == 0).sum()), len(margins)), "of the pairs with a margin have margin 0"
 
 

@@ -6,6 +6,7 @@ many pairs there are. Colours are readable on light and on dark ground.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -49,7 +50,7 @@ class Bound(NamedTuple):
     label: str
 
 
-def waterfall_chart(waterfall: pl.DataFrame, *, width: int = 520) -> Figure:
+def waterfall_chart(waterfall: pl.DataFrame, *, width: int = 300) -> Figure:
     """What each rule removed and left, one bar a rule; the rows of one dataset of table ``waterfall``."""
     alt = _altair()
     rows: list[dict[str, Any]] = []
@@ -73,12 +74,12 @@ def waterfall_chart(waterfall: pl.DataFrame, *, width: int = 520) -> Figure:
         "rule:N",
         sort=order,
         title=None,
-        axis=alt.Axis(labelLimit=220, labelPadding=8, ticks=False, domain=False),
+        axis=alt.Axis(labelLimit=200, labelPadding=8, ticks=False, domain=False),
     )
     base = alt.Chart(_values(bars)).mark_bar(height=15, cornerRadius=2)
     marks = base.encode(
         y=y,
-        x=alt.X("from:Q", title="rows", axis=alt.Axis(format=",d", tickCount=5)),
+        x=alt.X("from:Q", title="rows", axis=alt.Axis(format="~s", tickCount=4)),
         x2="to:Q",
         color=_colours("part", _STATUS_COLOURS, {"kept": "left", "dropped": "removed"}),
     )
@@ -89,16 +90,23 @@ def waterfall_chart(waterfall: pl.DataFrame, *, width: int = 520) -> Figure:
 
 
 def histogram_chart(
-    pairs: pl.DataFrame, column: str, *, title: str | None = None, width: int = 300, height: int = 130
+    pairs: pl.DataFrame,
+    column: str,
+    *,
+    title: str | None = None,
+    legend: bool = True,
+    width: int = 300,
+    height: int = 130,
 ) -> Figure | None:
     """How many kept and dropped pairs have which score; None where no pair has it.
 
-    The outermost 0.5 % on each side count in the outermost bins, and the axis says so.
+    The outermost 0.5 % on each side count in the outermost bins.
 
     Args:
         pairs: the column, and ``status`` (kept or dropped).
         column: a numeric column.
-        title: of the axis; the column's name by default.
+        title: of the axis; the column's name by default, none if empty.
+        legend: whether to say which colour is which.
         width: in pixels.
         height: in pixels.
     """
@@ -106,8 +114,8 @@ def histogram_chart(
     counted = _binned(pairs.lazy().filter(_finite(column)), column)
     if counted is None:
         return None
-    rows, low, high, clipped = counted
-    name = (title or column.replace("_", " ")) + (" (ends: all beyond)" if clipped else "")
+    rows, low, high = counted
+    name = column.replace("_", " ") if title is None else title or None
     chart = (
         alt.Chart(_values(rows))
         .mark_rect(stroke=None)
@@ -116,7 +124,7 @@ def histogram_chart(
             x2="to:Q",
             y=alt.Y("above:Q", title="pairs", axis=alt.Axis(tickCount=4, format="~s")),
             y2="upto:Q",
-            color=_colours("status", _STATUS_COLOURS),
+            color=_colours("status", _STATUS_COLOURS, legend=legend),
         )
     )
     return _styled(chart.properties(width=width, height=height))
@@ -243,7 +251,7 @@ def figure_svg(chart: Figure) -> str:
     """A chart as SVG; equal charts give equal text."""
     import vl_convert
 
-    return str(vl_convert.vegalite_to_svg(chart.to_json(indent=None)))
+    return str(vl_convert.vegalite_to_svg(json.dumps(chart.to_dict(validate=False))))
 
 
 def figure_png(chart: Figure, *, scale: float = 1.5) -> bytes:
@@ -251,7 +259,9 @@ def figure_png(chart: Figure, *, scale: float = 1.5) -> bytes:
     import vl_convert
 
     return bytes(
-        vl_convert.vegalite_to_png(chart.properties(background="white").to_json(indent=None), scale=scale)
+        vl_convert.vegalite_to_png(
+            json.dumps(chart.properties(background="white").to_dict(validate=False)), scale=scale
+        )
     )
 
 
@@ -262,7 +272,9 @@ def _altair() -> Any:
 
 
 def _values(rows: list[dict[str, Any]]) -> Any:
-    return _altair().Data(values=rows)
+    """Rows as one JSON text, which Altair does not walk through and validate value by value."""
+    alt = _altair()
+    return alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"))
 
 
 def _finite(column: str) -> pl.Expr:
@@ -297,12 +309,10 @@ def _bin(column: str, low: float, step: float) -> pl.Expr:
     return ((pl.col(column).cast(pl.Float64) - low) / step).floor().clip(0, _BINS - 1).cast(pl.Int64)
 
 
-def _binned(have: pl.LazyFrame, column: str) -> tuple[list[dict[str, Any]], float, float, bool] | None:
-    """Counts by bin and status, the first and last edge, and whether values lie beyond them."""
+def _binned(have: pl.LazyFrame, column: str) -> tuple[list[dict[str, Any]], float, float] | None:
+    """Counts by bin and status, and the first and last edge."""
     value = pl.col(column).cast(pl.Float64)
-    found = have.select(
-        low=value.quantile(_TAIL), high=value.quantile(1 - _TAIL), least=value.min(), most=value.max()
-    )
+    found = have.select(low=value.quantile(_TAIL), high=value.quantile(1 - _TAIL))
     edges = found.collect().row(0, named=True)
     if edges["low"] is None:
         return None
@@ -319,21 +329,23 @@ def _binned(have: pl.LazyFrame, column: str) -> tuple[list[dict[str, Any]], floa
                 ends = {"from": low + i * step + gap, "to": low + (i + 1) * step - gap}
                 rows.append({**ends, "status": status, "above": below, "upto": upto})
             below = upto
-    return rows, low, low + _BINS * step, edges["least"] < low or edges["most"] > low + _BINS * step
+    return rows, low, low + _BINS * step
 
 
 def _few_ticks() -> Any:
     return _altair().Axis(tickCount=6, grid=False)
 
 
-def _colours(field: str, colours: dict[str, str], names: dict[str, str] | None = None) -> Any:
+def _colours(
+    field: str, colours: dict[str, str], names: dict[str, str] | None = None, *, legend: bool = True
+) -> Any:
     alt = _altair()
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     expression = "datum.label"
     for value, name in (names or {}).items():
         expression = f"datum.label == '{value}' ? '{name}' : ({expression})"
-    legend = alt.Legend(title=None, orient="top", labelExpr=expression, offset=4, symbolType="square")
-    return alt.Color(f"{field}:N", scale=scale, legend=legend)
+    box = alt.Legend(title=None, orient="top", labelExpr=expression, offset=4, symbolType="square")
+    return alt.Color(f"{field}:N", scale=scale, legend=box if legend else None)
 
 
 def _styled(chart: Any) -> Figure:

@@ -1,0 +1,224 @@
+"""What the report and the card say in numbers: by score, by source, by rule, and a sample of pairs.
+
+Frames in, plain Python values out. Layout is in the templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from curation.text import Message
+
+__all__ = [
+    "SCORE_TITLES",
+    "SamplePair",
+    "ScoreSummary",
+    "Shown",
+    "group_rows",
+    "numeric_scores",
+    "reject_rows",
+    "sample_pairs",
+    "score_summary",
+    "with_length_difference",
+]
+
+SCORE_TITLES: Final[Mapping[str, str]] = {
+    "strength_mean": "reward margin, mean over models",
+    "strength_std": "reward margin, standard deviation over models",
+    "agreement": "share of reward models that agree with the label",
+    "label_probability": "probability that the label is right",
+    "ln_ches": "length-normalised CHES",
+    "ches": "CHES",
+    "difficulty": "difficulty, nats",
+    "cosine": "cosine similarity of the two answers",
+    "edit_distance": "edit distance of the two answers, share of the longer",
+    "length_ratio": "length of chosen / length of rejected",
+    "chosen_refusal_probability": "probability that chosen refuses",
+    "rejected_refusal_probability": "probability that rejected refuses",
+    "chosen_tokens": "chosen, tokens",
+    "rejected_tokens": "rejected, tokens",
+    "chosen_logp": "log-probability of chosen, nats",
+    "rejected_logp": "log-probability of rejected, nats",
+}
+"""The scores in the order in which they are shown, with units."""
+
+_SAMPLED_PER_RULE: Final = 12
+_SAMPLED_KEPT: Final = 60
+_MOST_DROPPED: Final = 120
+_MOST_GROUPS: Final = 60
+_CUT: Final = 1_500
+_TURNS: Final = 6
+
+
+class ScoreSummary(NamedTuple):
+    """One score, kept against dropped."""
+
+    column: str
+    title: str
+    kept_median: float | None
+    dropped_median: float | None
+    missing: int
+
+
+class Shown(NamedTuple):
+    """A text as it is shown: its beginning, and how long it is."""
+
+    role: str
+    text: str
+    characters: int
+    cut: bool
+
+
+class SamplePair(NamedTuple):
+    """A pair as it is shown."""
+
+    row: Mapping[str, Any]
+    """Its columns, without texts."""
+    prompt: tuple[Shown, ...]
+    earlier_turns: int
+    """Turns of the prompt that are not shown."""
+    chosen: Shown
+    rejected: Shown
+    dangerous: bool
+    """Whether a refusal is expected of the prompt, or found on either side."""
+    evidence: tuple[tuple[str, Any], ...]
+
+
+def numeric_scores(pairs: pl.DataFrame) -> list[str]:
+    """The columns of numbers that some pair has, known ones first."""
+    known = [c for c in SCORE_TITLES if c in pairs.columns]
+    other = [c for c, kind in pairs.schema.items() if kind.is_numeric() and c not in SCORE_TITLES]
+    return [c for c in (*known, *other) if pairs[c].null_count() < pairs.height]
+
+
+def score_summary(pairs: pl.DataFrame, column: str) -> ScoreSummary:
+    """Medians of a score among kept and dropped pairs."""
+    value = pl.when(pl.col(column).cast(pl.Float64).is_finite()).then(pl.col(column).cast(pl.Float64))
+    found = pairs.select(
+        kept=value.filter(pl.col("status") == "kept").median(),
+        dropped=value.filter(pl.col("status") == "dropped").median(),
+        missing=value.null_count(),
+    ).row(0)
+    title = SCORE_TITLES.get(column, column.replace("_", " "))
+    return ScoreSummary(column, title, found[0], found[1], found[2])
+
+
+def with_length_difference(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pairs with ``length_difference``: characters of chosen minus characters of rejected."""
+    return pairs.with_columns(length_difference=_length(pairs, "chosen") - _length(pairs, "rejected"))
+
+
+def group_rows(pairs: pl.DataFrame, by: str) -> list[dict[str, Any]]:
+    """Counts, kept share, median margin and refusal rate by source or by category, the largest first."""
+    if by not in pairs.columns or pairs.is_empty():
+        return []
+    margin = pl.col("strength_mean").median() if "strength_mean" in pairs.columns else pl.lit(None)
+    refusing: pl.Expr = pl.lit(None)
+    if "chosen_refusal_class" in pairs.columns:
+        refusing = (pl.col("chosen_refusal_class") != "compliance").mean()
+    grouped = (
+        pairs.group_by(pl.col(by).fill_null("(none)").alias("name"))
+        .agg(
+            pairs=pl.len(),
+            kept=(pl.col("status") == "kept").sum(),
+            margin=margin,
+            refusing=refusing,
+            longer=(_length(pairs, "chosen") > _length(pairs, "rejected")).mean(),
+        )
+        .with_columns(share=pl.col("kept") / pl.col("pairs"))
+        .sort("pairs", "name", descending=[True, False])
+    )
+    return grouped.head(_MOST_GROUPS).to_dicts()
+
+
+def reject_rows(rejects: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rejects by table, stage and rule, the most frequent first, with a reason and five ids each."""
+    if rejects.is_empty():
+        return []
+    return (
+        rejects.sort("row_id")
+        .group_by("table", "stage", "rule")
+        .agg(
+            rows=pl.len(),
+            threshold=pl.col("threshold").first(),
+            reason=pl.col("reason").first(),
+            ids=pl.col("row_id").head(5),
+        )
+        .sort("rows", "table", "stage", "rule", descending=[True, False, False, False])
+        .to_dicts()
+    )
+
+
+def sample_pairs(pairs: pl.DataFrame) -> list[SamplePair]:
+    """60 kept pairs and up to 12 dropped ones a rule (120 in all), chosen by a hash of their ids."""
+    if pairs.is_empty():
+        return []
+    shuffled = (
+        pairs.lazy()
+        .select("pair_id", "status", "rule")
+        .with_row_index("__row")
+        .sort(pl.col("pair_id").hash(seed=3), "pair_id")
+    )
+    kept = shuffled.filter(pl.col("status") == "kept").head(_SAMPLED_KEPT)
+    dropped = (
+        shuffled.filter(pl.col("status") != "kept")
+        .filter(pl.int_range(pl.len()).over("rule") < _SAMPLED_PER_RULE)
+        .head(_MOST_DROPPED)
+    )
+    rows = pl.concat([kept, dropped]).select("__row").collect()["__row"]
+    return [_sample(row) for row in pairs[rows].iter_rows(named=True)]
+
+
+def _sample(row: Mapping[str, Any]) -> SamplePair:
+    turns = _turns(row["prompt"], "user")
+    shown = tuple(_shown(turn["role"], turn["content"]) for turn in turns[-_TURNS:])
+    evidence = tuple(
+        (SCORE_TITLES.get(name, name.replace("_", " ")), value)
+        for name, value in row.items()
+        if value is not None and (name in SCORE_TITLES or name in _FURTHER_EVIDENCE)
+    )
+    texts = ("prompt", "chosen", "rejected")
+    return SamplePair(
+        row={name: value for name, value in row.items() if name not in texts},
+        prompt=shown,
+        earlier_turns=len(turns) - len(shown),
+        chosen=_shown("chosen", _turns(row["chosen"], "assistant")[-1]["content"]),
+        rejected=_shown("rejected", _turns(row["rejected"], "assistant")[-1]["content"]),
+        dangerous=_dangerous(row),
+        evidence=evidence,
+    )
+
+
+_FURTHER_EVIDENCE: Final = (
+    "chosen_rewards",
+    "rejected_rewards",
+    "strength_band",
+    "chosen_refusal_class",
+    "rejected_refusal_class",
+)
+
+
+def _dangerous(row: Mapping[str, Any]) -> bool:
+    sides = (row.get("chosen_refusal_class"), row.get("rejected_refusal_class"))
+    refused = any(side not in (None, "compliance") for side in sides)
+    return row.get("expected_behaviour") == "refuse" or refused
+
+
+def _turns(value: str | Sequence[Message] | None, role: str) -> Sequence[Message]:
+    if value is None or isinstance(value, str):
+        return [{"role": role, "content": value or ""}]
+    return value or [{"role": role, "content": ""}]
+
+
+def _shown(role: str, text: str) -> Shown:
+    return Shown(role, text[:_CUT], len(text), len(text) > _CUT)
+
+
+def _length(pairs: pl.DataFrame, side: str) -> pl.Expr:
+    if pairs.schema[side] == pl.String:
+        return pl.col(side).str.len_chars().cast(pl.Int64)
+    contents = pl.element().struct.field("content").str.len_chars()
+    return pl.col(side).list.eval(contents).list.sum().cast(pl.Int64)
