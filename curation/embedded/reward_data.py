@@ -80,8 +80,8 @@ def _pandalm(data: Path) -> Iterator[dict[str, Any]]:
         text = row["instruction"] + (f"\n\n{row['input']}" if row["input"] else "")
         yield _pair(
             [{"role": "user", "content": text}],
-            row[f"response{best}"],
-            row[f"response{3 - best}"],
+            str(row[f"response{best}"]),  # one answer is the JSON value true
+            str(row[f"response{3 - best}"]),
             2 if votes.count(best) == 3 else 1,
         )
 

@@ -170,7 +170,7 @@ def read_heads(folder: Path) -> Heads:
 
 def write_heads(folder: Path, heads: Heads) -> None:
     """Write ``heads.safetensors``; the same heads give the same bytes."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     metadata = {
         "features": str(FEATURE_VERSION),
@@ -180,7 +180,8 @@ def write_heads(folder: Path, heads: Heads) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # One entry: the order of several is not fixed in the file, and equal heads must give equal bytes.
     header = {"heads": canonical_json(metadata)}
-    save_file({"weights": heads.weights.astype(np.float64)}, folder / HEADS_FILE, metadata=header)
+    data = save({"weights": heads.weights.astype(np.float64)}, metadata=header)
+    (folder / HEADS_FILE).write_bytes(data)
 
 
 def _metadata(path: Path) -> dict[str, str]:
