@@ -1,0 +1,164 @@
+"""Near-duplicates: MinHash-LSH proposes, exact Jaccard similarity decides. Meaning is for ``semantic``.
+
+The similarity of two texts is the Jaccard index of their sets of word n-grams (``shingles``). Signatures and
+the search for texts that share a band are rensa's (R-MinHash, in Rust); only those texts are looked at
+further. Bands are chosen so that a pair exactly at the threshold is proposed with probability 0.99 or
+more; each proposed pair is then compared exactly, so no pair below the threshold is ever called a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from curation.hygiene.groups import Links, UnionFind
+from curation.hygiene.shingles import Shingles, mix, odd_numbers, shingle
+
+__all__ = ["NUM_PERM", "Bands", "jaccard", "near_duplicates", "near_groups", "plan_bands"]
+
+NUM_PERM: Final = 128
+_RECALL_AT_THRESHOLD: Final = 0.99
+
+Int64 = npt.NDArray[np.int64]
+
+
+class Bands(NamedTuple):
+    """A banding of signatures (Leskovec et al., Mining of Massive Datasets, section 3.4.2)."""
+
+    bands: int
+    rows: int
+
+    def proposed(self, similarity: float) -> float:
+        """The probability that a pair of this similarity shares a band."""
+        return float(1 - (1 - similarity**self.rows) ** self.bands)
+
+
+def plan_bands(threshold: float, *, num_perm: int = NUM_PERM) -> Bands:
+    """The longest bands that still propose a pair at the threshold with probability 0.99."""
+    plans = [Bands(num_perm // rows, rows) for rows in range(num_perm, 0, -1)]
+    return next((plan for plan in plans if plan.proposed(threshold) >= _RECALL_AT_THRESHOLD), plans[-1])
+
+
+def jaccard(a: set[int], b: set[int]) -> float:
+    """|a ∩ b| / |a ∪ b|; two empty sets are equal."""
+    shared = len(a & b)
+    union = len(a) + len(b) - shared
+    return shared / union if union else 1.0
+
+
+def near_duplicates(
+    texts: pl.Series, *, threshold: float, order: Int64, n: int = 3, seed: int = 0, num_perm: int = NUM_PERM
+) -> Links:
+    """Which texts go because a better one, at least ``threshold`` similar, stays.
+
+    Texts are taken in ``order``; one goes when a text that stays is a near-duplicate of it. So whatever
+    goes is at least ``threshold`` similar to the text it is said to duplicate, and of the texts that stay
+    no two are near-duplicates, but for pairs that no band proposed.
+
+    Args:
+        texts: N texts, no nulls.
+        threshold: least Jaccard similarity of duplicates, in (0, 1].
+        order: the N positions, from the one to keep most.
+        n: words of an n-gram.
+        seed: of the hash functions.
+        num_perm: length of a signature.
+    """
+    found = _propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm)
+    rank = np.empty(len(texts), dtype=np.int64)
+    rank[order] = np.arange(len(texts))
+    kept_by = np.full(len(texts), -1, dtype=np.int64)
+    similarity = np.full(len(texts), np.nan)
+    kept_in: defaultdict[int, list[int]] = defaultdict(list)
+    for position in np.argsort(rank[found.texts], kind="stable").tolist():
+        text, buckets = int(found.texts[position]), found.buckets[position]
+        candidates = {other for bucket in buckets for other in kept_in[bucket]}
+        scores = [(jaccard(found.sets[position], found.sets[other]), other) for other in candidates]
+        best = max((score for score, _ in scores), default=0.0)
+        if scores and best >= threshold:
+            # Of several equally similar ones, the one to keep most.
+            equals = [int(found.texts[other]) for score, other in scores if score == best]
+            kept_by[text], similarity[text] = min(equals, key=lambda other: int(rank[other])), best
+        else:
+            for bucket in buckets:
+                kept_in[bucket].append(position)
+    return Links(kept_by, similarity)
+
+
+def near_groups(
+    texts: pl.Series, *, threshold: float, n: int = 3, seed: int = 0, num_perm: int = NUM_PERM
+) -> Int64:
+    """A group number for each text: texts joined by a chain of near-duplicates share one.
+
+    What must not be on two sides of a split belongs here; what is dropped, in :func:`near_duplicates`.
+    """
+    found = _propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm)
+    groups = UnionFind(len(texts))
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for position, buckets in enumerate(found.buckets):
+        text = int(found.texts[position])
+        for bucket in buckets:
+            for other in members[bucket]:
+                apart = groups.find(text) != groups.find(int(found.texts[other]))
+                if apart and jaccard(found.sets[position], found.sets[other]) >= threshold:
+                    groups.join(text, int(found.texts[other]))
+            members[bucket].append(position)
+    return groups.labels()
+
+
+class _Proposed(NamedTuple):
+    """The texts that share a band with another one."""
+
+    texts: Int64
+    buckets: list[list[int]]
+    sets: list[set[int]]
+
+
+def _propose(texts: pl.Series, *, threshold: float, n: int, seed: int, num_perm: int) -> _Proposed:
+    import rensa
+
+    plan = plan_bands(threshold, num_perm=num_perm)
+    width = plan.bands * plan.rows
+
+    def signatures(of: Shingles) -> rensa.RMinHashDigestMatrix:
+        offsets = of.offsets.astype(np.uint64)
+        return rensa.RMinHash.digest_matrix_from_flat_token_hashes(of.hashes, offsets, width, seed)
+
+    shingles = shingle(texts, n=n)
+    if len(texts) < 2:
+        return _Proposed(np.empty(0, np.int64), [], [])
+    search = rensa.RMinHashLSH(threshold=threshold, num_perm=width, num_bands=plan.bands)
+    flags = search.query_duplicate_flags_matrix_one_shot(signatures(shingles))
+    flagged = np.flatnonzero(np.array(flags, dtype=bool))
+    chosen = _take(shingles, flagged)
+    rows = np.array(signatures(chosen).to_rows(), dtype=np.uint64).reshape(len(flagged), width)
+    values = chosen.hashes.tolist()
+    sets = [set(values[start:end]) for start, end in pairwise(chosen.offsets.tolist())]
+    return _Proposed(flagged, _buckets(rows, plan), sets)
+
+
+def _take(shingles: Shingles, rows: Int64) -> Shingles:
+    sizes = np.diff(shingles.offsets)[rows]
+    ends = np.cumsum(sizes)
+    total = int(ends[-1]) if len(ends) else 0
+    inner = np.arange(total) - np.repeat(ends - sizes, sizes) + np.repeat(shingles.offsets[rows], sizes)
+    return Shingles(shingles.hashes[inner], np.concatenate(([0], ends)))
+
+
+def _buckets(signatures: npt.NDArray[np.uint64], plan: Bands) -> list[list[int]]:
+    """For each text the numbers of the buckets that it shares with another text."""
+    banded = signatures.reshape(len(signatures), plan.bands, plan.rows)
+    # Bands whose hashes collide propose a pair in vain, no more.
+    keys = mix((banded * odd_numbers(plan.rows)).sum(axis=2, dtype=np.uint64))
+    shared: list[list[int]] = [[] for _ in range(len(signatures))]
+    first = 0
+    for band in range(plan.bands):
+        _, numbers, counts = np.unique(keys[:, band], return_inverse=True, return_counts=True)
+        for text in np.flatnonzero(counts[numbers] > 1).tolist():
+            shared[text].append(first + int(numbers[text]))
+        first += len(counts)
+    return shared
