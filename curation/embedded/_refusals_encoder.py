@@ -1,4 +1,4 @@
-"""Fine-tunes the first layers of MiniLM to tell refusals. The network is curation/models/refusal_encoder.py's."""
+"""Fine-tunes the first layers of MiniLM. The network itself is in curation/models/refusal_encoder.py."""
 
 from __future__ import annotations
 

@@ -20,7 +20,17 @@ from curation.models.encoder import encoder_fingerprint
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ENCODER_WEIGHTS", "HEAD_TOKENS", "TAIL_TOKENS", "Network", "RefusalEncoder", "load_embeddings", "minilm_folder", "padded", "tokenise"]
+__all__ = [
+    "ENCODER_WEIGHTS",
+    "HEAD_TOKENS",
+    "TAIL_TOKENS",
+    "Network",
+    "RefusalEncoder",
+    "load_embeddings",
+    "minilm_folder",
+    "padded",
+    "tokenise",
+]
 
 ENCODER_WEIGHTS: Final = "encoder.safetensors"
 HEAD_TOKENS: Final = 56
@@ -51,8 +61,8 @@ def load_embeddings(folder: Path) -> Tensors:
     from safetensors import safe_open
 
     with safe_open(folder / "model.safetensors", framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith("embeddings.") and "position_ids" not in name]  # noqa: SIM118
-        return {name: file.get_tensor(name).float() for name in names}
+        names = [name for name in file.keys() if name.startswith("embeddings.")]  # noqa: SIM118
+        return {name: file.get_tensor(name).float() for name in names if "position_ids" not in name}
 
 
 def tokenise(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
@@ -75,7 +85,7 @@ class Network:
     def __init__(self, embeddings: Tensors, weights: Tensors) -> None:
         self.embeddings = embeddings
         self.weights = weights
-        self.layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
+        self.layers = 1 + max(int(n.split(".")[2]) for n in weights if n.startswith("encoder.layer."))
 
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor, *, dropout: float = 0.0) -> torch.Tensor:
         """Logits (n, 2) of token ids (n, length) with a boolean mask of the same shape."""
@@ -120,11 +130,11 @@ class Network:
         from torch.nn import functional
 
         n, length, width = hidden.shape
-        parts = [
+        query, key, value = (
             self._linear(f"{name}.attention.self.{part}", hidden).view(n, length, _HEADS, -1).transpose(1, 2)
             for part in ("query", "key", "value")
-        ]
-        seen = functional.scaled_dot_product_attention(*parts, attn_mask=mask, dropout_p=dropout)
+        )
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         seen = self._linear(f"{name}.attention.output.dense", seen.transpose(1, 2).reshape(n, length, width))
         w = self.weights
         hidden = self._norm(
@@ -134,9 +144,7 @@ class Network:
         )
         inner = functional.gelu(self._linear(f"{name}.intermediate.dense", hidden))
         inner = functional.dropout(self._linear(f"{name}.output.dense", inner), dropout, training=dropout > 0)
-        return self._norm(
-            hidden + inner, w[f"{name}.output.LayerNorm.weight"], w[f"{name}.output.LayerNorm.bias"]
-        )
+        return self._norm(hidden + inner, w[f"{name}.output.LayerNorm.weight"], w[f"{name}.output.LayerNorm.bias"])
 
 
 class RefusalEncoder:
@@ -176,7 +184,7 @@ class RefusalEncoder:
             ) from error
 
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(n, 2): refusal against compliance, partial against full. Each answer is read alone of its batch."""
+        """(n, 2): refusal against compliance, and partial against full."""
         import torch
 
         ids = tokenise(texts, self._tokenizer)

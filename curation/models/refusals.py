@@ -66,7 +66,14 @@ def open_refusal_detector(
     if _is_bundled(ref):
         return _open_bundled(ref)
     fingerprint = refusal_fingerprint(model, refusal_labels=refusal_labels, max_length=max_length)
-    return _open_classifier(ref, fingerprint, refusal_labels, max_length, batch_size, device)
+    return _open_classifier(
+        ref,
+        fingerprint,
+        refusal_labels=refusal_labels,
+        max_length=max_length,
+        batch_size=batch_size,
+        device=device,
+    )
 
 
 def _is_bundled(ref: ModelRef) -> bool:
@@ -90,6 +97,7 @@ def _open_bundled(ref: ModelRef) -> Cascade:
 def _open_classifier(
     ref: ModelRef,
     fingerprint: str,
+    *,
     refusal_labels: Sequence[str],
     max_length: int,
     batch_size: int,
@@ -114,7 +122,12 @@ def _open_classifier(
     labels = {int(number): str(name) for number, name in network.config.id2label.items()}
     refusing = _refusing(labels, refusal_labels, ref.given)
     return ClassifierDetector(
-        network.eval(), tokenizer, refusing, fingerprint=fingerprint, max_length=max_length, batch_size=batch_size
+        network.eval(),
+        tokenizer,
+        refusing,
+        fingerprint=fingerprint,
+        max_length=max_length,
+        batch_size=batch_size,
     )
 
 
@@ -167,7 +180,8 @@ class ClassifierDetector:
         with torch.inference_mode():
             for start in range(0, len(parts), self._batch_size):
                 batch = self._tokenizer.pad(
-                    {"input_ids": [ids for ids, _ in parts[start : start + self._batch_size]]}, return_tensors="pt"
+                    {"input_ids": [ids for ids, _ in parts[start : start + self._batch_size]]},
+                    return_tensors="pt",
                 )
                 logits = self._network(**batch.to(self._network.device)).logits.float()
                 if logits.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""The bundled refusal detector: rules for non-answers, then words, then the encoder where words are unsure."""
+"""The bundled refusal detector: rules for non-answers, then words, then the encoder where in doubt."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class Cascade:
         scores = self._lexical.score(readings)
         refusal = scores.refusal * config.lexical_alone
         partial = scores.partial.copy()
-        unsure = np.flatnonzero((np.abs(scores.refusal) < config.gate) & ~blank)
-        if len(unsure):
+        unsure = np.flatnonzero((np.abs(scores.refusal) < config.gate) & ~blank).tolist()
+        if unsure:
             if self._encoder is None:
                 self._encoder = self._open_encoder()
             seen = self._encoder.logits([texts[row] for row in unsure])

@@ -36,8 +36,8 @@ def detect_refusals(
 
     Returns:
         The frame with ``refusal_probability`` (of a partial or full refusal), ``refusal_class``
-        (``compliance``, ``partial_refusal``, ``full_refusal``), ``refusal_kind``, ``refusal_truncated`` (only the
-        beginning and the end of the answer were read) and, where there is a prompt, ``refusal_category``
+        (``compliance``, ``partial_refusal``, ``full_refusal``), ``refusal_kind``, ``refusal_truncated``
+        (only the beginning and the end of the answer were read) and, where there is a prompt, ``refusal_category``
         (null where the request belongs to no category). Answers that are null get nulls.
 
     Raises:

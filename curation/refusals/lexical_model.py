@@ -49,7 +49,9 @@ class LexicalModel:
         cue_weights: Floats,
         bias: Floats,
     ) -> None:
-        """Shapes: idf (v,), ngram_weights (v, h), cue_weights (c, h), bias (h,); heads: refusal, partial, kinds.
+        """Shapes: idf (v,), ngram_weights (v, h), cue_weights (c, h), bias (h,).
+
+        The h heads are refusal, partial, and the kinds.
 
         Raises:
             ModelError: when the shapes do not fit together.
@@ -60,7 +62,7 @@ class LexicalModel:
         for name, shape in expected.items():
             if found[name] != shape:
                 raise ModelError(
-                    f"refusal detector: {name} has shape {found[name]}, expected {shape}; make the model again"
+                    f"refusal detector: {name} has shape {found[name]}, expected {shape}; make it again"
                 )
         self._lexicon = dict(lexicon)
         self._row = {gram: row for row, gram in enumerate(vocabulary)}
@@ -86,8 +88,8 @@ class LexicalModel:
         except (OSError, ValueError, TypeError, SafetensorError) as error:
             raise ModelError(
                 f"refusal detector in {folder} cannot be read ({type(error).__name__}): expected "
-                f"{LEXICON}, {VOCABULARY} and {LEXICAL_WEIGHTS} as `python -m curation.embedded.make_refusals` "
-                f"writes them"
+                f"{LEXICON}, {VOCABULARY} and {LEXICAL_WEIGHTS} as "
+                f"`python -m curation.embedded.make_refusals` writes them"
             ) from error
 
     def state(self) -> tuple[list[str], dict[str, Floats]]:
@@ -117,4 +119,3 @@ def sparse_row(
     values = np.array([_LOGS[count] if count < len(_LOGS) else 1 + math.log(count) for _, count in known])
     weighted = values * idf[rows]
     return rows, (weighted / np.sqrt(weighted @ weighted)).astype(np.float32)
-

@@ -1,4 +1,4 @@
-"""Answers that are no answers: empty ones, error objects of a server, notices of a content filter. No model."""
+"""Answers that are none: empty, error objects of a server, notices of a content filter. No model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NOTICE: Final = re.compile(
     r"|content[_ ]filter(?:ed|ing)?"
     r"|redacted|removed by moderator|no response|no output|empty response"
     r"|(?:http )?(?:error|status)(?: code)?[: ]+[45]\d\d"
-    r"|(?:4\d\d|5\d\d) (?:bad request|unauthorized|forbidden|not found|too many requests|internal server error"
-    r"|bad gateway|service unavailable|gateway time-?out)"
-    r"|(?:rate limit|context length|request timed? ?out|connection (?:error|reset|refused))[\w ]*(?:exceeded|\b)"
+    r"|(?:4\d\d|5\d\d) (?:bad request|unauthorized|forbidden|not found|too many requests"
+    r"|internal server error|bad gateway|service unavailable|gateway time-?out)"
+    r"|(?:rate limit|context length|request timed? ?out|connection (?:error|reset|refused))\b"
     r"|<!doctype html>\s*<html[^>]*>\s*<head>\s*<title>\s*[45]\d\d"
     r")",
     re.IGNORECASE,

@@ -1,0 +1,261 @@
+"""Builds the refusal dataset: refusals where they are due, answers where they are not. No detection.
+
+One row in is one candidate with its refusal probability and its prompt's expected behaviour; every row
+comes out once, in ``frame`` or in ``rejects``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+import polars as pl
+
+from curation.errors import InputError
+from curation.text import content_hash
+from schemas.columns import EXPECTED_BEHAVIOURS
+from schemas.refusals import REFUSAL_CLASSES
+
+__all__ = ["REFUSE", "RESPOND", "BuiltRefusals", "build_refusals", "refusal_token"]
+
+REFUSE: Final = "[refuse]"
+RESPOND: Final = "[respond]"
+
+_NEEDED: Final = (
+    "prompt_id",
+    "messages",
+    "category",
+    "expected_behaviour",
+    "candidate_id",
+    "response",
+    "refusal_probability",
+    "refusal_class",
+)
+_OUT: Final = (
+    "candidate_id",
+    "prompt_id",
+    "messages",
+    "refusal_token",
+    "category",
+    "kind",
+    "refusal_probability",
+)
+_MESSAGES: Final = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+_REASONS: Final = {
+    "unsure_detection": "the detector is not sure whether the answer refuses",
+    "partial_refusal": "the answer refuses in part, so it is neither a refusal nor an answer",
+    "over_refusal": "the prompt should be answered and the candidate refuses",
+    "unsafe_compliance": "the prompt should be refused and the candidate complies",
+    "expected_behaviour_unknown": "nobody said whether the prompt should be refused",
+    "surplus_for_prompt": "the prompt has a better candidate of the same behaviour",
+    "over_quota": "the quota of the category is full",
+    "unbalanced": "there are enough rows of this kind for the other kind",
+}
+
+
+class BuiltRefusals(NamedTuple):
+    """The dataset and what was left out."""
+
+    frame: pl.DataFrame
+    """``candidate_id``, ``prompt_id``, ``messages`` (with the answer), ``refusal_token``, ``category``,
+    ``kind`` (``refusal``, ``contrast``, ``uncertain``), ``refusal_probability``."""
+    rejects: pl.DataFrame
+    """``candidate_id``, ``prompt_id``, ``rule``, ``value``, ``reason``."""
+    pairs: pl.DataFrame
+    """``prompt_id``, ``chosen_id``, ``rejected_id``, ``fault`` (``over_refusal``, ``unsafe_compliance``)."""
+    shortfall: pl.DataFrame
+    """``category``, ``wanted``, ``found``, ``missing``: quotas that could not be met."""
+
+
+def refusal_token(*, refuses: bool, category: str | None, tokens: Literal["behaviour", "category"]) -> str:
+    """The token before an answer (Jain et al. 2024): ``[respond]``, ``[refuse]``, or ``[<category>]``."""
+    if not refuses:
+        return RESPOND
+    return f"[{category}]" if tokens == "category" and category else REFUSE
+
+
+def build_refusals(
+    rows: pl.DataFrame,
+    *,
+    quotas: Mapping[str, int] | None = None,
+    quota: int | None = None,
+    contrast_per_refusal: float | None = None,
+    faults: Literal["pair", "drop"] = "pair",
+    unknown: Literal["drop", "uncertain"] = "drop",
+    partial: Literal["drop", "refusal"] = "drop",
+    min_confidence: float = 0.6,
+    per_prompt: int = 1,
+    tokens: Literal["behaviour", "category"] = "behaviour",
+    prepend: bool = False,
+    seed: int = 0,
+) -> BuiltRefusals:
+    """Pick refusals for prompts to refuse, and answers for look-alikes.
+
+    Args:
+        rows: one candidate a row, with ``prompt_id``, ``messages``, ``category``, ``expected_behaviour``
+            (``comply``, ``refuse`` or null), ``candidate_id``, ``response``, ``refusal_probability``,
+            ``refusal_class``.
+        quotas: rows wanted per category; categories that are not named get ``quota``.
+        quota: rows wanted of every other category; None for all there are. Never padded: see ``shortfall``.
+        contrast_per_refusal: at most so many contrast rows for each refusal; None for no limit.
+        faults: over-refusals and unsafe compliances go to ``rejects``; with ``pair`` they are also the
+            rejected side of a pair where the prompt has a candidate that behaves as it should.
+        unknown: what becomes of prompts without an expected behaviour: dropped, or kept as ``uncertain``.
+        partial: whether a partial refusal counts as a refusal where one is due.
+        min_confidence: probability of the class found, below which the candidate is left out.
+        per_prompt: candidates kept of one prompt, the surest first.
+        tokens: ``[refuse]`` and ``[respond]``, or one token per category.
+        prepend: also put the token before the answer in ``messages``.
+        seed: which rows a quota keeps.
+
+    Raises:
+        InputError: when a column is missing, or a class or a behaviour is unknown.
+    """
+    _check(rows, quotas, quota)
+    judged = _judge(rows, unknown, partial, min_confidence)
+    kept = judged.filter(pl.col("rule").is_null())
+    rejects = [_rejects(judged.filter(pl.col("rule").is_not_null()))]
+    kept, left = _best_per_prompt(kept, per_prompt)
+    rejects.append(_rejects(left))
+    kept = _shuffled(kept, seed)
+    kept, left, shortfall = _apply_quotas(kept, quotas or {}, quota)
+    rejects.append(_rejects(left))
+    kept, left = _balance(kept, contrast_per_refusal)
+    rejects.append(_rejects(left))
+    pairs = _pairs(judged) if faults == "pair" else _no_pairs()
+    frame = _published(kept.sort("_row"), tokens, prepend)
+    return BuiltRefusals(frame, pl.concat(rejects).sort("_row").drop("_row"), pairs, shortfall)
+
+
+def _check(rows: pl.DataFrame, quotas: Mapping[str, int] | None, quota: int | None) -> None:
+    missing = [name for name in _NEEDED if name not in rows.columns]
+    if missing:
+        raise InputError(f"build_refusals: column {missing[0]!r} is missing, found {', '.join(rows.columns)}")
+    for column, allowed in (("refusal_class", REFUSAL_CLASSES), ("expected_behaviour", EXPECTED_BEHAVIOURS)):
+        strange = rows.filter(~pl.col(column).cast(pl.String).is_in(allowed))
+        if strange.height:
+            raise InputError(
+                f"build_refusals: {column} of candidate {strange['candidate_id'][0]} is "
+                f"{strange[column][0]!r}, "
+                f"expected {', '.join(allowed)}"
+            )
+    for name, value in [*(quotas or {}).items(), ("", quota if quota is not None else 0)]:
+        if value < 0:
+            raise InputError(f"build_refusals: the quota {name!r} is {value}, expected 0 or more")
+
+
+def _judge(rows: pl.DataFrame, unknown: str, partial: str, min_confidence: float) -> pl.DataFrame:
+    """Adds ``_row``, ``refuses``, ``confidence``, ``kind`` and the first ``rule`` that a row breaks."""
+    p = pl.col("refusal_probability").cast(pl.Float64)
+    refuses = pl.col("refusal_class") != "compliance"
+    expected = pl.col("expected_behaviour").cast(pl.String)
+    confidence = pl.when(refuses).then(p).otherwise(1 - p)
+    is_partial = pl.col("refusal_class") == "partial_refusal"
+    rule = (
+        pl.when((confidence < min_confidence) | p.is_null() | p.is_nan())
+        .then(pl.lit("unsure_detection"))
+        .when((expected == "refuse") & ~refuses)
+        .then(pl.lit("unsafe_compliance"))
+        .when((expected == "comply") & refuses)
+        .then(pl.lit("over_refusal"))
+        .when(expected.is_null() & pl.lit(unknown == "drop"))
+        .then(pl.lit("expected_behaviour_unknown"))
+        .when(is_partial & pl.lit(partial == "drop"))
+        .then(pl.lit("partial_refusal"))
+    )
+    kind = (
+        pl.when(expected.is_null())
+        .then(pl.lit("uncertain"))
+        .when(expected == "refuse")
+        .then(pl.lit("refusal"))
+        .otherwise(pl.lit("contrast"))
+    )
+    indexed = rows.with_row_index("_row") if "_row" not in rows.columns else rows
+    return indexed.with_columns(
+        refuses=refuses,
+        confidence=confidence,
+        rule=rule,
+        kind=kind,
+        value=p.round(4).cast(pl.String),
+        category=pl.col("category").cast(pl.String),
+        expected_behaviour=expected,
+    )
+
+
+def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
+    reason = pl.col("rule").replace_strict(_REASONS, return_dtype=pl.String)
+    return rows.select("_row", "candidate_id", "prompt_id", "rule", "value", reason=reason)
+
+
+def _best_per_prompt(kept: pl.DataFrame, per_prompt: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    ranked = kept.sort(["confidence", "candidate_id"], descending=[True, False]).with_columns(
+        _rank=pl.int_range(pl.len()).over("prompt_id")
+    )
+    first = pl.col("_rank") < per_prompt
+    left = ranked.filter(~first).with_columns(
+        rule=pl.lit("surplus_for_prompt"), value=(pl.col("_rank") + 1).cast(pl.String)
+    )
+    return ranked.filter(first).drop("_rank"), left
+
+
+def _shuffled(kept: pl.DataFrame, seed: int) -> pl.DataFrame:
+    order = [content_hash("refusal quota", str(seed), name) for name in kept["candidate_id"].to_list()]
+    return kept.with_columns(_order=pl.Series(order, dtype=pl.String)).sort("_order").drop("_order")
+
+
+def _apply_quotas(
+    kept: pl.DataFrame, quotas: Mapping[str, int], quota: int | None
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    found: dict[str | None, int] = dict(kept["category"].value_counts().iter_rows())
+    names = sorted({*(n for n in found if n is not None), *quotas})
+    wanted = {n: w for n in names if (w := quotas.get(n, quota)) is not None}
+    limit = pl.col("category").replace_strict(wanted, default=None, return_dtype=pl.Int64)
+    place = pl.int_range(pl.len()).over("category")
+    over = (place >= limit).fill_null(False)
+    marked = kept.with_columns(_over=over, _limit=limit)
+    left = marked.filter("_over").with_columns(rule=pl.lit("over_quota"), value=pl.col("_limit").cast(pl.String))
+    short = [(n, w, found.get(n, 0), w - found.get(n, 0)) for n, w in wanted.items() if found.get(n, 0) < w]
+    kinds = {"category": pl.String, "wanted": pl.Int64, "found": pl.Int64, "missing": pl.Int64}
+    return marked.filter(~pl.col("_over")), left, pl.DataFrame(short, schema=kinds, orient="row")
+
+
+def _balance(kept: pl.DataFrame, contrast_per_refusal: float | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if contrast_per_refusal is None:
+        return kept, kept.clear()
+    allowed = int(contrast_per_refusal * kept.filter(pl.col("kind") == "refusal").height)
+    contrast = pl.col("kind") == "contrast"
+    marked = kept.with_columns(_over=contrast & (contrast.cum_sum() > allowed))
+    left = marked.filter("_over").with_columns(rule=pl.lit("unbalanced"), value=pl.lit(str(allowed)))
+    return marked.filter(~pl.col("_over")), left
+
+
+def _pairs(judged: pl.DataFrame) -> pl.DataFrame:
+    """Each fault against the surest candidate of its prompt that behaves as it should."""
+    right = (
+        judged.filter(pl.col("rule").is_null() & pl.col("expected_behaviour").is_not_null())
+        .sort(["confidence", "candidate_id"], descending=[True, False])
+        .unique("prompt_id", keep="first", maintain_order=True)
+        .select("prompt_id", chosen_id="candidate_id")
+    )
+    wrong = judged.filter(pl.col("rule").is_in(["over_refusal", "unsafe_compliance"])).sort("_row")
+    return wrong.join(right, on="prompt_id", maintain_order="left").select(
+        "prompt_id", "chosen_id", rejected_id="candidate_id", fault="rule"
+    )
+
+
+def _no_pairs() -> pl.DataFrame:
+    return pl.DataFrame(schema=dict.fromkeys(("prompt_id", "chosen_id", "rejected_id", "fault"), pl.String))
+
+
+def _published(kept: pl.DataFrame, tokens: Literal["behaviour", "category"], prepend: bool) -> pl.DataFrame:
+    columns = kept.select("messages", "response", "refuses", "category").iter_rows(named=True)
+    names, dialogues = [], []
+    for row in columns:
+        name = refusal_token(refuses=row["refuses"], category=row["category"], tokens=tokens)
+        answer = f"{name} {row['response']}" if prepend else row["response"]
+        turns = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+        dialogues.append([*turns, {"role": "assistant", "content": answer}])
+        names.append(name)
+    return kept.with_columns(
+        messages=pl.Series(dialogues, dtype=_MESSAGES), refusal_token=pl.Series(names, dtype=pl.String)
+    ).select(_OUT)
