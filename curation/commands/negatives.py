@@ -14,7 +14,7 @@ from curation.errors import InputError
 from curation.files import open_input
 from curation.models.identity import EMBEDDED
 from curation.negatives.mining import MiningOptions
-from curation.negatives.texts import MinedTexts, TextEncoder, mine_text_negatives
+from curation.negatives.texts import Doubts, MinedTexts, TextEncoder, mine_text_negatives
 from curation.negatives.waterfall import WATERFALL_SCHEMA, describe_waterfall
 from curation.prompts.texts import text_columns
 from curation.text import normalise
@@ -42,6 +42,7 @@ def run_negatives(
     corpus: str | Path | None = None,
     encoder: TextEncoder | None = None,
     model: str = EMBEDDED,
+    doubts: Doubts | None = None,
     note: Callable[[str], None] = lambda message: None,
     **options: Unpack[MiningOptions],
 ) -> NegativesDone:
@@ -56,6 +57,7 @@ def run_negatives(
         corpus: a file with the column ``text``; without it the positives of all rows are the corpus.
         encoder: a loaded encoder; None loads ``model``.
         model: a MODEL that is an encoder.
+        doubts: the false-negative filters to run.
         note: is told what the corpus held.
         **options: of ``mine_hard_negatives``.
 
@@ -74,6 +76,7 @@ def run_negatives(
                 positives=[[text] for text in kept["positive"]],
                 encoder=encoder or _open(model),
                 corpus=documents,
+                doubts=doubts,
                 **options,
             )
             _write(mined, kept, stream)
@@ -81,9 +84,7 @@ def run_negatives(
             note(_corpus_note(mined))
         summary = f"{describe_waterfall(waterfall)}\n{stream.summary()}"
         if recall < 1:
-            summary += (
-                f"\nthe search was approximate: {recall:.1%} of the true nearest documents were looked at"
-            )
+            summary += f"\nthe search was approximate: {recall:.1%} of the true nearest documents were looked at"
         return NegativesDone(stream.rows_written, stream.rejected, waterfall, recall, summary)
 
 
@@ -117,9 +118,7 @@ def _without_self_pairs(rows: pl.DataFrame, stream: Stream) -> pl.DataFrame:
         dtype=pl.Boolean,
     )
     for row in rows.filter(same)["row"]:
-        stream.reject(
-            row, "anchor_is_positive", "anchor", "the positive is the anchor itself: nothing to learn"
-        )
+        stream.reject(row, "anchor_is_positive", "anchor", "the positive is the anchor itself: nothing to learn")
     return rows.filter(~same)
 
 

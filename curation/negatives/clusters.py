@@ -91,9 +91,7 @@ def assign(corpus: Embeddings, centroids: Float32, *, threads: int | None = None
     return _nearest(corpus, centroids, threads)[0]
 
 
-def _nearest(
-    vectors: Embeddings, centroids: Float32, threads: int | None
-) -> tuple[npt.NDArray[np.int32], Float32]:
+def _nearest(vectors: Embeddings, centroids: Float32, threads: int | None) -> tuple[npt.NDArray[np.int32], Float32]:
     own = np.zeros(len(vectors), np.int32)
     best = np.zeros(len(vectors), np.float32)
     turned = np.ascontiguousarray(centroids.T)

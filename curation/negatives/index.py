@@ -40,9 +40,7 @@ def check_index(index: str) -> None:
     """Raises InputError when ``index`` is no kind of index."""
     allowed = get_args(IndexKind)
     if index not in allowed:
-        raise InputError(
-            f"index: found {index!r}, expected one of {', '.join(allowed)}{closest(index, allowed)}"
-        )
+        raise InputError(f"index: found {index!r}, expected one of {', '.join(allowed)}{closest(index, allowed)}")
 
 
 def search(

@@ -59,8 +59,7 @@ def as_embeddings(vectors: Any, *, name: str) -> Embeddings:
     array = vectors if isinstance(vectors, np.ndarray) else np.asarray(vectors)
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InputError(
-            f"{name}: found shape {array.shape} of {array.dtype}, "
-            f"expected (rows, dimension) of float32 or float16"
+            f"{name}: found shape {array.shape} of {array.dtype}, expected (rows, dimension) of float32 or float16"
         )
     if array.dtype not in (np.float32, np.float16):
         array = array.astype(np.float32)
@@ -106,9 +105,7 @@ def as_ragged(lists: Any, *, anchors: int, corpus: int, name: str) -> Ragged:
         InputError: when a count or a row number is wrong, with the anchor.
     """
     if len(lists) != anchors:
-        raise InputError(
-            f"{name}: found {len(lists)} entries for {anchors} anchors, expected one entry per anchor"
-        )
+        raise InputError(f"{name}: found {len(lists)} entries for {anchors} anchors, expected one entry per anchor")
     values, owners = _flatten(lists, name=name)
     wrong = np.flatnonzero((values < 0) | (values >= corpus))
     if len(wrong):

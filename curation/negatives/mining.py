@@ -116,9 +116,7 @@ def mine_hard_negatives(
         anchors,
         corpus,
         as_ragged(positives, anchors=len(anchors), corpus=len(corpus), name="positives"),
-        None
-        if exclude is None
-        else as_ragged(exclude, anchors=len(anchors), corpus=len(corpus), name="exclude"),
+        None if exclude is None else as_ragged(exclude, anchors=len(anchors), corpus=len(corpus), name="exclude"),
     )
     thresholds = Thresholds(absolute_margin, relative_margin, max_score, min_score)
     most_positives = int(inputs.positives.counts.max(initial=0))

@@ -92,9 +92,7 @@ def _scan_all(tops: _Tops, documents: Float32, first: int, shard: slice) -> None
             tops.add(who, documents[rows], ids)
 
 
-def _scan_lists(
-    tops: _Tops, documents: Float32, members: _Groups, probes: npt.NDArray[Any], shard: slice
-) -> None:
+def _scan_lists(tops: _Tops, documents: Float32, members: _Groups, probes: npt.NDArray[Any], shard: slice) -> None:
     askers = _group(probes[shard], members.lists)
     for number in range(members.lists):
         rows, who = members.of(number), askers.of(number) // probes.shape[1] + shard.start

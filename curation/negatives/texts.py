@@ -9,11 +9,19 @@ import numpy as np
 
 from curation.errors import InputError
 from curation.models.protocols import Encoded
+from curation.negatives.false_negatives import (
+    AgreementFilter,
+    GuideFilter,
+    NearPositiveFilter,
+    RescoreFilter,
+)
+from curation.negatives.filters import CandidateFilter
 from curation.negatives.inputs import Int64
 from curation.negatives.mining import MinedNegatives, MiningOptions, mine_hard_negatives
+from curation.negatives.rescoring import RowScorer, TextScorer
 from curation.text import normalise
 
-__all__ = ["Corpus", "MinedTexts", "TextEncoder", "build_corpus", "mine_text_negatives"]
+__all__ = ["Corpus", "Doubts", "MinedTexts", "TextEncoder", "build_corpus", "mine_text_negatives"]
 
 
 class TextEncoder(Protocol):
@@ -61,6 +69,24 @@ class MinedTexts(NamedTuple):
         return float(self.mined.positive_scores[self.anchor_of_row[row]])
 
 
+class Doubts(NamedTuple):
+    """What casts doubt on a candidate; see ``false_negatives``. By default nothing does."""
+
+    near_positive: float | None = None
+    """Remove documents whose cosine with a positive exceeds this; about .95 catches near-duplicates."""
+    guides: Sequence[TextEncoder] = ()
+    """Remove what these encoders put above the positive."""
+    guide_margin: float = 0.0
+    """How far below the positive a guide must see the candidate, as a share of the positive's score."""
+    votes: int = 1
+    """How many guides must agree, where there are several."""
+    scorer: TextScorer | None = None
+    """Remove what this scorer of pairs (a cross-encoder, a reward model) puts above the positive."""
+    scorer_margin: float = 0.0
+    scorer_depth: int | None = None
+    """How many candidates of an anchor the scorer reads."""
+
+
 def build_corpus(positives: Sequence[Sequence[str]], corpus: Sequence[str] | None) -> Corpus:
     """The documents to search: each once, every positive among them.
 
@@ -92,6 +118,7 @@ def mine_text_negatives(
     positives: Sequence[Sequence[str]],
     encoder: TextEncoder,
     corpus: Sequence[str] | None = None,
+    doubts: Doubts | None = None,
     **options: Unpack[MiningOptions],
 ) -> MinedTexts:
     """Embeds anchors and documents and mines negatives for each row.
@@ -104,15 +131,14 @@ def mine_text_negatives(
         positives: n lists of texts.
         encoder: gives L2-normalised vectors.
         corpus: the documents to mine in, None for all positives. Positives it lacks are added.
+        doubts: the false-negative filters to run.
         **options: of :func:`mine_hard_negatives`.
 
     Raises:
         InputError: when the counts differ, or there is no document at all.
     """
     if len(anchors) != len(positives):
-        raise InputError(
-            f"positives: found {len(positives)} lists for {len(anchors)} anchors, expected as many"
-        )
+        raise InputError(f"positives: found {len(positives)} lists for {len(anchors)} anchors, expected as many")
     documents = build_corpus(positives, corpus)
     distinct: dict[str, int] = {}
     first: list[str] = []
@@ -127,6 +153,9 @@ def mine_text_negatives(
     itself = [[place[key]] if key in place else [] for key in distinct]
     embedded = encoder.encode(documents.texts)
     queries = encoder.encode(first)
+    if doubts is not None:
+        rules = _filters(doubts, first, documents.texts, shared, embedded)
+        options["filters"] = [*options.get("filters", ()), *rules]
     mined = mine_hard_negatives(
         anchor_embeddings=queries.vectors,
         corpus_embeddings=embedded.vectors,
@@ -136,3 +165,44 @@ def mine_text_negatives(
     )
     truncated = int(embedded.truncated.sum() + queries.truncated.sum())
     return MinedTexts(documents.texts, mined, anchor_of_row, truncated, documents.duplicates, documents.added)
+
+
+def _filters(
+    doubts: Doubts, anchors: Sequence[str], corpus: Sequence[str], positives: list[list[int]], embedded: Encoded
+) -> list[CandidateFilter]:
+    """The filters that ``doubts`` asks for, cheap ones first."""
+    rules: list[CandidateFilter] = []
+    if doubts.near_positive is not None:
+        rules.append(
+            NearPositiveFilter(
+                corpus_embeddings=embedded.vectors,
+                positives=positives,
+                anchors=len(anchors),
+                threshold=doubts.near_positive,
+            )
+        )
+    guides = [
+        GuideFilter(
+            anchor_embeddings=guide.encode(anchors).vectors,
+            corpus_embeddings=guide.encode(corpus).vectors,
+            positives=positives,
+            margin=doubts.guide_margin,
+        )
+        for guide in doubts.guides
+    ]
+    if len(guides) == 1:
+        rules.append(guides[0])
+    elif guides:
+        rules.append(AgreementFilter(guides, votes=doubts.votes))
+    if doubts.scorer is not None:
+        rules.append(
+            RescoreFilter(
+                RowScorer(doubts.scorer, anchors, corpus),
+                positives=positives,
+                anchors=len(anchors),
+                corpus=len(corpus),
+                margin=doubts.scorer_margin,
+                depth=doubts.scorer_depth,
+            )
+        )
+    return rules

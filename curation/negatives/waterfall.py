@@ -56,9 +56,7 @@ class Waterfall:
 
     def frame(self) -> pl.DataFrame:
         """One row a rule, in the order they ran; ``retrieved`` is first and removes nothing."""
-        return pl.DataFrame(
-            [{"rule": rule, **row} for rule, row in self._rows.items()], schema=WATERFALL_SCHEMA
-        )
+        return pl.DataFrame([{"rule": rule, **row} for rule, row in self._rows.items()], schema=WATERFALL_SCHEMA)
 
     def _count(self, rule: str, threshold: float | None, removed: int, alive: Bool) -> None:
         row = self._rows.setdefault(rule, dict.fromkeys(list(WATERFALL_SCHEMA)[1:]))

@@ -51,9 +51,7 @@ def test_mining_agrees_with_loops(
         "max_score": bounds[0],
         "min_score": bounds[1],
     }
-    mined = mine_hard_negatives(
-        anchor_embeddings=anchors, corpus_embeddings=corpus, positives=positives, **rules
-    )
+    mined = mine_hard_negatives(anchor_embeddings=anchors, corpus_embeddings=corpus, positives=positives, **rules)
     assert listed(mined) == mine_slowly(anchors, corpus, positives, **rules)
 
 

@@ -76,6 +76,4 @@ def test_only_faulty_rows_write_an_empty_file(tmp_path: Path, encoder: SentenceE
 def test_a_corpus_without_text_is_an_error(tmp_path: Path, encoder: SentenceEncoder) -> None:
     corpus = write(tmp_path / "corpus.jsonl", [{"text": " "}])
     with pytest.raises(InputError, match="no usable text in column 'text'"):
-        run_negatives(
-            write(tmp_path / "in.jsonl", PAIRS), tmp_path / "o.jsonl", corpus=corpus, encoder=encoder
-        )
+        run_negatives(write(tmp_path / "in.jsonl", PAIRS), tmp_path / "o.jsonl", corpus=corpus, encoder=encoder)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from curation.errors import InputError
 from curation.models.encoder import SentenceEncoder, open_encoder
-from curation.negatives.texts import build_corpus, mine_text_negatives
+from curation.negatives.texts import Doubts, build_corpus, mine_text_negatives
 
 CATS = ["How do I wash a cat?", "How long do cats sleep?"]
 ANSWERS = ["Use lukewarm water and a mild shampoo.", "Cats sleep between twelve and sixteen hours a day."]
@@ -66,3 +69,40 @@ def test_repeated_documents_are_one_document() -> None:
 def test_counts_that_differ_are_an_error(encoder: SentenceEncoder) -> None:
     with pytest.raises(InputError, match="found 1 lists for 2 anchors"):
         mine_text_negatives(anchors=CATS, positives=[["a"]], encoder=encoder)
+
+
+def test_a_reworded_positive_is_doubted(encoder: SentenceEncoder) -> None:
+    reworded = "Every day, cats sleep twelve to sixteen hours."
+    plain, careful = (
+        mine_text_negatives(
+            anchors=CATS,
+            positives=[[a] for a in ANSWERS],
+            corpus=[*OTHERS, reworded],
+            encoder=encoder,
+            num_negatives=9,
+            doubts=doubts,
+        )
+        for doubts in (None, Doubts(near_positive=0.85))
+    )
+    assert reworded in plain.negatives(1)
+    assert reworded not in careful.negatives(1)
+    assert reworded in careful.negatives(0)
+
+
+def test_guides_and_scorers_work_on_texts(encoder: SentenceEncoder) -> None:
+    def overlap(anchors: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        return np.array([-float(abs(len(a) - len(d))) for a, d in zip(anchors, documents, strict=True)])
+
+    mined = mine_text_negatives(
+        anchors=CATS,
+        positives=[[a] for a in ANSWERS],
+        corpus=OTHERS,
+        encoder=encoder,
+        num_negatives=9,
+        doubts=Doubts(guides=[encoder, encoder], votes=2, scorer=overlap),
+    )
+    rules = mined.mined.waterfall["rule"].to_list()
+    assert rules.index("encoders_agree") < rules.index("rescored_above_positive")
+    for row, anchor in enumerate(CATS):
+        limit = abs(len(anchor) - len(ANSWERS[row]))
+        assert all(abs(len(anchor) - len(text)) >= limit for text in mined.negatives(row))

@@ -1,0 +1,58 @@
+"""Text-pair scorers for ``RescoreFilter``: a cross-encoder, or a reward model. Encoders are not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.models.identity import resolve_model
+from curation.models.protocols import RewardModel
+from curation.negatives.inputs import Int64
+
+__all__ = ["RowScorer", "TextScorer", "open_cross_encoder", "reward_scorer"]
+
+TextScorer = Callable[[Sequence[str], Sequence[str]], npt.NDArray[Any]]
+"""(anchors, documents), equally long, to a score of each pair; higher is more relevant."""
+
+
+def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None = None) -> TextScorer:
+    """A sentence-transformers cross-encoder with one output, from a folder or the Hub.
+
+    Raises:
+        InputError: when ``model`` names nothing.
+    """
+    from sentence_transformers import CrossEncoder
+
+    ref = resolve_model(model, embedded="encoder")
+    loaded = CrossEncoder(ref.location, revision=ref.revision, device=device)
+
+    def score(anchors: Sequence[str], documents: Sequence[str]) -> npt.NDArray[Any]:
+        pairs = list(zip(anchors, documents, strict=True))
+        return np.asarray(loaded.predict(pairs, batch_size=batch_size, show_progress_bar=False))
+
+    return score
+
+
+def reward_scorer(model: RewardModel) -> TextScorer:
+    """A reward model that reads the anchor as the user's prompt and the document as the answer."""
+
+    def score(anchors: Sequence[str], documents: Sequence[str]) -> npt.NDArray[Any]:
+        return model.score([[{"role": "user", "content": text}] for text in anchors], documents)
+
+    return score
+
+
+class RowScorer:
+    """A ``PairScorer`` over texts: row numbers become texts. Without a score a candidate is not trusted."""
+
+    def __init__(self, scorer: TextScorer, anchors: Sequence[str], corpus: Sequence[str]) -> None:
+        self._scorer, self._anchors, self._corpus = scorer, anchors, corpus
+
+    def score(self, anchors: Int64, documents: Int64) -> npt.NDArray[Any]:
+        if not len(anchors):
+            return np.empty(0)
+        given = self._scorer([self._anchors[i] for i in anchors], [self._corpus[j] for j in documents])
+        return np.asarray(given, dtype=np.float64)
