@@ -51,7 +51,8 @@ class ReportData(NamedTuple):
     pairs: pl.DataFrame
     """``pair_id``; ``prompt``, ``chosen`` and ``rejected`` (texts or messages); ``status`` (kept or dropped),
     ``rule`` and ``reason``. Where there are any: ``source``, ``category``, ``split``, ``strategy``,
-    ``expected_behaviour`` and the columns of ``pair_scores``."""
+    ``expected_behaviour``, ``dangerous`` (true where the text is not to be shown unasked) and the columns of
+    ``pair_scores``."""
     rejects: pl.DataFrame
     """Table ``rejects``."""
     models: Sequence[Mapping[str, Any]] = ()

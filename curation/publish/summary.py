@@ -82,8 +82,8 @@ class SamplePair(NamedTuple):
     """Turns of the prompt that are not shown."""
     chosen: Shown
     rejected: Shown
-    dangerous: bool
-    """Whether a refusal is expected of the prompt, or found on either side."""
+    dangerous: str
+    """Why its text should not be shown unasked; empty where nothing speaks against it."""
     evidence: tuple[tuple[str, Any], ...]
 
 
@@ -201,10 +201,14 @@ _FURTHER_EVIDENCE: Final = (
 )
 
 
-def _dangerous(row: Mapping[str, Any]) -> bool:
+def _dangerous(row: Mapping[str, Any]) -> str:
+    if row.get("expected_behaviour") == "refuse":
+        return "the prompt should be refused"
+    if row.get("dangerous"):
+        return "the prompt is classed as dangerous"
     sides = (row.get("chosen_refusal_class"), row.get("rejected_refusal_class"))
     refused = any(side not in (None, "compliance") for side in sides)
-    return row.get("expected_behaviour") == "refuse" or refused
+    return "an answer refuses, so the prompt may ask for harm" if refused else ""
 
 
 def _turns(value: str | Sequence[Message] | None, role: str) -> Sequence[Message]:
