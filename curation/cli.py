@@ -27,7 +27,9 @@ app.add_typer(files)
 console: Final = Console(highlight=False)
 _state = {"debug": False}
 
-WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")]
+WorkspaceArgument = Annotated[
+    str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")
+]
 
 
 @app.callback()
@@ -43,7 +45,8 @@ def run(
     workspace: Annotated[str | None, typer.Option(help="where to keep everything; default: the recipe's")] = None,
     engine: Annotated[str, typer.Option(help="local")] = "local",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="a trial on so many rows of each source, kept apart under trial/")
+        int | None,
+        typer.Option(min=1, help="a trial on so many rows of each source, kept apart under trial/"),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="try rows again that a model failed on")
@@ -144,7 +147,7 @@ def _print_stage(result: Any) -> None:
     line = f"{result.stage:<20} {result.rows:>9,} rows"
     if result.rejected:
         line += f"  {result.rejected:,} rejected"
-    console.print(f"{line}  {facts}", markup=False)
+    console.print(f"{line}  {facts}", markup=False, soft_wrap=True)
 
 
 def _print_run(result: Any) -> None:

@@ -120,9 +120,7 @@ def run_local(
         if twice:
             progress.note(f"{step.name}: {twice:,} rows were computed by another run at the same time")
     seconds = time.monotonic() - started
-    return StepReport(
-        step.name, key.producer, computed, wanted - missing.height, failed, twice, seconds, tokens
-    )
+    return StepReport(step.name, key.producer, computed, wanted - missing.height, failed, twice, seconds, tokens)
 
 
 @contextmanager

@@ -118,9 +118,7 @@ def _related(workspace: Workspace, table: str, key: str) -> dict[str, list[str]]
     return found | {"prompts": [prompt]}
 
 
-def _rows(
-    workspace: Workspace, table: str, column: str, keys: list[str], show_text: bool
-) -> list[dict[str, Any]]:
+def _rows(workspace: Workspace, table: str, column: str, keys: list[str], show_text: bool) -> list[dict[str, Any]]:
     if not keys:
         return []
     hidden = _LONG if show_text else _LONG | _TEXTS

@@ -91,9 +91,7 @@ class Ledger:
         """The computed rows with these ids, each once; ids that are missing are left out."""
         wanted = ids.unique(maintain_order=True).alias(key.id_column).to_frame().lazy()
         rows = self.workspace.scan(key.table).filter(pl.col(key.producer_column) == key.producer)
-        found: pl.DataFrame = wanted.join(
-            rows, on=key.id_column, how="inner", maintain_order="left"
-        ).collect()
+        found: pl.DataFrame = wanted.join(rows, on=key.id_column, how="inner", maintain_order="left").collect()
         return found.unique(subset=key.id_column, keep="first", maintain_order=True)
 
     def failures(self, key: LedgerKey, ids: pl.Series) -> pl.DataFrame:

@@ -133,9 +133,7 @@ def _run_all(
     return refused
 
 
-def _workspace(
-    recipe: Recipe, given: str | os.PathLike[str] | Workspace | None, *, trial: bool
-) -> Workspace:
+def _workspace(recipe: Recipe, given: str | os.PathLike[str] | Workspace | None, *, trial: bool) -> Workspace:
     if isinstance(given, Workspace):
         return given
     return Workspace(given or recipe.workspace or os.path.join("workspaces", recipe.name), trial=trial)

@@ -38,9 +38,7 @@ class Source(_Section):
         default_factory=dict, description="our column name → the column's name in the file"
     )
     category: str | None = Field(default=None, description="for rows without one")
-    expected_behaviour: Literal["comply", "refuse"] | None = Field(
-        default=None, description="for rows without one"
-    )
+    expected_behaviour: Literal["comply", "refuse"] | None = Field(default=None, description="for rows without one")
     license: str | None = Field(default=None, description="the licence of the source, for the card")
 
     @model_validator(mode="after")
@@ -204,7 +202,10 @@ class Gates(_Section):
         default=1.0, ge=0.0, le=1.0, description="share of the chosen answers that refuse"
     )
     max_reward_length_correlation: float = Field(
-        default=1.0, ge=0.0, le=1.0, description="absolute Spearman correlation of margin and length difference"
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="absolute Spearman correlation of margin and length difference",
     )
     max_empty_categories: int = Field(
         default=0, ge=0, description="categories of the prompts without a published row"
@@ -307,9 +308,11 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 

@@ -58,8 +58,7 @@ def _split(table: str, frame: pl.DataFrame, *, stage: str) -> Validated:
     details = schema.filter(frame.select(known), cast=True).failure.details()
     rules = [c for c in details.columns if c not in known]
     first = pl.coalesce(
-        pl.when((pl.col(rule) == "invalid") | (pl.col(rule) == "unknown")).then(pl.lit(rule))
-        for rule in rules
+        pl.when((pl.col(rule) == "invalid") | (pl.col(rule) == "unknown")).then(pl.lit(rule)) for rule in rules
     )
     failed = details.with_columns(__rule=first)
     keys = schema.primary_key()
@@ -77,9 +76,7 @@ def _split(table: str, frame: pl.DataFrame, *, stage: str) -> Validated:
     extra = [c for c in frame.columns if c not in known]
     if extra:
         kept = pl.concat([kept, good.select(extra)], how="horizontal")  # type: ignore[assignment]
-    return Validated(
-        pl.DataFrame(kept), rejects.unique(subset=["table", "row_id", "rule"], maintain_order=True)
-    )
+    return Validated(pl.DataFrame(kept), rejects.unique(subset=["table", "row_id", "rule"], maintain_order=True))
 
 
 def rejects_frame(

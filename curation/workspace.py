@@ -136,9 +136,14 @@ class Workspace:
         return self.path(*self._results, "datasets", name)
 
     @property
+    def report_parts(self) -> tuple[str, ...]:
+        """Where the report lies inside the workspace."""
+        return (*self._results, "report.html")
+
+    @property
     def report_path(self) -> str:
         """Where the report lies."""
-        return self.path(*self._results, "report.html")
+        return self.path(*self.report_parts)
 
     def version(self, name: str) -> int | None:
         """The table's current Delta version, None while it has none."""
@@ -155,7 +160,8 @@ class Workspace:
 
     def read(self, name: str) -> pl.DataFrame:
         """:meth:`scan`, collected."""
-        return self._reading(lambda: self.scan(name).collect())
+        frame: pl.DataFrame = self._reading(lambda: self.scan(name).collect())
+        return frame
 
     def overwrite(self, name: str, frame: pl.DataFrame, *, where: tuple[str, str] | None = None) -> bool:
         """Replace a table, or the rows of it in which column ``where[0]`` equals ``where[1]``.
@@ -171,7 +177,7 @@ class Workspace:
             current = pl.scan_delta(table)
             if where is not None:
                 current = current.filter(pl.col(where[0]) == where[1])
-            if _same_content(self._reading(lambda: current.collect()), frame):
+            if _same_content(self._reading(current.collect), frame):
                 return False
         elif where is not None and frame.is_empty():
             return False

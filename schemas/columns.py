@@ -37,9 +37,7 @@ def reference(*, nullable: bool = False, primary_key: bool = False) -> dy.String
 
 def messages(*, nullable: bool = False) -> dy.List:
     """Chat turns, at least one, in order; every role is known and every content is there."""
-    turn = dy.Struct(
-        {"role": dy.String(check={"role_known": lambda c: c.is_in(ROLES)}), "content": dy.String()}
-    )
+    turn = dy.Struct({"role": dy.String(check={"role_known": lambda c: c.is_in(ROLES)}), "content": dy.String()})
     return dy.List(turn, min_length=1, nullable=nullable)
 
 

@@ -30,9 +30,7 @@ class Inputs(dy.Schema):
     chosen_index = dy.Int64(nullable=True, min=0)
     rejected_index = dy.Int64(nullable=True, min=0)
     category = dy.String(nullable=True)
-    expected_behaviour = dy.String(
-        nullable=True, check={"behaviour_known": lambda c: c.is_in(EXPECTED_BEHAVIOURS)}
-    )
+    expected_behaviour = dy.String(nullable=True, check={"behaviour_known": lambda c: c.is_in(EXPECTED_BEHAVIOURS)})
 
     @dy.rule()
     def one_id_per_response(cls) -> pl.Expr:

@@ -16,8 +16,6 @@ class Prompts(dy.Schema):
     messages = messages()
     source = dy.String(min_length=1)
     category = dy.String(nullable=True)
-    expected_behaviour = dy.String(
-        nullable=True, check={"behaviour_known": lambda c: c.is_in(EXPECTED_BEHAVIOURS)}
-    )
+    expected_behaviour = dy.String(nullable=True, check={"behaviour_known": lambda c: c.is_in(EXPECTED_BEHAVIOURS)})
     family_id = reference()
     split = dy.String(check={"split_known": lambda c: c.is_in(SPLITS)})

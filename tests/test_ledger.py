@@ -200,7 +200,9 @@ def test_kill_minus_9_loses_nothing_and_doubles_one_batch_at_most(tmp_path: Path
 
 @settings(max_examples=15, deadline=None)
 @given(runs=st.lists(st.lists(st.integers(0, 12), max_size=8), min_size=1, max_size=4), size=st.integers(1, 5))
-def test_any_sequence_of_runs_equals_one_run(tmp_path_factory: pytest.TempPathFactory, runs: list[list[int]], size: int) -> None:
+def test_any_sequence_of_runs_equals_one_run(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[list[int]], size: int
+) -> None:
     folder = tmp_path_factory.mktemp("runs")
     ledger, step = Ledger(Workspace(folder / "w")), Doubling(folder / "log", batch_rows=size)
     for numbers in runs:

@@ -52,9 +52,15 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("sorces: [{path: a}]", ["unknown key 'sorces'", "did you mean 'sources'?", "allowed here: name, seed"]),
+        (
+            "sorces: [{path: a}]",
+            ["unknown key 'sorces'", "did you mean 'sources'?", "allowed here: name, seed"],
+        ),
         ("sources: [{path: a}]\nrewards: [{modle: x}]", ["'rewards.0.modle'", "did you mean 'model'?"]),
-        ("sources: [{path: a}]\nsplits: {trian: 1}", ["'splits.trian'", "allowed here: train, validation, test"]),
+        (
+            "sources: [{path: a}]\nsplits: {trian: 1}",
+            ["'splits.trian'", "allowed here: train, validation, test"],
+        ),
         ("sources: [{}]", ["sources.0.path is missing"]),
         ("sources: []", ["sources", "at least 1"]),
         ("sources: [{path: a}]\nseed: -1", ["seed", "greater than or equal to 0", "found -1"]),
@@ -66,8 +72,14 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
             ["selection.rules.0.score", "did you mean 'strength_mean'?", "ln_ches"],
         ),
         ("sources: [{path: a}]\nselection: {rules: [{score: ches}]}", ["give at least one of min, max"]),
-        ("sources: [{path: a}]\npairs: {strategies: [worst]}", ["pairs.strategies.0", "'best_vs_worst'", '"worst"']),
-        ("sources: [{path: a}]\npublish: {datasets: [retrieval]}", ["'retrieval'", "needs the sections negatives"]),
+        (
+            "sources: [{path: a}]\npairs: {strategies: [worst]}",
+            ["pairs.strategies.0", "'best_vs_worst'", '"worst"'],
+        ),
+        (
+            "sources: [{path: a}]\npublish: {datasets: [retrieval]}",
+            ["'retrieval'", "needs the sections negatives"],
+        ),
         ("sources: [{path: a}]\nname: ../evil", ["name", "pattern"]),
         ("- a", ["expected keys such as 'sources', found list"]),
         ("", ["found NoneType"]),

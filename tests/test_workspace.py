@@ -61,7 +61,7 @@ def test_a_trial_keeps_its_results_apart_and_shares_the_ledger(tmp_path: Path) -
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "workspace.json").write_text(json.dumps({"format_version": FORMAT_VERSION + 1}))
-    with pytest.raises(WorkspaceError, match="newer version of this package .*upgrade"):
+    with pytest.raises(WorkspaceError, match=r"newer version of this package .*upgrade"):
         Workspace(tmp_path)
 
 
@@ -114,7 +114,10 @@ def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     other.start()
     try:
         assert ready.wait(30)
-        with pytest.raises(WorkspaceError, match=f"in use by process {other.pid}"), Workspace(tmp_path).lock():
+        with (
+            pytest.raises(WorkspaceError, match=f"in use by process {other.pid}"),
+            Workspace(tmp_path).lock(),
+        ):
             pass
     finally:
         other.kill()

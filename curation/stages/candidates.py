@@ -53,7 +53,8 @@ def _provided(inputs: pl.LazyFrame) -> pl.LazyFrame:
 def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The answers that the recipe's generators gave, and what became of the rest."""
     prompts = context.workspace.read("prompts")
-    frames, rejects = [TABLES["candidates"].create_empty()], [empty_rejects()]
+    frames: list[pl.DataFrame] = [TABLES["candidates"].create_empty()]
+    rejects = [empty_rejects()]
     for step in generation_steps(context):
         asked = requests(prompts, step.options.samples)["request_id"]
         answers = context.ledger.fetch(step.key, asked)

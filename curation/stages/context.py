@@ -76,7 +76,9 @@ class Context:
         """Replace the rejects of a stage; returns how many there are."""
         given = concat_rejects(*(r for r in rejects if r is not None))
         ours = given.with_columns(stage=pl.lit(stage))
-        kept, invalid = validated("rejects", ours.unique(["table", "row_id", "rule"], maintain_order=True), stage=stage)
+        kept, invalid = validated(
+            "rejects", ours.unique(["table", "row_id", "rule"], maintain_order=True), stage=stage
+        )
         assert invalid.is_empty(), "a reject that is not valid itself"
         self.workspace.overwrite("rejects", kept, where=("stage", stage))
         return kept.height

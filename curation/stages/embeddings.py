@@ -116,7 +116,11 @@ def run(context: Context) -> StageResult:
         .collect()
         .item()
     )
-    facts = {"computed": report.computed, "read only in part (too long)": truncated, "encoder": step.key.producer}
+    facts = {
+        "computed": report.computed,
+        "read only in part (too long)": truncated,
+        "encoder": step.key.producer,
+    }
     return StageResult("embeddings", texts.height, report.failed, facts)
 
 

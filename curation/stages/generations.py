@@ -70,7 +70,9 @@ class _Sampling:
         rows, failures, tokens = [], [], 0
         for request, answer in zip(batch.iter_rows(named=True), answers, strict=True):
             if isinstance(answer, Fault):
-                failures.append({"row_id": request["request_id"], "item_id": request["prompt_id"], **answer._asdict()})
+                failures.append(
+                    {"row_id": request["request_id"], "item_id": request["prompt_id"], **answer._asdict()}
+                )
                 continue
             tokens += answer.completion_tokens
             rows.append(

@@ -63,9 +63,7 @@ def _both_sides(pairs: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     """Every pair with the columns of its two candidates, prefixed."""
     for side in ("chosen", "rejected"):
         named = candidates.rename({c: f"{side}_{c}" for c in ("response", *_PER_SIDE)})
-        pairs = pairs.join(
-            named, left_on=f"{side}_id", right_on="candidate_id", how="left", maintain_order="left"
-        )
+        pairs = pairs.join(named, left_on=f"{side}_id", right_on="candidate_id", how="left", maintain_order="left")
     return pairs
 
 
@@ -76,9 +74,7 @@ def _with_strength(scores: pl.DataFrame) -> pl.DataFrame:
     if known.is_empty():
         return scores.with_columns(pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_STRENGTH)
     strength = preference_strength(known.select("pair_id", "chosen_rewards", "rejected_rewards")).frame
-    return scores.join(
-        strength.select("pair_id", *_FROM_STRENGTH), on="pair_id", how="left", maintain_order="left"
-    )
+    return scores.join(strength.select("pair_id", *_FROM_STRENGTH), on="pair_id", how="left", maintain_order="left")
 
 
 def _with_policy(context: Context, scores: pl.DataFrame) -> pl.DataFrame:

@@ -25,9 +25,7 @@ def run(context: Context) -> StageResult:
         if candidates is None:
             candidates = _scored(context)
         built.append(
-            build_pairs(
-                candidates, strategy=strategy, min_margin=options.min_margin, seed=context.recipe.seed
-            )
+            build_pairs(candidates, strategy=strategy, min_margin=options.min_margin, seed=context.recipe.seed)
         )
     # A pair that two strategies build is kept once, under the first of them.
     pairs = pl.concat([b.pairs for b in built]).unique("pair_id", keep="first", maintain_order=True)
@@ -40,7 +38,9 @@ def run(context: Context) -> StageResult:
 
 def _scored(context: Context) -> pl.DataFrame:
     """Every candidate with the score that ranks it: prompt_id, candidate_id, score."""
-    candidates = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "provided_score").collect()
+    candidates = (
+        context.workspace.scan("candidates").select("prompt_id", "candidate_id", "provided_score").collect()
+    )
     if context.recipe.pairs.score == "provided":
         return candidates.rename({"provided_score": "score"})
     rewards = candidate_rewards(context, candidates["candidate_id"]).drop_nulls("rewards")

@@ -62,7 +62,11 @@ class _Passing:
         tokens = 0
         stats = self.policy.stats(batch["messages"].to_list(), batch["responses"].to_list())
         for item, found in zip(batch.iter_rows(named=True), stats, strict=True):
-            faults = dict.fromkeys(range(len(item["candidate_ids"])), found) if isinstance(found, Fault) else found.faults
+            faults = (
+                dict.fromkeys(range(len(item["candidate_ids"])), found)
+                if isinstance(found, Fault)
+                else found.faults
+            )
             failures += [
                 {"row_id": item["stats_id"], "item_id": item["candidate_ids"][i], **fault._asdict()}
                 for i, fault in faults.items()

@@ -80,7 +80,7 @@ def run(context: Context) -> StageResult:
     report = context.compute(refusal_step(context), candidates)
     found = candidate_refusals(context, candidates["candidate_id"])
     facts = {"computed": report.computed, "detector": report.producer}
-    facts |= {name: n for name, n in found["refusal_class"].value_counts(sort=True).iter_rows()}
+    facts |= dict(found["refusal_class"].value_counts(sort=True).iter_rows())
     return StageResult("refusals", candidates.height, report.failed, facts)
 
 

@@ -32,16 +32,17 @@ def run(context: Context) -> StageResult:
     anchors = anchors.join(vectors, on="text_id", maintain_order="left")
     documents = documents.join(vectors, on="text_id", maintain_order="left").with_row_index("place")
     own = _own_answers(context, documents, anchors)
+    alone = anchors.join(own, on="prompt_id", how="anti", maintain_order="left")
+    left_out = concat_rejects(_left_out(lost, "no_embedding"), _left_out(alone, "no_positive"))
     anchors = anchors.join(own, on="prompt_id", maintain_order="left")
     if anchors.is_empty() or documents.is_empty():
-        empty = TABLES["retrieval"].create_empty()
-        return context.write("retrieval", "retrieval", empty, rejects=_unembedded(lost))
+        return context.write("retrieval", "retrieval", TABLES["retrieval"].create_empty(), rejects=left_out)
     mined = _mined(anchors, documents, options, context.recipe.seed)
     built = retrieval_frame(_tuples(anchors, documents, mined), num_negatives=options.num_negatives)
     rules = mined.waterfall.select("rule", "removed", "left")
     write_waterfall(context, "retrieval", rules.with_columns(stage=pl.lit("retrieval")))
     facts = {"documents": documents.height, "recall of the search": float(mined.recall)}
-    rejects = concat_rejects(built.rejects, _unembedded(lost))
+    rejects = concat_rejects(built.rejects, left_out)
     return context.write("retrieval", "retrieval", built.frame, rejects=rejects, facts=facts)
 
 
@@ -67,7 +68,9 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
     excluded; one that was rejected in a selected pair may be a negative.
     """
     pairs = kept_pairs(context)
-    candidates = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "response", "origin").collect()
+    candidates = (
+        context.workspace.scan("candidates").select("prompt_id", "candidate_id", "response", "origin").collect()
+    )
     candidates = candidates.with_columns(text_ids(candidates["response"]).alias("text_id"))
     built = _with_pairs(context)
     paired = candidates.join(built, on="prompt_id", how="semi")
@@ -131,14 +134,19 @@ def _tuples(anchors: pl.DataFrame, documents: pl.DataFrame, mined: MinedNegative
     return frame.join(known, on="positives", maintain_order="left").drop("positives")
 
 
-def _unembedded(lost: pl.DataFrame) -> pl.DataFrame:
+def _left_out(anchors: pl.DataFrame, rule: str) -> pl.DataFrame:
+    """Prompts that cannot be anchors."""
+    reasons = {
+        "no_embedding": "the encoder could not embed the prompt",
+        "no_positive": "no answer is known to be right: the prompt has no selected pair and no provided answer",
+    }
     return rejects_frame(
-        lost,
+        anchors,
         table="retrieval",
         stage="retrieval",
         row_id=pl.col("prompt_id"),
-        rule="no_embedding",
-        reason="the encoder could not embed the prompt",
+        rule=rule,
+        reason=reasons[rule],
     )
 
 

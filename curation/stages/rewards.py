@@ -49,7 +49,7 @@ class _Scoring:
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         scores = self.model.score(batch["messages"].to_list(), batch["response"].to_list())
-        finite = np.isfinite(scores).all(axis=1)
+        finite = pl.Series(np.isfinite(scores).all(axis=1))
         rows = pl.DataFrame({"candidate_id": batch["candidate_id"], "rewards": list(scores)}).filter(finite)
         failures = [
             {"row_id": c, "item_id": c, "rule": "non_finite_reward", "value": str(s.tolist()),
@@ -72,7 +72,9 @@ def candidate_rewards(context: Context, candidates: pl.Series) -> pl.DataFrame:
     """
     joined: pl.DataFrame | None = None
     for number, step in enumerate(reward_steps(context)):
-        one = context.ledger.fetch(step.key, candidates).select("candidate_id", pl.col("rewards").alias(f"_{number}"))
+        one = context.ledger.fetch(step.key, candidates).select(
+            "candidate_id", pl.col("rewards").alias(f"_{number}")
+        )
         joined = one if joined is None else joined.join(one, on="candidate_id", maintain_order="left")
     if joined is None:
         return pl.DataFrame(schema={"candidate_id": pl.String, "rewards": pl.List(pl.Float64)})

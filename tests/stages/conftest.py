@@ -39,7 +39,7 @@ def sentences(count: int) -> list[dict[str, str]]:
     return [
         {
             "prompt": f"Tell me something about {topics[i % len(topics)]}, number {i}.",
-            "chosen": f"People have known {topics[i % len(topics)]} for about {100 + i} years, and still learn more.",
+            "chosen": f"People have known {topics[i % len(topics)]} for {100 + i} years, and still learn more.",
             "rejected": f"I do not care about {topics[i % len(topics)]}; ask {i} others.",
         }
         for i in range(count)
@@ -87,7 +87,16 @@ class Place:
     def tables(self) -> dict[str, pl.DataFrame]:
         """The content of every table that a run's result consists of."""
         space = Workspace(self.workspace)
-        names = ("inputs", "prompts", "candidates", "pairs", "pair_scores", "preference", "retrieval", "rejects")
+        names = (
+            "inputs",
+            "prompts",
+            "candidates",
+            "pairs",
+            "pair_scores",
+            "preference",
+            "retrieval",
+            "rejects",
+        )
         return {name: space.read(name) for name in names}
 
     def published(self) -> dict[str, bytes]:

@@ -65,9 +65,12 @@ def test_a_changed_pairing_threshold_calls_no_model(place: Place, undisturbed: P
 
 
 def test_the_order_of_source_rows_changes_no_score(place: Place, undisturbed: Place) -> None:
-    place.write(list(reversed(sentences(24))), **{"generation": SMALL_RECIPE["generation"]})
+    place.write(list(reversed(sentences(24))), generation=SMALL_RECIPE["generation"])
     place.succeed()
-    mine, theirs = place.tables()["pair_scores"].sort("pair_id"), undisturbed.tables()["pair_scores"].sort("pair_id")
+    mine, theirs = (
+        place.tables()["pair_scores"].sort("pair_id"),
+        undisturbed.tables()["pair_scores"].sort("pair_id"),
+    )
     assert mine["pair_id"].to_list() == theirs["pair_id"].to_list()
     for column in ("ln_ches", "chosen_logp", "strength_mean"):
         assert mine[column].to_list() == pytest.approx(theirs[column].to_list(), rel=1e-4, abs=1e-5)
