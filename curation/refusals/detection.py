@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from curation.errors import InputError
 from curation.models.protocols import RefusalDetector, RefusalScores
 from curation.text import as_messages, messages_text
+
+if TYPE_CHECKING:
+    from curation.refusals.taxonomy import CategoryAssigner
 
 __all__ = ["DETECTION_COLUMNS", "detect_refusals"]
 
@@ -23,7 +26,7 @@ def detect_refusals(
     response: str = "response",
     prompt: str | None = "prompt",
     detector: str | RefusalDetector = "embedded",
-    taxonomy: str | None = "sorry_bench",
+    taxonomy: str | CategoryAssigner | None = "sorry_bench",
 ) -> pl.DataFrame:
     """Tell refusals from answers.
 
@@ -32,7 +35,8 @@ def detect_refusals(
         response: the column of answers: text, or lists of messages whose last is read.
         prompt: the column of requests; where the frame has none, no categories are assigned.
         detector: a MODEL (a folder, a Hub id, ``embedded``) or an open detector.
-        taxonomy: the name of a taxonomy or the path of a YAML file to sort the requests into; None for none.
+        taxonomy: the name of a taxonomy, the path of a YAML file, or an open assigner, to sort the requests
+            into categories; None for none.
 
     Returns:
         The frame with ``refusal_probability`` (of a partial or full refusal), ``refusal_class``
@@ -111,7 +115,7 @@ def _message_text(value: Any, column: str, row: int, *, last: bool) -> str:
     return messages_text(messages)
 
 
-def _categories(prompts: Sequence[str | None], taxonomy: str) -> pl.Series:
-    from curation.refusals.taxonomy import assign_categories, open_taxonomy
+def _categories(prompts: Sequence[str | None], taxonomy: str | CategoryAssigner) -> pl.Series:
+    from curation.refusals.taxonomy import assign_categories
 
-    return assign_categories(prompts, open_taxonomy(taxonomy)).rename("refusal_category")
+    return assign_categories(prompts, taxonomy).rename("refusal_category")

@@ -27,6 +27,7 @@ __all__ = [
     "TaxonomyCategory",
     "assign_categories",
     "confusion",
+    "open_assigner",
     "open_taxonomy",
 ]
 
@@ -247,22 +248,27 @@ class CategoryAssigner:
         return _NEIGHBOUR_WEIGHT * scores + votes
 
 
+def open_assigner(taxonomy: str | Path | Taxonomy, *, min_similarity: float = MIN_SIMILARITY) -> CategoryAssigner:
+    """An assigner with the bundled encoder, which reads the first 64 tokens of a request.
+
+    Raises:
+        InputError: see ``open_taxonomy``.
+        ModelError: when the encoder is missing.
+    """
+    from curation.models.encoder import open_encoder
+
+    opened = taxonomy if isinstance(taxonomy, Taxonomy) else open_taxonomy(taxonomy)
+    return CategoryAssigner(opened, open_encoder(max_length=64), min_similarity=min_similarity)
+
+
 def assign_categories(
-    requests: Sequence[str | None],
-    taxonomy: Taxonomy,
-    *,
-    encoder: Encoder | None = None,
-    min_similarity: float = MIN_SIMILARITY,
+    requests: Sequence[str | None], taxonomy: str | Path | Taxonomy | CategoryAssigner
 ) -> pl.Series:
     """The category of each request as a String series; null where it belongs to none or is null itself."""
     known = [text for text in requests if text is not None and text.strip()]
     if not known:
         return pl.Series("category", [None] * len(requests), dtype=pl.String)
-    if encoder is None:
-        from curation.models.encoder import open_encoder
-
-        encoder = open_encoder(max_length=64)
-    assigner = CategoryAssigner(taxonomy, encoder, min_similarity=min_similarity)
+    assigner = taxonomy if isinstance(taxonomy, CategoryAssigner) else open_assigner(taxonomy)
     found = iter(assigner.assign(known).category)
     values = [next(found) if text is not None and text.strip() else None for text in requests]
     return pl.Series("category", values, dtype=pl.String)

@@ -1,0 +1,129 @@
+"""``curation refusals``: refusal columns for a file of answers; sampling for labelling; rates from labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from curation.commands.streams import open_stream
+from curation.files import check_output, read_frame, write_frame
+from curation.models.identity import EMBEDDED
+from curation.models.protocols import RefusalDetector
+from curation.progress import StepProgress
+from curation.refusals.detection import detect_refusals
+from curation.refusals.estimation import labelled_rates, sample_for_labelling
+from curation.refusals.taxonomy import CategoryAssigner, open_assigner
+from curation.text import messages_text
+from schemas.refusals import REFUSAL_CLASSES
+
+__all__ = ["RefusalsDone", "run_refusals", "run_refusals_rate", "run_sample_for_labelling"]
+
+_SHAPES: Final = ("response", "messages", "bare")
+_CHUNK_ROWS: Final = 8_192
+_TRUNCATED: Final = "refusal_truncated"
+
+
+class RefusalsDone(NamedTuple):
+    """What the command did."""
+
+    rows: int
+    rejected: dict[str, int]
+    classes: dict[str, int]
+    """Rows by class."""
+    truncated: int
+    """Answers of which only the beginning and the end were read."""
+    summary: str
+    """For the user."""
+
+
+def run_refusals(
+    input: str | Path,
+    output: str | Path,
+    *,
+    model: str | RefusalDetector = EMBEDDED,
+    taxonomy: str | None = "sorry_bench",
+    progress: StepProgress | None = None,
+) -> RefusalsDone:
+    """Add ``refusal_probability``, ``refusal_class``, ``refusal_kind`` to a file of answers.
+
+    Where there are prompts, ``refusal_category`` too. Null and empty answers go to the rejects.
+
+    Args:
+        input: a file with ``response``, and ``prompt`` if there is one; or with ``messages``.
+        output: the file to write.
+        model: a MODEL, or an open detector.
+        taxonomy: the name of a taxonomy, the path of a YAML file, or None for no categories.
+        progress: is told of rows as they are written.
+
+    Raises:
+        InputError: when the file, its columns, the taxonomy or the model's name is wrong.
+        ModelError: when a model cannot be loaded.
+    """
+    classes = dict.fromkeys(REFUSAL_CLASSES, 0)
+    truncated = 0
+    with open_stream(input, output, shapes=_SHAPES, chunk_rows=_CHUNK_ROWS) as stream:
+        detector = _open(model)
+        assigner: CategoryAssigner | None = None
+        for chunk in stream.chunks():
+            rows = chunk.filter(pl.col("response").is_not_null())
+            if stream.shape != "bare" and taxonomy is not None and assigner is None:
+                assigner = open_assigner(taxonomy)
+            found = detect_refusals(_flat(rows, bare=stream.shape == "bare"), detector=detector, taxonomy=assigner)
+            for name, count in found["refusal_class"].value_counts().iter_rows():
+                classes[name] += count
+            truncated += int(found[_TRUNCATED].sum())
+            stream.write(found.drop("prompt", "response", _TRUNCATED, strict=False))
+            missing = chunk.filter(pl.col("response").is_null())
+            for row in missing["row"]:
+                stream.reject(row, "no_response", "messages", "the assistant does not speak last")
+            if progress is not None:
+                progress.advance(stream.originals.height)
+    counts = ", ".join(f"{name} {count:,}" for name, count in classes.items())
+    lines = [stream.summary(), counts]
+    if truncated:
+        lines.append(f"{truncated:,} long answers: the beginning and the end were read, not the middle")
+    return RefusalsDone(stream.rows_written, stream.rejected, classes, truncated, "\n".join(lines))
+
+
+def _open(model: str | RefusalDetector) -> RefusalDetector:
+    from curation.models.refusals import open_refusal_detector
+
+    return open_refusal_detector(model) if isinstance(model, str) else model
+
+
+def _flat(rows: pl.DataFrame, *, bare: bool) -> pl.DataFrame:
+    """Prompts as text; no prompt column where the file has none."""
+    plain = rows.select("row", "response")
+    if bare:
+        return plain
+    texts = [None if p is None else messages_text(p) for p in rows["prompt"].to_list()]
+    return plain.with_columns(prompt=pl.Series(texts, dtype=pl.String))
+
+
+def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int, seed: int = 0) -> int:
+    """Draw about ``size`` answers of a file that ``run_refusals`` wrote, as a sheet to fill in.
+
+    Returns:
+        How many were drawn.
+
+    Raises:
+        InputError: when the file lacks ``refusal_probability`` or the size does not fit.
+    """
+    target = check_output(output)
+    frame, _ = read_frame(input)
+    sheet = sample_for_labelling(frame, size=size, seed=seed)
+    write_frame(sheet, target)
+    return sheet.height
+
+
+def run_refusals_rate(input: str | Path, sheet: str | Path, *, by: str | None = None) -> pl.DataFrame:
+    """Refusal rates with 95 % intervals from a detected file and its filled-in sheet.
+
+    Raises:
+        InputError: when a column is missing or a label is neither 0 nor 1.
+    """
+    frame, _ = read_frame(input)
+    labels, _ = read_frame(sheet)
+    return labelled_rates(frame, labels, by=by)
