@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_policies import ARCHITECTURES, slow_sums, tiny_model, tiny_tokenizer
 
 from curation.errors import InputError, ModelError
 from curation.models.policy.stats import PolicyStats
 from curation.models.policy.transformers_backend import TransformersPolicy
 from curation.models.protocols import Fault
+from tests.tiny_policies import ARCHITECTURES, slow_sums, tiny_model, tiny_tokenizer
 
 PROMPTS = ["the cat sat on the mat. " * 3, "where is the other cat?", "the cat sat on the mat. the end"]
 ANSWERS = [

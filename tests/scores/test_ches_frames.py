@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tiny_policies as tiny
 
 from curation.commands.ches import run_ches
 from curation.errors import InputError
 from curation.models.policy import open_policy, policy_fingerprint
 from curation.scores.ches_frames import ches
+from tests import tiny_policies as tiny
 
 COLUMNS = [
     "ches",

@@ -45,8 +45,11 @@ class TreeLayout:
         self.windows: set[int | None] = set()
         self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
 
-    def mask(self, segment: Segment, window: int | None, device: torch.device) -> torch.Tensor | None:
-        """(queries, keys), true where a query sees a key; None where plain causality says it all."""
+    def mask(self, segment: Segment, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
+        """(queries, keys) to add to scores: 0 or −∞; None where plain causality says it all.
+
+        Numbers, not truth values: those would be turned into numbers again in every layer.
+        """
         queries, above = segment.stop - segment.start, segment.depth
         if window is not None and above + queries <= window:
             window = None
@@ -54,12 +57,13 @@ class TreeLayout:
             return None
         mask = self._masks.get((queries, above, window))
         if mask is None:
-            query = torch.arange(above, above + queries, device=device)[:, None]
-            key = torch.arange(above + queries, device=device)[None, :]
-            mask = key <= query
+            query = torch.arange(above, above + queries, device=like.device)[:, None]
+            key = torch.arange(above + queries, device=like.device)[None, :]
+            hidden = key > query
             if window is not None:
-                mask &= key > query - window
-            self._masks[queries, above, window] = mask
+                hidden |= key <= query - window
+            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+            mask = self._masks[queries, above, window] = mask.masked_fill_(hidden, float("-inf"))
         return mask
 
 
@@ -106,9 +110,7 @@ def tree_attention(
     layout = _LAYOUT.get()
     unknown = sorted(name for name, given in kwargs.items() if given is not None and name not in _HARMLESS)
     if layout is None or attention_mask is not None or unknown:
-        raise UnsupportedAttentionError(
-            f"attention of {type(module).__name__} was given {unknown or 'a mask'}"
-        )
+        raise UnsupportedAttentionError(f"attention of {type(module).__name__} was given {unknown or 'a mask'}")
     layout.windows.add(sliding_window)
     repeats = query.shape[1] // key.shape[1]
     out = query.new_empty((1, query.shape[2], query.shape[1], value.shape[-1]))
@@ -116,8 +118,8 @@ def tree_attention(
         queries = query[:, :, segment.start : segment.stop]
         keys, values = _seen(key, segment), _seen(value, segment)
         if repeats > 1:
-            keys, values = keys.repeat_interleave(repeats, dim=1), values.repeat_interleave(repeats, dim=1)
-        mask = layout.mask(segment, sliding_window, query.device)
+            keys, values = _repeated(keys, repeats), _repeated(values, repeats)
+        mask = layout.mask(segment, sliding_window, query)
         if softcap is None and s_aux is None:
             attended = functional.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scaling
@@ -135,6 +137,12 @@ def _seen(tensor: torch.Tensor, segment: Segment) -> torch.Tensor:
     return torch.cat([*(tensor[:, :, start:stop] for start, stop in segment.above), own], dim=2)
 
 
+def _repeated(tensor: torch.Tensor, times: int) -> torch.Tensor:
+    """Each head ``times`` times: without a copy where there is only one."""
+    batch, heads, length, width = tensor.shape
+    return tensor[:, :, None].expand(batch, heads, times, length, width).reshape(batch, -1, length, width)
+
+
 def _eager(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -150,8 +158,10 @@ def _eager(
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    scores = scores.masked_fill(~mask, float("-inf"))
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(hidden, float("-inf"))
+    else:
+        scores = scores + mask
     if sinks is not None:
         column = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
         scores = torch.cat([scores, column.to(scores.dtype)], dim=-1)

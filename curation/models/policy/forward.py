@@ -80,9 +80,7 @@ def shared_cache(model: Any, groups: Sequence[Rendered], min_shared: int) -> Sta
             rows = last
             if len(answer) > 1:
                 cache = copy.deepcopy(start.past_key_values)
-                more = model.base_model(
-                    input_ids=_row(answer[:-1], model), past_key_values=cache, use_cache=True
-                )
+                more = model.base_model(input_ids=_row(answer[:-1], model), past_key_values=cache, use_cache=True)
                 rows = torch.cat([last, gathered.add(more.last_hidden_state[0])])
                 gathered.forwarded += len(answer) - 1
             gathered.where[-1].append(rows)

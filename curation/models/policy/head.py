@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Head", "gradient_gram", "head_of", "token_logps"]
+__all__ = ["Head", "gradient_gram", "head_of", "make_head", "token_logps"]
 
 _TILE_ROWS = 1024
 _TILE = {"cpu": 4_000_000, "cuda": 64_000_000}
@@ -33,12 +33,17 @@ class Head(NamedTuple):
 def head_of(model: Any) -> Head:
     """The output layer of a causal language model of transformers."""
     layer = model.get_output_embeddings()
-    config = model.config.get_text_config()
+    return make_head(model.config, layer.weight, getattr(layer, "bias", None))
+
+
+def make_head(config: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> Head:
+    """An output layer with the scale and the soft cap that a model's config names."""
+    config = config.get_text_config()
     scale = float(getattr(config, "logit_scale", None) or 1.0)
     scale *= float(getattr(config, "lm_head_multiplier", None) or 1.0)
     scale /= float(getattr(config, "logits_scaling", None) or 1.0)
     softcap = getattr(config, "final_logit_softcapping", None)
-    return Head(layer.weight, getattr(layer, "bias", None), scale, float(softcap) if softcap else None)
+    return Head(weight, bias, scale, float(softcap) if softcap else None)
 
 
 def token_logps(states: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor, head: Head) -> torch.Tensor:

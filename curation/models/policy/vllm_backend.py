@@ -1,0 +1,158 @@
+"""The policy through vLLM: final states by ``token_embed`` pooling. Imports torch and vLLM.
+
+vLLM returns the states of every token of a sequence and cannot reuse a cached prefix for that, so each answer
+is read with its prompt: more token-forwards than ``packed``, at vLLM's throughput and on all its devices.
+Log-probabilities are computed here, from the states and the output layer's matrix, which is read from the
+model's files. Numbers equal those of the transformers backend up to rounding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from curation.errors import InputError, MissingExtraError, ModelError
+from curation.models.identity import ModelRef
+from curation.models.policy.head import Head, make_head
+from curation.models.policy.rendering import Rendered, Renderer
+from curation.models.policy.stats import PolicyStats
+from curation.models.policy.summary import summarise
+from curation.models.policy.transformers_backend import load_tokenizer
+from curation.models.protocols import Fault
+from curation.text import Message
+
+__all__ = ["VllmPolicy", "open_vllm_policy"]
+
+_PROMPTS_AT_ONCE: Final = 64
+_OUTPUT_NAMES: Final = ("lm_head.weight", "embed_out.weight", "output.weight")
+_INPUT_NAMES: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
+
+
+class VllmPolicy:
+    """A causal language model of vLLM; see ``curation.models.policy.open_policy``.
+
+    Attributes:
+        forwarded: tokens that were given to vLLM so far.
+    """
+
+    method = "vllm"
+
+    def __init__(
+        self, engine: Any, renderer: Renderer, head: Head, *, fingerprint: str, output_gradients: bool
+    ) -> None:
+        self.fingerprint = fingerprint
+        self.hidden_size = int(head.weight.shape[1])
+        self.forwarded = 0
+        self._engine = engine
+        self._renderer = renderer
+        self._head = head
+        self._gradients = output_gradients
+
+    def stats(
+        self, prompts: Sequence[Sequence[Message] | str], responses: Sequence[Sequence[str]]
+    ) -> Iterator[PolicyStats | Fault]:
+        """One entry per prompt, in order: statistics, or a Fault where the prompt cannot be used."""
+        if len(prompts) != len(responses):
+            raise InputError(f"found {len(prompts)} prompts and {len(responses)} lists of answers")
+        for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+            some = slice(start, start + _PROMPTS_AT_ONCE)
+            rendered = self._renderer.render(prompts[some], responses[some])
+            done = iter(self._run([group for group in rendered if not isinstance(group, Fault)]))
+            for group in rendered:
+                yield group if isinstance(group, Fault) else next(done)
+
+    @torch.inference_mode()
+    def _run(self, groups: list[Rendered]) -> list[PolicyStats]:
+        from vllm import PoolingParams
+
+        sequences = [np.concatenate([g.prompt, answer[:-1]]) for g in groups for answer in g.answers]
+        self.forwarded += sum(len(sequence) for sequence in sequences)
+        outputs = (
+            self._engine.encode(
+                [{"prompt_token_ids": sequence.tolist()} for sequence in sequences],
+                PoolingParams(task="token_embed", use_activation=False), pooling_task="token_embed",
+                use_tqdm=False,
+            )
+            if sequences
+            else []
+        )  # fmt: skip
+        starts = [len(g.prompt) - 1 for g in groups for _ in g.answers]
+        pieces = [o.outputs.data[start:] for o, start in zip(outputs, starts, strict=True)]
+        ends = np.cumsum([0, *(len(piece) for piece in pieces)]).tolist()
+        spans = iter(torch.arange(a, b) for a, b in pairwise(ends))
+        where = [[next(spans) for _ in g.answers] for g in groups]
+        states = torch.cat(pieces) if pieces else torch.empty(0, self.hidden_size)
+        return summarise(groups, states, where, self._head, output_gradients=self._gradients)
+
+
+def open_vllm_policy(
+    ref: ModelRef,
+    *,
+    fingerprint: str,
+    raw: bool,
+    dtype: str,
+    batch_tokens: int,
+    max_length: int | None,
+    output_gradients: bool,
+) -> VllmPolicy:
+    """Start vLLM with a policy.
+
+    Raises:
+        MissingExtraError: when vLLM is not installed.
+        ModelError: when the model's files cannot be read or hold no output layer.
+    """
+    try:
+        from vllm import LLM
+        from vllm.config import PoolerConfig
+    except ImportError as error:
+        raise MissingExtraError("vllm", "vllm") from error
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(ref.location, revision=ref.revision, trust_remote_code=False)
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = min((n for n in (context, max_length) if n is not None), default=None)
+    renderer = Renderer(load_tokenizer(ref), raw=raw, max_length=limit)
+    head = make_head(config, _output_weight(ref, config).to(getattr(torch, dtype)), None)
+    engine = LLM(
+        model=ref.location, revision=ref.revision, runner="pooling", convert="embed", dtype=dtype,
+        pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
+        max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
+        enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
+        trust_remote_code=False,
+    )  # fmt: skip
+    return VllmPolicy(engine, renderer, head, fingerprint=fingerprint, output_gradients=output_gradients)
+
+
+def _output_weight(ref: ModelRef, config: Any) -> torch.Tensor:
+    """The output layer's matrix from the model's safetensors: the input embeddings where they are tied."""
+    from safetensors import safe_open
+
+    folder = Path(ref.location) if ref.kind != "hub" else _download(ref)
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        places = json.loads(index.read_text())["weight_map"]
+    else:
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            places = dict.fromkeys(file.keys(), "model.safetensors")
+    tied = bool(config.get_text_config().tie_word_embeddings)
+    for wanted in (*_OUTPUT_NAMES, *(_INPUT_NAMES if tied else ())):
+        for name, place in places.items():
+            if name == wanted or name.endswith(f".{wanted}"):
+                if name.removesuffix("weight") + "bias" in places:
+                    raise ModelError(f"policy {ref.given!r}: vLLM cannot be used where the output layer has a bias")
+                with safe_open(folder / place, framework="pt") as file:
+                    tensor: torch.Tensor = file.get_tensor(name)
+                    return tensor
+    raise ModelError(f"policy {ref.given!r}: no output layer among its {len(places)} tensors; use transformers")
+
+
+def _download(ref: ModelRef) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(ref.location, revision=ref.revision, allow_patterns=["*.safetensors", "*.json"]))
