@@ -127,7 +127,13 @@ class TransformersGenerator:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._batch_tokens = batch_tokens
+        from curation.models.policy.transformers_backend import _same_rope_up_to as same_rope_up_to
+
+        if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+            # The default implementation of attention leaves the cap out without a word.
+            model.set_attn_implementation("eager")
         self._context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._same_rope_up_to = same_rope_up_to(model.config.get_text_config())
         self._ends = _end_tokens(model, tokenizer)
 
     def generate(
@@ -152,7 +158,7 @@ class TransformersGenerator:
             answers.append(ids if isinstance(ids, Fault) else None)
             if not isinstance(ids, Fault):
                 requests.append(_Request(place, ids, index))
-        for batch in _batches(requests, self._batch_tokens, self._sampling.max_new_tokens):
+        for batch in self._batches(requests):
             for request, tokens in zip(batch, self._sample(batch), strict=True):
                 answers[request.place] = self._generation(request, tokens)
         return [answer for answer in answers if answer is not None]
@@ -200,6 +206,22 @@ class TransformersGenerator:
         text: str = self._tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=False)
         return Generation(text, "stop" if stopped else "length", len(request.ids), len(tokens))
 
+    def _batches(self, requests: list[_Request]) -> Iterator[list[_Request]]:
+        """Requests of about one length together, so that little is padded, within the budget of tokens.
+
+        One so long that its neighbours would change the model's rotary frequencies goes alone.
+        """
+        batch: list[_Request] = []
+        for request in sorted(requests, key=lambda r: (len(r.ids), r.place)):
+            tokens = len(request.ids) + self._sampling.max_new_tokens
+            alone = self._same_rope_up_to is not None and tokens > self._same_rope_up_to
+            if batch and (alone or (len(batch) + 1) * tokens > self._batch_tokens):
+                yield batch
+                batch = []
+            batch.append(request)
+        if batch:
+            yield batch
+
     def _sample(self, batch: Sequence[_Request]) -> list[list[int]]:
         """The tokens of each answer, its end token included."""
         import torch
@@ -227,25 +249,27 @@ class TransformersGenerator:
         return answers
 
 
-def _batches(requests: list[_Request], budget: int, new_tokens: int) -> Iterator[list[_Request]]:
-    """Requests of about one length together, so that little is padded, within the budget of tokens."""
-    batch: list[_Request] = []
-    for request in sorted(requests, key=lambda r: (len(r.ids), r.place)):
-        if batch and (len(batch) + 1) * (len(request.ids) + new_tokens) > budget:
-            yield batch
-            batch = []
-        batch.append(request)
-    if batch:
-        yield batch
-
-
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends an answer, by the tokenizer, the model's and its generation's configuration."""
-    found: set[int] = set()
+    """Every token that ends an answer: by the configurations, and what the template writes after one."""
+    found = _end_of_turn(tokenizer)
     for owner in (tokenizer, model.config, getattr(model, "generation_config", None)):
         value = getattr(owner, "eos_token_id", None)
         found |= set(value) if isinstance(value, list) else {value} if value is not None else set()
     return frozenset(found)
+
+
+def _end_of_turn(tokenizer: Any) -> set[int]:
+    """The special token that the template writes right after an assistant's text, if there is one."""
+    from jinja2.exceptions import TemplateError
+
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    try:
+        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
+    except TemplateError:
+        return set()
+    after = text.rpartition("answer")[2]
+    ids = tokenizer(after, add_special_tokens=False)["input_ids"] if after else []
+    return set(ids[:1]) & set(tokenizer.all_special_ids)
 
 
 def _text_fault(messages: Sequence[Message]) -> Fault | None:

@@ -5,6 +5,7 @@ Prompts, templates and faults are the business of ``generator``. Imports torch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,10 +42,11 @@ class Rows:
         out = model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
             use_cache=True,
-            logits_to_keep=1,
+            **_known(model, position_ids=(mask.cumsum(1) - 1).clamp(min=0), logits_to_keep=1),
         )
+        if not hasattr(getattr(out, "past_key_values", None), "batch_select_indices"):
+            raise ModelError(f"{type(model).__name__} keeps no cache of keys and values: sample from another model")
         order = torch.tensor([distinct[p] for p in prompts], device=device)
         out.past_key_values.batch_select_indices(order)
         return cls(model, out.past_key_values, mask[order], out.logits[order, -1].float())
@@ -60,11 +62,17 @@ class Rows:
         out = self._model(
             input_ids=torch.tensor(tokens, device=device)[:, None],
             attention_mask=self._mask,
-            position_ids=self._mask.sum(1, keepdim=True) - 1,
             past_key_values=self._cache,
             use_cache=True,
+            **_known(self._model, position_ids=self._mask.sum(1, keepdim=True) - 1),
         )
         self.logits = out.logits[:, -1].float()
+
+
+def _known(model: Any, **arguments: Any) -> dict[str, Any]:
+    """The arguments that this architecture takes: one with neither rotary nor learned positions has none."""
+    parameters = inspect.signature(model.forward).parameters
+    return {name: value for name, value in arguments.items() if name in parameters}
 
 
 def draw(logits: torch.Tensor, *, temperature: float, top_p: float, rng: torch.Generator) -> int:
