@@ -84,9 +84,7 @@ def preference_frame(
     return joined.select(*first, *rest)
 
 
-def preference_unpaired_frame(
-    *, pairs: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame
-) -> Built:
+def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame) -> Built:
     """The rows of ``preference_unpaired`` (KTO): each chosen answer as good, each rejected one as bad.
 
     An answer that is chosen in one pair and rejected in another says nothing about being good: it goes to

@@ -138,9 +138,7 @@ def _reward_length(dataset: str, frame: pl.DataFrame) -> Measured:
         return None, ""
 
     def length(side: str) -> pl.Expr:
-        return (
-            pl.col(side).list.eval(pl.element().struct.field("content").str.len_chars()).list.sum().cast(int)
-        )
+        return pl.col(side).list.eval(pl.element().struct.field("content").str.len_chars()).list.sum().cast(int)
 
     found = (
         frame.lazy()
@@ -199,9 +197,7 @@ def _result(name: str, dataset: str, measured: Measured, *, threshold: float, bl
     value, unit = measured
     at_least = name.startswith("min_")
     if value is None:
-        return GateResult(
-            name, dataset, None, threshold, True, blocking, f"{dataset}: {name}: nothing to measure"
-        )
+        return GateResult(name, dataset, None, threshold, True, blocking, f"{dataset}: {name}: nothing to measure")
     passed = value >= threshold if at_least else value <= threshold
     bound = "at least" if at_least else "at most"
     by = "" if passed else f", {_number(abs(value - threshold), name)} too {'few' if at_least else 'many'}"

@@ -158,9 +158,7 @@ def refusal_chart(pairs: pl.DataFrame, *, width: int = 420) -> Figure | None:
     totals = [{**r, "label": f"{r['to']:.1%}"} for r in rows if r["class"] == "partial refusal"]
     text = alt.Chart(_values(totals)).mark_text(align="left", dx=6, color=INK, fontSize=11)
     return _styled(
-        alt.layer(bars, text.encode(y=y, x="to:Q", text="label:N")).properties(
-            width=width, height=alt.Step(28)
-        )
+        alt.layer(bars, text.encode(y=y, x="to:Q", text="label:N")).properties(width=width, height=alt.Step(28))
     )
 
 
@@ -226,9 +224,7 @@ def scatter_chart(
     clipped = [pl.col(c).clip(pl.col(c).quantile(_TAIL), pl.col(c).quantile(1 - _TAIL)) for c in (x, y)]
     points = have.with_columns(clipped).sort(pl.col("pair_id").hash(seed=7), "pair_id").head(_MOST_POINTS)
     note = f", {points.height:,} of {have.height:,} pairs" if points.height < have.height else ""
-    values = points.select(
-        "status", x=pl.col(x).cast(float).round(6), y=pl.col(y).cast(float).round(6)
-    ).to_dicts()
+    values = points.select("status", x=pl.col(x).cast(float).round(6), y=pl.col(y).cast(float).round(6)).to_dicts()
     rim = alt.Scale(zero=False, nice=True)
     marks = (
         alt.Chart(_values(values))

@@ -34,9 +34,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_writes_the_hubs_layout(tmp_path):
-    written = write_dataset(
-        frame(), folder=str(tmp_path / "d"), rows_per_shard=15, extra_files={"README.md": b"x"}
-    )
+    written = write_dataset(frame(), folder=str(tmp_path / "d"), rows_per_shard=15, extra_files={"README.md": b"x"})
     assert sorted(files(tmp_path / "d")) == [
         "README.md",
         "data/test-00000-of-00001.parquet",
@@ -158,9 +156,7 @@ def test_works_on_another_file_system(tmp_path):
     assert not write_dataset(frame(), folder=folder, filesystem=memory, rows_per_shard=10).changed
     assert write_dataset(frame(20), folder=folder, filesystem=memory).changed
     write_dataset(frame(20), folder=str(tmp_path / "d"))
-    stored = {
-        p.removeprefix("/bucket/datasets/d/"): memory.cat_file(p) for p in memory.find("/bucket/datasets")
-    }
+    stored = {p.removeprefix("/bucket/datasets/d/"): memory.cat_file(p) for p in memory.find("/bucket/datasets")}
     assert stored == files(tmp_path / "d")
     memory.rm("/bucket", recursive=True)
 

@@ -40,9 +40,7 @@ def test_no_rows_fail(preference):
 
 def test_ties_are_counted_among_pairs_with_a_margin(preference):
     margins = [0.0] * 3 + [1.0] * 27 + [None] * 30
-    result = one(
-        check_gates({"preference": preference.with_columns(margin=pl.Series(margins))}), "max_tie_rate"
-    )
+    result = one(check_gates({"preference": preference.with_columns(margin=pl.Series(margins))}), "max_tie_rate")
     assert result.value == pytest.approx(0.1)
     assert result.message.endswith(
         "10.00% of the pairs with a margin have margin 0; allowed is at most 5.00%, 5.00% too high"

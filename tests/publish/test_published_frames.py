@@ -58,9 +58,7 @@ def test_preference_names_a_pair_whose_answer_is_gone(tables):
 
 
 def test_unpaired_has_each_side_once(tables):
-    built = preference_unpaired_frame(
-        pairs=tables.pairs, prompts=tables.prompts, candidates=tables.candidates
-    )
+    built = preference_unpaired_frame(pairs=tables.pairs, prompts=tables.prompts, candidates=tables.candidates)
     assert validated("preference_unpaired", built.frame, stage="publish").rejects.is_empty()
     assert built.frame["label"].to_list() == [True, False] * tables.pairs.height
     assert built.rejects.is_empty()
