@@ -13,6 +13,7 @@ from curation.negatives.index import TARGET_RECALL, IndexKind, check_index, sear
 from curation.negatives.inputs import Embeddings, Float32, Int64, as_embeddings, as_ragged
 from curation.negatives.sampling import Sampling, check_sampling
 from curation.negatives.select import Inputs, Plan, select
+from curation.negatives.store import CorpusIndex
 
 __all__ = ["MinedNegatives", "MiningOptions", "mine_hard_negatives"]
 
@@ -30,10 +31,16 @@ class MiningOptions(TypedDict, total=False):
     sampling: Sampling
     temperature: float
     seed: int
-    index: IndexKind
+    index: IndexKind | CorpusIndex
     target_recall: float
     threads: int | None
     filters: Sequence[CandidateFilter]
+
+
+class _SearchOptions(TypedDict):
+    target_recall: float
+    seed: int
+    threads: int | None
 
 
 class MinedNegatives(NamedTuple):
@@ -68,7 +75,7 @@ def mine_hard_negatives(
     sampling: Sampling = "top",
     temperature: float = 0.05,
     seed: int = 0,
-    index: IndexKind = "auto",
+    index: IndexKind | CorpusIndex = "auto",
     target_recall: float = TARGET_RECALL,
     threads: int | None = None,
     exclude: Any = None,
@@ -97,7 +104,7 @@ def mine_hard_negatives(
         temperature: of ``weighted`` sampling, in units of similarity.
         seed: of the draws.
         index: ``flat`` searches exactly; ``ivf`` only near clusters, with a measured recall; ``auto``
-            chooses by size and structure.
+            chooses by size and structure. A ``store.CorpusIndex`` of the same corpus is searched as it is.
         target_recall: the least recall of the search that an approximate index may have.
         threads: how many to use, by default ``OMP_NUM_THREADS`` or all cores.
         exclude: corpus row numbers per anchor that must not become negatives (the anchor itself, say),
@@ -111,7 +118,10 @@ def mine_hard_negatives(
     corpus = as_embeddings(corpus_embeddings, name="corpus_embeddings")
     _check(anchors, corpus, num_negatives=num_negatives, range_min=range_min)
     check_sampling(sampling, temperature)
-    check_index(index)
+    if isinstance(index, CorpusIndex):
+        index.check_holds(corpus)
+    else:
+        check_index(index)
     inputs = Inputs(
         anchors,
         corpus,
@@ -128,15 +138,12 @@ def mine_hard_negatives(
         removes=bool(filters) or any(t is not None for t in thresholds[:3]),
     )
     most_excluded = 0 if inputs.excluded is None else int(inputs.excluded.counts.max(initial=0))
-    searched = search(
-        anchors,
-        corpus,
-        range_max + most_positives + most_excluded,
-        index=index,
-        target_recall=target_recall,
-        seed=seed,
-        threads=threads,
-    )
+    k = range_max + most_positives + most_excluded
+    how: _SearchOptions = {"target_recall": target_recall, "seed": seed, "threads": threads}
+    if isinstance(index, CorpusIndex):
+        searched = index.search(anchors, k, exact=corpus, **how)
+    else:
+        searched = search(anchors, corpus, k, index=index, **how)
     plan = Plan(num_negatives, range_min, range_max, thresholds, filters, sampling, temperature, seed)
     return MinedNegatives(*select(searched.found, inputs, plan), searched.recall, searched.method)
 
