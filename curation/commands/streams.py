@@ -73,6 +73,7 @@ class Stream:
         self._chunk_rows = chunk_rows
         self._writer = writer
         self._originals = pl.DataFrame(schema={**source.schema, ROW: pl.Int64})
+        self._unfit: list[pl.DataFrame] = []
         self._rejects: list[pl.DataFrame] = []
         self._single: list[Reject] = []
         self._binding = self._resolve()
@@ -96,15 +97,20 @@ class Stream:
         return dict(zip(counts["rule"], counts["count"], strict=True))
 
     def chunks(self) -> Iterator[pl.DataFrame]:
-        """The canonical rows, chunk by chunk; a chunk in which every row was rejected is empty."""
+        """The canonical rows, chunk by chunk; a chunk in which every row was rejected is empty.
+
+        It may be asked for again, to read the file once more: rows at fault are still rejected once.
+        """
+        self.input_rows = 0
+        self._unfit = []
         for frame in self.source.chunks(self._chunk_rows):
             self._originals = frame
             self.input_rows += frame.height
             rows, rejects = self._read(frame)
-            self._rejects.append(rejects)
+            self._unfit.append(rejects)
             yield rows
         self.input_rows += len(self.source.rejects)
-        self._single.extend(self.source.rejects)
+        self._unfit.append(rejects_frame(self.source.rejects))
 
     def write(self, new: pl.DataFrame) -> None:
         """Writes rows of the current chunk.
@@ -132,7 +138,8 @@ class Stream:
 
     def rejects(self) -> pl.DataFrame:
         """All rejects so far, in the order of the rows."""
-        return pl.concat([*self._rejects, rejects_frame(self._single)]).sort("row", maintain_order=True)
+        found = [*self._unfit, *self._rejects, rejects_frame(self._single)]
+        return pl.concat(found).sort("row", maintain_order=True)
 
     def summary(self) -> str:
         """What was written and what was not, in a line or two, for the user."""

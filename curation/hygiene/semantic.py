@@ -1,0 +1,170 @@
+"""Semantic duplicates: texts whose embeddings nearly agree. Words in common are for ``near``.
+
+Encoders place a question and its look-alike (another number, a negation) close together, closer than many
+paraphrases. So two texts are only duplicates when their numbers and their negations agree, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.hygiene.groups import Links
+from curation.models.protocols import Encoder
+
+__all__ = ["EXACT_UP_TO", "SemanticLinks", "encode_whole", "look_alike_key", "semantic_duplicates"]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+EXACT_UP_TO: Final = 50_000
+"""Up to so many texts every pair is compared; above, those in neighbouring cells (faiss IVF)."""
+
+_BLOCK: Final = 1024
+_NEIGHBOURS: Final = 16
+_WINDOW_WORDS: Final = 150
+_RECALL_SAMPLE: Final = 1000
+
+_NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
+_NEGATION: Final = re.compile(
+    r"\b(?:not|no|never|none|nothing|nobody|nor|neither|without|cannot|except|\w+n['’]t)\b", re.IGNORECASE
+)
+
+
+class SemanticLinks(NamedTuple):
+    """What goes, and how sure it is that nothing was missed."""
+
+    links: Links
+    recall: float
+    """The share of the true nearest kept neighbours, at or above the threshold, that the search found on a
+    sample; 1.0 when every pair was compared."""
+
+
+def semantic_duplicates(
+    vectors: Float32,
+    *,
+    threshold: float,
+    order: Int64,
+    keys: Sequence[object] | None = None,
+    seed: int = 0,
+    exact_up_to: int = EXACT_UP_TO,
+) -> SemanticLinks:
+    """Which texts go because a better one with nearly the same embedding stays.
+
+    Texts are taken in ``order``; one goes when its cosine with a text that stays is at least
+    ``threshold``. So exactly one of each cluster stays: the one that all others of it are linked to.
+
+    Args:
+        vectors: (N, d), L2-normalised; a zero vector is like nothing.
+        threshold: least cosine of duplicates, in (0, 1].
+        order: the N positions, from the one to keep most.
+        keys: N values; texts with different keys are no duplicates (:func:`look_alike_key`).
+        seed: of the cells' training, when there are cells.
+        exact_up_to: see :data:`EXACT_UP_TO`.
+    """
+    exact = len(vectors) <= exact_up_to
+    index = _open_index(vectors, seed=seed, exact=exact)
+    kept_by = np.full(len(vectors), -1, dtype=np.int64)
+    similarity = np.full(len(vectors), np.nan)
+    kept_positions: list[int] = []
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        near = _search(index, vectors[block], threshold, kept_positions)
+        within = vectors[block] @ vectors[block].T
+        for i, position in enumerate(block.tolist()):
+            earlier = [(float(within[i, j]), int(block[j])) for j in np.flatnonzero(within[i, :i] >= threshold)]
+            found = [
+                (score, -rank, other)
+                for rank, (score, other) in enumerate([*near[i], *earlier])
+                if kept_by[other] < 0 and (keys is None or keys[other] == keys[position])
+            ]
+            if found:
+                score, _, other = max(found)
+                kept_by[position], similarity[position] = other, score
+        stays = block[kept_by[block] < 0]
+        if len(stays):
+            index.add(vectors[stays])
+            kept_positions.extend(stays.tolist())
+    recall = 1.0 if exact else _recall(index, vectors, kept_positions, threshold, seed)
+    return SemanticLinks(Links(kept_by, similarity), recall)
+
+
+def look_alike_key(text: str) -> tuple[tuple[str, ...], int]:
+    """The numbers of a text, sorted, and whether its negations are odd in number.
+
+    Two texts with different keys ask for different things, however close their embeddings are.
+    """
+    return tuple(sorted(_NUMBER.findall(text))), len(_NEGATION.findall(text)) % 2
+
+
+def encode_whole(texts: Sequence[str], encoder: Encoder) -> tuple[Float32, int]:
+    """Vectors that speak of the whole of each text, and how many texts still were cut.
+
+    Encoders read the beginning of a long text only, and two long answers may begin alike. So a long text
+    is encoded in windows of 150 words, and its vector is their mean, normalised.
+
+    Returns:
+        (n, d) L2-normalised vectors, and the count of texts with a window that was cut.
+    """
+    windows: list[str] = []
+    owner: list[int] = []
+    for row, text in enumerate(texts):
+        words = text.split()
+        parts = [text]
+        if len(words) > _WINDOW_WORDS:
+            parts = [" ".join(words[i : i + _WINDOW_WORDS]) for i in range(0, len(words), _WINDOW_WORDS)]
+        windows.extend(parts)
+        owner.extend([row] * len(parts))
+    encoded = encoder.encode(windows)
+    sums = np.zeros((len(texts), encoder.dimension), dtype=np.float32)
+    np.add.at(sums, np.array(owner, dtype=np.int64), encoded.vectors)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    cut = len({row for row, truncated in zip(owner, encoded.truncated, strict=True) if truncated})
+    return (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32), cut
+
+
+def _open_index(vectors: Float32, *, seed: int, exact: bool) -> Any:
+    import faiss
+
+    dimension = vectors.shape[1]
+    if exact:
+        return faiss.IndexFlatIP(dimension)
+    cells = int(4 * np.sqrt(len(vectors)))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, cells, faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed = seed
+    index.cp.niter = 8
+    sample = np.random.default_rng(seed).permutation(len(vectors))[: 40 * cells]
+    index.train(np.ascontiguousarray(vectors[sample]))
+    index.nprobe = max(8, cells // 32)
+    return index
+
+
+def _search(index: Any, queries: Float32, threshold: float, positions: list[int]) -> list[list[tuple[float, int]]]:
+    if not positions:
+        return [[] for _ in queries]
+    scores, rows = index.search(np.ascontiguousarray(queries), min(_NEIGHBOURS, len(positions)))
+    return [
+        [(float(s), positions[r]) for s, r in zip(line, hits, strict=True) if r >= 0 and s >= threshold]
+        for line, hits in zip(scores, rows, strict=True)
+    ]
+
+
+def _recall(index: Any, vectors: Float32, kept: list[int], threshold: float, seed: int) -> float:
+    """Among sampled texts with a duplicate that stays (other than themselves), the share whose nearest
+    was found."""
+    sample = np.random.default_rng(seed).permutation(len(vectors))[:_RECALL_SAMPLE]
+    scores = vectors[sample] @ vectors[np.array(kept)].T
+    place = {position: row for row, position in enumerate(kept)}
+    for i, position in enumerate(sample.tolist()):
+        if position in place:
+            scores[i, place[position]] = -1.0
+    best = scores.argmax(axis=1)
+    wanted = np.flatnonzero(scores.max(axis=1) >= threshold)
+    if not len(wanted):
+        return 1.0
+    _, rows = index.search(np.ascontiguousarray(vectors[sample[wanted]]), _NEIGHBOURS)
+    return float(np.mean([best[i] in rows[j] for j, i in enumerate(wanted)]))
