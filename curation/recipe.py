@@ -225,6 +225,7 @@ class Publish(_Section):
 
     datasets: tuple[Literal["preference", "preference_unpaired", "refusal", "retrieval"], ...] = DATASETS[:1]
     license: str = Field(default="other", description="the licence in the cards, as the Hub names it")
+    languages: tuple[str, ...] = Field(default=(), description="language codes for the cards: en, de, …")
     rows_per_shard: int = Field(default=100_000, ge=1)
 
 
@@ -280,13 +281,18 @@ class Recipe(_Section):
         return load_recipe(path)
 
 
-def load_recipe(path: str | os.PathLike[str]) -> Recipe:
+def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe; paths in it become absolute, from the recipe's own folder.
+
+    Args:
+        path: of the YAML file.
+        changes: keys that replace the file's; a mapping is merged into the file's section key by key.
 
     Raises:
         RecipeError: one line naming the file, the field, what was found and what is allowed.
     """
     file = Path(path)
+    where = f"recipe {file}" + (", with the changes for this run" if changes else "")
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
@@ -296,10 +302,20 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     if not isinstance(raw, Mapping):
         raise RecipeError(f"recipe {file}: expected keys such as 'sources', found {type(raw).__name__}")
     try:
-        recipe = Recipe.model_validate(dict(raw))
+        recipe = Recipe.model_validate(_merged(raw, changes or {}))
     except ValidationError as error:
-        raise RecipeError(f"recipe {file}: {_first_fault(error)}") from error
+        raise RecipeError(f"{where}: {_first_fault(error)}") from error
     return _with_absolute_paths(recipe, file.resolve().parent)
+
+
+def _merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with other keys in it; what is a mapping on both sides is merged in turn."""
+    merged = dict(raw)
+    for key, value in changes.items():
+        section = merged.get(key)
+        both = isinstance(section, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(section, value) if both else value
+    return merged
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -150,12 +150,18 @@ class Workspace:
         table = self._open(name)
         return None if table is None else table.version()
 
-    def scan(self, name: str) -> pl.LazyFrame:
-        """The current rows of a table; no rows, with the schema's columns, while it does not exist."""
-        table = self._open(name)
+    def scan(self, name: str, *, version: int | None = None) -> pl.LazyFrame:
+        """The rows of a table; no rows, with the schema's columns, while it does not exist.
+
+        Args:
+            name: of the table.
+            version: the rows as they were at this version; the current ones by default.
+        """
+        table = self._open(name, version=version)
         if table is None:
             return TABLES[name].create_empty().lazy()
-        self._versions_read[name] = table.version()
+        if version is None:
+            self._versions_read[name] = table.version()
         return pl.scan_delta(table)
 
     def read(self, name: str) -> pl.DataFrame:
@@ -217,7 +223,7 @@ class Workspace:
         self._versions_read, self._versions_written = {}, {}
         return taken
 
-    def _open(self, name: str) -> DeltaTable | None:
+    def _open(self, name: str, *, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -225,7 +231,7 @@ class Workspace:
         if self.is_local and not Path(path, "_delta_log").is_dir():
             return None
         try:
-            return DeltaTable(path, storage_options=self.storage_options)
+            return DeltaTable(path, version=version, storage_options=self.storage_options)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError, ValueError) as error:

@@ -54,20 +54,22 @@ def select_pairs(pairs: pl.DataFrame, rules: Sequence[Rule], *, drop_refusal_pai
     if drop_refusal_pairs:
         refuses = [pl.col(f"{side}_refusal_class") == "full_refusal" for side in ("chosen", "rejected")]
         both = refuses[0] & refuses[1]
-        rejects.append(
-            _rejected(left.filter(both), "refusal_pair", None, None, "both answers refuse")
-        )
+        rejects.append(_rejected(left.filter(both), "refusal_pair", None, None, "both answers refuse"))
         left = left.filter(both.not_() | both.is_null())
     for rule in rules:
         score = pl.col(rule.score)
         if rule.missing == "drop":
             gone = left.filter(score.is_null())
-            rejects.append(_rejected(gone, f"{rule.score}_missing", None, None, f"the pair has no {rule.score}"))
+            rejects.append(
+                _rejected(gone, f"{rule.score}_missing", None, None, f"the pair has no {rule.score}")
+            )
             left = left.filter(score.is_not_null())
         for side, bound, quantile in _bounds(pairs, rule):
             name = f"{rule.score}_{'below' if side == 'min' else 'above'}_{'bound' if quantile is None else 'quantile'}"
             broken = score < bound if side == "min" else score > bound
-            reason = f"{rule.score} is {'below' if side == 'min' else 'above'} {bound:.6g}" + _quantile_text(quantile)
+            reason = f"{rule.score} is {'below' if side == 'min' else 'above'} {bound:.6g}" + _quantile_text(
+                quantile
+            )
             rejects.append(_rejected(left.filter(broken), name, rule.score, bound, reason))
             left = left.filter(broken.not_() | score.is_null())
             thresholds.append({"rule": name, "threshold": bound, "quantile": quantile})

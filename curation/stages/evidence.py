@@ -16,9 +16,9 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
         texts: include ``prompt`` (messages), ``chosen`` and ``rejected``.
 
     Returns:
-        ``pair_id``, ``prompt_id``, ``source``, ``category``, ``expected_behaviour``, ``split``, ``strategy``, the columns of
-        ``pair_scores``, ``status`` (kept or dropped), ``rule`` and ``reason`` (null for kept ones), and
-        the texts.
+        ``pair_id``, ``prompt_id``, ``source``, ``category``, ``expected_behaviour``, ``split``, ``strategy``,
+        the columns of ``pair_scores``, ``status`` (kept or dropped), ``rule`` and ``reason`` (null for kept
+        ones), and the texts.
     """
     prompts = workspace.scan("prompts").select(
         "prompt_id", "source", "category", "expected_behaviour", "split", prompt="messages"

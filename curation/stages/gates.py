@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.publish.gates import ALL_DATASETS, GateResult, check_gates, raise_if_blocked
+from curation.publish.gates import check_gates
 from curation.stages.context import Context, Stage, StageResult
 from schemas import TABLES
 
-__all__ = ["STAGE", "refuse_if_blocked"]
+__all__ = ["STAGE"]
 
 
 def run(context: Context) -> StageResult:
@@ -25,12 +25,6 @@ def run(context: Context) -> StageResult:
     failed = [r for r in results if not r.passed]
     facts = {("blocked by " if r.blocking else "warning: ") + f"{r.dataset} {r.name}": r.message for r in failed}
     return context.write("gates", "gates", frame, facts=facts)
-
-
-def refuse_if_blocked(context: Context, dataset: str) -> None:
-    """Raise GateError when a blocking gate of a dataset, or of all, has failed."""
-    rows = context.workspace.read("gates").filter(pl.col("dataset").is_in([dataset, ALL_DATASETS]))
-    raise_if_blocked([GateResult(*row) for row in rows.select(GateResult._fields).iter_rows()])
 
 
 STAGE = Stage(

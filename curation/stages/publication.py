@@ -1,32 +1,78 @@
-"""Stages ``publish_*``: write each dataset's folder, unless a gate refuses it."""
+"""Stages ``publish_*``: write each dataset's folder with its card, unless a gate refuses it."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Final
 
-from curation.publish.formats import trainer_view
-from curation.publish.writing import write_dataset
+import polars as pl
+
+from curation.publish.card import CardData, card_figures, column_rows, render_card
+from curation.publish.formats import TrainerView, trainer_view
+from curation.publish.gates import raise_if_blocked
+from curation.publish.writing import split_counts, write_dataset
 from curation.recipe import DATASETS, Recipe
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.gates import refuse_if_blocked
+from curation.stages.evidence import pair_evidence
+from curation.stages.facts import gate_results, models_used, package_versions, table_versions, thresholds_used
 
 __all__ = ["STAGES"]
 
+_OF_PAIRS: Final = frozenset({"preference", "preference_unpaired"})
+
 
 def run(context: Context, *, dataset: str) -> StageResult:
-    refuse_if_blocked(context, dataset)
-    frame = context.workspace.read(dataset)
+    workspace = context.workspace
+    raise_if_blocked(gate_results(workspace, dataset))
+    frame = workspace.read(dataset)
     view = trainer_view(dataset, frame)
-    folder = context.workspace.dataset_path(dataset)
-    write_dataset(
+    folder = workspace.dataset_path(dataset)
+    waterfall = workspace.read("waterfall").filter(pl.col("dataset") == _waterfall_of(dataset))
+    pairs = pair_evidence(workspace, texts=False) if dataset in _OF_PAIRS else None
+    figures, captions = card_figures(waterfall=waterfall, pairs=pairs)
+    card = render_card(_card(context, dataset, view, waterfall, captions))
+    written = write_dataset(
         view.frame,
         folder=folder,
-        filesystem=None if context.workspace.is_local else context.workspace.filesystem(),
+        filesystem=None if workspace.is_local else workspace.filesystem(),
         rows_per_shard=context.recipe.publish.rows_per_shard,
         evidence=view.evidence,
+        extra_files={"README.md": card.encode(), **figures},
     )
-    return StageResult(f"publish_{dataset}", frame.height, 0, {"folder": folder})
+    facts = {"folder": folder, "changed": "yes" if written.changed else "no"}
+    return StageResult(f"publish_{dataset}", frame.height, 0, facts)
+
+
+def _waterfall_of(dataset: str) -> str:
+    """The dataset whose waterfall leads to this one."""
+    return "preference" if dataset in _OF_PAIRS else dataset
+
+
+def _card(
+    context: Context, dataset: str, view: TrainerView, waterfall: pl.DataFrame, captions: dict[str, str]
+) -> CardData:
+    workspace, recipe = context.workspace, context.recipe
+    sources = dict(workspace.scan("inputs").group_by("source").len().sort("source").collect().iter_rows())
+    licences = {s.name: s.license for s in recipe.sources if s.license}
+    facts = {f"licence of {name}": licence for name, licence in licences.items()}
+    return CardData(
+        dataset=dataset,
+        name=f"{recipe.name}: {dataset}",
+        license=recipe.publish.license,
+        splits=split_counts(view.frame),
+        languages=recipe.publish.languages,
+        facts={"recipe": recipe.name, "seed": str(recipe.seed)} | facts,
+        sources=sources,
+        waterfall=waterfall,
+        thresholds=thresholds_used(workspace, recipe) if dataset in _OF_PAIRS else (),
+        models=models_used(context),
+        versions=package_versions() | {f"table {name}": str(v) for name, v in table_versions(workspace).items()},
+        gates=gate_results(workspace, dataset),
+        columns=column_rows(view.frame),
+        figures=captions,
+        evidence=view.evidence is not None,
+        left_out=view.left_out,
+    )
 
 
 def _publishes(recipe: Recipe, *, dataset: str) -> bool:

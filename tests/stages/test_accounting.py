@@ -1,0 +1,103 @@
+"""Every row of a source is published or rejected, exactly once."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from pathlib import Path
+
+import polars as pl
+
+from curation.pipeline import run
+from curation.recipe import Recipe
+from curation.workspace import Workspace
+
+
+def recipe(path: Path) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "sources": [{"path": str(path), "name": "source"}],
+            "selection": {
+                "drop_refusal_pairs": True,
+                "rules": [{"score": "ln_ches", "max_quantile": 0.8}, {"score": "strength_mean", "min": 0.0}],
+            },
+            "gates": {"max_duplicate_rate": 1.0},
+        }
+    )
+
+
+def accounted(workspace: Workspace) -> dict[str, str]:
+    """What became of each input row, followed from the source to its end; fails on two ends."""
+    ends: dict[str, str] = {}
+
+    def end(row: str, what: str) -> None:
+        assert row not in ends, f"{row} ends as {ends[row]} and as {what}"
+        ends[row] = what
+
+    rejects = workspace.read("rejects").filter(pl.col("table").is_in(["inputs", "pairs"]))
+    reason = dict(rejects.select("row_id", "rule").rows())
+    assert len(reason) == rejects.height
+    for row, rule in reason.items():
+        if row.startswith("source#"):
+            end(row, rule)
+    published = set(workspace.read("preference")["pair_id"])
+    pair_of = {
+        (p, c, r): pair
+        for pair, p, c, r in workspace.read("pairs").select("pair_id", "prompt_id", "chosen_id", "rejected_id").rows()
+    }
+    for row in workspace.read("inputs").iter_rows(named=True):
+        if row["input_id"] in ends:
+            continue
+        ids = row["candidate_ids"]
+        pair = pair_of.get((row["prompt_id"], ids[row["chosen_index"]], ids[row["rejected_index"]]))
+        assert pair is not None, f"{row['input_id']} became no pair and no reject"
+        assert (pair in published) != (pair in reason), row["input_id"]
+        end(row["input_id"], reason.get(pair, "published"))
+    return ends
+
+
+def check(source: Path, rows: int, workspace: Path, limit: int | None = None) -> dict[str, str]:
+    result = run(recipe(source), workspace=workspace, limit=limit)
+    ends = accounted(result.workspace)
+    assert set(ends) == {f"source#{i}" for i in range(rows)}
+    waterfall = result.workspace.read("waterfall").filter(pl.col("dataset") == "preference").sort("position")
+    assert waterfall["left"][0] + waterfall["removed"][0] == rows
+    assert waterfall["left"][-1] == sum(end == "published" for end in ends.values())
+    for previous, row in itertools.pairwise(waterfall.iter_rows(named=True)):
+        assert row["left"] == previous["left"] - row["removed"]
+    return ends
+
+
+def test_real_dialogues_add_up(shared_data: Path, tmp_path: Path) -> None:
+    ends = check(shared_data / "hh_harmless" / "test.jsonl.gz", 150, tmp_path / "w", limit=150)
+    assert 0 < sum(end == "published" for end in ends.values()) < 150
+
+
+def test_real_rows_with_every_kind_of_fault_add_up(shared_data: Path, tmp_path: Path) -> None:
+    with gzip.open(shared_data / "hh_harmless" / "test.jsonl.gz", "rt") as file:
+        good = [json.loads(line) for line in itertools.islice(file, 30)]
+    plain = {"prompt": "How do tides work?", "chosen": "The moon pulls the sea.", "rejected": "No idea."}
+    faulty = [
+        {"chosen": good[0]["chosen"], "rejected": good[0]["chosen"]},
+        good[1],
+        {"chosen": good[2]["rejected"], "rejected": good[2]["chosen"]},
+        {"chosen": None, "rejected": good[3]["rejected"]},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in good + faulty), encoding="utf-8")
+    ends = check(path, len(good) + len(faulty), tmp_path / "w")
+    assert ends["source#31"] == "duplicate_pair"
+    assert ends["source#32"] == ends["source#2"] == "contradictory_pair"
+    own = tmp_path / "own.jsonl"
+    texts = [plain, plain | {"chosen": ""}, plain | {"rejected": " \n"}, plain | {"chosen": "bad \ud800"},
+             plain | {"rejected": "nul \x00"}, plain | {"prompt": [{"role": "human", "content": "x"}]},
+             plain | {"chosen": "x" * 100_000}, plain | {"rejected": plain["chosen"]}]  # fmt: skip
+    own.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+    ends = check(own, len(texts), tmp_path / "w2")
+    assert {ends[f"source#{i}"] for i in (1, 2)} == {"empty_response"}
+    assert ends["source#3"] == "invalid_unicode"
+    assert ends["source#4"] == "nul_character"
+    assert ends["source#5"] == "unknown_role"
+    assert ends["source#6"] == "ln_ches_missing"
+    assert ends["source#7"] == "chosen_equals_rejected"
