@@ -6,6 +6,7 @@ many pairs there are. Colours are readable on light and on dark ground.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -245,9 +246,14 @@ def scatter_chart(
 
 def figure_svg(chart: Figure) -> str:
     """A chart as SVG; equal charts give equal text."""
+    return _svg(json.dumps(chart.to_dict(validate=False)))
+
+
+@functools.lru_cache(maxsize=64)
+def _svg(specification: str) -> str:
     import vl_convert
 
-    return str(vl_convert.vegalite_to_svg(json.dumps(chart.to_dict(validate=False))))
+    return str(vl_convert.vegalite_to_svg(specification))
 
 
 def figure_png(chart: Figure, *, scale: float = 1.5) -> bytes:

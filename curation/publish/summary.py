@@ -50,6 +50,7 @@ _SAMPLED_KEPT: Final = 60
 _MOST_DROPPED: Final = 120
 _MOST_GROUPS: Final = 60
 _CUT: Final = 1_500
+_OPTIONAL: Final = ("source", "category", "strategy", "split")
 _TURNS: Final = 6
 
 
@@ -76,7 +77,7 @@ class SamplePair(NamedTuple):
     """A pair as it is shown."""
 
     row: Mapping[str, Any]
-    """Its columns, without texts."""
+    """Its columns, without texts; ``source``, ``category``, ``strategy``, ``split`` are always there."""
     prompt: tuple[Shown, ...]
     earlier_turns: int
     """Turns of the prompt that are not shown."""
@@ -182,7 +183,7 @@ def _sample(row: Mapping[str, Any]) -> SamplePair:
     )
     texts = ("prompt", "chosen", "rejected")
     return SamplePair(
-        row={name: value for name, value in row.items() if name not in texts},
+        row=dict.fromkeys(_OPTIONAL) | {name: value for name, value in row.items() if name not in texts},
         prompt=shown,
         earlier_turns=len(turns) - len(shown),
         chosen=_shown("chosen", _turns(row["chosen"], "assistant")[-1]["content"]),
