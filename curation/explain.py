@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.errors import InputError
+from curation.text import pair_id
 from curation.workspace import Workspace
 
 __all__ = ["Section", "explain"]
@@ -59,7 +60,8 @@ def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -
         ("pair_scores", "pair_id", pairs),
     ):
         sections.append(Section(name, _rows(workspace, name, column, ids, show_text)))
-    everything = [key, *prompts, *candidates, *pairs, *related.get("inputs", [])]
+    inputs = related.get("inputs", [])
+    everything = [key, *prompts, *candidates, *pairs, *inputs, *_pairs_of_inputs(workspace, inputs)]
     sections.append(Section("rejects", _rows(workspace, "rejects", "row_id", everything, show_text)))
     sections.append(Section("failures", _rows(workspace, "failures", "item_id", everything, show_text)))
     for name in _DATASETS:
@@ -116,6 +118,17 @@ def _related(workspace: Workspace, table: str, key: str) -> dict[str, list[str]]
     frames = {"candidates": candidates, "pairs": pairs, "inputs": inputs}
     found = {name: frame.select(_KEYS[name]).collect()[_KEYS[name]].to_list() for name, frame in frames.items()}
     return found | {"prompts": [prompt]}
+
+
+def _pairs_of_inputs(workspace: Workspace, inputs: list[str]) -> list[str]:
+    """The pairs that input rows brought, also those that were rejected before they became a row of ``pairs``."""
+    rows = workspace.scan("inputs").filter(pl.col("input_id").is_in(inputs) & (pl.col("kind") == "pair")).collect()
+    return [
+        pair_id(
+            row["prompt_id"], row["candidate_ids"][row["chosen_index"]], row["candidate_ids"][row["rejected_index"]]
+        )
+        for row in rows.iter_rows(named=True)
+    ]
 
 
 def _rows(workspace: Workspace, table: str, column: str, keys: list[str], show_text: bool) -> list[dict[str, Any]]:

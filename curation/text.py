@@ -23,6 +23,7 @@ __all__ = [
     "fault_in_text",
     "messages_text",
     "normalise",
+    "pair_id",
     "prompt_id",
     "response_id",
 ]
@@ -60,6 +61,11 @@ def prompt_id(messages: Sequence[Mapping[str, str]]) -> str:
     """The identifier of a prompt: its roles and normalised contents, in order."""
     parts = [part for m in messages for part in (m["role"], normalise(m["content"]))]
     return content_hash("prompt", *parts)
+
+
+def pair_id(prompt: str, chosen: str, rejected: str) -> str:
+    """The identifier of the pair of two answers with these identifiers."""
+    return content_hash("pair", prompt, chosen, rejected)
 
 
 def response_id(prompt: str, response: str) -> str:

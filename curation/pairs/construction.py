@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from curation.tables import concat_rejects, rejects_frame
-from curation.text import content_hash
+from curation.text import pair_id
 
 __all__ = ["BuiltPairs", "Strategy", "build_pairs", "pair_ids", "provided_pairs", "without_conflicts"]
 
@@ -222,5 +222,5 @@ def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:
 
 def pair_ids(pairs: pl.DataFrame) -> pl.DataFrame:
     """The frame with its ``pair_id`` in front."""
-    ids = [content_hash("pair", *key) for key in pairs.select(_KEY).iter_rows()]
+    ids = [pair_id(*key) for key in pairs.select(_KEY).iter_rows()]
     return pairs.select(pl.Series("pair_id", ids, dtype=pl.String), pl.all())

@@ -44,7 +44,9 @@ def accounted(workspace: Workspace) -> dict[str, str]:
     published = set(workspace.read("preference")["pair_id"])
     pair_of = {
         (p, c, r): pair
-        for pair, p, c, r in workspace.read("pairs").select("pair_id", "prompt_id", "chosen_id", "rejected_id").rows()
+        for pair, p, c, r in workspace.read("pairs")
+        .select("pair_id", "prompt_id", "chosen_id", "rejected_id")
+        .rows()
     }
     for row in workspace.read("inputs").iter_rows(named=True):
         if row["input_id"] in ends:
