@@ -11,6 +11,7 @@ import polars as pl
 
 from curation.pipeline import run
 from curation.recipe import Recipe
+from curation.text import pair_id
 from curation.workspace import Workspace
 
 
@@ -22,6 +23,7 @@ def recipe(path: Path) -> Recipe:
                 "drop_refusal_pairs": True,
                 "rules": [{"score": "ln_ches", "max_quantile": 0.8}, {"score": "strength_mean", "min": 0.0}],
             },
+            "policy": {"max_length": 1024},
             "gates": {"max_duplicate_rate": 1.0},
         }
     )
@@ -42,18 +44,11 @@ def accounted(workspace: Workspace) -> dict[str, str]:
         if row.startswith("source#"):
             end(row, rule)
     published = set(workspace.read("preference")["pair_id"])
-    pair_of = {
-        (p, c, r): pair
-        for pair, p, c, r in workspace.read("pairs")
-        .select("pair_id", "prompt_id", "chosen_id", "rejected_id")
-        .rows()
-    }
     for row in workspace.read("inputs").iter_rows(named=True):
         if row["input_id"] in ends:
             continue
         ids = row["candidate_ids"]
-        pair = pair_of.get((row["prompt_id"], ids[row["chosen_index"]], ids[row["rejected_index"]]))
-        assert pair is not None, f"{row['input_id']} became no pair and no reject"
+        pair = pair_id(row["prompt_id"], ids[row["chosen_index"]], ids[row["rejected_index"]])
         assert (pair in published) != (pair in reason), row["input_id"]
         end(row["input_id"], reason.get(pair, "published"))
     return ends
