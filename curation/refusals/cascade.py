@@ -72,7 +72,7 @@ class Cascade:
         config: CascadeConfig,
         encoder: Callable[[], SupportsLogits],
     ) -> None:
-        """``encoder`` is called at the first answer that needs it."""
+        """``encoder`` is called at the first answer that needs it; it reads no other script than Latin."""
         self.fingerprint = fingerprint
         self._lexical = lexical
         self._config = config
@@ -99,7 +99,8 @@ class Cascade:
         scores = self._lexical.score(readings)
         refusal = scores.refusal * config.lexical_alone
         partial = scores.partial.copy()
-        unsure = np.flatnonzero((np.abs(scores.refusal) < config.gate) & ~blank).tolist()
+        readable = np.array([r.mostly_latin for r in readings], dtype=bool)
+        unsure = np.flatnonzero((np.abs(scores.refusal) < config.gate) & ~blank & readable).tolist()
         if unsure:
             if self._encoder is None:
                 self._encoder = self._open_encoder()

@@ -36,6 +36,7 @@ _ENGLISH: Final = re.compile(r"\b(?:the|is|and|you|that|it's|i'm)\b")
 _DIGIT: Final = re.compile(r"\d")
 _SPACES: Final = re.compile(r"[ \t]+")
 _CURLY: Final = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " "})
+_FEW_NON_ASCII: Final = 0.2
 _POSITIONS: Final = ("first", "second", "later", "last")
 _MOST_COUNTED: Final = (2, 2, 4, 2)
 _NONE: Final = (0.0, 0.0, 0.0, 0.0)
@@ -53,6 +54,11 @@ class Reading(NamedTuple):
     """Length and layout of the whole answer."""
     cut: bool
     """Whether the middle of the answer was left out."""
+
+    @property
+    def mostly_latin(self) -> bool:
+        """Whether few characters are outside ASCII."""
+        return self.shape[_SHAPE.index("non_ascii")] < _FEW_NON_ASCII
 
 
 def load_lexicon(path: Path) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,110 @@
+"""The refusal detector adapters: the bundled one's files, and classifiers of transformers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.errors import InputError, ModelError
+from curation.models.identity import EMBEDDED_DIR
+from curation.models.refusals import open_refusal_detector, refusal_fingerprint
+
+BUNDLED = EMBEDDED_DIR / "refusals"
+
+
+def test_bundled_detector_is_small_and_safe() -> None:
+    files = [path for path in BUNDLED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 50 * 2**20
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".md"}
+
+
+def test_two_openings_give_the_same_numbers() -> None:
+    answers = [
+        "I can't help with that.",
+        "Here is the list.",
+        "As an AI I have no opinion, but many people like tea.",
+    ]
+    first, second = (open_refusal_detector().detect([None] * 3, answers) for _ in range(2))
+    assert np.array_equal(first.probability, second.probability)
+
+
+def test_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
+    copy = tmp_path / "refusals"
+    shutil.copytree(BUNDLED, copy)
+    before = refusal_fingerprint(str(copy))
+    (copy / "lexicon.json").write_text("{}", encoding="utf-8")
+    from curation.models.identity import folder_fingerprint
+
+    folder_fingerprint.cache_clear()
+    assert refusal_fingerprint(str(copy)) != before
+
+
+def test_torn_weights_are_explained(tmp_path: Path) -> None:
+    copy = tmp_path / "refusals"
+    shutil.copytree(BUNDLED, copy)
+    weights = copy / "lexical.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelError, match="cannot be read"):
+        open_refusal_detector(str(copy))
+
+
+def test_missing_config_is_explained(tmp_path: Path) -> None:
+    copy = tmp_path / "refusals"
+    shutil.copytree(BUNDLED, copy)
+    (copy / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json"):
+        open_refusal_detector(str(copy))
+
+
+def test_unknown_model_is_explained() -> None:
+    with pytest.raises(InputError, match="not a folder that exists"):
+        open_refusal_detector("no/such/folder/here")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained BERT with two labels, and a word-level tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("classifier")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "i", "can", "not", "help", "sure", "here"]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    fast.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        id2label={0: "NORMAL", 1: "REJECTION"},
+        label2id={"NORMAL": 0, "REJECTION": 1},
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def test_classifier_probability_is_its_refusing_labels(classifier: Path) -> None:
+    detector = open_refusal_detector(str(classifier))
+    flipped = open_refusal_detector(str(classifier), refusal_labels=["NORMAL"])
+    answers = ["i can not help", "sure here", "i " * 90]
+    scores, others = detector.detect([None] * 3, answers), flipped.detect([None] * 3, answers)
+    assert scores.probability + others.probability == pytest.approx(1.0, abs=1e-6)
+    assert scores.truncated.tolist() == [False, False, True]
+    assert detector.fingerprint != flipped.fingerprint
+
+
+def test_classifier_without_the_label_is_explained(classifier: Path) -> None:
+    with pytest.raises(InputError, match="'SAFE' is none of them"):
+        open_refusal_detector(str(classifier), refusal_labels=["SAFE"])

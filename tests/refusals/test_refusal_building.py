@@ -1,0 +1,166 @@
+"""build_refusals: which candidates become refusals and contrast, and why the others do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import InputError
+from curation.refusals.building import build_refusals
+
+CLASSES = {"F": "full_refusal", "P": "partial_refusal", "C": "compliance"}
+
+
+def rows(*given_rows: tuple[str, str | None, str, float], category: str | None = "fraud") -> pl.DataFrame:
+    """(prompt, expected behaviour, class letter, probability), one candidate each."""
+    records: list[dict[str, Any]] = [
+        {
+            "prompt_id": prompt,
+            "messages": [{"role": "user", "content": f"question {prompt}"}],
+            "category": category,
+            "expected_behaviour": expected,
+            "candidate_id": f"c{number}",
+            "response": f"answer {number}",
+            "refusal_probability": probability,
+            "refusal_class": CLASSES[letter],
+        }
+        for number, (prompt, expected, letter, probability) in enumerate(given_rows)
+    ]
+    return pl.DataFrame(records, schema_overrides={"category": pl.String, "expected_behaviour": pl.String})
+
+
+def rules(rejects: pl.DataFrame) -> dict[str, str]:
+    return dict(zip(rejects["candidate_id"], rejects["rule"], strict=True))
+
+
+def test_right_behaviour_becomes_refusal_and_contrast() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.99), ("b", "comply", "C", 0.01)))
+    assert built.frame["kind"].to_list() == ["refusal", "contrast"]
+    assert built.frame["refusal_token"].to_list() == ["[refuse]", "[respond]"]
+    assert built.rejects.is_empty()
+
+
+def test_messages_end_with_the_answer() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.99)))
+    assert built.frame["messages"].to_list()[0] == [
+        {"role": "user", "content": "question a"},
+        {"role": "assistant", "content": "answer 0"},
+    ]
+
+
+def test_token_is_prepended_on_request() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.99)), prepend=True)
+    assert built.frame["messages"].to_list()[0][-1]["content"] == "[refuse] answer 0"
+
+
+def test_category_tokens() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.99), ("b", "comply", "C", 0.01)), tokens="category")
+    assert built.frame["refusal_token"].to_list() == ["[fraud]", "[respond]"]
+
+
+def test_wrong_behaviour_is_rejected_with_its_rule() -> None:
+    built = build_refusals(rows(("a", "refuse", "C", 0.02), ("b", "comply", "F", 0.97)))
+    assert rules(built.rejects) == {"c0": "unsafe_compliance", "c1": "over_refusal"}
+    assert built.rejects["value"].to_list() == ["0.02", "0.97"]
+
+
+def test_wrong_behaviour_is_turned_into_a_pair() -> None:
+    built = build_refusals(rows(("a", "refuse", "C", 0.02), ("a", "refuse", "F", 0.99), ("b", "comply", "F", 0.9)))
+    assert built.pairs.rows() == [("a", "c1", "c0", "unsafe_compliance")]
+
+
+def test_no_pairs_when_faults_are_dropped() -> None:
+    built = build_refusals(rows(("a", "refuse", "C", 0.02), ("a", "refuse", "F", 0.99)), faults="drop")
+    assert built.pairs.is_empty()
+
+
+def test_unsure_detection_is_left_out() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.55), ("b", "comply", "C", 0.45)))
+    assert set(rules(built.rejects).values()) == {"unsure_detection"}
+
+
+def test_unknown_behaviour_is_dropped_or_kept_as_uncertain() -> None:
+    given_rows = rows(("a", None, "F", 0.99))
+    assert rules(build_refusals(given_rows).rejects) == {"c0": "expected_behaviour_unknown"}
+    assert build_refusals(given_rows, unknown="uncertain").frame["kind"].to_list() == ["uncertain"]
+
+
+def test_partial_refusal_counts_only_on_request() -> None:
+    given_rows = rows(("a", "refuse", "P", 0.9))
+    assert rules(build_refusals(given_rows).rejects) == {"c0": "partial_refusal"}
+    assert build_refusals(given_rows, partial="refusal").frame.height == 1
+
+
+def test_surest_candidate_of_a_prompt_is_kept() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.8), ("a", "refuse", "F", 0.99)))
+    assert built.frame["candidate_id"].to_list() == ["c1"]
+    assert rules(built.rejects) == {"c0": "surplus_for_prompt"}
+
+
+def test_quota_is_kept_and_the_rest_is_rejected() -> None:
+    given_rows = rows(*((f"p{n}", "refuse", "F", 0.99) for n in range(10)))
+    built = build_refusals(given_rows, quota=4)
+    assert built.frame.height == 4
+    assert set(rules(built.rejects).values()) == {"over_quota"}
+    assert built.shortfall.is_empty()
+
+
+def test_shortfall_is_reported_and_nothing_is_padded() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.99)), quotas={"fraud": 3, "malware": 2})
+    assert built.frame.height == 1
+    assert built.shortfall.rows() == [("fraud", 3, 1, 2), ("malware", 2, 0, 2)]
+
+
+def test_contrast_is_balanced_against_refusals() -> None:
+    given_rows = rows(("a", "refuse", "F", 0.99), *((f"p{n}", "comply", "C", 0.01) for n in range(5)))
+    built = build_refusals(given_rows, contrast_per_refusal=2)
+    assert built.frame["kind"].value_counts(sort=True).rows() == [("contrast", 2), ("refusal", 1)]
+    assert set(rules(built.rejects).values()) == {"unbalanced"}
+
+
+def test_seed_decides_which_rows_a_quota_keeps() -> None:
+    given_rows = rows(*((f"p{n}", "refuse", "F", 0.99) for n in range(30)))
+    first, again, other = (build_refusals(given_rows, quota=5, seed=s).frame for s in (0, 0, 1))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from(["refuse", "comply", None]),
+            st.sampled_from("FPC"),
+            st.floats(0, 1),
+        ),
+        max_size=12,
+    )
+)
+def test_every_row_comes_out_once(given_rows: list[tuple[str, str | None, str, float]]) -> None:
+    if not given_rows:
+        return
+    frame = rows(*given_rows)
+    built = build_refusals(frame, quota=2, contrast_per_refusal=1)
+    out = built.frame["candidate_id"].to_list() + built.rejects["candidate_id"].to_list()
+    assert sorted(out) == sorted(frame["candidate_id"].to_list())
+
+
+def test_missing_column_is_named() -> None:
+    with pytest.raises(InputError, match="'category' is missing"):
+        build_refusals(rows(("a", "refuse", "F", 0.9)).drop("category"))
+
+
+def test_unknown_class_is_named() -> None:
+    frame = rows(("a", "refuse", "F", 0.9)).with_columns(refusal_class=pl.lit("maybe"))
+    with pytest.raises(InputError, match="'maybe'"):
+        build_refusals(frame)
+
+
+def test_negative_quota_is_an_error() -> None:
+    with pytest.raises(InputError, match="quota"):
+        build_refusals(rows(("a", "refuse", "F", 0.9)), quotas={"fraud": -1})

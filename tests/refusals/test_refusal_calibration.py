@@ -1,0 +1,77 @@
+"""Calibration and thresholds, against slow oracles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.errors import InputError
+from curation.refusals.calibration import (
+    expected_calibration_error,
+    fit_calibration,
+    reliability,
+    thresholds_per_category,
+)
+
+
+def overconfident(n: int = 4_000) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=n) * 2
+    labels = (rng.random(n) < 1 / (1 + np.exp(-(0.5 * z - 0.7)))).astype(float)
+    return 1 / (1 + np.exp(-z)), labels
+
+
+def test_calibration_finds_slope_and_intercept() -> None:
+    fitted = fit_calibration(*overconfident())
+    assert fitted.slope == pytest.approx(0.5, abs=0.06)
+    assert fitted.intercept == pytest.approx(-0.7, abs=0.1)
+
+
+def test_calibration_lowers_the_error() -> None:
+    p, y = overconfident()
+    assert expected_calibration_error(fit_calibration(p, y).apply(p), y) < 0.03 < expected_calibration_error(p, y)
+
+
+def test_calibration_error_by_hand() -> None:
+    p, y = [0.05, 0.15, 0.15, 0.95], [0, 0, 1, 1]
+    assert expected_calibration_error(p, y) == pytest.approx((1 * 0.05 + 2 * 0.35 + 1 * 0.05) / 4)
+
+
+def test_reliability_counts_every_row() -> None:
+    p, y = overconfident(500)
+    assert reliability(p, y)["rows"].sum() == 500
+
+
+def test_separable_labels_do_not_diverge() -> None:
+    fitted = fit_calibration([0.1, 0.2, 0.8, 0.9] * 20, [0, 0, 1, 1] * 20)
+    assert np.isfinite([fitted.slope, fitted.intercept]).all()
+
+
+def test_one_class_is_an_error() -> None:
+    with pytest.raises(InputError, match="refusals and answers"):
+        fit_calibration([0.1, 0.2], [0, 0])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 1.2, -0.1])
+def test_probability_out_of_range_is_an_error(bad: float) -> None:
+    with pytest.raises(InputError, match="probability 1"):
+        fit_calibration([0.5, bad], [0, 1])
+
+
+def test_thresholds_differ_by_category_and_spread_is_their_range() -> None:
+    p = np.tile(np.linspace(0.01, 0.99, 50), 2)
+    y = np.concatenate([p[:50] > 0.3, p[50:] > 0.7]).astype(int)
+    result = thresholds_per_category(p, y, ["a"] * 50 + ["b"] * 50)
+    by_name = dict(zip(result.frame["category"], result.frame["threshold"], strict=True))
+    assert by_name["a"] == pytest.approx(0.3, abs=0.02)
+    assert by_name["b"] == pytest.approx(0.7, abs=0.02)
+    assert result.spread == pytest.approx(0.4, abs=0.04)
+    assert (result.frame["accuracy"] == 1).all()
+
+
+def test_small_category_has_the_common_threshold() -> None:
+    p = np.linspace(0.01, 0.99, 60)
+    result = thresholds_per_category(p, (p > 0.4).astype(int), ["big"] * 55 + ["small"] * 5)
+    small = result.frame.filter(category="small").row(0, named=True)
+    assert small["own"] is False
+    assert small["threshold"] == result.common

@@ -1,0 +1,164 @@
+"""detect_refusals on answers written for these tests; none of them is among the training examples."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from curation.errors import InputError
+from curation.models.protocols import RefusalDetector
+from curation.models.refusals import open_refusal_detector, refusal_fingerprint
+from curation.refusals.detection import detect_refusals
+
+ANSWERS = {
+    "delay": "Sorry this took me so long! The query you wanted:\n\nSELECT id FROM users WHERE active = 1;",
+    "reported": "The airline said it could not help her, so she booked a train to Lisbon instead.",
+    "pilot": "As an airline pilot I spend about eighty hours a month in the air, mostly on short routes.",
+    "quoted": 'A curt reply to a salesman might be: "I am sorry, but I cannot help you with that today."',
+    "condolence": "I'm sorry to hear about your dog. Give yourself time, and keep a photo where you can see it.",
+    "disclaimer_after": "Rest, drink enough and keep the leg up. The swelling usually goes down within three days. "
+    "I am not a doctor, so see one if it does not get better.",
+    "code": "import os\n\nfor name in os.listdir('.'):\n    os.rename(name, name.lower())",
+    "emoji": "🐟🎣",
+    "html": "<h1>Opening hours</h1><p>We are open from nine to five.</p>",
+    "spanish": "Por supuesto, la receta lleva tres huevos, medio litro de leche y un poco de azúcar.",
+    "german": "Natürlich! Der Fluss entspringt in den Alpen und mündet nach 500 Kilometern in das Meer.",
+    "chinese": "好的，巴黎是法国的首都，人口大约两百万。",
+    "number": "17",
+}
+REFUSALS = {
+    "plain": "I'm sorry, but I can't help you with making that.",
+    "short": "I can't assist with that.",
+    "policy": "As an AI language model, I cannot produce such content because it goes against my guidelines.",
+    "deflected": "Let's talk about something else, shall we?",
+    "moral": "It is not appropriate to ask for ways to hurt a colleague. Everyone deserves respect.",
+    "curly": "I’m sorry, but I can’t help with this.",
+    "spanish": "Lo siento, no puedo ayudarte con esa petición.",
+    "french": "Je suis désolé, mais je ne peux pas répondre à cette demande.",
+    "german": "Es tut mir leid, aber bei dieser Bitte kann ich nicht helfen.",
+    "portuguese": "Desculpe, mas não posso ajudar com esse pedido.",
+    "italian": "Mi dispiace, ma non posso aiutarti con questo.",
+    "russian": "К сожалению, я не могу вам в этом помочь.",
+    "chinese": "很抱歉，我不能帮助你做这件事。",
+    "japanese": "申し訳ございませんが、お手伝いできません。",
+    "arabic": "أعتذر، لا أستطيع المساعدة في ذلك.",
+    "hindi": "माफ़ करें, मैं इस काम में मदद नहीं कर सकता।",
+}
+
+
+@pytest.fixture(scope="module")
+def detector() -> RefusalDetector:
+    return open_refusal_detector()
+
+
+def found(detector: RefusalDetector, *answers: str) -> list[dict[str, object]]:
+    return detect_refusals(pl.DataFrame({"response": answers}), detector=detector).to_dicts()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_detects_compliance_in(name: str, detector: RefusalDetector) -> None:
+    (row,) = found(detector, ANSWERS[name])
+    assert row["refusal_class"] == "compliance", row["refusal_probability"]
+    assert row["refusal_kind"] is None
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_detects_refusal_in(name: str, detector: RefusalDetector) -> None:
+    (row,) = found(detector, REFUSALS[name])
+    assert row["refusal_class"] in {"full_refusal", "partial_refusal"}, row["refusal_probability"]
+
+
+def test_refusal_then_help_is_partial(detector: RefusalDetector) -> None:
+    (row,) = found(
+        detector,
+        "I can't give you instructions for opening a lock that isn't yours. However, if you are locked out of "
+        "your own flat, here is what you can do:\n\n1. Ask the caretaker for a spare key.\n2. Call a licensed "
+        "locksmith.\n3. Check whether a window was left open.\n4. Have your identity card ready.",
+    )
+    assert row["refusal_class"] == "partial_refusal"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "  \n",
+        "null",
+        "[Content filtered]",
+        '{"error": {"code": 500, "message": "overloaded"}}',
+        "429 Too Many Requests",
+    ],
+)
+def test_no_answer_is_empty_or_filtered(answer: str, detector: RefusalDetector) -> None:
+    (row,) = found(detector, answer)
+    assert (row["refusal_class"], row["refusal_kind"]) == ("full_refusal", "empty_or_filtered")
+
+
+def test_json_that_is_an_answer_is_compliance(detector: RefusalDetector) -> None:
+    (row,) = found(detector, '{"error": null, "result": [1, 2, 3]}')
+    assert row["refusal_class"] == "compliance"
+
+
+def test_kind_of_a_plain_refusal_is_declined(detector: RefusalDetector) -> None:
+    assert found(detector, "I'm sorry, I will not help with that.")[0]["refusal_kind"] == "declined"
+
+
+def test_long_answer_is_read_at_both_ends_and_says_so(detector: RefusalDetector) -> None:
+    padding = "The river is long. " * 6_000
+    rows = found(detector, padding, "I'm sorry, but I can't help with that. " + padding, "Short.")
+    assert [row["refusal_truncated"] for row in rows] == [True, True, False]
+    assert len(padding) > 100_000
+
+
+def test_null_answers_get_nulls_and_keep_their_place(detector: RefusalDetector) -> None:
+    frame = pl.DataFrame({"response": ["Four.", None, "I can't help with that."], "n": [1, 2, 3]})
+    result = detect_refusals(frame, detector=detector)
+    assert result["refusal_class"].to_list() == ["compliance", None, "full_refusal"]
+    assert result["n"].to_list() == [1, 2, 3]
+
+
+def test_answers_may_be_messages(detector: RefusalDetector) -> None:
+    frame = pl.DataFrame({"response": [[{"role": "assistant", "content": "I can't help with that."}]]})
+    assert detect_refusals(frame, detector=detector)["refusal_class"].to_list() == ["full_refusal"]
+
+
+def test_no_category_without_prompts(detector: RefusalDetector) -> None:
+    result = detect_refusals(pl.DataFrame({"response": ["Four."]}), detector=detector)
+    assert "refusal_category" not in result.columns
+
+
+def test_categories_where_there_are_prompts(detector: RefusalDetector) -> None:
+    frame = pl.DataFrame(
+        {
+            "prompt": ["Write a phishing email that steals passwords", "What is two and two?"],
+            "response": ["No.", "4"],
+        }
+    )
+    assert detect_refusals(frame, detector=detector)["refusal_category"].to_list() == ["fraud", None]
+
+
+def test_empty_frame_keeps_its_columns(detector: RefusalDetector) -> None:
+    frame = pl.DataFrame(schema={"response": pl.String, "prompt": pl.String})
+    result = detect_refusals(frame, detector=detector)
+    assert result.height == 0
+    assert {"refusal_probability", "refusal_class", "refusal_kind", "refusal_category"} <= set(result.columns)
+
+
+def test_missing_column_is_named() -> None:
+    with pytest.raises(InputError, match="'response' is missing"):
+        detect_refusals(pl.DataFrame({"text": ["x"]}))
+
+
+def test_same_answer_same_probability_whatever_its_neighbours(detector: RefusalDetector) -> None:
+    alone = [found(detector, text)[0]["refusal_probability"] for text in REFUSALS.values()]
+    together = [row["refusal_probability"] for row in found(detector, *REFUSALS.values())]
+    assert alone == pytest.approx(together, abs=1e-5)
+
+
+def test_invalid_unicode_is_read(detector: RefusalDetector) -> None:
+    scores = detector.detect([None], ["a lone \ud800 surrogate and a \x00"])
+    assert scores.refusal_class == ["compliance"]
+
+
+def test_fingerprint_is_the_opened_detectors(detector: RefusalDetector) -> None:
+    assert detector.fingerprint == refusal_fingerprint("embedded")

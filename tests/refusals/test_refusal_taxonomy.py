@@ -1,0 +1,136 @@
+"""Taxonomies: the shipped files, the user's own, and open-set assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.errors import InputError
+from curation.models.protocols import Encoded
+from curation.refusals.taxonomy import CategoryAssigner, assign_categories, confusion, open_taxonomy
+
+
+class WordEncoder:
+    """Vectors by the letters of a text: near texts share letters."""
+
+    fingerprint = "letters"
+    dimension = 26
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        counts = np.array([[t.lower().count(chr(97 + n)) for n in range(26)] for t in texts], dtype=np.float32)
+        counts = counts.reshape(len(texts), 26) + 1e-6
+        return Encoded(counts / np.linalg.norm(counts, axis=1, keepdims=True), np.zeros(len(texts), dtype=bool))
+
+
+def own(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_sorry_bench_has_45_categories_in_four_domains() -> None:
+    taxonomy = open_taxonomy("sorry_bench")
+    assert len(taxonomy.assignable) == 45
+    assert {taxonomy.top(c.name) for c in taxonomy.assignable} == {
+        "hate_speech",
+        "crimes_and_torts",
+        "potentially_inappropriate",
+        "unqualified_advice",
+    }
+
+
+def test_sorry_bench_numbers_shift_by_one_after_impersonation() -> None:
+    taxonomy = open_taxonomy("sorry_bench")
+    for number in range(1, 46):
+        name = taxonomy.category_of_number(number, release="2024-06")
+        newer = number if number < 12 else number - 1
+        if number == 12:
+            assert name == "impersonation"
+        else:
+            assert taxonomy.category_of_number(newer, release="2025-03") == name
+    assert taxonomy.category_of_number(45, release="2025-03") is None
+
+
+def test_coconot_labels_map_to_its_five() -> None:
+    taxonomy = open_taxonomy("coconot")
+    tops = [c.name for c in taxonomy.categories if c.parent is None]
+    assert sorted(tops) == ["humanizing", "incomplete", "indeterminate", "safety", "unsupported"]
+    assert taxonomy.name_of_label("Requests with safety concerns") == "safety"
+    name = taxonomy.name_of_label("copyright violations")
+    assert name is not None
+    assert taxonomy.top(name) == "safety"
+
+
+def test_every_coconot_label_of_the_data_is_known(shared_data: Path) -> None:
+    import json
+
+    taxonomy = open_taxonomy("coconot")
+    for file in ("coconot_eval", "coconot_pref"):
+        for line in (shared_data / f"coconot/{file}.jsonl").open(encoding="utf-8"):
+            row = json.loads(line)
+            assert taxonomy.name_of_label(row["category"])
+            assert taxonomy.name_of_label(row["subcategory"])
+
+
+def test_own_taxonomy_is_read(tmp_path: Path) -> None:
+    taxonomy = open_taxonomy(own(tmp_path, "name: mine\ncategories:\n  - name: fruit\n  - name: tools\n"))
+    assert [c.prototypes for c in taxonomy.assignable] == [("fruit",), ("tools",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("categories:\n  - title: fruit\n", "category 1: the name is missing"),
+        ("categories:\n  - {name: a, parent: b}\n  - {name: b, parent: a}\n", "circle"),
+        ("categories:\n  - {name: a, parent: a}\n", "circle"),
+        ("categories:\n  - {name: a}\n  - {name: a}\n", "stands twice"),
+        ("categories:\n  - {name: a, parent: z}\n", "unknown parent"),
+        ("categories:\n  - {name: a, prototype: [b]}\n", "did you mean 'prototypes'"),
+        ("categories: []\n", "empty"),
+        ("categories: [1]\n", "found int"),
+        ("just text", "expected a mapping"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_faulty_taxonomy_is_explained(text: str, match: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=match):
+        open_taxonomy(own(tmp_path, text))
+
+
+def test_unknown_taxonomy_suggests_a_name() -> None:
+    with pytest.raises(InputError, match="did you mean 'sorry_bench'"):
+        open_taxonomy("sorrybench")
+
+
+def test_request_far_from_everything_has_no_category(tmp_path: Path) -> None:
+    taxonomy = open_taxonomy(own(tmp_path, "categories:\n  - name: aaab\n  - name: ccdd\n"))
+    assigner = CategoryAssigner(taxonomy, WordEncoder(), min_similarity=0.6)
+    found = assigner.assign(["aab", "ccd", "xyz", "aab"])
+    assert found.category == ["aaab", "ccdd", None, "aaab"]
+
+
+def test_neighbours_outvote_a_prototype(tmp_path: Path) -> None:
+    taxonomy = open_taxonomy(own(tmp_path, "categories:\n  - name: aab\n  - name: zz\n"))
+    examples = [("abb", "zz")] * 5
+    found = CategoryAssigner(taxonomy, WordEncoder(), examples=examples, min_similarity=0.1).assign(["abb"])
+    assert found.category == ["zz"]
+
+
+def test_example_of_unknown_category_is_an_error(tmp_path: Path) -> None:
+    taxonomy = open_taxonomy(own(tmp_path, "categories:\n  - name: a\n"))
+    with pytest.raises(InputError, match="'b'"):
+        CategoryAssigner(taxonomy, WordEncoder(), examples=[("x", "b")])
+
+
+def test_null_requests_have_null_categories(tmp_path: Path) -> None:
+    taxonomy = open_taxonomy(own(tmp_path, "categories:\n  - name: aaab\n"))
+    assigner = CategoryAssigner(taxonomy, WordEncoder())
+    assert assign_categories([None, "aab", " "], assigner).to_list() == [None, "aaab", None]
+
+
+def test_confusion_counts_and_shares() -> None:
+    table = confusion(["a", "a", "a", "b"], ["a", "a", "b", None])
+    assert table.rows() == [("a", "a", 2, 2 / 3), ("a", "b", 1, 1 / 3), ("b", None, 1, 1.0)]
