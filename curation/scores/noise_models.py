@@ -1,0 +1,114 @@
+"""Formulas for noisy labels that need no text: RE-PO, per-annotator losses, confident-learning counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from curation.errors import InputError
+
+__all__ = ["ConfidentCounts", "annotator_losses", "confident_counts", "repo_em", "repo_posterior"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def repo_posterior(probability: npt.ArrayLike, eta: float) -> FloatArray:
+    """w = pη / (pη + (1 − p)(1 − η)): P(label right) given the model's p and the share η (RE-PO, E-step)."""
+    p = np.asarray(probability, dtype=np.float64)
+    right, wrong = p * eta, (1 - p) * (1 - eta)
+    total = right + wrong
+    return np.where(total > 0, right / np.where(total > 0, total, 1.0), 0.5)
+
+
+def repo_em(probability: npt.ArrayLike, *, eta: float = 0.9, rounds: int = 50) -> tuple[FloatArray, float]:
+    """Both steps of RE-PO for given p: posteriors (n,) and η = their mean, repeated until η stands still."""
+    p = np.asarray(probability, dtype=np.float64)
+    weights = repo_posterior(p, eta)
+    for _ in range(rounds):
+        new = float(weights.mean()) if len(weights) else eta
+        weights = repo_posterior(p, new)
+        if abs(new - eta) < 1e-8:
+            break
+        eta = new
+    return weights, eta
+
+
+class ConfidentCounts(NamedTuple):
+    """The confident joint of Northcutt, Jiang and Chuang (2021), for given label against likely label."""
+
+    joint: npt.NDArray[np.int64]
+    """(2, 2): row the given label, column the confident one; index 1 is the first answer."""
+    noise_rate: float
+    """The share of off-diagonal mass after scaling the rows to the labels' counts."""
+
+
+def confident_counts(probability: npt.ArrayLike, labels: npt.ArrayLike) -> ConfidentCounts:
+    """Count the labels that an out-of-fold model confidently contradicts.
+
+    Args:
+        probability: (n,), out of fold, that the first answer is the better one.
+        labels: (n,) Boolean, whether the given label says so.
+
+    A row counts for class j when its probability of j reaches the mean probability of j among the rows
+    labelled j (confident learning, equation 2).
+
+    Raises:
+        InputError: when only one class is labelled: swap the answers of a random half first.
+    """
+    p, given = np.asarray(probability, dtype=np.float64), np.asarray(labels, dtype=bool)
+    if not given.any() or given.all():
+        raise InputError("all labels are of one class: swap the two answers of a random half of the rows first")
+    scores = np.stack([1 - p, p], axis=1)
+    thresholds = np.array([scores[~given, 0].mean(), scores[given, 1].mean()])
+    passes = scores >= thresholds
+    likely = np.where(passes.all(axis=1), scores.argmax(axis=1), passes.argmax(axis=1))
+    joint = np.zeros((2, 2), dtype=np.int64)
+    np.add.at(joint, (given.astype(int)[passes.any(axis=1)], likely[passes.any(axis=1)]), 1)
+    sizes = np.array([(~given).sum(), given.sum()])
+    rows = joint / np.maximum(joint.sum(axis=1, keepdims=True), 1) * sizes[:, None]
+    return ConfidentCounts(joint, float((rows[0, 1] + rows[1, 0]) / max(rows.sum(), 1e-12)))
+
+
+def annotator_losses(losses: npt.ArrayLike, annotators: Sequence[str | None], *, min_rows: int = 5) -> pl.DataFrame:
+    """How unusual each loss is among its own annotator's (PLD), not among all.
+
+    Args:
+        losses: (n,) nats of the given labels under an out-of-fold model.
+        annotators: (n,), None where it is not known.
+        min_rows: annotators with fewer rows, and rows without one, are judged by the whole set.
+
+    Returns:
+        ``loss``, ``annotator``, ``loss_rank`` (0 to 1, the share of the reference group's losses that are
+        lower, ties half), ``excess`` (loss − median over 1.4826 × the median absolute deviation; 0 where
+        that deviation is 0) and ``own`` (whether the reference group is the annotator's own).
+    """
+    frame = pl.DataFrame(
+        {"loss": np.asarray(losses, dtype=np.float64), "annotator": pl.Series(list(annotators), dtype=pl.String)}
+    )
+    size = pl.len().over("annotator")
+    frame = frame.with_columns(own=pl.col("annotator").is_not_null() & (size >= min_rows))
+    parts = []
+    numbered = frame.with_row_index("_row")
+    own = numbered.filter("own")
+    for part in own.partition_by("annotator", maintain_order=True):
+        parts.append(_against(part, part["loss"].to_numpy()))
+    parts.append(_against(numbered.filter(~pl.col("own")), frame["loss"].to_numpy()))
+    columns = ["loss", "annotator", "loss_rank", "excess", "own"]
+    return pl.concat(parts).sort("_row").select(columns)
+
+
+def _against(part: pl.DataFrame, reference: FloatArray) -> pl.DataFrame:
+    ordered = np.sort(reference)
+    loss = part["loss"].to_numpy()
+    below = np.searchsorted(ordered, loss, side="left") + np.searchsorted(ordered, loss, side="right")
+    middle = float(np.median(ordered)) if len(ordered) else 0.0
+    spread = 1.4826 * float(np.median(np.abs(ordered - middle))) if len(ordered) else 0.0
+    excess = (loss - middle) / spread if spread > 0 else np.zeros_like(loss)
+    return part.with_columns(
+        pl.Series("loss_rank", below / (2 * max(len(ordered), 1)), dtype=pl.Float64),
+        pl.Series("excess", excess, dtype=pl.Float64),
+    )
