@@ -1,4 +1,4 @@
-"""The documentation says what there is: every command, recipe key and public name; its generated parts are fresh."""
+"""The documentation names every command, recipe key and public name, and its generated parts are fresh."""
 
 from __future__ import annotations
 

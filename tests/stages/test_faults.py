@@ -1,0 +1,60 @@
+"""Disks that are full or read-only: one clear line, nothing published that is wrong, and a rerun that goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stages.conftest import ROOT, Place, sentences
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def command(place: Place, workspace: Path) -> subprocess.CompletedProcess[str]:
+    arguments = ["-m", "curation.cli", "run", str(place.folder / "recipe.yaml"), "--workspace", str(workspace)]
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
+
+
+def test_a_full_disk_stops_with_one_line_and_a_rerun_goes_on(place: Place, small_disk: Path) -> None:
+    place.write(sentences(40), generation=[], policy=None, rewards=[], selection={}, pairs={})
+    done = command(place, small_disk / "w")
+    assert done.returncode == 1
+    assert "cannot write" in one_line(done) or "cannot publish" in one_line(done)
+    assert "No space left" in one_line(done)
+    remount(small_disk, "size=64m")
+    again = command(place, small_disk / "w")
+    assert again.returncode == 0, again.stderr
+    assert len(list((small_disk / "w" / "datasets").rglob("*.parquet"))) >= 3
+
+
+def test_a_read_only_disk_stops_with_one_line(place: Place, small_disk: Path) -> None:
+    place.write(sentences(4), generation=[], policy=None, rewards=[], selection={}, pairs={})
+    remount(small_disk, "ro")
+    done = command(place, small_disk / "w")
+    assert done.returncode == 1
+    assert "Read-only file system" in one_line(done)
