@@ -18,7 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["Shingles", "Words", "find_words", "mix", "ngrams", "odd_numbers", "shingle"]
+__all__ = [
+    "Shingles",
+    "UInt64",
+    "Words",
+    "chunks",
+    "find_words",
+    "mix",
+    "ngrams",
+    "odd_numbers",
+    "shingle",
+    "words_of",
+]
 
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]
@@ -58,7 +69,7 @@ def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int = 2) -> Sh
         threads: how many chunks are worked on at once.
     """
     series = pl.Series("text", texts, dtype=pl.String) if not isinstance(texts, pl.Series) else texts
-    pieces = list(_chunks(series))
+    pieces = list(chunks(series))
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(lambda piece: _shingle_chunk(piece, n), pieces))
     return Shingles(*_joined([part.hashes for part in parts], [part.offsets for part in parts]))
@@ -67,7 +78,7 @@ def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int = 2) -> Sh
 def find_words(texts: pl.Series | Sequence[str]) -> Words:
     """The hashed words of texts and where they begin in ``text.lower()``'s bytes (as polars lowers)."""
     series = pl.Series("text", texts, dtype=pl.String) if not isinstance(texts, pl.Series) else texts
-    parts = [_words(data, offsets) for data, offsets in _chunks(series)]
+    parts = [words_of(data, offsets) for data, offsets in chunks(series)]
     starts = [part.starts for part in parts] or [np.empty(0, np.int64)]
     return Words(*_joined([p.hashes for p in parts], [p.offsets for p in parts]), np.concatenate(starts))
 
@@ -92,7 +103,7 @@ def ngrams(words: Words, n: int) -> Shingles:
     return Shingles(mixed[valid], np.concatenate(([0], np.cumsum(kept))))
 
 
-def _chunks(texts: pl.Series) -> Iterator[tuple[npt.NDArray[np.uint8], Int64]]:
+def chunks(texts: pl.Series) -> Iterator[tuple[npt.NDArray[np.uint8], Int64]]:
     """The bytes of some texts and where each begins, without copying."""
     array = texts.str.to_lowercase().rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offset_buffer, data_buffer = array.buffers()
@@ -108,7 +119,7 @@ def _chunks(texts: pl.Series) -> Iterator[tuple[npt.NDArray[np.uint8], Int64]]:
 
 def _shingle_chunk(piece: tuple[npt.NDArray[np.uint8], Int64], n: int) -> Shingles:
     data, offsets = piece
-    grams = ngrams(_words(data, offsets), n)
+    grams = ngrams(words_of(data, offsets), n)
     bare = np.flatnonzero(np.diff(grams.offsets) == 0)
     if not len(bare):
         return grams
@@ -119,7 +130,7 @@ def _shingle_chunk(piece: tuple[npt.NDArray[np.uint8], Int64], n: int) -> Shingl
     )
 
 
-def _words(data: npt.NDArray[np.uint8], offsets: Int64) -> Words:
+def words_of(data: npt.NDArray[np.uint8], offsets: Int64) -> Words:
     raw = data.tobytes()
     # bytes.translate is the fastest look-up of bytes there is; separators become 0.
     values = np.frombuffer(raw.translate(_VALUES), dtype=np.uint8)
