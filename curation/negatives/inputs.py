@@ -10,7 +10,17 @@ import numpy.typing as npt
 
 from curation.errors import InputError
 
-__all__ = ["Embeddings", "Float32", "Int64", "Ragged", "as_embeddings", "as_ragged", "blocks", "zero_rows"]
+__all__ = [
+    "Checked",
+    "Embeddings",
+    "Float32",
+    "Int64",
+    "Ragged",
+    "as_embeddings",
+    "as_ragged",
+    "blocks",
+    "checked_embeddings",
+]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -44,6 +54,14 @@ class Ragged(NamedTuple):
         return Ragged(self.values[first:last], self.offsets[start : stop + 1] - first)
 
 
+class Checked(NamedTuple):
+    """Embeddings that passed the checks."""
+
+    vectors: Embeddings
+    zeros: Int64
+    """The rows that are zero everywhere: they have no direction, so no similarity means anything."""
+
+
 def blocks(rows: int, size: int) -> Iterator[slice]:
     """Consecutive slices of at most ``size`` that cover ``range(rows)``."""
     for start in range(0, rows, size):
@@ -56,6 +74,11 @@ def as_embeddings(vectors: Any, *, name: str) -> Embeddings:
     Raises:
         InputError: naming the argument and the first row at fault.
     """
+    return checked_embeddings(vectors, name=name).vectors
+
+
+def checked_embeddings(vectors: Any, *, name: str) -> Checked:
+    """As :func:`as_embeddings`, and which rows are zero, in one pass."""
     array = vectors if isinstance(vectors, np.ndarray) else np.asarray(vectors)
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InputError(
@@ -63,27 +86,19 @@ def as_embeddings(vectors: Any, *, name: str) -> Embeddings:
         )
     if array.dtype not in (np.float32, np.float16):
         array = array.astype(np.float32)
+    zeros: list[Int64] = [np.empty(0, np.int64)]
     for part in blocks(len(array), _CHECK_ROWS):
         squares = _squared_norms(array[part])
-        wrong = np.flatnonzero(~((np.abs(np.sqrt(squares) - 1) <= NORM_TOLERANCE) | (squares == 0)))
+        zero = squares == 0
+        wrong = np.flatnonzero(~((np.abs(np.sqrt(squares) - 1) <= NORM_TOLERANCE) | zero))
         if len(wrong):
             row = part.start + int(wrong[0])
             raise InputError(
                 f"{name}: row {row} has length {np.sqrt(squares[wrong[0]]):.6g}, expected 1: "
                 f"divide each row by its L2 norm, and leave out rows that are not finite"
             )
-    return array
-
-
-def zero_rows(vectors: Embeddings) -> Int64:
-    """The rows that are zero everywhere: they have no direction, so no similarity means anything."""
-    if not len(vectors):
-        return np.empty(0, np.int64)
-    found = [
-        part.start + np.flatnonzero(_squared_norms(vectors[part]) == 0)
-        for part in blocks(len(vectors), _CHECK_ROWS)
-    ]
-    return np.concatenate(found).astype(np.int64)
+        zeros.append(part.start + np.flatnonzero(zero))
+    return Checked(array, np.concatenate(zeros))
 
 
 def _squared_norms(part: Embeddings) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.negatives.filters import CandidateFilter, Thresholds
 from curation.negatives.index import TARGET_RECALL, IndexKind, check_index, search
-from curation.negatives.inputs import Embeddings, Float32, Int64, as_embeddings, as_ragged
+from curation.negatives.inputs import Embeddings, Float32, Int64, as_ragged, checked_embeddings
 from curation.negatives.sampling import Sampling, check_sampling
 from curation.negatives.select import Inputs, Plan, select
 from curation.negatives.store import CorpusIndex
@@ -114,8 +114,9 @@ def mine_hard_negatives(
     Raises:
         InputError: when an argument is wrong, or the corpus is empty.
     """
-    anchors = as_embeddings(anchor_embeddings, name="anchor_embeddings")
-    corpus = as_embeddings(corpus_embeddings, name="corpus_embeddings")
+    checked_anchors = checked_embeddings(anchor_embeddings, name="anchor_embeddings")
+    checked_corpus = checked_embeddings(corpus_embeddings, name="corpus_embeddings")
+    anchors, corpus = checked_anchors.vectors, checked_corpus.vectors
     _check(anchors, corpus, num_negatives=num_negatives, range_min=range_min)
     check_sampling(sampling, temperature)
     if isinstance(index, CorpusIndex):
@@ -123,8 +124,8 @@ def mine_hard_negatives(
     else:
         check_index(index)
     inputs = Inputs(
-        anchors,
-        corpus,
+        checked_anchors,
+        checked_corpus,
         as_ragged(positives, anchors=len(anchors), corpus=len(corpus), name="positives"),
         None if exclude is None else as_ragged(exclude, anchors=len(anchors), corpus=len(corpus), name="exclude"),
     )

@@ -16,7 +16,7 @@ from curation.negatives.filters import (
     in_lists,
     threshold_rules,
 )
-from curation.negatives.inputs import Embeddings, Float32, Int64, Ragged, blocks, zero_rows
+from curation.negatives.inputs import Checked, Embeddings, Float32, Int64, Ragged, blocks
 from curation.negatives.sampling import Sampling, pick
 from curation.negatives.search import Found
 from curation.negatives.waterfall import Waterfall
@@ -31,8 +31,8 @@ _STEP: Final = 0.01
 class Inputs(NamedTuple):
     """The data of one call."""
 
-    anchors: Embeddings
-    corpus: Embeddings
+    anchors: Checked
+    corpus: Checked
     positives: Ragged
     excluded: Ragged | None
 
@@ -61,11 +61,11 @@ class Selected(NamedTuple):
 
 def select(found: Found, inputs: Inputs, plan: Plan) -> Selected:
     """Runs the rules over what was found and draws, block by block of anchors."""
-    n = len(inputs.anchors)
+    anchors, corpus = inputs.anchors.vectors, inputs.corpus.vectors
+    n = len(anchors)
     negatives = np.full((n, plan.wanted), -1, np.int64)
     scores = np.full((n, plan.wanted), np.nan, np.float32)
-    positive_scores = lowest_positive_scores(inputs.anchors, inputs.corpus, inputs.positives)
-    zeros = (zero_rows(inputs.anchors), zero_rows(inputs.corpus))
+    positive_scores = lowest_positive_scores(anchors, corpus, inputs.positives)
     waterfall = Waterfall(wanted=plan.wanted)
     rng = np.random.default_rng(plan.seed)
     for part in blocks(n, _ANCHOR_BLOCK):
@@ -77,7 +77,7 @@ def select(found: Found, inputs: Inputs, plan: Plan) -> Selected:
             positive_scores=positive_scores[part],
             alive=rows >= 0,
         )
-        _apply_rules(candidates, inputs, plan, zeros, waterfall)
+        _apply_rules(candidates, inputs, plan, waterfall)
         chosen = pick(candidates, plan.wanted, sampling=plan.sampling, temperature=plan.temperature, rng=rng)
         waterfall.remove("not_sampled", ~chosen, candidates.alive)
         owner, place = np.nonzero(chosen)
@@ -87,19 +87,18 @@ def select(found: Found, inputs: Inputs, plan: Plan) -> Selected:
     return Selected(negatives, scores, positive_scores, waterfall.frame())
 
 
-def _apply_rules(
-    candidates: Candidates, inputs: Inputs, plan: Plan, zeros: tuple[Int64, Int64], waterfall: Waterfall
-) -> None:
+def _apply_rules(candidates: Candidates, inputs: Inputs, plan: Plan, waterfall: Waterfall) -> None:
     """Every rule in order; clears ``candidates.alive``."""
     rows, alive = candidates.rows, candidates.alive
     start, stop = int(candidates.anchors[0]), int(candidates.anchors[-1]) + 1
     waterfall.start(alive)
+    zeros = inputs.anchors.zeros, inputs.corpus.zeros
     if any(map(len, zeros)):
         no_direction: Bool = np.isin(candidates.anchors, zeros[0])[:, None] | np.isin(rows, zeros[1])
         waterfall.remove("zero_vector", no_direction, alive)
     for rule, lists in (("positive", inputs.positives), ("excluded", inputs.excluded)):
         if lists is not None:
-            listed = in_lists(rows, lists.part(start, stop), corpus=len(inputs.corpus))
+            listed = in_lists(rows, lists.part(start, stop), corpus=len(inputs.corpus.vectors))
             waterfall.remove(rule, listed, alive)
     _apply_thresholds(candidates, plan.thresholds, waterfall)
     for extra in plan.filters:
