@@ -202,8 +202,9 @@ def trainer_view(dataset: str, frame: pl.DataFrame) -> TrainerView:
     """What of a dataset's rows goes into the files that trainers load.
 
     TRL reads ``margin`` and the reference log-probabilities of a preference row when they are there, and
-    fails on a null among them: with a hole, such a column is left out. sentence-transformers takes every
-    column of a retrieval row for a text, so only texts stay and the rest becomes evidence.
+    fails on a null among them: with a hole, such a column is left out, or goes by the name that it has in
+    ``pair_scores``. sentence-transformers takes every column of a retrieval row for a text, so only texts
+    stay and the rest becomes evidence.
     """
     if dataset == "retrieval":
         texts = [c for c in frame.columns if _TEXT_OF_RETRIEVAL.fullmatch(c)]
@@ -211,7 +212,9 @@ def trainer_view(dataset: str, frame: pl.DataFrame) -> TrainerView:
         return TrainerView(frame.select(texts), frame.select(rest) if rest else None, ())
     holes = [c for c in _WITHOUT_HOLES if c in frame.columns and frame[c].null_count() > 0]
     empty = [c for c in frame.columns if 0 < frame.height == frame[c].null_count()]
-    return TrainerView(frame.drop({*holes, *empty}), None, tuple(holes))
+    back = {new: old for old, new in _RENAMED.items() if new in holes and new not in empty}
+    kept = frame.drop(c for c in frame.columns if c in empty or (c in holes and c not in back))
+    return TrainerView(kept.rename(back), None, tuple(holes))
 
 
 def _answers(candidates: pl.DataFrame, side: str) -> pl.LazyFrame:

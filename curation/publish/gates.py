@@ -12,7 +12,7 @@ import polars as pl
 
 from curation.errors import GateError, RecipeError, closest
 
-__all__ = ["DEFAULT_THRESHOLDS", "GateResult", "check_gates", "raise_if_blocked"]
+__all__ = ["ALL_DATASETS", "DEFAULT_THRESHOLDS", "GATES_OF", "GateResult", "check_gates", "raise_if_blocked"]
 
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {
     "min_rows": 1,
@@ -27,6 +27,18 @@ DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {
 """Every gate, and the threshold where none is given. ``min_`` and ``max_`` say which way it binds."""
 
 ALL_DATASETS: Final = "all"
+"""What stands for a dataset's name where a gate is about all of them together."""
+
+_OF_ANY: Final = ("min_rows", "max_duplicate_rate")
+_OF_ALL: Final = ("max_leaking_prompts", "max_empty_categories")
+GATES_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "preference": tuple(gate for gate in DEFAULT_THRESHOLDS if gate not in _OF_ALL),
+    "preference_unpaired": _OF_ANY,
+    "refusal": _OF_ANY,
+    "retrieval": _OF_ANY,
+    ALL_DATASETS: _OF_ALL,
+}
+"""Dataset to the gates that can be measured on it."""
 
 _CONTENT: Final = {
     "preference": ("prompt", "chosen", "rejected"),

@@ -135,9 +135,11 @@ def test_retrieval_files_hold_texts_only():
 def test_columns_with_holes_that_trainers_read_are_left_out(tables):
     frame = preference(tables).with_columns(
         margin=pl.when(pl.int_range(pl.len()) > 0).then(pl.col("margin")),
+        ref_rejected_logps=pl.when(pl.int_range(pl.len()) > 0).then(pl.col("ref_rejected_logps")),
         edit_distance=pl.lit(None, pl.Float64),
     )
     view = trainer_view("preference", frame)
-    assert view.left_out == ("margin",)
+    assert view.left_out == ("margin", "ref_rejected_logps")
+    assert view.frame["rejected_logp"].null_count() == 1
     assert "edit_distance" not in view.frame.columns
     assert "ref_chosen_logps" in view.frame.columns

@@ -1,4 +1,4 @@
-"""Published retrieval folders under sentence-transformers' own trainer. TRL is not a dependency."""
+"""What trainers see of a published retrieval folder: texts by default, ids and scores in a config of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from curation.publish.writing import split_counts, write_dataset
 
 
 @pytest.mark.slow
-def test_sentence_transformers_trains_on_the_folder(tmp_path, monkeypatch):
+def test_retrieval_folder_has_texts_and_evidence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
