@@ -97,13 +97,21 @@ class Policy(_Section):
 class Pairs(_Section):
     """Which pairs are built from the candidates."""
 
-    strategies: tuple[Literal["provided", "best_vs_worst", "best_vs_random", "all"], ...] = Field(
-        default=("provided",), min_length=1
+    strategies: tuple[Literal["provided", "best_vs_worst", "best_vs_random", "all", "ches_aware"], ...] = Field(
+        default=("provided",),
+        min_length=1,
+        description="ches_aware: each prompt's strongest pair whose length-normalised CHES is low enough",
     )
     score: Literal["rewards", "provided"] = Field(
         default="rewards", description="what ranks the candidates: the reward models, or the source's scores"
     )
     min_margin: float = Field(default=0.0, ge=0.0, description="a pair's scores must differ by more than this")
+    ches_quantile: float = Field(
+        default=0.15,
+        gt=0.0,
+        le=1.0,
+        description="for ches_aware: of the strongest pairs' scores; 0.05 to 0.15 in Razin et al. 2025, section 6",
+    )
 
 
 class SelectionRule(_Section):
@@ -260,6 +268,8 @@ class Recipe(_Section):
             raise ValueError("publish.datasets has 'retrieval', which needs the sections negatives and encoder")
         if "refusal" in self.publish.datasets and self.refusals is None:
             raise ValueError("publish.datasets has 'refusal', which needs the section refusals")
+        if "ches_aware" in self.pairs.strategies and self.policy is None:
+            raise ValueError("pairs.strategies has 'ches_aware', which needs the section policy")
         ranked = set(self.pairs.strategies) - {"provided"}
         if ranked and self.pairs.score == "rewards" and not self.rewards:
             raise ValueError(f"pairs.strategies has {sorted(ranked)[0]!r}, which needs the section rewards")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from curation.pairs.ches_aware import ches_aware_pairs
 from curation.pairs.construction import BuiltPairs, build_pairs, provided_pairs, without_conflicts
 from curation.scores.margins import robust_scale
+from curation.scores.policy_table import explode_pairs
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.stages.rewards import candidate_rewards
 from curation.tables import concat_rejects, rejects_frame
 
@@ -17,6 +20,7 @@ __all__ = ["STAGE"]
 def run(context: Context) -> StageResult:
     options = context.recipe.pairs
     built: list[BuiltPairs] = []
+    facts: dict[str, int | float] = {}
     candidates: pl.DataFrame | None = None
     for strategy in options.strategies:
         if strategy == "provided":
@@ -24,16 +28,47 @@ def run(context: Context) -> StageResult:
             continue
         if candidates is None:
             candidates = _scored(context)
-        built.append(
-            build_pairs(candidates, strategy=strategy, min_margin=options.min_margin, seed=context.recipe.seed)
-        )
+        if strategy == "ches_aware":
+            built.append(_ches_aware(context, candidates, facts))
+        else:
+            margin, seed = options.min_margin, context.recipe.seed
+            built.append(build_pairs(candidates, strategy=strategy, min_margin=margin, seed=seed))
     # A pair that two strategies build is kept once, under the first of them.
     pairs = pl.concat([b.pairs for b in built]).unique("pair_id", keep="first", maintain_order=True)
     consistent = without_conflicts(pairs)
     rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
-    facts = {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
+    facts |= {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
     return context.write("pairs", "pairs", consistent.pairs, rejects=rejects, facts=facts)
+
+
+def _ches_aware(context: Context, candidates: pl.DataFrame, facts: dict[str, int | float]) -> BuiltPairs:
+    """Each prompt's strongest pair under the CHES threshold; says how many prompts that saved."""
+    options = context.recipe.pairs
+    every = build_pairs(candidates, strategy="all", min_margin=options.min_margin)
+    stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
+    key = ["prompt_id", "chosen_id", "rejected_id"]
+    scored = every.pairs.join(
+        explode_pairs(stats).select(*key, "ln_ches"), on=key, how="left", maintain_order="left"
+    )
+    safe = ches_aware_pairs(scored, quantile=options.ches_quantile)
+    facts |= {
+        "CHES threshold": safe.threshold,
+        "prompts kept by the filter alone": safe.kept_by_filter,
+        "prompts saved by CHES-aware pairing": safe.saved,
+    }
+    rejects = rejects_frame(
+        safe.rejects,
+        table="prompts",
+        stage="pairs",
+        row_id=pl.col("prompt_id"),
+        rule=pl.col("rule"),
+        value=pl.col("value"),
+        threshold=str(safe.threshold),
+        reason=pl.col("reason"),
+    )
+    pairs = safe.pairs.select(every.pairs.columns).with_columns(strategy=pl.lit("ches_aware"))
+    return BuiltPairs(pairs, concat_rejects(every.rejects, rejects))
 
 
 def _scored(context: Context) -> pl.DataFrame:
@@ -87,7 +122,7 @@ STAGE = Stage(
     name="pairs",
     group="pairs",
     description="Two answers to one prompt, the first preferred. A view over candidates: no model is called.",
-    needs=("inputs", "prompts", "candidates", "rewards"),
+    needs=("inputs", "prompts", "candidates", "rewards", "policy_stats"),
     run=run,
     table="pairs",
     enabled=lambda recipe: recipe.builds_pairs,
