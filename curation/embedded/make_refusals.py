@@ -19,7 +19,7 @@ from curation.embedded._refusals_lexical import features, fit_lexical, save_lexi
 from curation.models.identity import EMBEDDED_DIR
 from curation.refusals.cascade import CONFIG, CascadeConfig
 
-__all__ = ["CASCADE", "encoder_answers", "make"]
+__all__ = ["CASCADE", "encoder_answers", "make", "make_request_heads"]
 
 FOLDER: Final = EMBEDDED_DIR / "refusals"
 CASCADE: Final = CascadeConfig(
@@ -37,6 +37,16 @@ def encoder_answers(sources: Mapping[str, Sequence[Answer]], *, seed: int = 0) -
     return answers + random.Random(seed).sample(plain, min(_PLAIN_ANSWERS, len(plain)))
 
 
+def make_request_heads(data: Path, folder: Path) -> None:
+    """Fit the heads that judge requests and write them."""
+    from curation.embedded._refusals_requests import fit_heads, labelled_requests, save_heads
+    from curation.models.encoder import open_encoder
+
+    requests = labelled_requests(data)
+    vectors = open_encoder(max_length=64).encode([request.text for request in requests]).vectors
+    save_heads(fit_heads(vectors, requests, range(len(requests))), folder)
+
+
 def make(data: Path, folder: Path, *, keep_encoder: bool) -> None:
     """Fit both parts on all labelled sources and write them."""
     sources = labelled_sources(data)
@@ -47,6 +57,7 @@ def make(data: Path, folder: Path, *, keep_encoder: bool) -> None:
         from curation.embedded._refusals_encoder import fine_tune, save_encoder
 
         save_encoder(fine_tune(encoder_answers(sources), epochs=_EPOCHS), folder)
+    make_request_heads(data, folder)
     config = json.dumps(CASCADE._asdict(), indent=1)
     (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
     counts = ", ".join(f"{name} {len(rows)}" for name, rows in sources.items())

@@ -31,9 +31,9 @@ __all__ = [
     "open_taxonomy",
 ]
 
-MIN_SIMILARITY: Final = 0.30
-"""Below it nothing is assigned: the 95th percentile of the best similarity of everyday requests
-(self-instruct) to the SORRY-Bench prototypes is 0.30."""
+MIN_SIMILARITY: Final = 0.35
+"""Below it nothing is assigned: nine in ten everyday requests (self-instruct) lie below it for every
+SORRY-Bench prototype, and three quarters of CatQA's harmful questions above 0.39."""
 NEIGHBOURS: Final = 5
 _NEIGHBOUR_WEIGHT: Final = 0.5
 _FIELDS: Final = {"name", "title", "parent", "labels", "prototypes", "number_2024_06", "number_2025_03"}

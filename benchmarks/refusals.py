@@ -1,0 +1,221 @@
+"""Refusal detection, measured: ``python benchmarks/refusals.py [--data DIR] [--only PART …]``.
+
+Parts: chatgpt, xstest, matrix, speed, coconot, dsl. No text of the data is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sources, unlabelled_answers
+from curation.embedded._refusals_lexical import features, fit_lexical
+from curation.embedded._refusals_requests import fit_heads, labelled_requests
+from curation.models.identity import EMBEDDED_DIR
+from curation.models.refusals import open_refusal_detector
+from curation.refusals.calibration import expected_calibration_error, thresholds_per_category
+from curation.refusals.detection import detect_refusals
+from curation.refusals.estimation import dsl_rate, naive_rate
+from curation.refusals.lexical import read
+from curation.refusals.requests import REASONS
+
+FOLDER = EMBEDDED_DIR / "refusals"
+ROWS = 20_000
+
+
+def wilson(right: int, total: int) -> str:
+    """95 % interval of a share."""
+    p, z = right / total, 1.96
+    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    return f"{100 * (centre - half):.1f}–{100 * (centre + half):.1f}"
+
+
+def row(*cells: object) -> None:
+    print("| " + " | ".join(str(cell) for cell in cells) + " |")
+
+
+def chatgpt(data: Path) -> None:
+    """The test part of chatgpt_refusals: nothing was fitted or chosen on it."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    train, validation, test = chatgpt_parts(data)
+    labels = np.array([a.refusal for a in test])
+    found = open_refusal_detector().detect([None] * len(test), [a.text for a in test])
+    right = int(((found.probability >= 0.5) == labels).sum())
+    words = TfidfVectorizer()
+    x = words.fit_transform([a.text for a in train])
+    baseline = LogisticRegression(max_iter=2_000).fit(x, [a.refusal for a in train])
+    base = int((baseline.predict(words.transform([a.text for a in test])) == labels).sum())
+    print("\n### chatgpt_refusals, test part\n")
+    row("detector", "accuracy %", "95 % interval", "rows")
+    row("---", "---", "---", "---")
+    row("bundled", f"{100 * right / len(test):.2f}", wilson(right, len(test)), len(test))
+    row("TF-IDF and logistic regression", f"{100 * base / len(test):.2f}", wilson(base, len(test)), len(test))
+    print(f"\nCalibration error (10 bins): {expected_calibration_error(found.probability, labels):.3f}. ")
+    print(f"Training {len(train)}, validation {len(validation)} rows; the bundled one learns from both.")
+
+
+def fit_and_score(answers: Sequence[Answer], given: object, train: Sequence[int], test: Sequence[int]) -> object:
+    """Lexical scores of ``test`` from a fit on ``train``."""
+    model = fit_lexical(answers, given, train, FOLDER)  # type: ignore[arg-type]
+    return model.score([read(answers[r].text) for r in test])
+
+
+def xstest(data: Path) -> None:
+    """XSTest completions: the lexical part out of fold and over sources, the bundled detector as it is."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    sources = labelled_sources(data)
+    answers = [a for rows in sources.values() for a in rows]
+    names = np.array([n for n, rows in sources.items() for _ in rows])
+    labels = np.array([a.refusal for a in answers])
+    given = features([a.text for a in answers], FOLDER)
+    refusal, partial = np.zeros(len(answers)), np.zeros(len(answers))
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    for train, test in folds.split(answers, names, [a.group for a in answers]):
+        scores = fit_and_score(answers, given, train, test)
+        refusal[test], partial[test] = scores.refusal, scores.partial  # type: ignore[attr-defined]
+    bundled = open_refusal_detector()
+    print("\n### XSTest completions, agreement with the human label, %\n")
+    row("completions of", "lexical, out of fold", "lexical, source left out", "bundled (has seen them)", "rows")
+    row(*["---"] * 5)
+    classes = np.where(refusal <= 0, "compliance", np.where(partial > 0, "partial_refusal", "full_refusal"))
+    for name in ("xstest_llama2orig", "xstest_mistralguard"):
+        mine = np.flatnonzero(names == name)
+        others = np.flatnonzero(names != name)
+        left = fit_and_score(answers, given, others, mine).refusal  # type: ignore[attr-defined]
+        seen = bundled.detect([None] * len(mine), [answers[r].text for r in mine])
+        cells = [((refusal[mine] > 0) == labels[mine]), (left > 0) == labels[mine]]
+        cells.append((seen.probability >= 0.5) == labels[mine])
+        row(name[7:], *(f"{100 * c.mean():.1f}" for c in cells), len(mine))
+        truth = [answers[r].refusal_class for r in mine]
+        three = np.mean([c == t for c, t in zip(classes[mine], truth, strict=True)])
+        three_seen = np.mean([c == t for c, t in zip(seen.refusal_class, truth, strict=True)])
+        row(f"{name[7:]}, three classes", f"{100 * three:.1f}", "", f"{100 * three_seen:.1f}", len(mine))
+    print("\nThresholds by source (out of fold):")
+    known = names != "written"
+    table = thresholds_per_category(1 / (1 + np.exp(-refusal[known])), labels[known], names[known].tolist())
+    print(f"common {table.common:.2f}, spread {table.spread:.2f}")
+
+
+def matrix(data: Path) -> None:
+    """A fit on one source tested on each other one (lexical part)."""
+    sources = labelled_sources(data)
+    sources["xstest"] = sources.pop("xstest_llama2orig") + sources.pop("xstest_mistralguard")
+    sources.pop("coconot_pref_chosen")
+    answers = [a for rows in sources.values() for a in rows]
+    names = np.array([n for n, rows in sources.items() for _ in rows])
+    labels = np.array([a.refusal for a in answers])
+    given = features([a.text for a in answers], FOLDER)
+    print("\n### Fitted on one source, tested on another (lexical part), accuracy %\n")
+    row("fitted on", *sources, "rows")
+    row("---", *["---"] * (len(sources) + 1))
+    for one in sources:
+        cells = []
+        for other in sources:
+            test = np.flatnonzero(names == other)
+            if one == other:
+                cells.append("–")
+                continue
+            found = fit_and_score(answers, given, np.flatnonzero(names == one), test)
+            cells.append(f"{100 * ((found.refusal > 0) == labels[test]).mean():.1f}")  # type: ignore[attr-defined]
+        row(one, *cells, int((names == one).sum()))
+
+
+def speed(data: Path) -> None:
+    """20,000 different answers: real ones, then real ones with a line more."""
+    sources = labelled_sources(data)
+    real = list(dict.fromkeys([a.text for rows in sources.values() for a in rows] + unlabelled_answers(data)))
+    texts = (real + [f"{text}\n\nThat was answer {n}." for n, text in enumerate(real)])[:ROWS]
+    started = time.perf_counter()
+    detector = open_refusal_detector()
+    detector.detect([None], ["I am not sure that this is something I would do, although it may be fine."])
+    loaded = time.perf_counter() - started
+    frame = pl.DataFrame({"response": texts})
+    walls, cpus = [], []
+    for _ in range(3):
+        wall, cpu = time.perf_counter(), time.process_time()
+        detect_refusals(frame, detector=detector)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    wall, cpu = float(np.median(walls)), float(np.median(cpus))
+    print(f"\n### Speed, {len(texts):,} different answers ({min(len(real), ROWS):,} as they are), median of 3\n")
+    row("load s", "wall s", "answers/s", "CPU s", "answers per CPU second")
+    row(*["---"] * 5)
+    row(f"{loaded:.2f}", f"{wall:.1f}", f"{len(texts) / wall:.0f}", f"{cpu:.1f}", f"{len(texts) / cpu:.0f}")
+
+
+def coconot(data: Path) -> None:
+    """Requests: refuse or answer, and why, by 5-fold cross-validation over all request sets."""
+    from sklearn.model_selection import StratifiedKFold
+
+    from curation.models.encoder import open_encoder
+
+    requests = labelled_requests(data)
+    vectors = open_encoder(max_length=64).encode([r.text for r in requests]).vectors
+    names = np.array([r.source for r in requests])
+    logits = np.zeros((len(requests), 2 + len(REASONS)))
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(vectors, names):
+        heads = fit_heads(vectors, requests, train)
+        logits[test] = vectors[test] @ heads["weights"] + heads["bias"]
+    refuse = np.array([r.refuse for r in requests])
+    print("\n### Requests, 5-fold cross-validation, %\n")
+    row("set", "refuse or answer", "reason", "rows")
+    row(*["---"] * 4)
+    for name in sorted(set(names)):
+        mine = np.flatnonzero(names == name)
+        told = [r for r in mine if requests[r].reason is not None]
+        right = [REASONS[logits[r, 2:].argmax()] == requests[r].reason for r in told]
+        hits = ((logits[mine, 0] > 0) == refuse[mine]).mean()
+        row(name, f"{100 * hits:.1f}", f"{100 * np.mean(right):.1f}" if right else "", len(mine))
+
+
+def dsl(data: Path) -> None:
+    """Coverage of 95 % intervals over 2,000 simulated biased detectors."""
+    runs, rows, share = 2_000, 1_000, 0.2
+    print(f"\n### DSL: {runs:,} runs, {rows:,} answers, {share:.0%} labelled, true rate 30 %\n")
+    row("detector", "DSL covers %", "naive covers %", "DSL bias", "naive bias")
+    row(*["---"] * 5)
+    for title, miss, false in (("misses a third", 0.33, 0.02), ("false alarms", 0.02, 0.15), ("fair", 0.1, 0.043)):
+        rng = np.random.default_rng(0)
+        hits = naive_hits = 0
+        errors, naive_errors = [], []
+        for run in range(runs):
+            y = (rng.random(rows) < 0.3).astype(float)
+            g = np.where(y == 1, rng.random(rows) >= miss, rng.random(rows) < false).astype(float)
+            labels = np.where(rng.random(rows) < share, y, np.nan)
+            found, naive = dsl_rate(g, labels, share, seed=run), naive_rate(g)
+            hits += found.low <= 0.3 <= found.high
+            naive_hits += naive.low <= 0.3 <= naive.high
+            errors.append(found.rate - 0.3)
+            naive_errors.append(naive.rate - 0.3)
+        shares = (f"{100 * hits / runs:.1f}", f"{100 * naive_hits / runs:.1f}")
+        row(title, *shares, f"{np.mean(errors):+.4f}", f"{np.mean(naive_errors):+.4f}")
+
+
+PARTS = {"chatgpt": chatgpt, "xstest": xstest, "matrix": matrix, "speed": speed, "coconot": coconot, "dsl": dsl}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    options = parser.parse_args()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn", "polars"))
+    print(f"Python {platform.python_version()}, {packages}")
+    for name in options.only:
+        PARTS[name](options.data)
+
+
+if __name__ == "__main__":
+    main()
