@@ -29,9 +29,7 @@ _WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
 _SENTENCE_END: Final = re.compile(r"[.!?。！？]+(?:\s|$)|\n+")
 _BULLET: Final = re.compile(r"^[ \t]*[-*•]\s+", re.MULTILINE)
 _NUMBERED: Final = re.compile(r"^[ \t]*\(?\d+[.):]\s*", re.MULTILINE)
-_HEADING: Final = re.compile(
-    r"^(?:#{1,6}\s|\*\*[^*\n]+\*\*:?[ \t]*$|[A-Z][^\n.]{0,60}:[ \t]*$)", re.MULTILINE
-)
+_HEADING: Final = re.compile(r"^(?:#{1,6}\s|\*\*[^*\n]+\*\*:?[ \t]*$|[A-Z][^\n.]{0,60}:[ \t]*$)", re.MULTILINE)
 _REFUSAL: Final = re.compile(
     r"\bi(?:['’]m| am) (?:sorry|unable|not able|afraid)\b"
     r"|\bi (?:can(?:['’]?t|not)|won['’]t|could not|couldn['’]t|apologi[sz]e)\b"

@@ -106,9 +106,7 @@ def heads_fingerprint(model: str = EMBEDDED, *, encoder: str | None = None, devi
     return f"{prefix}@{folder_fingerprint(ref.location)}+{encoder_fingerprint(name)}"
 
 
-def open_heads(
-    model: str = EMBEDDED, *, encoder: str | None = None, device: str | None = None
-) -> HeadsReward:
+def open_heads(model: str = EMBEDDED, *, encoder: str | None = None, device: str | None = None) -> HeadsReward:
     """Load heads and the encoder they were fitted on.
 
     Args:
@@ -127,9 +125,7 @@ def open_heads(
             f"reward heads {model!r} were fitted on encoder {heads.encoder_fingerprint}, found "
             f"{encoder_fingerprint(name)}: name the right encoder, or train the heads again"
         )
-    return HeadsReward(
-        heads, open_encoder(name, device=device), fingerprint=heads_fingerprint(model, encoder=name)
-    )
+    return HeadsReward(heads, open_encoder(name, device=device), fingerprint=heads_fingerprint(model, encoder=name))
 
 
 class HeadsReward:

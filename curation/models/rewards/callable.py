@@ -1,0 +1,78 @@
+"""Any Python function as a reward model: ``python:package.module:function``.
+
+The function gets a list of prompts (lists of {role, content}) and a list of answers, and returns one number
+an answer, or one list of numbers an answer. It is named in the recipe, so it runs with the recipe's trust.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import InputError, ModelError
+from curation.text import Message, content_hash
+
+__all__ = ["CallableReward", "callable_fingerprint", "open_callable"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def callable_fingerprint(model: str, *, device: str | None = None) -> str:
+    """The function's name and a hash of its own source, so that a change of it scores again."""
+    function = _find(model)
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # built in, or a callable object
+        source = ""
+    return f"{model}@{content_hash(source)[:12]}"
+
+
+def open_callable(model: str, *, device: str | None = None) -> CallableReward:
+    """Import the function.
+
+    Raises:
+        InputError: when there is no such module or function.
+    """
+    return CallableReward(_find(model), model, fingerprint=callable_fingerprint(model))
+
+
+class CallableReward:
+    """See ``curation.models.protocols.RewardModel``."""
+
+    def __init__(self, function: Callable[..., Any], name: str, *, fingerprint: str) -> None:
+        self._function, self._name = function, name
+        self.fingerprint = fingerprint
+
+    def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
+        """(n, outputs).
+
+        Raises:
+            ModelError: when the function returns another number of rows, or something else than numbers.
+        """
+        given = self._function([list(prompt) for prompt in prompts], list(responses))
+        try:
+            values = np.asarray(list(given), dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"reward function {self._name!r} returned something else than numbers") from error
+        if len(values) != len(responses):
+            raise ModelError(f"reward function {self._name!r} returned {len(values)} rewards for {len(responses)}")
+        return values.reshape(len(responses), -1) if len(responses) else np.empty((0, 1))
+
+
+def _find(model: str) -> Callable[..., Any]:
+    module, _, name = model.removeprefix("python:").partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"reward function {model!r} cannot be found ({error}): expected python:package.module:function"
+        ) from error
+    if not callable(function):
+        raise InputError(f"reward function {model!r} is a {type(function).__name__}, expected a function")
+    found: Callable[..., Any] = function
+    return found

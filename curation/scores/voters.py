@@ -1,0 +1,116 @@
+"""Many voters on one pair: majority, Dawid–Skene, GLAD and MACE through crowd-kit. Voters are people or models.
+
+A vote says that the first answer of a pair is better (1) or the second (0); ties are left out of a vote.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from curation.errors import InputError
+
+__all__ = ["METHODS", "Method", "Votes", "aggregate_votes", "reward_votes"]
+
+FloatArray = npt.NDArray[np.float64]
+Method = Literal["majority", "dawid_skene", "glad", "mace"]
+METHODS: Final[tuple[Method, ...]] = ("majority", "dawid_skene", "glad", "mace")
+
+
+class Votes(NamedTuple):
+    """What voters say together."""
+
+    pairs: pl.DataFrame
+    """``pair``, ``probability`` that the first answer is better, ``votes``; in order of first appearance."""
+    voters: pl.DataFrame
+    """``voter``, ``votes``, ``reliability``: the expected share of the voter's votes that are right under
+    the aggregated probabilities."""
+
+
+def aggregate_votes(
+    votes: pl.DataFrame, *, method: Method = "dawid_skene", rounds: int = 50, seed: int = 0
+) -> Votes:
+    """One probability a pair from the votes of many.
+
+    Dawid and Skene (1979), GLAD (Whitehill et al. 2009) and MACE (Hovy et al. 2013) weigh voters by how
+    well they fit the rest; majority is the share of votes.
+
+    Args:
+        votes: ``pair`` and ``voter`` (any type), ``vote`` (1, 0, or null, which is left out).
+        rounds: EM iterations.
+        seed: of MACE's restarts.
+
+    Raises:
+        InputError: when a column is missing, a vote is neither 0 nor 1, or no vote is left.
+    """
+    known = _checked(votes, method)
+    shares = known.group_by("pair", maintain_order=True).agg(
+        probability=pl.col("vote").mean(), votes=pl.len().cast(pl.Int64)
+    )
+    if method != "majority":
+        found = _crowdkit(known, method, rounds, seed)
+        shares = shares.with_columns(probability=pl.col("pair").replace_strict(found, return_dtype=pl.Float64))
+    joined = known.join(shares.select("pair", "probability"), on="pair", how="left", maintain_order="left")
+    right = pl.when(pl.col("vote") == 1).then(pl.col("probability")).otherwise(1 - pl.col("probability"))
+    voters = joined.group_by("voter", maintain_order=True).agg(
+        votes=pl.len().cast(pl.Int64), reliability=right.mean()
+    )
+    return Votes(shares, voters)
+
+
+def reward_votes(margins: FloatArray, models: list[str] | None = None) -> pl.DataFrame:
+    """Reward models as voters: (pairs, models) margins to ``pair``, ``voter``, ``vote``.
+
+    A margin of 0 and a missing one are no vote.
+    """
+    count, width = margins.shape
+    names = models or [str(index) for index in range(width)]
+    frame = pl.DataFrame(
+        {
+            "pair": np.repeat(np.arange(count), width),
+            "voter": names * count,
+            "vote": np.where(margins > 0, 1, 0).ravel(),
+        }
+    )
+    there = (np.isfinite(margins) & (margins != 0)).ravel()
+    return frame.filter(pl.Series(there))
+
+
+def _checked(votes: pl.DataFrame, method: str) -> pl.DataFrame:
+    if method not in METHODS:
+        raise InputError(f"voter model {method!r} is not known: {', '.join(METHODS)}")
+    missing = [name for name in ("pair", "voter", "vote") if name not in votes.columns]
+    if missing:
+        raise InputError(f"column {missing[0]!r} is missing: found {', '.join(votes.columns)}")
+    known = votes.select("pair", "voter", "vote").drop_nulls()
+    if known.is_empty():
+        raise InputError("no vote is left: every row lacks a pair, a voter or a vote")
+    wrong = known.filter(~pl.col("vote").is_in([0, 1]))
+    if wrong.height:
+        raise InputError(f"a vote is {wrong['vote'][0]!r}, expected 1 (first answer), 0 (second) or null")
+    return known.with_columns(pl.col("vote").cast(pl.Int64))
+
+
+def _crowdkit(known: pl.DataFrame, method: str, rounds: int, seed: int) -> dict[Any, float]:
+    """P(first answer) of each pair."""
+    import pandas as pd
+    from crowdkit.aggregation import GLAD, MACE, DawidSkene
+
+    models: dict[str, Any] = {
+        "dawid_skene": lambda: DawidSkene(n_iter=rounds),
+        "glad": lambda: GLAD(n_iter=rounds),
+        "mace": lambda: MACE(n_restarts=5, n_iter=rounds, random_state=seed),
+    }
+    # crowd-kit knows a task, a worker and a label; plain numbers keep it from comparing strings.
+    pairs = known.select(pl.col("pair").rank("dense"))["pair"].to_numpy()
+    workers = known.select(pl.col("voter").rank("dense"))["voter"].to_numpy()
+    frame = pd.DataFrame({"task": pairs, "worker": workers, "label": known["vote"].to_numpy()})
+    if frame["label"].nunique() == 1:
+        constant = float(frame["label"].iloc[0])
+        return dict.fromkeys(known["pair"].to_list(), constant)
+    table = models[method]().fit_predict_proba(frame)
+    first = dict(zip(table.index.tolist(), table[1].tolist(), strict=True))
+    return {name: float(first[code]) for name, code in zip(known["pair"].to_list(), pairs.tolist(), strict=True)}
