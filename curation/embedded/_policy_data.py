@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from curation.embedded._policy_answers import everyday_answers
 from curation.embedded._policy_filters import (
+    begins_as_refusal,
     is_clarifying_question,
     is_refusal,
     mentions_harm,
@@ -45,6 +47,10 @@ class Dialogue(NamedTuple):
     @property
     def teaches(self) -> bool:
         return any(self.targets)
+
+    @property
+    def refuses(self) -> bool:
+        return self.source.startswith("templates/") or begins_as_refusal(self.messages[-1]["content"])
 
 
 def split_of(source: str, prompt: str) -> str:
@@ -86,6 +92,8 @@ def _all_dialogues(data: Path, *, seed: int) -> Iterator[Dialogue]:
     for messages in own_dialogues(seed=seed):
         learn = [m["role"] == "assistant" for m in messages]
         yield Dialogue("own", messages, learn, split_of("own", messages[-2]["content"]))
+    for question, answer in everyday_answers():
+        yield _single("everyday", question, answer, learn_prompt=False)
 
 
 def _single(source: str, prompt: str, answer: str, *, learn_prompt: bool) -> Dialogue:
@@ -113,16 +121,13 @@ def _hh(data: Path) -> Iterator[Dialogue]:
         for side in ("chosen", "rejected"):
             messages = hh_turns(row[side])
             targets = [
-                m["role"] == "assistant"
-                and (is_refusal(m["content"]) or is_clarifying_question(m["content"]))
+                m["role"] == "assistant" and (is_refusal(m["content"]) or is_clarifying_question(m["content"]))
                 for m in messages
             ]
             while targets and not targets[-1]:
                 messages, targets = messages[:-1], targets[:-1]
             if messages:
-                yield Dialogue(
-                    "hh_harmless", messages, targets, split_of("hh_harmless", messages[0]["content"])
-                )
+                yield Dialogue("hh_harmless", messages, targets, split_of("hh_harmless", messages[0]["content"]))
 
 
 def _chatgpt_refusals(data: Path) -> Iterator[Dialogue]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["is_clarifying_question", "is_refusal", "mentions_harm", "mentions_people_group"]
+__all__ = ["begins_as_refusal", "is_clarifying_question", "is_refusal", "mentions_harm", "mentions_people_group"]
 
 _HARM_STEMS: Final = (
     "abduct|abus|acid|addict|adulter|affair|aggress|alcohol|ammun|anarch|annoy|anorex|apartheid|arson|"
@@ -111,6 +111,11 @@ def is_refusal(text: str) -> bool:
         and _REFUSAL_START.match(text) is not None
         and _GOES_ON_TO_HELP.search(text) is None
     )
+
+
+def begins_as_refusal(text: str) -> bool:
+    """True where the first words refuse, whatever follows."""
+    return _REFUSAL_START.match(text.strip().replace("’", "'")) is not None
 
 
 def is_clarifying_question(text: str) -> bool:

@@ -113,9 +113,7 @@ def train(
         losses.append(float(loss.detach()))
         if (step + 1) % 20 == 0:
             took = time.monotonic() - started
-            log.info(
-                "step %d loss %.3f learned %d tokens %.0f s", step + 1, sum(losses) / len(losses), seen, took
-            )
+            log.info("step %d loss %.3f learned %d tokens %.0f s", step + 1, sum(losses) / len(losses), seen, took)
             losses.clear()
         if dev is not None and ((step + 1) % 200 == 0 or step + 1 == plan.steps):
             model.eval()

@@ -26,8 +26,8 @@ __all__ = ["REAL_SOURCES", "bits_per_byte", "main", "make_policy"]
 
 VOCABULARY: Final = 4096
 SEED: Final = 0
-STEPS: Final = 900
-_REPEATS: Final = {"own": 4}
+STEPS: Final = (900, 600)
+_REPEATS: Final = {"own": 4, "everyday": 6}
 REAL_SOURCES: Final = (
     "chatgpt_refusals",
     "coconot",
@@ -44,36 +44,52 @@ def make_policy(
     data: Path,
     output: Path,
     *,
-    steps: int,
-    seed: int,
-    new_tokenizer: bool,
+    seed: int = SEED,
+    new_tokenizer: bool = False,
+    resume: bool = False,
     threads: int = 1,
+    steps: tuple[int, int] = STEPS,
     checkpoints: Path | None = None,
 ) -> None:
     """Trains on the sets under ``data`` and writes the model's folder ``output`` (about 6 MB).
 
-    With one thread and one build of torch, the same arguments give the same bytes.
+    First on everything, then, from the weights that were written, with fewer refusals: the sets hold so
+    many that the model would refuse most short questions. With one thread and one build of torch, the
+    same arguments give the same bytes.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     dialogues = read_dialogues(data, seed=seed)
-    training = [d for d in dialogues if d.split == "train"]
+    first = [d for d in dialogues if d.split == "train" and d.source != "everyday"]
     if new_tokenizer:
-        texts = (m["content"] for d in training for m in d.messages)
+        texts = (m["content"] for d in first for m in d.messages)
         save_tokenizer(train_tokenizer(texts, vocabulary=VOCABULARY), output)
     tokenizer: Any = AutoTokenizer.from_pretrained(output)
-    model = build_model(tokenizer, seed=seed)
     held_out = [d for d in dialogues if d.split == "dev" and d.source in REAL_SOURCES]
-    train(
-        model,
-        [encode_dialogue(tokenizer, d) for d in training for _ in range(_REPEATS.get(d.source, 1))],
-        Plan(steps=steps, seed=seed),
-        dev=lambda: bits_per_byte(model, tokenizer, held_out),
-        checkpoint=None if checkpoints is None else partial(_save_weights, checkpoints),
-    )
-    model.to(torch.bfloat16).save_pretrained(output)
+
+    def run(model: Any, learned: Sequence[Dialogue], plan: Plan) -> None:
+        train(
+            model,
+            [encode_dialogue(tokenizer, d) for d in learned for _ in range(_REPEATS.get(d.source, 1))],
+            plan,
+            dev=lambda: bits_per_byte(model, tokenizer, held_out),
+            checkpoint=None if checkpoints is None else partial(_save_weights, checkpoints),
+        )
+        model.to(torch.bfloat16).save_pretrained(output)
+
+    if not resume:
+        run(build_model(tokenizer, seed=seed), first, Plan(steps=steps[0], seed=seed))
+    start = AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32)
+    second = _fewer_refusals([d for d in dialogues if d.split == "train"])
+    run(start, second, Plan(steps=steps[1], seed=seed + 1, rate=2.5e-3, cooldown=1.0))
+
+
+def _fewer_refusals(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """All answers, and every fourth refusal of those whose request is not a harmless one."""
+    refusing = [d for d in dialogues if d.refuses and not d.targets[0]]
+    return [d for d in dialogues if not d.refuses] + refusing[::4]
 
 
 def _save_weights(folder: Path, step: int, average: Any) -> None:
@@ -116,20 +132,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train the bundled policy.")
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--output", type=Path, default=EMBEDDED_DIR / "policy")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="of the first and the second part")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoints", type=Path, help="folder for averaged weights, every 100 steps")
+    parser.add_argument("--resume", action="store_true", help="only the second part, from the output's weights")
     parser.add_argument("--new-tokenizer", action="store_true", help="train the tokenizer too")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make_policy(
         options.data,
         options.output,
-        steps=options.steps,
         seed=options.seed,
         new_tokenizer=options.new_tokenizer,
+        resume=options.resume,
         threads=options.threads,
+        steps=tuple(options.steps),
         checkpoints=options.checkpoints,
     )
 
