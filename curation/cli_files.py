@@ -23,17 +23,17 @@ OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or 
 Model = Annotated[str, typer.Option(help="a folder, a Hub id (owner/name[@revision]), or embedded")]
 
 
-class Dtype(StrEnum):
+class _Dtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
 
 
-class Backend(StrEnum):
+class _Backend(StrEnum):
     transformers = "transformers"
     vllm = "vllm"
 
 
-class Method(StrEnum):
+class _Method(StrEnum):
     exact = "exact"
     minhash = "minhash"
     semantic = "semantic"
@@ -52,12 +52,12 @@ def ches(
     output: OutputFile,
     policy: Model = "embedded",
     raw: Annotated[bool, typer.Option("--raw", help="join prompt and answer without the chat template")] = False,
-    dtype: Dtype = Dtype.float32,
+    dtype: _Dtype = _Dtype.float32,
     batch_tokens: Annotated[int, typer.Option(min=1, help="tokens in one forward pass")] = 4096,
     max_length: Annotated[
         int | None, typer.Option(min=1, help="reject what is longer, in tokens; default: the model's context")
     ] = None,
-    backend: Backend = Backend.transformers,
+    backend: _Backend = _Backend.transformers,
 ) -> None:
     """Add CHES, token counts, log-probabilities and difficulty to pairs."""
     from curation.commands.ches import run_ches
@@ -86,7 +86,8 @@ def rewards(
     """Add rewards to answers or pairs, one entry for each model."""
     from curation.commands.rewards import run_rewards
 
-    done = run_rewards(input, output, models=model)
+    with _rows("rewards") as bar:
+        done = run_rewards(input, output, models=model, progress=bar)
     console.print(done.summary, markup=False, soft_wrap=True)
 
 
@@ -108,16 +109,28 @@ def label_noise(
     """Add the probability that each label is right, and what to do about it."""
     from curation.commands.label_noise import run_label_noise
 
-    done = run_label_noise(input, output, folds=folds, seed=seed)
+    with _rows("label-noise") as bar:
+        done = run_label_noise(input, output, folds=folds, seed=seed, progress=bar)
     console.print(done.summary, markup=False, soft_wrap=True)
 
 
 @files.command()
-def refusals(input: InputFile, output: OutputFile, model: Model = "embedded") -> None:
-    """Tell refusals from answers."""
+def refusals(
+    input: InputFile,
+    output: OutputFile,
+    model: Model = "embedded",
+    taxonomy: Annotated[
+        str, typer.Option(help="categories of prompts: sorry_bench, coconot, a YAML file, or none")
+    ] = "sorry_bench",
+) -> None:
+    """Tell refusals from answers; name the category of each prompt."""
     from curation.commands.refusals import run_refusals
 
-    console.print(run_refusals(input, output, detector=model).summary, markup=False, soft_wrap=True)
+    with _rows("refusals") as bar:
+        done = run_refusals(
+            input, output, model=model, taxonomy=None if taxonomy == "none" else taxonomy, progress=bar
+        )
+    console.print(done.summary, markup=False, soft_wrap=True)
 
 
 @files.command()
@@ -160,17 +173,31 @@ def negatives(
 def dedup(
     input: InputFile,
     output: OutputFile,
-    column: Annotated[str, typer.Option(help="the column to compare")],
-    method: Method = Method.exact,
+    column: Annotated[list[str], typer.Option(help="the column to compare; again for several together")],
+    method: _Method = _Method.exact,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Jaccard or cosine similarity of duplicates")
     ] = None,
+    keep: Annotated[str, typer.Option(help="first, longest or best (with --score)")] = "first",
+    score: Annotated[str | None, typer.Option(help="the column that says which row is best")] = None,
+    against: Annotated[str | None, typer.Option(help="an earlier version: drop what stands there")] = None,
+    model: Model = "embedded",
 ) -> None:
     """Keep one row of each set of duplicates; rejects name the row that was kept."""
     from curation.commands.dedup import run_dedup
 
-    done = run_dedup(input, output, column=column, method=method.value, threshold=threshold)
-    console.print(done.summary, markup=False, soft_wrap=True)
+    done = run_dedup(
+        input,
+        output,
+        column=column,
+        method=method.value,
+        threshold=threshold,
+        keep=keep,
+        score=score,
+        against=against,
+        encoder=model,
+    )
+    console.print(done, markup=False, soft_wrap=True)
 
 
 @files.command()
@@ -178,10 +205,16 @@ def decontaminate(
     input: InputFile,
     output: OutputFile,
     against: Annotated[list[str], typer.Option(help="an evaluation set; give it again for more")],
-    column: Annotated[str | None, typer.Option(help="the column to compare; default: prompt")] = None,
+    column: Annotated[str, typer.Option(help="the column to compare")] = "prompt",
+    ngram: Annotated[
+        int | None, typer.Option(min=1, help="words in a shared n-gram; default: chosen by length")
+    ] = None,
+    similarity: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="also drop rows whose embedding is this near")
+    ] = None,
 ) -> None:
     """Drop rows that stand in an evaluation set; rejects name the set, the row and the text."""
     from curation.commands.decontaminate import run_decontaminate
 
-    done = run_decontaminate(input, output, against=against, column=column)
-    console.print(done.summary, markup=False, soft_wrap=True)
+    done = run_decontaminate(input, output, against=against, column=column, n=ngram, similarity=similarity)
+    console.print(done, markup=False, soft_wrap=True)

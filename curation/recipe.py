@@ -18,7 +18,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from curation.errors import RecipeError, closest
 from curation.text import canonical_json, content_hash
 
-__all__ = ["DATASETS", "Recipe", "load_recipe"]
+__all__ = [
+    "DATASETS",
+    "Encoder",
+    "Gates",
+    "Generation",
+    "Negatives",
+    "Pairs",
+    "Policy",
+    "Publish",
+    "Recipe",
+    "RefusalDetection",
+    "Reward",
+    "Selection",
+    "SelectionRule",
+    "Source",
+    "Splits",
+    "load_recipe",
+]
 
 DATASETS: Final = ("preference", "preference_unpaired", "refusal", "retrieval")
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"

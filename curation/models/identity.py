@@ -87,12 +87,12 @@ def folder_fingerprint(folder: str) -> str:
 def hub_commit(repo: str, revision: str | None) -> str:
     """The commit that a Hub revision stands for; the revision's own name where the Hub is out of reach."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+    from huggingface_hub import errors
 
     wanted = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
         return wanted
     try:
         return HfApi().model_info(repo, revision=revision).sha or wanted
-    except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError):
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.HTTPError, OSError):  # type: ignore[attr-defined]
         return wanted

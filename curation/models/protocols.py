@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from curation.text import Message
 
-__all__ = ["Encoded", "Encoder", "Fault", "Generation", "Generator", "RefusalDetector", "RefusalScores", "RewardModel"]
+__all__ = [
+    "Encoded",
+    "Encoder",
+    "Fault",
+    "Generation",
+    "Generator",
+    "RefusalDetector",
+    "RefusalScores",
+    "RewardModel",
+]
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -33,9 +33,7 @@ class AwarePairs(NamedTuple):
     """How many more prompts keep a pair than with the filter alone."""
 
 
-def keep_lowest(
-    pairs: pl.DataFrame, quantile: float, *, score: str = "ln_ches"
-) -> tuple[pl.DataFrame, float]:
+def keep_lowest(pairs: pl.DataFrame, quantile: float, *, score: str = "ln_ches") -> tuple[pl.DataFrame, float]:
     """The pairs with the lowest scores, and the threshold: the paper's filter.
 
     The threshold is the score at rank ⌈quantile · n⌉; pairs without a finite score are left out, pairs equal
@@ -74,9 +72,7 @@ def ches_aware_pairs(
     Raises:
         InputError: when both or neither of ``quantile`` and ``threshold`` are given, or a column is missing.
     """
-    missing = [
-        c for c in ("prompt_id", "chosen_id", "rejected_id", strength, score) if c not in pairs.columns
-    ]
+    missing = [c for c in ("prompt_id", "chosen_id", "rejected_id", strength, score) if c not in pairs.columns]
     if missing:
         raise InputError(f"pairs have no column {missing[0]!r}; found {', '.join(pairs.columns)}")
     if (quantile is None) == (threshold is None):
@@ -107,9 +103,7 @@ def _rejects(
     order: pl.DataFrame, usable: pl.DataFrame, kept: pl.DataFrame, score: str, limit: float
 ) -> pl.DataFrame:
     lowest = usable.group_by("prompt_id").agg(_lowest=pl.col(score).min())
-    without = (
-        order.join(kept, on="prompt_id", how="anti").join(lowest, on="prompt_id", how="left").sort("_prompt")
-    )
+    without = order.join(kept, on="prompt_id", how="anti").join(lowest, on="prompt_id", how="left").sort("_prompt")
     risky = pl.col("_lowest").is_not_null()
     return without.select(
         "prompt_id",

@@ -58,9 +58,7 @@ def build_pairs(
         (``no_score``).
     """
     scored = candidates.select("prompt_id", "candidate_id", score=pl.col(score).cast(pl.Float64))
-    usable = scored.filter(pl.col("score").is_finite()).unique(
-        "candidate_id", keep="first", maintain_order=True
-    )
+    usable = scored.filter(pl.col("score").is_finite()).unique("candidate_id", keep="first", maintain_order=True)
     ranked = usable.sort("score", "candidate_id", descending=[True, False])
     if strategy == "all":
         pairs = _all_pairs(ranked, min_margin)

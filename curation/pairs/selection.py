@@ -60,9 +60,7 @@ def select_pairs(pairs: pl.DataFrame, rules: Sequence[Rule], *, drop_refusal_pai
         score = pl.col(rule.score)
         if rule.missing == "drop":
             gone = left.filter(score.is_null())
-            rejects.append(
-                _rejected(gone, f"{rule.score}_missing", None, None, f"the pair has no {rule.score}")
-            )
+            rejects.append(_rejected(gone, f"{rule.score}_missing", None, None, f"the pair has no {rule.score}"))
             left = left.filter(score.is_not_null())
         for side, bound, quantile in _bounds(pairs, rule):
             name = f"{rule.score}_{'below' if side == 'min' else 'above'}_{'bound' if quantile is None else 'quantile'}"
@@ -98,9 +96,7 @@ def _bounds(pairs: pl.DataFrame, rule: Rule) -> list[tuple[str, float, float | N
     return found
 
 
-def _rejected(
-    pairs: pl.DataFrame, rule: str, score: str | None, bound: float | None, reason: str
-) -> pl.DataFrame:
+def _rejected(pairs: pl.DataFrame, rule: str, score: str | None, bound: float | None, reason: str) -> pl.DataFrame:
     return rejects_frame(
         pairs,
         table="pairs",
