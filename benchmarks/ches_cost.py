@@ -125,7 +125,7 @@ def needed_tokens(rows: list[Any]) -> int:
 
 
 def needed_flops(model: Any, policy: Any, rows: list[Any], tokens: int) -> float:
-    """Multiply-adds (times two) of the layers' matrices, of attention, and of the output layer where it is needed."""
+    """Multiply-adds, times two: the layers' matrices, attention, and the output layer where it is needed."""
     config = model.config
     layers = sum(p.numel() for n, p in model.named_parameters() if ".layers." in n and p.dim() == 2)
     answer_rows = sum(len(answer) for row in rows for answer in row.answers)
@@ -213,8 +213,8 @@ def main() -> None:
         ("times as fast, wall: median over slices of 50 rows", "{ratio:.2f}"),
         ("times as fast, wall: whole run", "{total_ratio:.2f}"),
         ("times as fast, processor time: median over slices", "{cpu_ratio:.2f}"),
-        ("token-forwards beyond one reading per prompt (below 0: prompts share their beginnings too)", "{waste:.2%}"),
-        ("share of the machine's matrix-product rate, by wall (by processor time)", "{share:.0%} ({cpu_share:.0%})"),
+        ("token-forwards beyond one reading a prompt (below 0: prompts share beginnings)", "{waste:.2%}"),
+        ("share of the matrix-product rate, by wall (by processor time)", "{share:.0%} ({cpu_share:.0%})"),
         ("largest relative error against the loop", "{worst:.1e}"),
         ("median relative error", "{median_error:.1e}"),
     ]  # fmt: skip

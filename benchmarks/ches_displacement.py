@@ -232,7 +232,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, trl {trl.__version__}; policy "
           f"{policy.fingerprint}, {sum(p.numel() for p in start.parameters()) / 1e6:.1f} M parameters; "
           f"{pairs.height} pairs of hh_harmless of at most {arguments.longest} tokens; DPO, beta 0.1, RMSprop, "
-          f"learning rate {arguments.rate:g} (groups {arguments.group_rate:g}, {arguments.group} pairs, batches of 4)\n",
+          f"rate {arguments.rate:g} (groups {arguments.group_rate:g}, {arguments.group} pairs, batches of 4)\n",
           flush=True)  # fmt: skip
     single = singles(policy, start, tokenizer, pairs, arguments)
     grouped = groups(policy, start, tokenizer, pairs, arguments)
