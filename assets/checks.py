@@ -1,61 +1,53 @@
 """Checks: what the gates measured, on the asset that it is about. They report; the publishing assets refuse."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import dagster as dg
-import polars as pl
 
 from assets.resources import CurationResource
+from curation.publish.gates import ALL_DATASETS, GATES_OF, GateResult
 from curation.recipe import DATASETS
 
 __all__ = ["gate_checks"]
 
-_GATES = {
-    "preference": (
-        "min_rows",
-        "max_tie_rate",
-        "max_duplicate_rate",
-        "min_chosen_refusal_rate",
-        "max_chosen_refusal_rate",
-        "max_reward_length_correlation",
-    ),
-    "preference_unpaired": ("min_rows", "max_duplicate_rate"),
-    "refusal": ("min_rows", "max_duplicate_rate"),
-    "retrieval": ("min_rows", "max_duplicate_rate"),
-    "all": ("max_leaking_prompts", "max_empty_categories"),
-}
+# What is measured on all datasets together has no asset of its own.
+_ASSET: Final = {dataset: dataset for dataset in DATASETS} | {ALL_DATASETS: "gates"}
 
 
-def gate_checks() -> list[dg.AssetChecksDefinition]:
-    """One check for each gate of each dataset. All are on ``gates``, where they are measured."""
-    return [_checks()]
+def gate_checks() -> dg.AssetChecksDefinition:
+    """One check for each gate of each dataset. It runs after ``gates``, which measures them."""
+    specs = {
+        (dataset, gate): dg.AssetCheckSpec(
+            name=gate,
+            asset=_ASSET[dataset],
+            additional_deps=[] if dataset == ALL_DATASETS else ["gates"],
+            description=f"The recipe's gate {gate}; its threshold is under gates.{gate}.",
+        )
+        for dataset in _ASSET
+        for gate in GATES_OF[dataset]
+    }
 
-
-def _checks() -> dg.AssetChecksDefinition:
-    names = {f"{dataset}_{gate}": (dataset, gate) for dataset in (*DATASETS, "all") for gate in _GATES[dataset]}
-
-    @dg.multi_asset_check(
-        name="gates_hold",
-        specs=[dg.AssetCheckSpec(name=name, asset="gates") for name in names],
-        description="Each gate of the recipe against its threshold.",
-    )
+    @dg.multi_asset_check(name="gates_hold", specs=list(specs.values()))
     def gates_hold(curation: CurationResource) -> Iterator[dg.AssetCheckResult]:
-        measured = curation.open_workspace().read("gates")
-        for name, (dataset, gate) in names.items():
-            row = measured.filter((pl.col("dataset") == dataset) & (pl.col("name") == gate)).to_dicts()
-            if not row:
-                yield dg.AssetCheckResult(
-                    check_name=name, asset_key="gates", passed=True, metadata={"measured": "nothing to measure"}
-                )
-                continue
-            found = row[0]
-            yield dg.AssetCheckResult(
-                check_name=name,
-                asset_key="gates",
-                passed=found["passed"],
-                severity=dg.AssetCheckSeverity.ERROR if found["blocking"] else dg.AssetCheckSeverity.WARN,
-                description=found["message"],
-                metadata={"value": -1.0 if found["value"] is None else found["value"], "threshold": found["threshold"]},
-            )
+        rows = curation.open_workspace().read("gates").select(GateResult._fields).iter_rows()
+        measured = {(row.dataset, row.name): row for row in (GateResult(*values) for values in rows)}
+        for key, spec in specs.items():
+            yield _result(spec, measured.get(key))
 
     return gates_hold
+
+
+def _result(spec: dg.AssetCheckSpec, found: GateResult | None) -> dg.AssetCheckResult:
+    if found is None or found.value is None:
+        return dg.AssetCheckResult(
+            check_name=spec.name, asset_key=spec.asset_key, passed=True, description="nothing to measure"
+        )
+    return dg.AssetCheckResult(
+        check_name=spec.name,
+        asset_key=spec.asset_key,
+        passed=found.passed,
+        severity=dg.AssetCheckSeverity.ERROR if found.blocking else dg.AssetCheckSeverity.WARN,
+        description=found.message,
+        metadata={"value": found.value, "threshold": found.threshold},
+    )

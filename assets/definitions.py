@@ -8,6 +8,7 @@ import dagster as dg
 from assets.checks import gate_checks
 from assets.resources import from_environment
 from assets.schedules import EVERYTHING, daily_refresh
+from assets.sensors import new_source_data
 from assets.stages import stage_assets
 
 __all__ = ["build_defs", "defs"]
@@ -19,13 +20,13 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     The assets run in one process, so that a model which two assets need is loaded once, and the tables
     that one asset writes are the ones that the next one reads.
     """
-    resources = {"curation": from_environment()} if resource_overrides is None else dict(resource_overrides)
     return dg.Definitions(
         assets=list(stage_assets()),
-        asset_checks=gate_checks(),
+        asset_checks=[gate_checks()],
         jobs=[EVERYTHING],
         schedules=[daily_refresh],
-        resources=resources,
+        sensors=[new_source_data],
+        resources=dict(from_environment() if resource_overrides is None else resource_overrides),
         executor=dg.in_process_executor,
     )
 

@@ -1,76 +1,104 @@
-"""What the UI shows of a stage: counts, a preview without texts, and its plot."""
+"""What the UI shows of a stage: counts, what changed, a preview without texts, and its plot."""
 
 import base64
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
 
-from curation.publish.plots import figure_png, histogram_chart, refusal_chart, scatter_chart, waterfall_chart
+from curation.changes import table_change
+from curation.publish.plots import figure_png
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.evidence import pair_evidence
+from curation.stages.figures import stage_figure
+from curation.text import content_hash
+from curation.workspace import LEDGER_TABLES
+from schemas import TABLES
 
 __all__ = ["stage_metadata"]
 
-_PREVIEW_ROWS = 5
-_TEXTS = {"messages", "response", "responses", "prompt", "chosen", "rejected", "completion", "anchor", "positive"}
-_LONG = {"vector", "gram", "last_gram", "edit", "recipe", "scores", "parameters"}
+_PREVIEW_ROWS: Final = 5
+_PREVIEW_COLUMNS: Final = 10
+_CELL: Final = 28
+_HIDDEN: Final = {
+    *("messages", "response", "responses", "prompt", "chosen", "rejected", "completion", "anchor", "positive"),
+    *("vector", "gram", "last_gram", "edit", "recipe", "scores", "parameters"),
+}
 
 
-def stage_metadata(context: Context, stage: Stage, result: StageResult | None) -> dg.MaterializeResult:
-    """Counts, facts, a preview and the key plot of a stage that has run."""
+def stage_metadata(
+    context: Context, stage: Stage, result: StageResult | None, *, before: int | None, producers: Sequence[str]
+) -> dg.MaterializeResult:
+    """Counts, facts, what changed, a preview and the key plot of a stage that has run.
+
+    Args:
+        before: the version of its table before it ran.
+        producers: what computed the rows of its ledger table.
+    """
     if result is None:
-        return dg.MaterializeResult(metadata={"left out": "the recipe does not ask for this stage"})
+        return dg.MaterializeResult(
+            metadata={"left out": "the recipe does not ask for this stage"}, data_version=dg.DataVersion("left out")
+        )
     metadata: dict[str, Any] = {"dagster/row_count": result.rows, "rejected": result.rejected}
     metadata |= {name: _value(value) for name, value in result.facts.items()}
-    version = None
     if stage.table is not None:
-        metadata["preview"] = dg.MetadataValue.md(_preview(context.workspace.scan(stage.table)))
         version = context.workspace.version(stage.table)
+        metadata["since the last run"] = _change(context, stage.table, before, version)
         metadata["table version"] = -1 if version is None else version
-    plot = _plot(context, stage)
+        metadata["preview"] = dg.MetadataValue.md(_preview(context.workspace.scan(stage.table)))
+    plot = stage_figure(context, stage.name)
     if plot is not None:
         encoded = base64.b64encode(figure_png(plot, scale=1.2)).decode()
         metadata["plot"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
-    return dg.MaterializeResult(metadata=metadata)
+    data_version = dg.DataVersion(_data_version(context, stage, result, producers))
+    return dg.MaterializeResult(metadata=metadata, data_version=data_version)
 
 
 def _value(value: Any) -> Any:
-    return value if isinstance(value, int | float) else str(value)
+    if isinstance(value, int | float):
+        return value
+    text = str(value)
+    return dg.MetadataValue.path(text) if text.startswith("/") else text
+
+
+def _change(context: Context, table: str, before: int | None, after: int | None) -> str:
+    if before == after:
+        return "unchanged"
+    change = table_change(context.workspace, table, since=before)
+    return f"first written: {change}" if before is None else str(change)
+
+
+def _data_version(context: Context, stage: Stage, result: StageResult, producers: Sequence[str]) -> str:
+    """The same for the same content, so that what reads it is up to date.
+
+    A table's version changes exactly when its content does. A ledger's also does when small files are
+    merged or when another recipe adds rows, so there and for files it is what they are made from.
+    """
+    if stage.table is not None and stage.table not in LEDGER_TABLES:
+        return f"{stage.table}@{context.workspace.version(stage.table)}"
+    made_from = sorted(set(stage.needs) & set(TABLES) - LEDGER_TABLES)
+    versions = [f"{name}@{context.workspace.version(name)}" for name in made_from]
+    return content_hash(
+        stage.name, str(stage.version), context.recipe.content_hash, str(result.rows), *producers, *versions
+    )[:16]
 
 
 def _preview(frame: pl.LazyFrame) -> str:
     """The first rows as a Markdown table. Texts stay out: they may be dangerous requests."""
-    columns = [
-        name
-        for name in frame.collect_schema().names()
-        if name not in _TEXTS | _LONG and not name.startswith("negative_")
-    ]
+    names = [n for n in frame.collect_schema().names() if n not in _HIDDEN and not n.startswith("negative_")]
+    columns, more = names[:_PREVIEW_COLUMNS], names[_PREVIEW_COLUMNS:]
     rows = frame.select(columns).head(_PREVIEW_ROWS).collect()
-    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
-    return head + "\n".join(f"| {' | '.join(_cell(v) for v in row)} |" for row in rows.iter_rows())
+    if rows.is_empty():
+        return "no rows"
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(_cell(v) for v in row)} |" for row in rows.iter_rows()]
+    note = f"\n\nand the columns {', '.join(more)}" if more else ""
+    return "\n".join(lines) + note
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     text = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _plot(context: Context, stage: Stage) -> Any:
-    """The chart that says most about a stage, None where there is none."""
-    if stage.name in {"preference", "retrieval"}:
-        rules = context.workspace.read("waterfall").filter(pl.col("dataset") == stage.name)
-        return None if rules.is_empty() else waterfall_chart(rules)
-    if not context.recipe.builds_pairs or stage.name not in {"pair_scores", "refusals", "publish_preference"}:
-        return None
-    evidence = pair_evidence(context.workspace, texts=False)
-    if evidence.is_empty():
-        return None
-    if stage.name == "refusals":
-        return refusal_chart(evidence)
-    if stage.name == "pair_scores":
-        return scatter_chart(
-            evidence, "strength_mean", "ln_ches", x_title="preference strength", y_title="length-normalised CHES"
-        )
-    return histogram_chart(evidence, "strength_mean", title="preference strength")
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"

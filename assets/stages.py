@@ -1,19 +1,25 @@
 """One thin asset for each stage: run it, return its metadata. What a stage does is in ``curation.stages``."""
 
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
 
 import dagster as dg
 
 from assets.metadata import stage_metadata
 from assets.resources import CurationResource
-from curation.errors import CurationError
 from curation.pipeline import run_stage
 from curation.stages import STAGES
 from curation.stages.context import Stage
+from curation.workspace import LEDGER_TABLES
 
-__all__ = ["stage_assets"]
+__all__ = ["stage_asset", "stage_assets"]
 
-_KINDS = {"sources": "polars", "scores": "python", "datasets": "huggingface"}
+_DATASET_KINDS: Final = {"parquet", "huggingface"}
+# A refresh is daily: two that were missed are a warning, a week without one is a failure.
+_FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8), warn_window=timedelta(days=3))
+# For what passes by itself, such as a lost connection. The ledger keeps what was done before it.
+_RETRY: Final = dg.RetryPolicy(max_retries=1, delay=30)
 
 
 def stage_asset(stage: Stage) -> dg.AssetsDefinition:
@@ -24,18 +30,19 @@ def stage_asset(stage: Stage) -> dg.AssetsDefinition:
         group_name=stage.group,
         description=stage.description,
         deps=list(stage.needs),
-        kinds={"deltalake" if stage.table else "parquet", _KINDS.get(stage.group, "polars")},
+        kinds=_kinds(stage),
         pool="gpu" if stage.uses_model else None,
         code_version=str(stage.version),
+        retry_policy=_RETRY if stage.uses_model else None,
+        freshness_policy=_FRESH if stage.name.startswith("publish_") else None,
     )
     def asset(context: dg.AssetExecutionContext, curation: CurationResource) -> dg.MaterializeResult:
-        stage_context = curation.context(context.log)
-        try:
-            with stage_context.workspace.lock():
-                result = run_stage(stage_context, stage)
-        except CurationError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        return stage_metadata(stage_context, stage, result)
+        with curation.stage(context.log) as opened:
+            before = opened.workspace.version(stage.table) if stage.table else None
+            reported = len(opened.reports)
+            result = run_stage(opened, stage)
+            producers = [report.producer for report in opened.reports[reported:]]
+            return stage_metadata(opened, stage, result, before=before, producers=producers)
 
     return asset
 
@@ -43,3 +50,11 @@ def stage_asset(stage: Stage) -> dg.AssetsDefinition:
 def stage_assets() -> Iterator[dg.AssetsDefinition]:
     """The assets of all stages, in the order of a run."""
     return (stage_asset(stage) for stage in STAGES)
+
+
+def _kinds(stage: Stage) -> set[str]:
+    if stage.name == "report":
+        return {"html"}
+    if stage.table is None:
+        return _DATASET_KINDS
+    return {"deltalake", "model"} if stage.table in LEDGER_TABLES else {"deltalake", "polars"}

@@ -84,7 +84,7 @@ def report(workspace: WorkspaceArgument) -> None:
     from curation.stages.report import rewrite_report
     from curation.workspace import Workspace
 
-    console.print(rewrite_report(Workspace(workspace)), soft_wrap=True)
+    console.print(rewrite_report(Workspace(workspace, create=False)), soft_wrap=True)
 
 
 @app.command()
@@ -97,7 +97,7 @@ def explain(
     from curation.explain import explain as explain_identifier
     from curation.workspace import Workspace
 
-    for section in explain_identifier(Workspace(workspace), identifier, show_text=show_text):
+    for section in explain_identifier(Workspace(workspace, create=False), identifier, show_text=show_text):
         console.rule(section.title, align="left")
         for row in section.rows:
             table = Table(show_header=False, box=None, pad_edge=False)
@@ -110,14 +110,19 @@ def explain(
 @app.command()
 def ui(
     workspace: Annotated[str | None, typer.Argument(metavar="WORKSPACE")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="the recipe to materialize; default: the quickstart")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="what to materialize; default: the recipe of the workspace's last run, else the quickstart"
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
     host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
 ) -> None:
     """Start the Dagster UI on a workspace, with a DAGSTER_HOME that lasts."""
     from curation.ui import start_ui
 
-    sys.exit(start_ui(workspace=workspace, recipe=recipe, host=host, port=port))
+    start_ui(workspace=workspace, recipe=recipe, host=host, port=port)
 
 
 def main() -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final, NamedTuple
@@ -25,7 +27,7 @@ from curation.tables import validated
 from curation.text import content_hash
 from curation.workspace import Workspace
 
-__all__ = ["RunResult", "run", "run_stage", "stage_named"]
+__all__ = ["Recording", "RunResult", "recorded_run", "run", "run_stage", "stage_named"]
 
 _BY_NAME: Final = {stage.name: stage for stage in STAGES}
 
@@ -93,27 +95,50 @@ def run(
         raise RecipeError(f"engine {engine!r} is not there; this version has 'local'")
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    started_at, started = datetime.now(UTC), time.monotonic()
+    started = time.monotonic()
     place = _workspace(recipe, workspace, trial=limit is not None)
     context = Context(place, recipe, progress or SilentProgress(), limit, retry_failed)
     results: list[StageResult] = []
-    run_id = content_hash("run", started_at.isoformat(), str(os.getpid()))[:12]
-    status = "failed"
-    with place.lock():
-        place.take_versions()
-        try:
-            refused = _run_all(context, results, on_stage)
-            status = "done" if refused is None else "failed"
-        except InterruptedRun:
-            status = "interrupted"
-            raise
-        finally:
-            changed = _record(context, run_id, started_at, status)
+    with recorded_run(context) as recording:
+        refused = _run_all(context, results, on_stage)
+        if refused is not None:
+            recording.status = "failed"
     if refused is not None:
         raise refused
     computed = sum(r.computed for r in context.reports)
     reused = sum(r.reused for r in context.reports)
-    return RunResult(run_id, place, results, computed, reused, changed, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return RunResult(recording.run_id, place, results, computed, reused, recording.changed, seconds)
+
+
+@dataclass
+class Recording:
+    """A run under way: how it ended, and whether any table's content changed, once it is over."""
+
+    run_id: str
+    status: str = "done"
+    changed: bool = False
+
+
+@contextmanager
+def recorded_run(context: Context) -> Iterator[Recording]:
+    """Hold the workspace for a run, and add the run to table ``runs`` when it is over, however it ends.
+
+    Raises:
+        WorkspaceError: when another run holds the workspace.
+    """
+    started_at = datetime.now(UTC)
+    recording = Recording(content_hash("run", started_at.isoformat(), str(os.getpid()))[:12])
+    with context.workspace.lock():
+        context.workspace.take_versions()
+        try:
+            yield recording
+        except BaseException as error:
+            stopped = isinstance(error, InterruptedRun | KeyboardInterrupt)
+            recording.status = "interrupted" if stopped else "failed"
+            raise
+        finally:
+            recording.changed = _record(context, recording.run_id, started_at, recording.status)
 
 
 def _run_all(

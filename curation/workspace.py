@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from curation.errors import WorkspaceError
+from curation.errors import InputError, WorkspaceError
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ class Workspace:
         storage_options: for object stores, as delta-rs and fsspec name them; credentials that are
             left out come from the environment.
         trial: keep tables, datasets and report of a trial apart; only the ledger is shared.
+        create: make a workspace where there is none.
 
     Raises:
+        InputError: when there is none, and none is to be made.
         WorkspaceError: when it cannot be created or read, or a newer version of this package wrote it.
     """
 
@@ -55,6 +57,7 @@ class Workspace:
         *,
         storage_options: Mapping[str, str] | None = None,
         trial: bool = False,
+        create: bool = True,
     ) -> None:
         self.url = str(url).rstrip("/")
         self.is_local = "://" not in self.url
@@ -64,7 +67,7 @@ class Workspace:
         self._results = ("trial",) if trial else ()
         self._versions_read: dict[str, int] = {}
         self._versions_written: dict[str, int] = {}
-        self._check_format()
+        self._check_format(create=create)
 
     def __repr__(self) -> str:
         return f"Workspace({self.url!r})"
@@ -105,9 +108,14 @@ class Workspace:
         except OSError as error:
             raise self._cannot("write", target, error) from error
 
-    def _check_format(self) -> None:
+    def _check_format(self, *, create: bool) -> None:
         text = self._reading(lambda: self.read_text(_MARKER))
         if text is None:
+            if not create:
+                raise InputError(
+                    f"{self.url} is no workspace: expected a folder that `curation run` has written, "
+                    f"with a file {_MARKER}"
+                )
             marker = {"format_version": FORMAT_VERSION, "made_by": "preference-curation"}
             self.write_bytes((json.dumps(marker, indent=1) + "\n").encode(), _MARKER)
             return

@@ -1,0 +1,1 @@
+"""Tests of the Dagster layer: its real definitions, materialized in process."""
