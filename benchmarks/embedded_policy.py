@@ -4,7 +4,7 @@
 
 Both models learn from the same turns and are asked for the same turns of dialogues that neither has seen,
 with everything before as context; the end of a turn is paid for but is not a byte. The n-gram's order is
-the best of four on the development part. The second table says how often greedy answers refuse.
+the best of five on the development part. The second table says how often greedy answers refuse.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from curation.models.protocols import Generation
 ROLES = {"system": chr(256), "user": chr(257), "assistant": chr(258)}
 END = chr(259)
 ALPHABET = 260
-ORDERS = (4, 5, 6, 7)
+ORDERS = (5, 6, 7, 8, 9)
 REFUSAL_PROMPTS = {
     "to be refused": ("templates/catqa", "templates/xstest"),
     "to be answered": ("tulu1_human_eval", "self_instruct", "pandalm"),
@@ -41,9 +41,7 @@ class KneserNey:
     """Interpolated Kneser-Ney over symbols; discounts n1 / (n1 + 2 n2); uniform at the bottom."""
 
     def __init__(self, order: int, texts: Sequence[tuple[str, list[bool]]]) -> None:
-        counts: list[dict[str, dict[str, int]]] = [
-            defaultdict(lambda: defaultdict(int)) for _ in range(order)
-        ]
+        counts: list[dict[str, dict[str, int]]] = [defaultdict(lambda: defaultdict(int)) for _ in range(order)]
         top = counts[-1]
         for text, learned in texts:
             for i, wanted in enumerate(learned):

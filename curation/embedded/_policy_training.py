@@ -2,7 +2,7 @@
 
 Matrices are updated by Muon (Jordan et al., 2024: momentum, orthogonalised by five Newton-Schulz steps)
 with the update's size matched to AdamW's (Liu et al., 2025, "Muon is scalable"), everything else by
-AdamW. At this size and with one core, it needs about a third fewer steps than AdamW alone.
+AdamW.
 """
 
 from __future__ import annotations

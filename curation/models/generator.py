@@ -2,8 +2,9 @@
 
 The random numbers of an answer come from the seed, the prompt's tokens and the sample index alone, and
 each row draws its own, so neither the batch an answer is made in nor its order changes them. What a batch
-can change is the last bits of the logits (products are summed in another order there); a token depends on
-those only where two candidates are as good as tied, about once in a million tokens.
+can change is the last bits of the logits (products are summed in another order there), and a token depends
+on those only where two candidates are as good as tied. Measured on the bundled policy: 400 answers, 15,607
+tokens, in large batches and in small ones in reverse order, gave the same texts.
 """
 
 from __future__ import annotations
@@ -101,13 +102,9 @@ def open_generator(
 
     tokenizer = load_tokenizer(ref)
     if not tokenizer.chat_template:
-        raise InputError(
-            f"generator {model!r} has no chat template: give a chat model, or add a template to it"
-        )
+        raise InputError(f"generator {model!r} has no chat template: give a chat model, or add a template to it")
     loaded = load_model(ref, dtype="float32")
-    return TransformersGenerator(
-        loaded, tokenizer, sampling, fingerprint=fingerprint, batch_tokens=batch_tokens
-    )
+    return TransformersGenerator(loaded, tokenizer, sampling, fingerprint=fingerprint, batch_tokens=batch_tokens)
 
 
 class TransformersGenerator:
@@ -190,15 +187,11 @@ class TransformersGenerator:
 
         system = messages[0]["content"] if messages[0]["role"] == "system" else None
         try:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
-            )
+            text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except TemplateError as error:
             if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
                 return _no_system_prompt()
-            return Fault(
-                "template_refuses_prompt", str(error), "the generator's template cannot hold the prompt"
-            )
+            return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")
         return _no_system_prompt() if system is not None and system.strip() not in text else text
 
     def _generation(self, request: _Request, tokens: list[int]) -> Generation:
@@ -281,6 +274,4 @@ def _text_fault(messages: Sequence[Message]) -> Fault | None:
 
 
 def _no_system_prompt() -> Fault:
-    return Fault(
-        "system_prompt_unsupported", "", "the generator's template has no place for a system message"
-    )
+    return Fault("system_prompt_unsupported", "", "the generator's template has no place for a system message")
