@@ -20,7 +20,16 @@ from curation.errors import InterruptedRun
 from curation.ledger import Ledger, LedgerKey
 from curation.progress import ProgressSink, SilentProgress
 
-__all__ = ["FAILURE_COLUMNS", "Batch", "Step", "StepReport", "Worker", "failures_frame", "run_local"]
+__all__ = [
+    "FAILURE_COLUMNS",
+    "Batch",
+    "Step",
+    "StepReport",
+    "Worker",
+    "failures_frame",
+    "interrupts",
+    "run_local",
+]
 
 FAILURE_COLUMNS = {
     "row_id": pl.String,

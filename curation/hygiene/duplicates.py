@@ -18,7 +18,7 @@ from curation.hygiene.groups import Links
 from curation.models.protocols import Encoder
 from curation.prompts.texts import text_columns
 
-__all__ = ["KEEP", "METHODS", "THRESHOLDS", "Deduplicated", "deduplicate", "find_duplicates"]
+__all__ = ["KEEP", "METHODS", "THRESHOLDS", "Deduplicated", "Found", "deduplicate", "find_duplicates"]
 
 METHODS: Final = ("exact", "minhash", "semantic")
 KEEP: Final = ("first", "longest", "best")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from curation.errors import ModelError
 from curation.models.identity import EMBEDDED, ModelRef, folder_fingerprint, resolve_model
 from curation.models.protocols import Encoded
+from curation.models.quiet import no_progress_bar
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -151,7 +151,7 @@ def _load(ref: ModelRef, device: str | None) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             return SentenceTransformer(
                 ref.location,
                 revision=ref.revision,
@@ -165,21 +165,6 @@ def _load(ref: ModelRef, device: str | None) -> SentenceTransformer:
             f"{str(error).splitlines()[0] if str(error) else 'no message'}): "
             f"expected a sentence-transformers or transformers model"
         ) from error
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging as module
-
-    logging: Any = module
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _minilm_folder() -> Path:

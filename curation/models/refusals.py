@@ -15,6 +15,7 @@ from curation.errors import InputError, ModelError
 from curation.models.encoder import MINILM_SHA256
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.protocols import RefusalDetector, RefusalScores
+from curation.models.quiet import no_progress_bar
 from curation.text import canonical_json
 
 if TYPE_CHECKING:
@@ -110,9 +111,10 @@ def _open_classifier(
     try:
         options: dict[str, Any] = {"revision": ref.revision, "local_files_only": ref.kind != "hub"}
         tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
-        network = AutoModelForSequenceClassification.from_pretrained(
-            ref.location, use_safetensors=True, **options
-        ).to(where)
+        with no_progress_bar():
+            network = AutoModelForSequenceClassification.from_pretrained(
+                ref.location, use_safetensors=True, **options
+            ).to(where)
     except (OSError, ValueError, KeyError) as error:
         detail = str(error).splitlines()[0] if str(error) else "no message"
         raise ModelError(
@@ -169,6 +171,7 @@ class ClassifierDetector:
         self._batch_size = batch_size
         limit = getattr(network.config, "max_position_embeddings", None) or max_length
         self._max_length = min(max_length, limit)
+        self._before, self._after = _special_tokens(tokenizer)
         self.fingerprint = fingerprint
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
@@ -199,9 +202,17 @@ class ClassifierDetector:
     def _ids(self, text: str) -> tuple[list[int], bool]:
         """Token ids with both ends kept, and whether the middle was left out."""
         ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        room = self._max_length - self._tokenizer.num_special_tokens_to_add()
+        room = self._max_length - len(self._before) - len(self._after)
         cut = len(ids) > room
         if cut:
             tail = room // 4
             ids = ids[: room - tail] + ids[-tail:]
-        return self._tokenizer.build_inputs_with_special_tokens(ids), cut
+        return [*self._before, *ids, *self._after], cut
+
+
+def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The token ids that a tokenizer puts before and after a text."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    starts = [n for n in range(len(whole) - len(plain) + 1) if whole[n : n + len(plain)] == plain]
+    return whole[: starts[0]], whole[starts[0] + len(plain) :]

@@ -22,6 +22,7 @@ from curation.models.policy.rendering import Rendered, Renderer
 from curation.models.policy.stats import PolicyStats
 from curation.models.policy.summary import summarise
 from curation.models.protocols import Fault
+from curation.models.quiet import no_progress_bar
 from curation.text import Message
 
 __all__ = ["TransformersPolicy", "load_model", "load_tokenizer"]
@@ -196,10 +197,11 @@ def load_model(ref: ModelRef, *, dtype: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            ref.location, revision=ref.revision, dtype=getattr(torch, dtype),
-            use_safetensors=True, trust_remote_code=False,
-        )  # fmt: skip
+        with no_progress_bar():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                ref.location, revision=ref.revision, dtype=getattr(torch, dtype),
+                use_safetensors=True, trust_remote_code=False,
+            )  # fmt: skip
     except (OSError, ValueError) as error:
         raise _cannot_load(ref, "weights", error) from error
     return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()

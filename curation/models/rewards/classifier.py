@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from curation.errors import InputError, ModelError
 from curation.models.identity import ModelRef, resolve_model
+from curation.models.quiet import no_progress_bar
 from curation.models.rewards.heads import last_user_text
 from curation.text import Message
 
@@ -157,9 +158,10 @@ def _load(ref: ModelRef, dtype: str, device: str | None) -> tuple[Any, Any]:
         options["local_files_only"] = True
     try:
         tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
-        network = AutoModelForSequenceClassification.from_pretrained(
-            ref.location, dtype=getattr(torch, dtype), use_safetensors=True, **options
-        )
+        with no_progress_bar():
+            network = AutoModelForSequenceClassification.from_pretrained(
+                ref.location, dtype=getattr(torch, dtype), use_safetensors=True, **options
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"reward model {ref.given!r} could not be loaded ({type(error).__name__}: "
