@@ -22,7 +22,7 @@ from curation.embedded._policy_tokenizer import Example, encode_dialogue, save_t
 from curation.embedded._policy_training import Plan, build_model, learned_loss, train
 from curation.models.identity import EMBEDDED_DIR
 
-__all__ = ["REAL_SOURCES", "bits_per_byte", "main", "make_policy"]
+__all__ = ["REAL_SOURCES", "bits_per_byte", "learned_bytes", "main", "make_policy"]
 
 VOCABULARY: Final = 4096
 SEED: Final = 0

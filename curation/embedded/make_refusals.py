@@ -19,7 +19,7 @@ from curation.embedded._refusals_lexical import features, fit_lexical, save_lexi
 from curation.models.identity import EMBEDDED_DIR
 from curation.refusals.cascade import CONFIG, CascadeConfig
 
-__all__ = ["CASCADE", "encoder_answers", "make", "make_request_heads"]
+__all__ = ["CASCADE", "encoder_answers", "main", "make", "make_request_heads"]
 
 FOLDER: Final = EMBEDDED_DIR / "refusals"
 CASCADE: Final = CascadeConfig(

@@ -21,7 +21,7 @@ from curation.errors import InputError
 from curation.files.columns import Columns
 from curation.files.rejects import Reject
 
-__all__ = ["Csv", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
+__all__ = ["Csv", "Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader", "open_binary"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")

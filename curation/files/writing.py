@@ -22,7 +22,15 @@ from curation.errors import InputError, WorkspaceError
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-__all__ = ["OUTPUT_SUFFIXES", "FrameWriter", "check_output", "open_output", "write_frame", "write_whole"]
+__all__ = [
+    "OUTPUT_SUFFIXES",
+    "FrameWriter",
+    "check_output",
+    "file_errors",
+    "open_output",
+    "write_frame",
+    "write_whole",
+]
 
 OUTPUT_SUFFIXES: Final = (".parquet", ".jsonl", ".jsonl.gz")
 

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from curation.errors import InputError
 
-__all__ = ["EMBEDDED", "EMBEDDED_DIR", "ModelRef", "folder_fingerprint", "resolve_model"]
+__all__ = ["EMBEDDED", "EMBEDDED_DIR", "ModelRef", "folder_fingerprint", "hub_commit", "resolve_model"]
 
 EMBEDDED: Final = "embedded"
 EMBEDDED_DIR: Final = Path(__file__).resolve().parent.parent / "embedded"
@@ -86,8 +86,7 @@ def folder_fingerprint(folder: str) -> str:
 @lru_cache(maxsize=32)
 def hub_commit(repo: str, revision: str | None) -> str:
     """The commit that a Hub revision stands for; the revision's own name where the Hub is out of reach."""
-    from huggingface_hub import HfApi
-    from huggingface_hub import errors
+    from huggingface_hub import HfApi, errors
 
     wanted = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", wanted):

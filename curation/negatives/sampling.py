@@ -9,7 +9,7 @@ import numpy as np
 from curation.errors import InputError, closest
 from curation.negatives.filters import Bool, Candidates
 
-__all__ = ["Sampling", "check_sampling", "pick"]
+__all__ = ["Sampling", "check_sampling", "margin_bins", "pick"]
 
 Sampling = Literal["top", "random", "weighted", "margin_bins"]
 """``top``: the nearest. ``random``: uniformly. ``weighted``: without replacement, in proportion to

@@ -16,11 +16,14 @@ from curation.refusals.lexical import read
 from curation.refusals.lexical_model import LexicalModel
 from curation.refusals.notices import is_empty_or_filtered
 
-__all__ = ["CONFIG", "NOT_AN_ANSWER", "Cascade", "CascadeConfig", "load_config"]
+__all__ = ["CONFIG", "NOT_AN_ANSWER", "Cascade", "CascadeConfig", "SupportsLogits", "load_config"]
 
 CONFIG: Final = "config.json"
 NOT_AN_ANSWER: Final = "empty_or_filtered"
 _CERTAIN: Final = 0.999
+_PARTIAL_MARGIN: Final = 0.5
+"""An answer that begins "I can't …" and then helps is a partial refusal, when the logit of partial against full
+is above this. Out of fold, 8 of the 11 answers it changed were refusals, and none was of chatgpt_refusals."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -108,6 +111,8 @@ class Cascade:
             joined = config.lexical_weight * scores.refusal[unsure] + config.encoder_weight * seen[:, 0]
             refusal[unsure] = joined + config.bias
             partial[unsure] = (partial[unsure] + seen[:, 1]) / 2
+        lifted = scores.declines_first & (partial > _PARTIAL_MARGIN)
+        refusal = np.where(lifted, np.maximum(refusal, _PARTIAL_MARGIN), refusal)
         probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
         probability[blank] = _CERTAIN
         shares = 1 / (1 + np.exp(-partial.astype(np.float64)))

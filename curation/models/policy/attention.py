@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from curation.models.policy.packing import Packed, Segment
 
-__all__ = ["TREE_ATTENTION", "TreeLayout", "UnsupportedAttentionError", "register", "use_layout"]
+__all__ = ["TREE_ATTENTION", "TreeLayout", "UnsupportedAttentionError", "register", "tree_attention", "use_layout"]
 
 TREE_ATTENTION: Final = "curation_tree"
 
