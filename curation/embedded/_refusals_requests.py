@@ -34,10 +34,10 @@ def labelled_requests(data: Path) -> list[Request]:
     """CoCoNot's evaluation sets, XSTest's prompts, CatQA and the requests of self-instruct."""
     taxonomy = open_taxonomy("coconot")
     rows: list[Request] = []
-    for line in (data / "coconot/coconot_eval.jsonl").open(encoding="utf-8"):
+    for line in _lines(data / "coconot/coconot_eval.jsonl"):
         row = json.loads(line)
         rows.append(Request(row["prompt"], "coconot_eval", 1, 0, taxonomy.name_of_label(row["category"])))
-    for line in (data / "coconot/coconot_contrast_eval.jsonl").open(encoding="utf-8"):
+    for line in _lines(data / "coconot/coconot_contrast_eval.jsonl"):
         rows.append(Request(json.loads(line)["prompt"], "coconot_contrast", 0, 1, None))
     with (data / "xstest/xstest_prompts.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -48,9 +48,13 @@ def labelled_requests(data: Path) -> list[Request]:
         for questions in parts.values():
             rows += [Request(text, "catqa", 1, 0, "safety") for text in questions]
     for name in ("seed_tasks", "user_oriented_instructions"):
-        for line in (data / f"self_instruct/{name}.jsonl").open(encoding="utf-8"):
+        for line in _lines(data / f"self_instruct/{name}.jsonl"):
             rows.append(Request(json.loads(line)["instruction"], "self_instruct", 0, 0, None))
     return [row for row in rows if row.text.strip()]
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def fit_heads(

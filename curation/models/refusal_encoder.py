@@ -70,6 +70,7 @@ def tokenise(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     reach = (HEAD_TOKENS + TAIL_TOKENS) * _MAX_CHARACTERS
     short = [t if len(t) <= 2 * reach else f"{t[:reach]} {t[-reach:]}" for t in texts]
+    short = [t.encode("utf-8", "replace").decode("utf-8") for t in short]  # lone surrogates
     out = []
     for encoding in tokenizer.encode_batch(short, add_special_tokens=False):
         ids = encoding.ids

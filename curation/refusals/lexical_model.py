@@ -22,6 +22,9 @@ LEXICAL_WEIGHTS: Final = "lexical.safetensors"
 
 _LOGS: Final = [0.0, *(1 + math.log(count) for count in range(1, 256))]
 
+_SAYS_NO: Final = "inability:first"
+_EXCUSES: Final = ("identity:first", "opinion:first", "ignorance:first")
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -34,6 +37,8 @@ class LexicalScores(NamedTuple):
     """(n,), partial against full, given that it is a refusal."""
     kinds: Floats
     """(n, number of kinds), given that it is a refusal."""
+    declines_first: npt.NDArray[np.bool_]
+    """(n,), the first sentence says "I can't", and not for want of opinions or knowledge."""
 
 
 class LexicalModel:
@@ -65,6 +70,12 @@ class LexicalModel:
                     f"refusal detector: {name} has shape {found[name]}, expected {shape}; make it again"
                 )
         self._lexicon = dict(lexicon)
+        names = cue_names(lexicon)
+        missing = [name for name in (_SAYS_NO, *_EXCUSES) if name not in names]
+        if missing:
+            raise ModelError(f"refusal detector: {LEXICON} has no group {missing[0].split(':')[0]!r}")
+        self._says_no = names.index(_SAYS_NO)
+        self._excuses = [names.index(name) for name in _EXCUSES]
         self._row = {gram: row for row, gram in enumerate(vocabulary)}
         self._idf = idf
         self._ngram_weights = ngram_weights
@@ -100,12 +111,15 @@ class LexicalModel:
     def score(self, readings: Sequence[Reading]) -> LexicalScores:
         """The logits of n answers."""
         out = np.empty((len(readings), len(self._bias)), dtype=np.float32)
+        declines = np.zeros(len(readings), dtype=bool)
         for position, reading in enumerate(readings):
             rows, values = sparse_row(ngrams(reading), self._row, self._idf)
-            out[position] = self._bias + cues(reading, self._lexicon) @ self._cue_weights
+            cue_values = cues(reading, self._lexicon)
+            declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
+            out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
-        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:])
+        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines)
 
 
 def sparse_row(

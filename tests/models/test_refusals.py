@@ -35,7 +35,7 @@ def test_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     copy = tmp_path / "refusals"
     shutil.copytree(BUNDLED, copy)
     before = refusal_fingerprint(str(copy))
-    (copy / "lexicon.json").write_text("{}", encoding="utf-8")
+    (copy / "lexicon.json").write_text("{}\n", encoding="utf-8")
     from curation.models.identity import folder_fingerprint
 
     folder_fingerprint.cache_clear()

@@ -69,7 +69,7 @@ def test_every_coconot_label_of_the_data_is_known(shared_data: Path) -> None:
 
     taxonomy = open_taxonomy("coconot")
     for file in ("coconot_eval", "coconot_pref"):
-        for line in (shared_data / f"coconot/{file}.jsonl").open(encoding="utf-8"):
+        for line in (shared_data / f"coconot/{file}.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             assert taxonomy.name_of_label(row["category"])
             assert taxonomy.name_of_label(row["subcategory"])
