@@ -64,8 +64,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         fill(Path(name), options.rows)
         command = [sys.executable, __file__, "--child", name]
-        runs = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(5)]
-    print(f"Versions: polars {version('polars')}, deltalake {version('deltalake')}; Python {sys.version.split()[0]}\n")
+        runs = [
+            json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(5)
+        ]
+    print(
+        f"Versions: polars {version('polars')}, deltalake {version('deltalake')}; Python {sys.version.split()[0]}\n"
+    )
     print("| rows in the ledger | computed | seconds (median of 5) | peak memory |")
     print("|---|---|---|---|")
     seconds = statistics.median(r["seconds"] for r in runs)

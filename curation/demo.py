@@ -20,7 +20,5 @@ def quickstart_recipe() -> Path:
     """
     recipe = Path(__file__).resolve().parent.parent / "examples" / "quickstart.yaml"
     if not recipe.is_file():
-        raise InputError(
-            "the examples are not installed with the package: run this from a clone, or name a recipe"
-        )
+        raise InputError("the examples are not installed with the package: run this from a clone, or name a recipe")
     return recipe

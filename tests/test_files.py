@@ -158,9 +158,7 @@ json_values = st.recursive(
     | st.integers(-(2**80), 2**80)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8")),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=2), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=2), inner, max_size=3),
     max_leaves=6,
 )
 
@@ -168,19 +166,14 @@ json_values = st.recursive(
 def same(read: Any, written: Any) -> bool:
     """Equal but for what frames do: missing keys are null, integers among floats are floats."""
     if isinstance(read, dict) and isinstance(written, dict):
-        return (
-            all(same(value, written.get(key)) for key, value in read.items())
-            and written.keys() <= read.keys()
-        )
+        return all(same(value, written.get(key)) for key, value in read.items()) and written.keys() <= read.keys()
     if isinstance(read, list) and isinstance(written, list):
         return len(read) == len(written) and all(same(a, b) for a, b in zip(read, written, strict=True))
     return bool(read == written) and isinstance(read, bool) == isinstance(written, bool)
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    rows=st.lists(st.dictionaries(st.sampled_from(["a", "b", "row"]), json_values), min_size=1, max_size=4)
-)
+@given(rows=st.lists(st.dictionaries(st.sampled_from(["a", "b", "row"]), json_values), min_size=1, max_size=4))
 def test_any_json_rows_survive_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
 ) -> None:
@@ -255,9 +248,7 @@ def test_parquet_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
         ("what.xml", b"<a/>", "no format has the suffix '.xml', expected .jsonl"),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
 

@@ -35,7 +35,10 @@ def test_content_hash_takes_lone_surrogates() -> None:
 
 
 def test_identifiers_depend_on_role_and_prompt() -> None:
-    user, system = prompt_id([{"role": "user", "content": "a"}]), prompt_id([{"role": "system", "content": "a"}])
+    user, system = (
+        prompt_id([{"role": "user", "content": "a"}]),
+        prompt_id([{"role": "system", "content": "a"}]),
+    )
     assert user != system
     assert response_id(user, "x") != response_id(system, "x")
     assert response_id(user, "x") == response_id(user, " x\n")
@@ -57,7 +60,13 @@ def test_as_messages_says_what_is_wrong(value: object, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "rule"),
-    [(None, "null"), (" \n\t", "empty"), ("a\x00b", "nul_character"), ("a\udc00", "invalid_unicode"), ("a", None)],
+    [
+        (None, "null"),
+        (" \n\t", "empty"),
+        ("a\x00b", "nul_character"),
+        ("a\udc00", "invalid_unicode"),
+        ("a", None),
+    ],
 )
 def test_fault_in_text(text: str | None, rule: str | None) -> None:
     assert fault_in_text(text) == rule

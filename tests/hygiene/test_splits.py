@@ -35,7 +35,11 @@ def test_another_seed_gives_another_split() -> None:
 
 
 links = st.lists(
-    st.tuples(st.integers(0, 9), st.one_of(st.none(), st.sampled_from("abc")), st.one_of(st.none(), st.sampled_from("xyz"))),
+    st.tuples(
+        st.integers(0, 9),
+        st.one_of(st.none(), st.sampled_from("abc")),
+        st.one_of(st.none(), st.sampled_from("xyz")),
+    ),
     min_size=1,
     max_size=40,
 )
