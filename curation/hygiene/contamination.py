@@ -21,6 +21,7 @@ from curation.files import ROW
 from curation.hygiene.grams import GramTable
 from curation.hygiene.shingles import UInt64, Words, chunks, find_words, ngrams, words_of
 from curation.models.protocols import Encoder
+from curation.negatives.threads import default_threads
 from curation.prompts.texts import text_columns
 
 __all__ = ["EVALUATION_COLUMNS", "Decontaminated", "EvaluationIndex", "Evaluations", "decontaminate", "gram_size"]
@@ -138,7 +139,7 @@ class EvaluationIndex:
             joined = pl.concat([t["text"] for t in texts.values()])
             self._neighbours = _Neighbours(joined, similarity, encoder)
 
-    def matches(self, texts: pl.Series, *, threads: int = 2) -> pl.DataFrame:
+    def matches(self, texts: pl.Series, *, threads: int | None = None) -> pl.DataFrame:
         """One row for each text that is contaminated: its position, the rule, the evaluation row that it
         matches best, how well (share of n-grams or cosine), and the longest matched text."""
         found = [self._overlaps(texts, threads)]
@@ -183,10 +184,10 @@ class EvaluationIndex:
             first += len(series)
         return [GramTable.of(size, parts, first) for size, parts in sorted(by_size.items())]
 
-    def _overlaps(self, texts: pl.Series, threads: int) -> pl.DataFrame:
+    def _overlaps(self, texts: pl.Series, threads: int | None) -> pl.DataFrame:
         pieces = list(chunks(texts))
         firsts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in pieces)])
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads or default_threads()) as pool:
             parts = list(pool.map(lambda piece: self._hits(*piece), pieces))
         frames = [hits.with_columns(pl.col("position") + int(f)) for hits, f in zip(parts, firsts, strict=False)]
         return pl.concat(frames) if frames else pl.DataFrame(schema=_MATCHES)

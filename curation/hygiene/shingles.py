@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curation.negatives.threads import default_threads
+
 __all__ = [
     "Shingles",
     "UInt64",
@@ -57,7 +59,7 @@ class Shingles(NamedTuple):
     offsets: Int64
 
 
-def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int = 2) -> Shingles:
+def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int | None = None) -> Shingles:
     """The hashed word n-grams of texts.
 
     A text with fewer than ``n`` words has one shingle, of all its words; one without words has one, of
@@ -66,11 +68,11 @@ def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int = 2) -> Sh
     Args:
         texts: no nulls.
         n: words of an n-gram, at least 1.
-        threads: how many chunks are worked on at once.
+        threads: how many chunks are worked on at once; by default as many as there are cores.
     """
     series = pl.Series("text", texts, dtype=pl.String) if not isinstance(texts, pl.Series) else texts
     pieces = list(chunks(series))
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads or default_threads()) as pool:
         parts = list(pool.map(lambda piece: _shingle_chunk(piece, n), pieces))
     return Shingles(*_joined([part.hashes for part in parts], [part.offsets for part in parts]))
 
@@ -131,23 +133,26 @@ def _shingle_chunk(piece: tuple[npt.NDArray[np.uint8], Int64], n: int) -> Shingl
 
 
 def words_of(data: npt.NDArray[np.uint8], offsets: Int64) -> Words:
+    """The words of one of the :func:`chunks`."""
     raw = data.tobytes()
     # bytes.translate is the fastest look-up of bytes there is; separators become 0.
-    values = np.frombuffer(raw.translate(_VALUES), dtype=np.uint8)
+    values = np.frombuffer(bytearray(raw.translate(_VALUES)), dtype=np.uint8)
+    content = values != 0
+    begins = content.copy()
     if raw.isascii():
-        content = values != 0
-        begins = content.copy()
         begins[1:] &= ~content[:-1]
     else:
-        kind = np.frombuffer(raw.translate(_KINDS), dtype=np.uint8)
+        wide = np.flatnonzero(data >= 0x80)
+        kind = np.frombuffer(data[wide].tobytes().translate(_KINDS), dtype=np.uint8)
         # The bytes inside a character are of the kind of its first one.
-        lead = np.maximum.accumulate(np.where(kind == _CONTINUED, 0, np.arange(len(data))))
+        lead = np.maximum.accumulate(np.where(kind == _CONTINUED, 0, np.arange(len(wide))))
         inherited = kind[lead]
-        content = inherited != _SEPARATOR
-        values = values * content
-        begins = inherited == _WORD
+        apart = wide[inherited == _SEPARATOR]
+        values[apart] = 0
+        content[apart] = False
+        begins[wide] = inherited == _WORD
         begins[1:] &= ~begins[:-1]
-        begins |= kind == _SOLO
+        begins[wide[kind == _SOLO]] = True
     filled = offsets[:-1][np.diff(offsets) > 0]
     begins[filled] |= content[filled]
     starts = np.flatnonzero(begins)

@@ -35,6 +35,8 @@ def text_columns(
         InputError: for a column that is not there or holds no text.
     """
     check_columns(frame, names, name=name)
+    if "row" in names:
+        raise InputError(f"{name}: column 'row' cannot be read as text, rejects use that name: rename it")
     numbers = frame[ROW] if ROW in frame.columns else pl.Series(range(frame.height), dtype=pl.Int64)
     data = pl.DataFrame([numbers.rename("row")])
     faults = pl.DataFrame(schema=rejects_frame().schema)
