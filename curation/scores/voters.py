@@ -5,6 +5,7 @@ A vote says that the first answer of a pair is better (1) or the second (0); tie
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -111,6 +112,8 @@ def _crowdkit(known: pl.DataFrame, method: str, rounds: int, seed: int) -> dict[
     if frame["label"].nunique() == 1:
         constant = float(frame["label"].iloc[0])
         return dict.fromkeys(known["pair"].to_list(), constant)
-    table = models[method]().fit_predict_proba(frame)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"The \w+ keyword")  # crowd-kit 1.4 on pandas 3
+        table = models[method]().fit_predict_proba(frame)
     first = dict(zip(table.index.tolist(), table[1].tolist(), strict=True))
     return {name: float(first[code]) for name, code in zip(known["pair"].to_list(), pairs.tolist(), strict=True)}

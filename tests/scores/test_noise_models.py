@@ -1,0 +1,61 @@
+"""RE-PO, per-annotator losses and confident-learning counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.errors import InputError
+from curation.scores.noise_models import annotator_losses, confident_counts, repo_em, repo_posterior
+
+
+def test_posterior_of_the_worked_example() -> None:
+    np.testing.assert_allclose(repo_posterior([0.2, 0.05], 0.9), [0.6923, 0.3214], atol=5e-5)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_posterior_is_bayes_rule(p: float, eta: float) -> None:
+    right, wrong = p * eta, (1 - p) * (1 - eta)
+    expected = right / (right + wrong) if right + wrong > 0 else 0.5
+    assert repo_posterior(p, eta) == pytest.approx(expected)
+
+
+def test_em_finds_the_share_of_right_labels() -> None:
+    random = np.random.default_rng(0)
+    p = np.where(random.random(5000) < 0.8, 0.98, 0.02)
+    weights, eta = repo_em(p)
+    assert eta == pytest.approx(0.8, abs=0.03)
+    assert weights.mean() == pytest.approx(eta, abs=1e-4)
+
+
+def test_an_annotator_is_judged_by_the_own_losses() -> None:
+    losses = [1.0] * 9 + [2.0] + [5.0] * 9 + [5.1]
+    frame = annotator_losses(losses, ["easy"] * 10 + ["hard"] * 10)
+    assert frame["own"].all()
+    assert frame["loss_rank"][9] == frame["loss_rank"][19] == 0.95
+    assert frame["loss_rank"][10] == pytest.approx(0.45)
+
+
+def test_missing_and_rare_annotators_are_judged_by_all() -> None:
+    frame = annotator_losses([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], ["a"] * 4 + [None, "b"], min_rows=4)
+    assert frame["own"].to_list() == [True] * 4 + [False] * 2
+    assert frame["loss_rank"][5] == pytest.approx(11 / 12)
+
+
+def test_equal_losses_have_no_excess() -> None:
+    assert annotator_losses([1.0] * 6, ["a"] * 6)["excess"].to_list() == [0.0] * 6
+
+
+def test_confident_counts_of_a_clear_case() -> None:
+    probability = np.array([0.9] * 8 + [0.1] * 2 + [0.1] * 9 + [0.9])
+    labels = np.array([True] * 10 + [False] * 10)
+    counts = confident_counts(probability, labels)
+    assert counts.joint.tolist() == [[9, 1], [2, 8]]
+    assert counts.noise_rate == pytest.approx(3 / 20)
+
+
+def test_confident_counts_need_both_classes() -> None:
+    with pytest.raises(InputError, match="one class"):
+        confident_counts([0.5, 0.6], [True, True])

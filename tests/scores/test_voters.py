@@ -1,0 +1,82 @@
+"""Voters on pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curation.errors import InputError
+from curation.scores.voters import METHODS, Method, aggregate_votes, reward_votes
+
+
+def crowd(pairs: int = 200, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
+    """Three good voters of accuracy 0.9 and four of 0.55, on random truths."""
+    random = np.random.default_rng(seed)
+    truth = random.random(pairs) < 0.5
+    rows = []
+    for voter, accuracy in enumerate([0.9] * 3 + [0.55] * 4):
+        for pair in range(pairs):
+            right = random.random() < accuracy
+            rows.append((f"p{pair}", f"v{voter}", int(truth[pair] == right)))
+    return pl.DataFrame(rows, schema=["pair", "voter", "vote"], orient="row"), truth
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_finds_most_truths(method: Method) -> None:
+    votes, truth = crowd()
+    result = aggregate_votes(votes, method=method)
+    found = result.pairs["probability"].to_numpy() > 0.5
+    assert result.pairs["pair"].to_list() == [f"p{n}" for n in range(200)]
+    assert (found == truth).mean() > 0.85
+
+
+@pytest.mark.parametrize("method", ["dawid_skene", "mace"])
+def test_weighing_voters_beats_the_majority(method: Method) -> None:
+    votes, truth = crowd(400, seed=1)
+    share = {}
+    for name in ("majority", method):
+        found = aggregate_votes(votes, method=name).pairs["probability"].to_numpy() > 0.5  # type: ignore[arg-type]
+        share[name] = (found == truth).mean()
+    assert share[method] > share["majority"]
+
+
+def test_reliability_tells_good_voters_from_bad_ones() -> None:
+    votes, _ = crowd()
+    voters = aggregate_votes(votes).voters
+    reliability = dict(voters.select("voter", "reliability").iter_rows())
+    assert min(reliability[f"v{n}"] for n in range(3)) > max(reliability[f"v{n}"] for n in range(3, 7))
+
+
+def test_majority_is_the_share_of_votes() -> None:
+    votes = pl.DataFrame({"pair": [1, 1, 1], "voter": ["a", "b", "c"], "vote": [1, 1, 0]})
+    assert aggregate_votes(votes, method="majority").pairs["probability"].to_list() == pytest.approx([2 / 3])
+
+
+def test_missing_voters_and_votes_are_left_out() -> None:
+    votes = pl.DataFrame({"pair": [1, 1, 2], "voter": ["a", None, "b"], "vote": [1, 0, None]})
+    result = aggregate_votes(votes, method="majority")
+    assert result.pairs.rows() == [(1, 1.0, 1)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_single_class_is_certain(method: Method) -> None:
+    votes = pl.DataFrame({"pair": [1, 1, 2], "voter": ["a", "b", "a"], "vote": [1, 1, 1]})
+    assert aggregate_votes(votes, method=method).pairs["probability"].to_list() == [1.0, 1.0]
+
+
+def test_no_votes_are_an_input_error() -> None:
+    votes = pl.DataFrame({"pair": [1], "voter": ["a"], "vote": [None]})
+    with pytest.raises(InputError, match="no vote is left"):
+        aggregate_votes(votes)
+
+
+def test_a_vote_of_two_is_an_input_error() -> None:
+    votes = pl.DataFrame({"pair": [1], "voter": ["a"], "vote": [2]})
+    with pytest.raises(InputError, match="a vote is 2"):
+        aggregate_votes(votes)
+
+
+def test_reward_models_vote_by_the_sign_of_their_margin() -> None:
+    votes = reward_votes(np.array([[1.0, -2.0], [0.0, np.nan]]), ["a", "b"])
+    assert votes.rows() == [(0, "a", 1), (0, "b", 0)]
