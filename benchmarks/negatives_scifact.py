@@ -1,10 +1,12 @@
 """SciFact: what each mining strategy picks, and what the encoder learns from it.
 
-    .venv/bin/python benchmarks/negatives_scifact.py [--data ../shared/data] [--cache FILE.npz] [--train]
+    .venv/bin/python benchmarks/negatives_scifact.py [--data ../shared/data] [--cache FILE.npz]
+        [--encoder minilm|lexical] [--train]
 
 Mining: the miner is told one relevant abstract of each claim. Its other relevant abstracts (with evidence
 for or against the claim) are hidden positives, and abstracts that were cited without evidence are near
-misses; both are counted among the negatives. With ``--train``, MiniLM is fine-tuned on a CPU with the
+misses; both are counted among the negatives. Claims without any evidence have no positive, so that
+margins and guides do not touch their candidates. With ``--train``, MiniLM is fine-tuned on a CPU with the
 negatives of three strategies, over three seeds, and nDCG@10 is measured on held-out claims.
 """
 
@@ -52,7 +54,7 @@ def read_scifact(data: Path) -> SciFact:
                 claim["cited"] |= {place[d] for d in re.findall(r"\d+", row["cited_doc_ids"]) if d in place}
                 if row["evidence_doc_id"] in place:
                     claim["evidence"].add(place[row["evidence_doc_id"]])
-    kept = [claim for claim in found.values() if claim["evidence"]]
+    kept = [claim for claim in found.values() if claim["cited"] | claim["evidence"]]
     return SciFact(
         [claim["text"] for claim in kept],
         [claim["split"] for claim in kept],
@@ -75,7 +77,8 @@ def _abstract(cell: str) -> str:
 def embed(data: SciFact, cache: Path | None) -> tuple[np.ndarray, np.ndarray]:
     if cache and cache.exists():
         stored = np.load(cache)
-        return stored["claims"], stored["documents"]
+        if len(stored["claims"]) == len(data.claims) and len(stored["documents"]) == len(data.documents):
+            return stored["claims"], stored["documents"]
     from curation.models.encoder import open_encoder
 
     encoder = open_encoder("embedded", max_length=MAX_TOKENS)
@@ -105,7 +108,7 @@ def strategies(data: SciFact, claims: np.ndarray, documents: np.ndarray) -> dict
     from curation.negatives.false_negatives import AgreementFilter, GuideFilter, NearPositiveFilter
     from curation.negatives.mining import mine_hard_negatives
 
-    positives = [rows[0] for rows in data.evidence]
+    positives = [rows[:1] for rows in data.evidence]
     words = lexical(data)
     guides = [
         GuideFilter(anchor_embeddings=a, corpus_embeddings=d, positives=positives)
@@ -169,8 +172,8 @@ def count(mined: dict[str, np.ndarray], data: SciFact, claims: np.ndarray, docum
 
 def train(data: SciFact, mined: dict[str, np.ndarray], seeds: int, claims_used: int, documents_used: int) -> None:
     """Fine-tunes MiniLM per strategy and seed; prints nDCG@10 on the claims of the validation split."""
-    held = [at for at, part in enumerate(data.split) if part == "validation"]
-    used = [at for at, part in enumerate(data.split) if part == "train"][:claims_used]
+    held = [at for at, part in enumerate(data.split) if part == "validation" and data.evidence[at]]
+    used = [at for at, part in enumerate(data.split) if part == "train" and data.evidence[at]][:claims_used]
     relevant = {row for at in held for row in data.evidence[at]}
     others = [row for row in range(len(data.documents)) if row not in relevant]
     rng = np.random.default_rng(0)
@@ -243,13 +246,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, help="an .npz file for the embeddings")
+    parser.add_argument("--encoder", choices=["minilm", "lexical"], default="minilm")
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-claims", type=int, default=400)
     parser.add_argument("--test-documents", type=int, default=1_000)
     arguments = parser.parse_args()
     data = read_scifact(arguments.data)
-    claims, documents = embed(data, arguments.cache)
+    claims, documents = lexical(data) if arguments.encoder == "lexical" else embed(data, arguments.cache)
     packages = ("sentence-transformers", "torch", "scikit-learn", "numpy")
     print(", ".join(f"{name} {version(name)}" for name in packages) + "\n")
     mined = strategies(data, claims, documents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -130,6 +131,9 @@ def mine_hard_negatives(
         None if exclude is None else as_ragged(exclude, anchors=len(anchors), corpus=len(corpus), name="exclude"),
     )
     thresholds = Thresholds(absolute_margin, relative_margin, max_score, min_score)
+    for name, value in thresholds._asdict().items():
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{name}: found {value}, expected a finite number, or None for no such rule")
     most_positives = int(inputs.positives.counts.max(initial=0))
     range_max = _range_max(
         range_max,

@@ -92,6 +92,7 @@ def test_an_anchor_without_positive_is_mined_without_margins(make_vectors: MakeV
         ({"positives": [[0], [-1]]}, "anchor 1 names corpus row -1"),
         ({"positives": [0]}, "found 1 entries for 2 anchors"),
         ({"positives": [0.5, 1.5]}, "expected corpus row numbers"),
+        ({"max_score": float("nan")}, "max_score: found nan"),
         ({"num_negatives": 0}, "expected at least 1"),
         ({"range_min": -1}, "expected 0 or more"),
         ({"range_max": 3, "range_min": 2}, "leaves 1 candidates"),
