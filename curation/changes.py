@@ -33,19 +33,17 @@ def table_change(workspace: Workspace, name: str, *, since: int | None) -> Table
     key = TABLES[name].primary_key()
     after = workspace.scan(name)
     before = after.clear() if since is None else workspace.scan(name, version=since)
-    counts = [
-        _count(after.select(key).join(before.select(key), on=key, how="anti")),
-        _count(before.select(key).join(after.select(key), on=key, how="anti")),
-    ]
+    added = _count(after.select(key).join(before.select(key), on=key, how="anti"))
+    removed = _count(before.select(key).join(after.select(key), on=key, how="anti"))
     if name in LEDGER_TABLES or since is None:
-        return TableChange(*counts, 0)
+        return TableChange(added, removed, 0)
     values = [c for c in after.collect_schema().names() if c not in key]
     shared = [c for c in values if c in before.collect_schema().names()]
     both = after.join(before, on=key, suffix=" before")
     differs = [pl.col(c).ne_missing(pl.col(f"{c} before")) for c in shared]
     if not differs:
-        return TableChange(*counts, 0)
-    return TableChange(*counts, _count(both.filter(pl.any_horizontal(differs))))
+        return TableChange(added, removed, 0)
+    return TableChange(added, removed, _count(both.filter(pl.any_horizontal(differs))))
 
 
 def _count(rows: pl.LazyFrame) -> int:

@@ -180,7 +180,7 @@ def test_any_json_rows_survive_a_round_trip(
     folder = tmp_path_factory.mktemp("trip")
     path = write_jsonl(folder / "in.jsonl", rows)
     if not any(rows):
-        with pytest.raises(InputError, match="none of its . rows has a column"):
+        with pytest.raises(InputError, match=r"none of its . rows has a column"):
             open_input(path)
         return
     source = open_input(path)

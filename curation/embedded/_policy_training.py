@@ -56,7 +56,7 @@ def build_model(tokenizer: Any, *, seed: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    return LlamaForCausalLM(
+    return LlamaForCausalLM(  # type: ignore[no-untyped-call]
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=192,
@@ -102,7 +102,7 @@ def train(
         ids, labels = next(stream)
         rate = plan.rate * _schedule(step, plan)
         loss = learned_loss(model, ids, labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in adam.param_groups:
             group["lr"] = rate
@@ -183,7 +183,8 @@ def _orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(5):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
+    found: torch.Tensor = x.T if tall else x
+    return found
 
 
 def _batches(examples: Sequence[Example], plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:

@@ -60,10 +60,8 @@ def build_pairs(
     scored = candidates.select("prompt_id", "candidate_id", score=pl.col(score).cast(pl.Float64))
     usable = scored.filter(pl.col("score").is_finite()).unique("candidate_id", keep="first", maintain_order=True)
     ranked = usable.sort("score", "candidate_id", descending=[True, False])
-    if strategy == "all":
-        pairs = _all_pairs(ranked, min_margin)
-    else:
-        pairs = _best_pairs(ranked, strategy, min_margin, seed)
+    every = strategy == "all"
+    pairs = _all_pairs(ranked, min_margin) if every else _best_pairs(ranked, strategy, min_margin, seed)
     order = scored.select("prompt_id").unique(maintain_order=True).with_row_index("_order")
     pairs = (
         pairs.join(order, on="prompt_id")

@@ -63,11 +63,10 @@ def select_pairs(pairs: pl.DataFrame, rules: Sequence[Rule], *, drop_refusal_pai
             rejects.append(_rejected(gone, f"{rule.score}_missing", None, None, f"the pair has no {rule.score}"))
             left = left.filter(score.is_not_null())
         for side, bound, quantile in _bounds(pairs, rule):
-            name = f"{rule.score}_{'below' if side == 'min' else 'above'}_{'bound' if quantile is None else 'quantile'}"
+            word, kind = "below" if side == "min" else "above", "bound" if quantile is None else "quantile"
+            name = f"{rule.score}_{word}_{kind}"
             broken = score < bound if side == "min" else score > bound
-            reason = f"{rule.score} is {'below' if side == 'min' else 'above'} {bound:.6g}" + _quantile_text(
-                quantile
-            )
+            reason = f"{rule.score} is {word} {bound:.6g}" + _quantile_text(quantile)
             rejects.append(_rejected(left.filter(broken), name, rule.score, bound, reason))
             left = left.filter(broken.not_() | score.is_null())
             thresholds.append({"rule": name, "threshold": bound, "quantile": quantile})

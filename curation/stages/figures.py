@@ -41,13 +41,14 @@ def _rewards(context: Context) -> pl.LazyFrame:
 def _refusal_probabilities(context: Context) -> Figure | None:
     present = context.workspace.scan("candidates").select("candidate_id")
     found = context.workspace.scan("refusals").join(present, on="candidate_id", how="semi")
-    return _histogram(found.select(value="probability"), "probability that the answer refuses")
+    return _histogram(found.select(value="refusal_probability"), "probability that the answer refuses")
 
 
 def _pair_scores(context: Context) -> Figure | None:
     scores = context.workspace.read("pair_scores")
-    names = {"x_title": "preference strength", "y_title": "length-normalised CHES"}
-    both = density_chart(scores, "strength_mean", "ln_ches", **names)
+    both = density_chart(
+        scores, "strength_mean", "ln_ches", x_title="preference strength", y_title="length-normalised CHES"
+    )
     if both is not None:
         return both
     return _histogram(scores.lazy().select(value="cosine"), "cosine of chosen and rejected")

@@ -13,6 +13,7 @@ from curation.pipeline import run
 from curation.recipe import Recipe
 from curation.text import pair_id
 from curation.workspace import Workspace
+from tests.stages.conftest import sentences
 
 
 def recipe(path: Path) -> Recipe:
@@ -87,14 +88,14 @@ def test_real_rows_with_every_kind_of_fault_add_up(shared_data: Path, tmp_path: 
     assert ends["source#31"] == "duplicate_pair"
     assert ends["source#32"] == ends["source#2"] == "contradictory_pair"
     own = tmp_path / "own.jsonl"
-    texts = [plain, plain | {"chosen": ""}, plain | {"rejected": " \n"}, plain | {"chosen": "bad \ud800"},
+    texts = [plain, *sentences(8), plain | {"chosen": ""}, plain | {"rejected": " \n"}, plain | {"chosen": "bad \ud800"},
              plain | {"rejected": "nul \x00"}, plain | {"prompt": [{"role": "human", "content": "x"}]},
              plain | {"chosen": "x" * 100_000}, plain | {"rejected": plain["chosen"]}]  # fmt: skip
     own.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
     ends = check(own, len(texts), tmp_path / "w2")
-    assert {ends[f"source#{i}"] for i in (1, 2)} == {"empty_response"}
-    assert ends["source#3"] == "invalid_unicode"
-    assert ends["source#4"] == "nul_character"
-    assert ends["source#5"] == "unknown_role"
-    assert ends["source#6"] == "ln_ches_missing"
-    assert ends["source#7"] == "chosen_equals_rejected"
+    assert {ends[f"source#{i}"] for i in (9, 10)} == {"empty_response"}
+    assert ends["source#11"] == "invalid_unicode"
+    assert ends["source#12"] == "nul_character"
+    assert ends["source#13"] == "unknown_role"
+    assert ends["source#14"] == "ln_ches_missing"
+    assert ends["source#15"] == "chosen_equals_rejected"
