@@ -97,6 +97,7 @@ class Training:
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
+        self._trainer.remove_callback(transformers.PrinterCallback)
         self._rows = self._trainer.train_dataset
 
     def run(self, chosen: list[int], *, steps: int, seed: int) -> Any:
@@ -168,7 +169,7 @@ def groups(policy: Any, start: Any, tokenizer: Any, pairs: pl.DataFrame, argumen
     return pl.DataFrame(rows)
 
 
-def show(single: pl.DataFrame, grouped: pl.DataFrame, arguments: Any) -> None:
+def show_singles(single: pl.DataFrame, arguments: Any) -> None:
     for fall, label in (("fall", "the chosen answer's log-probability"), ("fall_per_token", "the same per token")):
         print(
             f"\nSpearman's ρ with the fall of {label} (positive: predicts displacement), "
@@ -186,6 +187,9 @@ def show(single: pl.DataFrame, grouped: pl.DataFrame, arguments: Any) -> None:
             f"| {part['decile'][0] + 1} | {part.height} | {-part['fall'].median():+.3f} | "
             f"{(part['fall'] > 0).mean():.0%} |"
         )
+
+
+def show_groups(grouped: pl.DataFrame) -> None:
     print(
         "\n| trained on | change of log π(chosen), mean over pairs: per seed | mean ± sd over seeds | per token | "
         "share that fell |\n|---|---|---|---|---|"
@@ -235,8 +239,8 @@ def main() -> None:
           f"rate {arguments.rate:g} (groups {arguments.group_rate:g}, {arguments.group} pairs, batches of 4)\n",
           flush=True)  # fmt: skip
     single = singles(policy, start, tokenizer, pairs, arguments)
-    grouped = groups(policy, start, tokenizer, pairs, arguments)
-    show(single, grouped, arguments)
+    show_singles(single, arguments)
+    show_groups(groups(policy, start, tokenizer, pairs, arguments))
     print(f"\n{time.perf_counter() - began:.0f} s")
 
 
