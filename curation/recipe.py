@@ -341,7 +341,7 @@ def _merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     for key, value in changes.items():
         section = merged.get(key)
         both = isinstance(section, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(section, value) if both else value
+        merged[key] = _merged(dict(section or {}), value) if both else value
     return merged
 
 

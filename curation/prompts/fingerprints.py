@@ -46,11 +46,11 @@ def _file(path: str) -> str:
 
 def _hub_commit(address: str) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+    from huggingface_hub import errors
 
     repository = "/".join(address.removeprefix("hf://").split(":", 1)[0].split("/")[:2])
     try:
         return str(HfApi().dataset_info(repository, timeout=20).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"source {address}: the Hub did not say its commit: {reason}") from error
