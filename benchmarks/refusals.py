@@ -132,7 +132,7 @@ def matrix(data: Path) -> None:
         row(one, *cells, int((names == one).sum()))
 
 
-def speed(data: Path) -> None:
+def speed(data: Path, rounds: int = 3) -> None:
     """20,000 different answers: real ones, then real ones with a line more."""
     sources = labelled_sources(data)
     real = list(dict.fromkeys([a.text for rows in sources.values() for a in rows] + unlabelled_answers(data)))
@@ -143,13 +143,15 @@ def speed(data: Path) -> None:
     loaded = time.perf_counter() - started
     frame = pl.DataFrame({"response": texts})
     walls, cpus = [], []
-    for _ in range(3):
+    for _ in range(rounds):
         wall, cpu = time.perf_counter(), time.process_time()
         detect_refusals(frame, detector=detector)
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
     wall, cpu = float(np.median(walls)), float(np.median(cpus))
-    print(f"\n### Speed, {len(texts):,} different answers ({min(len(real), ROWS):,} as they are), median of 3\n")
+    print(
+        f"\n### Speed, {len(texts):,} different answers ({min(len(real), ROWS):,} as they are), median of {rounds}\n"
+    )
     row("load s", "wall s", "answers/s", "CPU s", "answers per CPU second")
     row(*["---"] * 5)
     row(f"{loaded:.2f}", f"{wall:.1f}", f"{len(texts) / wall:.0f}", f"{cpu:.1f}", f"{len(texts) / cpu:.0f}")
@@ -210,11 +212,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=3, help="of the speed part")
     options = parser.parse_args()
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn", "polars"))
     print(f"Python {platform.python_version()}, {packages}")
     for name in options.only:
-        PARTS[name](options.data)
+        PARTS[name](options.data) if name != "speed" else speed(options.data, options.rounds)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def unlabelled_answers(data: Path) -> list[str]:
                 for turn in row[side].split("\n\nAssistant: ")[1:]:
                     found[turn.split("\n\nHuman: ")[0].strip()] = None
     for row in json.loads((data / "pandalm/testset-v1.json").read_text(encoding="utf-8")):
-        found |= {row["response1"].strip(): None, row["response2"].strip(): None}
+        found |= {str(row[side]).strip(): None for side in ("response1", "response2")}
     for row in _jsonl(data / "tulu1_human_eval/eval_instances_tulu_1.jsonl"):
         found |= {completion["completion"].strip(): None for completion in row["completions"]}
     for row in _jsonl(data / "coconot/coconot_pref.jsonl"):

@@ -23,7 +23,7 @@ __all__ = ["CASCADE", "encoder_answers", "main", "make", "make_request_heads"]
 
 FOLDER: Final = EMBEDDED_DIR / "refusals"
 CASCADE: Final = CascadeConfig(
-    kinds=list(KINDS), gate=2.0, lexical_weight=1.0, encoder_weight=0.5, bias=0.0, lexical_alone=1.0
+    kinds=list(KINDS), gate=1.0, lexical_weight=1.0, encoder_weight=0.5, bias=0.0, lexical_alone=1.0
 )
 """Chosen on the validation part of chatgpt_refusals with an encoder that had not seen it."""
 _EPOCHS: Final = 3
