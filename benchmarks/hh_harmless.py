@@ -87,9 +87,8 @@ def show(result: RunResult, again: RunResult, timed: Timed, rows: int) -> None:
     rules = result.workspace.read("waterfall").filter(pl.col("dataset") == "preference").sort("position")
     for row in rules.iter_rows(named=True):
         print(f"| {row['stage']}: {row['rule']} | {row['removed']:,} | {row['left']:,} |")
-    print(
-        f"\nEvery row is published or rejected, exactly once: {rules['left'][-1]:,} + {rules['removed'].sum():,} = {rows:,}.\n"
-    )
+    kept, gone = rules["left"][-1], rules["removed"].sum()
+    print(f"\nEvery row is published or rejected, exactly once: {kept:,} + {gone:,} = {rows:,}.\n")
     print("| stage | rows | seconds |\n|---|---:|---:|")
     for stage, seconds in timed.stages:
         print(f"| {stage.stage} | {stage.rows:,} | {seconds:.1f} |")

@@ -88,9 +88,17 @@ def test_real_rows_with_every_kind_of_fault_add_up(shared_data: Path, tmp_path: 
     assert ends["source#31"] == "duplicate_pair"
     assert ends["source#32"] == ends["source#2"] == "contradictory_pair"
     own = tmp_path / "own.jsonl"
-    texts = [plain, *sentences(8), plain | {"chosen": ""}, plain | {"rejected": " \n"},
-             plain | {"chosen": "bad \ud800"}, plain | {"rejected": "nul \x00"}, plain | {"prompt": [{"role": "human", "content": "x"}]},
-             plain | {"chosen": "x" * 100_000}, plain | {"rejected": plain["chosen"]}]  # fmt: skip
+    texts = [
+        plain,
+        *sentences(8),
+        plain | {"chosen": ""},
+        plain | {"rejected": " \n"},
+        plain | {"chosen": "bad \ud800"},
+        plain | {"rejected": "nul \x00"},
+        plain | {"prompt": [{"role": "narrator", "content": "x"}]},
+        plain | {"chosen": "x" * 100_000},
+        plain | {"rejected": plain["chosen"]},
+    ]
     own.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
     ends = check(own, len(texts), tmp_path / "w2")
     assert {ends[f"source#{i}"] for i in (9, 10)} == {"empty_response"}
