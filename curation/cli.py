@@ -149,7 +149,7 @@ def _plain(value: Any) -> str:
 
 def _print_stage(result: Any) -> None:
     facts = "  ".join(f"{name}: {_plain(value)}" for name, value in result.facts.items())
-    line = f"{result.stage:<20} {result.rows:>9,} rows"
+    line = f"{result.stage:<28} {result.rows:>9,} rows"
     if result.rejected:
         line += f"  {result.rejected:,} rejected"
     console.print(f"{line}  {facts}", markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import yaml
 
 from assets.definitions import build_defs, defs
 from curation.stages import STAGES
@@ -86,3 +87,12 @@ def test_one_job_materializes_and_checks_everything() -> None:
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {s.name for s in STAGES}
     checks = {key.name for node in job.asset_layer.asset_graph.asset_check_keys for key in [node]}
     assert "max_tie_rate" in checks
+
+
+def test_the_production_example_is_valid_but_for_the_postgres_extra(tmp_path: Path) -> None:
+    example = yaml.safe_load((ROOT / "docs" / "dagster-production.yaml").read_text())
+    assert list(example.pop("storage")) == ["postgres"]
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(example))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled

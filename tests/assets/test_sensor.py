@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import dagster as dg
+from typing import Any
 
+import dagster as dg
+import pytest
+
+from assets.resources import CurationResource, RecipeChanges
 from assets.sensors import new_source_data
 from tests.assets.conftest import PLAIN, Location
 
+# Dagster's own, while it sets up a resource outside a run.
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
 
-def tick(location: Location, cursor: str | None) -> dg.SensorExecutionData:
-    """One evaluation, as the daemon does it."""
-    context = dg.build_sensor_context(
-        instance=location.instance, cursor=cursor, repository_def=location.definitions().get_repository_def()
+
+def tick(location: Location, cursor: str | None) -> Any:
+    """One evaluation."""
+    curation = CurationResource(
+        workspace=str(location.workspace), recipe=str(location.recipe), changes=RecipeChanges()
     )
-    return new_source_data.evaluate_tick(context)
+    resources = {"curation": curation}
+    with dg.build_sensor_context(instance=location.instance, cursor=cursor, resources=resources) as context:
+        return new_source_data.evaluate_tick(context)
 
 
 def test_the_first_tick_asks_for_a_run(location: Location) -> None:

@@ -159,14 +159,15 @@ def test_everything_is_materialized_from_the_browser_and_its_plots_show(
     page.goto("/asset-groups")
     button = page.get_by_role("button", name="Materialize all")
     button.wait_for()
-    page.get_by_text("pair_scores", exact=True).first.wait_for()
+    page.get_by_text("publication").first.wait_for()
+    page.wait_for_timeout(3_000)
     page.screenshot(path=pictures / "graph.png")
 
     button.click()
     until(RUN_SECONDS, lambda: last_run(ui) in {"SUCCESS", "FAILURE", "CANCELED"}, "the end of the run")
     assert last_run(ui) == "SUCCESS"
     page.goto("/asset-groups")
-    page.get_by_text("pair_scores", exact=True).first.wait_for()
+    page.get_by_text("publication").first.wait_for()
     page.wait_for_timeout(3_000)
     page.screenshot(path=pictures / "graph-materialized.png")
 
