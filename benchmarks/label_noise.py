@@ -102,7 +102,8 @@ def main() -> None:
         differences.append(both[0] - both[1])
     accuracy = cleaning(differences[0], differences[1], probability, encoder.dimension, options.seeds)
     print(
-        f"| heads trained on | accuracy on held-out clean pairs, {options.seeds} seeds | 95 % interval |\n|---|---|---|"
+        f"| heads trained on | accuracy on held-out clean pairs, {options.seeds} seeds | 95 % interval |\n"
+        "|---|---|---|"
     )
     for name, values in accuracy.items():
         half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))

@@ -1,0 +1,99 @@
+"""The commands rewards, strength and label-noise, file to file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curation.commands.label_noise import run_label_noise
+from curation.commands.rewards import run_rewards
+from curation.commands.strength import run_strength
+from curation.errors import InputError
+
+LENGTH = "python:tests.commands.test_rewards_commands:length"
+MOODY = "python:tests.commands.test_rewards_commands:moody"
+
+
+def length(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
+    return [float(len(response)) for response in responses]
+
+
+def moody(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
+    return [float("nan") if "no" in response else 1.0 for response in responses]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    rows = [
+        {"prompt": f"What is {n}?", "chosen": "yes it is" + "!" * n, "rejected": "no", "mine": n} for n in range(12)
+    ]
+    return write(tmp_path / "pairs.jsonl", [*rows, {"prompt": "p", "chosen": "", "rejected": "x", "mine": 12}])
+
+
+def test_rewards_of_pairs_have_an_entry_a_model(pairs: Path, tmp_path: Path) -> None:
+    done = run_rewards(pairs, tmp_path / "out.parquet", models=[LENGTH, MOODY])
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out["chosen_rewards"][3].to_list() == [12.0, 1.0]
+    assert out["rejected_rewards"][0].to_list() == [2.0, None]
+    assert out["mine"].to_list() == list(range(12))
+    assert done.outputs == [LENGTH, MOODY]
+    assert done.missing == {MOODY: 12}
+    assert done.rejected == {"empty_response": 1}
+
+
+def test_rewards_of_single_answers(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"prompt": "p", "response": "abc"}, {"prompt": "p", "response": "no"}])
+    run_rewards(source, tmp_path / "out.jsonl", models=[MOODY])
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["rewards"] for line in lines] == [[1.0]]
+    assert pl.read_parquet(tmp_path / "out.rejects.parquet")["rule"].to_list() == ["no_reward"]
+
+
+def test_strength_follows_rewards(pairs: Path, tmp_path: Path) -> None:
+    run_rewards(pairs, tmp_path / "r.parquet", models=[LENGTH])
+    done = run_strength(tmp_path / "r.parquet", tmp_path / "s.parquet")
+    out = pl.read_parquet(tmp_path / "s.parquet")
+    assert out["strength_mean"].is_sorted()
+    assert set(out["agreement"]) == {1.0}
+    assert any("not calibrated" in note for note in done.notes)
+    assert sum(done.bands.values()) == 12
+
+
+def test_strength_names_the_rows_it_rejects(tmp_path: Path) -> None:
+    rows = [{"chosen_rewards": [1.0, 2.0], "rejected_rewards": [0.0, 0.0]} for _ in range(3)]
+    rows[1]["chosen_rewards"] = [1.0]
+    done = run_strength(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
+    rejects = pl.read_parquet(tmp_path / "out.rejects.parquet")
+    assert rejects.select("row", "rule").rows() == [(1, "reward_count")]
+    assert done.rows == 2
+
+
+def test_strength_without_rewards_is_an_input_error(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="chosen_rewards"):
+        run_strength(pairs, tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_label_noise_adds_its_columns(pairs: Path, tmp_path: Path) -> None:
+    done = run_label_noise(pairs, tmp_path / "out.parquet", folds=3)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out.height == 12 == sum(done.actions.values())
+    assert out["label_probability"].is_between(0, 1).all()
+    assert set(out["suggested_action"]) <= {"keep", "drop", "flip"}
+    assert len(done.used) == 2
+
+
+def test_more_folds_than_prompts_leave_no_output(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fewer than the 50 folds"):
+        run_label_noise(pairs, tmp_path / "out.parquet", folds=50)
+    assert not (tmp_path / "out.parquet").exists()
