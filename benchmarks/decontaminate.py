@@ -13,7 +13,6 @@ import argparse
 import os
 import platform
 import random
-import re
 import resource
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
-from dedup import DEFAULT_DATA, _sentences
+from dedup import _WORD, DEFAULT_DATA, _sentences
 
 from curation.commands.decontaminate import run_decontaminate
 from curation.files import rejects_path
@@ -110,7 +109,7 @@ def shares_ngram(folder: Path, rows: list[int], suffix: str, n: int = 13) -> lis
     """Whether each prompt shares n words in a row with an evaluation row, by plain Python."""
 
     def grams(text: str) -> set[tuple[str, ...]]:
-        words = re.findall(r"[a-z0-9_\u00c0-\u07ff\u1000-\u1fff]+", text.lower())
+        words = _WORD.findall(text.lower())
         return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
     known: set[tuple[str, ...]] = set()

@@ -32,6 +32,8 @@ THRESHOLD = 0.8
 WORDS_PER_DOCUMENT = 100
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+_WORD = re.compile(r"[a-z0-9_\u00c0-\u07ff\u1000-\u1fff]+|[\u0800-\u0fff\u3000-\uffff\U00010000-\U0010ffff]")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -87,8 +89,8 @@ def quality(texts: list[str], sample: int = 2000) -> None:
 
 
 def grams(text: str) -> frozenset[tuple[str, ...]]:
-    """The definition of ``curation.hygiene.shingles``, in plain Python, for text in Latin letters."""
-    words = re.findall(r"[a-z0-9_\u00c0-\u07ff\u1000-\u1fff]+", text.lower())
+    """The definition of ``curation.hygiene.shingles``, in plain Python, over characters."""
+    words = _WORD.findall(text.lower())
     return frozenset(zip(words, words[1:], words[2:], strict=False)) or frozenset([tuple(words)])
 
 

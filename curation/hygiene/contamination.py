@@ -19,7 +19,7 @@ import polars as pl
 from curation.errors import InputError, closest
 from curation.files import ROW
 from curation.hygiene.grams import GramTable
-from curation.hygiene.shingles import UInt64, Words, chunks, find_words, ngrams, words_of
+from curation.hygiene.shingles import UInt64, Words, chunks, find_words, ngrams, text_bytes, words_of
 from curation.models.protocols import Encoder
 from curation.negatives.threads import default_threads
 from curation.prompts.texts import text_columns
@@ -185,15 +185,16 @@ class EvaluationIndex:
         return [GramTable.of(size, parts, first) for size, parts in sorted(by_size.items())]
 
     def _overlaps(self, texts: pl.Series, threads: int | None) -> pl.DataFrame:
-        pieces = list(chunks(texts))
-        firsts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in pieces)])
+        pieces = chunks(texts)
+        firsts = np.cumsum([0, *map(len, pieces)])
         with ThreadPoolExecutor(threads or default_threads()) as pool:
-            parts = list(pool.map(lambda piece: self._hits(*piece), pieces))
+            parts = list(pool.map(self._hits, pieces))
         frames = [hits.with_columns(pl.col("position") + int(f)) for hits, f in zip(parts, firsts, strict=False)]
         return pl.concat(frames) if frames else pl.DataFrame(schema=_MATCHES)
 
-    def _hits(self, data: npt.NDArray[np.uint8], offsets: Int64) -> pl.DataFrame:
+    def _hits(self, texts: pl.Series) -> pl.DataFrame:
         """The best match of each contaminated text of a chunk."""
+        data, offsets = text_bytes(texts)
         words = words_of(data, offsets)
         found = [table.best(words, self._min_overlap) for table in self._tables]
         best = pl.concat(found).sort("position", "score", "owner", descending=[False, True, False])

@@ -2,7 +2,7 @@
 
 The similarity of two texts is the Jaccard index of their sets of word n-grams (``shingles``). Signatures and
 the search for texts that share a band are rensa's (R-MinHash, in Rust); only those texts are looked at
-further. Bands are chosen so that a pair exactly at the threshold is proposed with probability 0.99 or
+further. Bands are chosen so that a pair exactly at the threshold is proposed with probability 0.98 or
 more; each proposed pair is then compared exactly, so no pair below the threshold is ever called a duplicate.
 """
 
@@ -22,7 +22,7 @@ from curation.hygiene.shingles import Shingles, mix, odd_numbers, shingle
 __all__ = ["NUM_PERM", "Bands", "jaccard", "near_duplicates", "near_groups", "plan_bands"]
 
 NUM_PERM: Final = 128
-_RECALL_AT_THRESHOLD: Final = 0.99
+_RECALL_AT_THRESHOLD: Final = 0.98
 
 Int64 = npt.NDArray[np.int64]
 
@@ -39,7 +39,7 @@ class Bands(NamedTuple):
 
 
 def plan_bands(threshold: float, *, num_perm: int = NUM_PERM) -> Bands:
-    """The longest bands that still propose a pair at the threshold with probability 0.99."""
+    """The longest bands that still propose a pair at the threshold with probability 0.98."""
     plans = [Bands(num_perm // rows, rows) for rows in range(num_perm, 0, -1)]
     return next((plan for plan in plans if plan.proposed(threshold) >= _RECALL_AT_THRESHOLD), plans[-1])
 

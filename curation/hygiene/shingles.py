@@ -10,7 +10,7 @@ probability 2^-64.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -30,6 +30,7 @@ __all__ = [
     "ngrams",
     "odd_numbers",
     "shingle",
+    "text_bytes",
     "words_of",
 ]
 
@@ -71,16 +72,15 @@ def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int | None = N
         threads: how many chunks are worked on at once; by default as many as there are cores.
     """
     series = pl.Series("text", texts, dtype=pl.String) if not isinstance(texts, pl.Series) else texts
-    pieces = list(chunks(series))
     with ThreadPoolExecutor(threads or default_threads()) as pool:
-        parts = list(pool.map(lambda piece: _shingle_chunk(piece, n), pieces))
+        parts = list(pool.map(lambda piece: _shingle_chunk(piece, n), chunks(series)))
     return Shingles(*_joined([part.hashes for part in parts], [part.offsets for part in parts]))
 
 
 def find_words(texts: pl.Series | Sequence[str]) -> Words:
     """The hashed words of texts and where they begin in ``text.lower()``'s bytes (as polars lowers)."""
     series = pl.Series("text", texts, dtype=pl.String) if not isinstance(texts, pl.Series) else texts
-    parts = [words_of(data, offsets) for data, offsets in chunks(series)]
+    parts = [words_of(*text_bytes(piece)) for piece in chunks(series)]
     starts = [part.starts for part in parts] or [np.empty(0, np.int64)]
     return Words(*_joined([p.hashes for p in parts], [p.offsets for p in parts]), np.concatenate(starts))
 
@@ -105,22 +105,29 @@ def ngrams(words: Words, n: int) -> Shingles:
     return Shingles(mixed[valid], np.concatenate(([0], np.cumsum(kept))))
 
 
-def chunks(texts: pl.Series) -> Iterator[tuple[npt.NDArray[np.uint8], Int64]]:
-    """The bytes of some texts and where each begins, without copying."""
+def chunks(texts: pl.Series) -> list[pl.Series]:
+    """The texts in pieces of about half a megabyte, for :func:`text_bytes`."""
+    ends = texts.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
+    first, pieces = 0, []
+    while first < len(texts):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + _CHUNK_BYTES, side="right")))
+        pieces.append(texts[first:last])
+        first = last
+    return pieces
+
+
+def text_bytes(texts: pl.Series) -> tuple[npt.NDArray[np.uint8], Int64]:
+    """The bytes of texts in lower case, and where each text begins among them."""
     array = texts.str.to_lowercase().rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offset_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(data_buffer or b"", dtype=np.uint8)
-    first = 0
-    while first < len(array):
-        last = int(np.searchsorted(offsets, offsets[first] + _CHUNK_BYTES, side="right")) - 1
-        last = max(first + 1, min(last, len(array)))
-        yield data[offsets[first] : offsets[last]], offsets[first : last + 1] - offsets[first]
-        first = last
+    return data[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
-def _shingle_chunk(piece: tuple[npt.NDArray[np.uint8], Int64], n: int) -> Shingles:
-    data, offsets = piece
+def _shingle_chunk(texts: pl.Series, n: int) -> Shingles:
+    data, offsets = text_bytes(texts)
     grams = ngrams(words_of(data, offsets), n)
     bare = np.flatnonzero(np.diff(grams.offsets) == 0)
     if not len(bare):
@@ -133,7 +140,7 @@ def _shingle_chunk(piece: tuple[npt.NDArray[np.uint8], Int64], n: int) -> Shingl
 
 
 def words_of(data: npt.NDArray[np.uint8], offsets: Int64) -> Words:
-    """The words of one of the :func:`chunks`."""
+    """The words in what :func:`text_bytes` gave."""
     raw = data.tobytes()
     # bytes.translate is the fastest look-up of bytes there is; separators become 0.
     values = np.frombuffer(bytearray(raw.translate(_VALUES)), dtype=np.uint8)

@@ -46,9 +46,7 @@ def assign_splits(
     """
     unknown = [name for name in fractions if name not in SPLITS]
     if unknown or abs(sum(fractions.values()) - 1.0) > 1e-9:
-        raise InputError(
-            f"split fractions: expected {', '.join(SPLITS)} adding up to 1, found {dict(fractions)}"
-        )
+        raise InputError(f"split fractions: expected {', '.join(SPLITS)} adding up to 1, found {dict(fractions)}")
     names = [name for name in SPLITS if fractions.get(name, 0.0) > 0.0]
     edges = np.cumsum([fractions[name] for name in names])
     edges[-1] = np.inf
@@ -95,8 +93,7 @@ def _ranked(places: npt.NDArray[np.float64], keys: list[str], strata: pl.Series)
         pl.col("place").first(), pl.col("stratum").first(), size=pl.len()
     )
     groups = groups.sort("stratum", "place", "key").with_columns(
-        rank=(pl.col("size").cum_sum().over("stratum") - pl.col("size") / 2)
-        / pl.col("size").sum().over("stratum")
+        rank=(pl.col("size").cum_sum().over("stratum") - pl.col("size") / 2) / pl.col("size").sum().over("stratum")
     )
     ranked = frame.select("key").join(groups.select("key", "rank"), on="key", maintain_order="left")
     found: npt.NDArray[np.float64] = ranked["rank"].to_numpy().astype(np.float64)
