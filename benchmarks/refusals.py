@@ -150,7 +150,7 @@ def speed(data: Path, rounds: int = 3) -> None:
         cpus.append(time.process_time() - cpu)
     wall, cpu = float(np.median(walls)), float(np.median(cpus))
     print(
-        f"\n### Speed, {len(texts):,} different answers ({min(len(real), ROWS):,} as they are), median of {rounds}\n"
+        f"\n### Speed, {len(texts):,} different answers ({min(len(real), ROWS):,} unaltered), median of {rounds}\n"
     )
     row("load s", "wall s", "answers/s", "CPU s", "answers per CPU second")
     row(*["---"] * 5)

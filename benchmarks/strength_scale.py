@@ -1,6 +1,6 @@
 """Preference strength of 1,000,000 pairs under 10 models: seconds and memory.
 
-    .venv/bin/python benchmarks/strength_scale.py [--rows N] [--models M]
+.venv/bin/python benchmarks/strength_scale.py [--rows N] [--models M]
 """
 
 from __future__ import annotations

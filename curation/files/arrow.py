@@ -14,9 +14,7 @@ from curation.files.rejects import Reject
 
 __all__ = ["ArrowTable", "HubTable", "ParquetTable", "frames"]
 
-_HUB: Final = re.compile(
-    r"hf://(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?::(?P<split>[\w.\[\]%:-]+))?"
-)
+_HUB: Final = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?::(?P<split>[\w.\[\]%:-]+))?")
 
 
 class ArrowTable(Protocol):
@@ -89,9 +87,7 @@ class HubTable:
         yield from self._data.with_format("arrow").iter(batch_size=batch_rows)
 
 
-def frames(
-    table: ArrowTable, *, name: str, row_name: str, batch_rows: int
-) -> Iterator[pl.DataFrame | Reject]:
+def frames(table: ArrowTable, *, name: str, row_name: str, batch_rows: int) -> Iterator[pl.DataFrame | Reject]:
     """The batches of a table as frames, with the rows' numbers in ``row_name``; bad text as rejects."""
     import pyarrow as pa
 

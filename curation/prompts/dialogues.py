@@ -121,9 +121,7 @@ def split_pair(prompt: Any, chosen: Any, rejected: Any, *, has_prompt: bool) -> 
     two = as_dialogue(chosen, "chosen"), as_dialogue(rejected, "rejected")
     if isinstance(two[0], str) and isinstance(two[1], str):
         if not given:
-            raise RowError(
-                "null_prompt", "prompt", "there is no prompt: chosen and rejected hold no dialogue"
-            )
+            raise RowError("null_prompt", "prompt", "there is no prompt: chosen and rejected hold no dialogue")
         pair = Pair(given, two[0], two[1])
     else:
         pair = _split_common(given, _as_list(two[0], "assistant"), _as_list(two[1], "assistant"))
@@ -183,8 +181,7 @@ def _hh_messages(text: str) -> list[Message]:
     """The turns of an hh-rlhf string; the spaces around a turn belong to its marker."""
     parts = _HH_TURN.split(text)[1:]
     return [
-        {"role": _HH_ROLES[who], "content": said.strip()}
-        for who, said in zip(parts[::2], parts[1::2], strict=True)
+        {"role": _HH_ROLES[who], "content": said.strip()} for who, said in zip(parts[::2], parts[1::2], strict=True)
     ]
 
 

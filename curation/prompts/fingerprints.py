@@ -45,8 +45,7 @@ def _file(path: str) -> str:
 
 
 def _hub_commit(address: str) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub import errors
+    from huggingface_hub import HfApi, errors
 
     repository = "/".join(address.removeprefix("hf://").split(":", 1)[0].split("/")[:2])
     try:

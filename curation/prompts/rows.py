@@ -148,9 +148,7 @@ def _answer(value: Any, prompt: Sequence[Message]) -> tuple[str, float | None]:
     if isinstance(value, dict) and not {"role", "from"} & value.keys():
         key = next((key for key in _ANSWER_KEYS if key in value), None)
         if key is None:
-            raise RowError(
-                "not_text", "responses", f"an answer has none of the keys {', '.join(_ANSWER_KEYS)}"
-            )
+            raise RowError("not_text", "responses", f"an answer has none of the keys {', '.join(_ANSWER_KEYS)}")
         return dialogues.as_response(value[key], "response", prompt=prompt), _inner_score(value)
     return dialogues.as_response(value, "response", prompt=prompt), None
 
@@ -172,9 +170,7 @@ def _inner_score(answer: Mapping[str, Any]) -> float | None:
 def _aspects(annotations: Any) -> list[Any]:
     if not isinstance(annotations, Mapping):
         return []
-    return [
-        item for aspect in annotations.values() for item in (aspect if isinstance(aspect, list) else [aspect])
-    ]
+    return [item for aspect in annotations.values() for item in (aspect if isinstance(aspect, list) else [aspect])]
 
 
 def _rating(aspect: Any) -> float | None:

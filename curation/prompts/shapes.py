@@ -50,12 +50,8 @@ class Shape(NamedTuple):
 _PROMPT: Final[Schema] = {"row": pl.Int64, "prompt": MESSAGES_DTYPE}
 
 SHAPES: Final[dict[str, Shape]] = {
-    "pair": Shape(
-        ("chosen", "rejected"), {**_PROMPT, "chosen": pl.String, "rejected": pl.String}, ("prompt",)
-    ),
-    "unpaired": Shape(
-        ("prompt", "response", "label"), {**_PROMPT, "response": pl.String, "label": pl.Boolean}
-    ),
+    "pair": Shape(("chosen", "rejected"), {**_PROMPT, "chosen": pl.String, "rejected": pl.String}, ("prompt",)),
+    "unpaired": Shape(("prompt", "response", "label"), {**_PROMPT, "response": pl.String, "label": pl.Boolean}),
     "responses": Shape(
         ("prompt", "responses"),
         {
@@ -112,9 +108,7 @@ def resolve(
     found = [column for column in frame.columns if column != ROW]
     given = _given(frame, columns or {}, name=name)
     for shape in shapes:
-        fields = {
-            f: p for f in (*SHAPES[shape].needs, *SHAPES[shape].may) if (p := _find(f, frame, given, mixed))
-        }
+        fields = {f: p for f in (*SHAPES[shape].needs, *SHAPES[shape].may) if (p := _find(f, frame, given, mixed))}
         if all(field in fields for field in SHAPES[shape].needs) and _plausible(shape, fields, frame, mixed):
             return Binding(shape, fields, mixed)
     likely = max(shapes, key=lambda s: sum(bool(_find(f, frame, given, mixed)) for f in SHAPES[s].needs))
@@ -177,9 +171,7 @@ def _plausible(
 def is_text(dtype: pl.DataType) -> bool:
     inner = dtype.inner if isinstance(dtype, pl.List) else dtype
     return (
-        dtype in {pl.String, pl.Null, pl.Categorical}
-        or isinstance(dtype, pl.Enum)
-        or isinstance(inner, pl.Struct)
+        dtype in {pl.String, pl.Null, pl.Categorical} or isinstance(dtype, pl.Enum) or isinstance(inner, pl.Struct)
     )
 
 

@@ -187,9 +187,7 @@ def _inputs(
             rows.append({"source": name, **_input(binding.shape, row, beside)})
         except RowError as error:
             faults.append(error.at(row["row"]))
-    data = [
-        pl.Series(column, [row.get(column) for row in rows], dtype=t) for column, t in INPUTS_SCHEMA.items()
-    ]
+    data = [pl.Series(column, [row.get(column) for row in rows], dtype=t) for column, t in INPUTS_SCHEMA.items()]
     return pl.DataFrame(data), pl.concat([rejects, rejects_frame(faults)])
 
 

@@ -48,9 +48,7 @@ def text_columns(
             if column not in mixed and not is_text(values.dtype):
                 raise InputError(f"{name}: column {column!r} holds {values.dtype}, expected text or messages")
             read = [_text_or_fault(cell, column) for cell in cells(frame, column, mixed=mixed)]
-            bad = [
-                error.at(row) for row, error in zip(numbers, read, strict=True) if isinstance(error, RowError)
-            ]
+            bad = [error.at(row) for row, error in zip(numbers, read, strict=True) if isinstance(error, RowError)]
             faults = pl.concat([faults, rejects_frame(bad)])
             values = pl.Series(
                 column, [None if isinstance(text, RowError) else text for text in read], dtype=pl.String
@@ -69,9 +67,7 @@ def check_columns(frame: pl.DataFrame, names: Iterable[str], *, name: str) -> No
     found = [column for column in frame.columns if column != ROW]
     for column in names:
         if column not in found:
-            raise InputError(
-                f"{name}: no column {column!r}{closest(column, found)}; found {', '.join(found)}"
-            )
+            raise InputError(f"{name}: no column {column!r}{closest(column, found)}; found {', '.join(found)}")
 
 
 def cells(frame: pl.DataFrame, path: str, *, mixed: frozenset[str] = frozenset()) -> list[Any]:

@@ -75,9 +75,7 @@ def ches(
     opened = policy
     if isinstance(opened, str):
         opened = open_policy(opened, raw=raw, dtype=dtype, batch_tokens=batch_tokens, max_length=max_length)
-    numbered = (
-        frame if ROW in frame.columns else frame.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
-    )
+    numbered = frame if ROW in frame.columns else frame.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
     rows, unread = normalise(numbered, binding)
     if raw:
         rows = verbatim(rows, numbered, binding)
@@ -180,11 +178,7 @@ def _grouped(rows: Sequence[_Asked]) -> tuple[list[_Place], list[str | list[Mess
     answers: list[dict[str, int]] = []
     places = []
     for row in rows:
-        key = (
-            row.prompt
-            if isinstance(row.prompt, str)
-            else tuple((m["role"], m["content"]) for m in row.prompt)
-        )
+        key = row.prompt if isinstance(row.prompt, str) else tuple((m["role"], m["content"]) for m in row.prompt)
         group = groups.get(key)
         if group is None or len(answers[group]) + len(row.answers) > _MOST_CANDIDATES:
             group = groups[key] = len(prompts)

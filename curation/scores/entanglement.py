@@ -34,9 +34,7 @@ class Entanglement(NamedTuple):
     both_rise: npt.NDArray[np.bool_]
 
 
-def entanglement(
-    chosen_norm2: npt.ArrayLike, rejected_norm2: npt.ArrayLike, inner: npt.ArrayLike
-) -> Entanglement:
+def entanglement(chosen_norm2: npt.ArrayLike, rejected_norm2: npt.ArrayLike, inner: npt.ArrayLike) -> Entanglement:
     """The condition from ‖g_w‖², ‖g_l‖² and ⟨g_w, g_l⟩."""
     w, l_, ip = (np.asarray(a, dtype=np.float64) for a in (chosen_norm2, rejected_norm2, inner))
     chosen, rejected = w - ip, ip - l_

@@ -51,9 +51,7 @@ def read_margins(frame: pl.DataFrame, *, chosen: str, rejected: str, models: int
     rejects = _count_rejects(lengths, good, models)
     empty = np.isnan(values).all(axis=1) if models else np.ones(len(kept), dtype=bool)
     if empty.any():
-        rejects = pl.concat(
-            [rejects, _rejects(kept[empty], "no_reward", "", "no model gave a finite reward")]
-        )
+        rejects = pl.concat([rejects, _rejects(kept[empty], "no_reward", "", "no model gave a finite reward")])
         values, kept = values[~empty], kept[~empty]
     return Margins(values, kept, rejects.sort("row"))
 

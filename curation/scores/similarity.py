@@ -34,9 +34,7 @@ def pair_cosines(left: pl.Series, right: pl.Series, vectors: pl.DataFrame) -> pl
     matrix = vector_matrix(vectors["vector"])
     places = vectors.select("text_id").with_row_index("place")
     positions = [
-        side.alias("text_id")
-        .to_frame()
-        .join(places, on="text_id", how="left", maintain_order="left")["place"]
+        side.alias("text_id").to_frame().join(places, on="text_id", how="left", maintain_order="left")["place"]
         for side in (left, right)
     ]
     known = (positions[0].is_not_null() & positions[1].is_not_null()).to_numpy()
@@ -44,9 +42,7 @@ def pair_cosines(left: pl.Series, right: pl.Series, vectors: pl.DataFrame) -> pl
     cosines = np.empty(len(rows[0]), dtype=np.float64)
     for start in range(0, len(cosines), _BLOCK):
         block = slice(start, start + _BLOCK)
-        cosines[block] = np.einsum(
-            "ij,ij->i", matrix[rows[0][block]], matrix[rows[1][block]], dtype=np.float64
-        )
+        cosines[block] = np.einsum("ij,ij->i", matrix[rows[0][block]], matrix[rows[1][block]], dtype=np.float64)
     out = np.full(len(left), np.nan)
     out[known] = np.clip(cosines, -1.0, 1.0)
     return pl.Series("cosine", out).fill_nan(None)

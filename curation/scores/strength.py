@@ -151,9 +151,7 @@ def _label_probability(
     """P(label right): Platt on the mean where rows are labelled, else the models' mean σ(margin)."""
     if labelled is not None:
         if labelled not in frame.columns:
-            raise InputError(
-                f"column {labelled!r} of known labels is missing: found {', '.join(frame.columns)}"
-            )
+            raise InputError(f"column {labelled!r} of known labels is missing: found {', '.join(frame.columns)}")
         known = frame[labelled].cast(pl.Boolean).is_not_null().to_numpy()
         right = frame[labelled].cast(pl.Boolean).fill_null(False).to_numpy()[known]
         if known.sum() >= _MIN_LABELLED and right.any() and not right.all():
@@ -211,9 +209,7 @@ def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scalin
         notes.append(f"margins are not scaled: {rows} rows are fewer than {MIN_ROWS_TO_SCALE}")
     missing = int(np.isnan(margins).sum())
     if missing:
-        notes.append(
-            f"{missing} rewards were missing or not finite; their models were left out on those rows"
-        )
+        notes.append(f"{missing} rewards were missing or not finite; their models were left out on those rows")
     return notes
 
 

@@ -82,9 +82,7 @@ def test_when_every_row_is_rejected_the_output_is_empty_and_typed(tmp_path: Path
 
 
 def test_a_row_may_be_written_several_times_and_not_at_all(tmp_path: Path) -> None:
-    with open_stream(
-        write(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.parquet", shapes=("pair",)
-    ) as stream:
+    with open_stream(write(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.parquet", shapes=("pair",)) as stream:
         for _ in stream.chunks():
             stream.write(pl.DataFrame({"row": [5, 5, 2], "i": [0, 1, 0]}))
             stream.reject(0, "too_short", "5", "shorter than 6")

@@ -21,12 +21,8 @@ from tests.tiny_policies import ARCHITECTURES, CHAT_TEMPLATE, save_policy, tiny_
 
 PROMPTS = ["the cat", "where is the other cat? " * 4, "on the mat, and then?", "x"]
 DEFAULTS = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9, "seed": 5}
-NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT_TEMPLATE
-)
-DROPS_SYSTEM = CHAT_TEMPLATE.replace(
-    "{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"
-)
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT_TEMPLATE
+DROPS_SYSTEM = CHAT_TEMPLATE.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
 
 
 def ask(text: str, system: str | None = None) -> list[Message]:
@@ -140,9 +136,7 @@ def test_an_answer_that_ends_says_stop_and_counts_its_end_token() -> None:
     assert (endless.finish_reason, endless.completion_tokens) == ("length", 12)
     tokenizer.eos_token = "<pad>"
     ended = answers(generator(model, tokenizer, temperature=0.0).generate([ask("the cat")], [0]))[0]
-    expected = len(
-        tokenizer.apply_chat_template(ask("the cat"), add_generation_prompt=True, return_dict=False)
-    )
+    expected = len(tokenizer.apply_chat_template(ask("the cat"), add_generation_prompt=True, return_dict=False))
     assert ended == Generation("", "stop", expected, 1)
 
 
@@ -196,9 +190,7 @@ def test_a_prompt_that_cannot_be_read_is_a_fault(prompt: list[Message], rule: st
 
 
 def test_a_role_that_the_template_refuses_is_a_fault() -> None:
-    template = (
-        "{% if messages[0]['role'] == 'tool' %}{{ raise_exception('tool') }}{% endif %}" + CHAT_TEMPLATE
-    )
+    template = "{% if messages[0]['role'] == 'tool' %}{{ raise_exception('tool') }}{% endif %}" + CHAT_TEMPLATE
     tokenizer = tiny_tokenizer(chat_template=template)
     found = generator(tokenizer=tokenizer).generate([[{"role": "tool", "content": "x"}]], [0])[0]
     assert isinstance(found, Fault)

@@ -42,9 +42,7 @@ def test_a_safe_strongest_pair_is_not_replaced() -> None:
 def test_a_prompt_without_a_safe_pair_is_rejected_with_its_lowest_score() -> None:
     pairs = frame([("p", "a", "b", 3.0, 5.0), ("p", "a", "c", 2.0, 4.0)])
     found = ches_aware_pairs(pairs, quantile=None, threshold=0.0)
-    assert found.rejects.select("prompt_id", "rule", "value").rows() == [
-        ("p", "ln_ches_above_threshold", "4.0")
-    ]
+    assert found.rejects.select("prompt_id", "rule", "value").rows() == [("p", "ln_ches_above_threshold", "4.0")]
 
 
 def test_a_prompt_without_a_preference_says_so() -> None:

@@ -16,9 +16,7 @@ from curation.text import content_hash
 Row = tuple[str, str, float | None]
 scores = st.one_of(st.none(), st.just(math.nan), st.just(math.inf), st.integers(-3, 3).map(float))
 tables = st.lists(st.tuples(st.sampled_from("pqr"), st.integers(0, 30), scores), max_size=14).map(
-    lambda rows: [
-        (p, content_hash(p, str(c)), s) for p, c, s in {(p, c): (p, c, s) for p, c, s in rows}.values()
-    ]
+    lambda rows: [(p, content_hash(p, str(c)), s) for p, c, s in {(p, c): (p, c, s) for p, c, s in rows}.values()]
 )
 
 
@@ -107,9 +105,7 @@ def test_a_prompt_without_a_pair_says_why(rows: list[Row], rule: str) -> None:
 
 def test_different_seeds_draw_different_pairs() -> None:
     rows: list[Row] = [("p", content_hash(str(i)), float(i == 0)) for i in range(40)]
-    drawn = {
-        next(iter(chosen(build_pairs(frame(rows), strategy="best_vs_random", seed=s))))[1] for s in range(10)
-    }
+    drawn = {next(iter(chosen(build_pairs(frame(rows), strategy="best_vs_random", seed=s))))[1] for s in range(10)}
     assert len(drawn) > 3
 
 

@@ -85,9 +85,7 @@ HH = "\n\nHuman: Hi!\n\nAssistant: Hello.\n\nHuman: What is 2 + 2?\n\nAssistant:
         ),
         pytest.param({"chosen": HH + " 4", "rejected": HH + " 5"}, TWO_TURNS, id="hh-rlhf"),
         pytest.param({"prompt": HH, "chosen": " 4", "rejected": " 5"}, TWO_TURNS, id="hh-rlhf with a prompt"),
-        pytest.param(
-            {"prompt": HH, "chosen": HH + " 4", "rejected": HH + " 5"}, TWO_TURNS, id="hh-rlhf repeated"
-        ),
+        pytest.param({"prompt": HH, "chosen": HH + " 4", "rejected": HH + " 5"}, TWO_TURNS, id="hh-rlhf repeated"),
         pytest.param(
             {"instruction": "Hi!", "input": "", "chosen": "4", "rejected": "5"}, HI, id="alpaca with no input"
         ),
@@ -102,9 +100,7 @@ def test_pairs_in_every_form(tmp_path: Path, row: dict[str, Any], prompt: list[d
     assert got["messages"] == prompt
     assert [text.strip() for text in got["responses"]] == ["4", "5"]
     assert (got["chosen_index"], got["rejected_index"]) == (0, 1)
-    assert dict(rows.schema) == {
-        name: pl.Schema({name: dtype})[name] for name, dtype in INPUTS_SCHEMA.items()
-    }
+    assert dict(rows.schema) == {name: pl.Schema({name: dtype})[name] for name, dtype in INPUTS_SCHEMA.items()}
 
 
 def test_share_gpt_messages_and_roles(tmp_path: Path) -> None:
@@ -183,9 +179,7 @@ def test_prompts_alone_and_prompts_with_one_answer(tmp_path: Path) -> None:
 
 
 def test_an_answer_column_that_nobody_filled_in_is_no_answer(tmp_path: Path) -> None:
-    rows, rejects, _ = source(
-        tmp_path, {"prompt": "Hi!", "response": ""}, {"prompt": "Ho!", "response": None}
-    )
+    rows, rejects, _ = source(tmp_path, {"prompt": "Hi!", "response": ""}, {"prompt": "Ho!", "response": None})
 
     assert rejects.height == 0
     assert rows["kind"].to_list() == ["prompt", "prompt"]
