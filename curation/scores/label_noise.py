@@ -20,7 +20,7 @@ from curation.scores.bradley_terry import fit_bradley_terry
 from curation.scores.calibration import sigmoid
 from curation.scores.ensemble import choose_penalty, feature_penalty, make_folds
 from curation.scores.margins import read_margins, scale_margins
-from curation.scores.noise_models import repo_posterior
+from curation.scores.noise_models import fit_noise, repo_posterior
 from curation.scores.strength import summarise
 from curation.text import as_messages, fault_in_text, normalise, prompt_id
 
@@ -64,7 +64,8 @@ def label_noise(
 
     A Bradley–Terry head over features of the two answers is fitted on the other folds (rows of one prompt
     share a fold) with the EM of RE-PO: the label of row i is right with probability
-    w_i = p_i η / (p_i η + (1 − p_i)(1 − η)), p_i = σ(margin), η = mean w, starting at 0.9. The penalty
+    w_i = p_i η / (p_i η + (1 − p_i)(1 − η)), p_i = σ(margin), η = mean w, starting at 0.9. The margins'
+    scale and the final η are those that fit the given labels best out of fold. The penalty
     is chosen by cross-validated likelihood of the given labels. The bundled heads' margin and, where the
     frame has ``chosen_rewards`` and ``rejected_rewards``, those models' mean margin are features too:
     a witness that does not agree with the labels gets no weight.
@@ -93,7 +94,9 @@ def label_noise(
     fold = make_folds(groups, folds, seed)
     differences = _differences(texts, loaded, advance)
     design, ridge_of, used = _design(differences, loaded.dimension, heads, frame[texts.rows])
-    margins, eta = _out_of_fold(design, fold, ridge_of)
+    raw = _out_of_fold(design, fold, ridge_of)
+    scale, eta = fit_noise(raw)
+    margins = scale * raw
     probability = repo_posterior(sigmoid(margins), eta)
     probability[~differences.any(axis=1)] = 0.5
     scored = frame[texts.rows].with_columns(
@@ -225,21 +228,18 @@ def _reward_margins(frame: pl.DataFrame) -> FloatArray | None:
 
 def _out_of_fold(
     design: FloatArray, fold: npt.NDArray[np.int64], ridge_of: Callable[[float], FloatArray]
-) -> tuple[FloatArray, float]:
-    """The log-odds of each given label from heads without its fold, and the mean η of the fits."""
+) -> FloatArray:
+    """The log-odds of each given label from heads without its fold, (rows,)."""
     penalty = choose_penalty(design, fold, ridge_of)
     ridge = ridge_of(penalty)
     margins = np.empty(len(design))
-    etas = []
     for number in np.unique(fold):
         out = fold == number
-        weights, eta = _repo_fit(design[~out], ridge)
-        margins[out] = design[out] @ weights
-        etas.append(eta)
-    return margins, float(np.mean(etas))
+        margins[out] = design[out] @ _repo_fit(design[~out], ridge)
+    return margins
 
 
-def _repo_fit(design: FloatArray, ridge: FloatArray) -> tuple[FloatArray, float]:
+def _repo_fit(design: FloatArray, ridge: FloatArray) -> FloatArray:
     """RE-PO's EM: posteriors of the labels, then a fit to them."""
     eta = _FIRST_ETA
     right = np.full(len(design), eta)
@@ -248,4 +248,4 @@ def _repo_fit(design: FloatArray, ridge: FloatArray) -> tuple[FloatArray, float]
         weights = fit_bradley_terry(design, penalty=ridge, targets=right)
         right = repo_posterior(sigmoid(design @ weights), eta)
         eta = float(np.clip(right.mean(), 0.5, 0.99))
-    return weights, eta
+    return weights

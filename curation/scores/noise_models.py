@@ -10,8 +10,9 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
+from curation.scores.calibration import sigmoid
 
-__all__ = ["ConfidentCounts", "annotator_losses", "confident_counts", "repo_em", "repo_posterior"]
+__all__ = ["ConfidentCounts", "annotator_losses", "confident_counts", "fit_noise", "repo_em", "repo_posterior"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,6 +36,32 @@ def repo_em(probability: npt.ArrayLike, *, eta: float = 0.9, rounds: int = 50) -
             break
         eta = new
     return weights, eta
+
+
+def fit_noise(margins: FloatArray, *, eta: float = 0.9, prior_rows: float = 20.0) -> tuple[float, float]:
+    """The scale a of out-of-fold margins and the share η of right labels that fit the labels best.
+
+    Maximises Σ_i log[η σ(a m_i) + (1 − η) σ(−a m_i)], RE-PO's marginal likelihood, over a grid, with a Beta
+    prior of mean ``eta`` worth ``prior_rows`` rows. A ridge fit's margins are too small, and their
+    posteriors then believe every label; the scale mends that.
+
+    Args:
+        margins: (n,) log-odds of the given labels under models that have not seen them.
+    """
+    sample = np.quantile(margins, np.linspace(0, 1, 2000)) if len(margins) > 2000 else margins
+    weight = len(margins) / max(len(sample), 1)
+    best, found = -np.inf, (1.0, eta)
+    shares = np.linspace(0.5, 0.995, 100)
+    prior = prior_rows * (eta * np.log(shares) + (1 - eta) * np.log(1 - shares))
+    for scale in np.geomspace(0.1, 30, 40):
+        p = sigmoid(scale * sample)
+        likelihood = np.log(np.maximum(shares[:, None] * p + (1 - shares[:, None]) * (1 - p), 1e-300))
+        # A weak pull of the scale to 1: with labels that a model predicts perfectly it has no maximum.
+        total = weight * likelihood.sum(axis=1) + prior - 0.5 * np.log(scale) ** 2
+        place = int(np.argmax(total))
+        if total[place] > best:
+            best, found = float(total[place]), (float(scale), float(shares[place]))
+    return found
 
 
 class ConfidentCounts(NamedTuple):

@@ -173,7 +173,7 @@ def _label_probability(
 
 def _bands(
     mean: FloatArray, probability: FloatArray, bands: str, cuts: tuple[float, ...], notes: list[str]
-) -> list[str]:
+) -> pl.Series:
     if bands == "quantile" and len(mean) < MIN_ROWS_TO_SCALE:
         notes.append(f"bands are by probability: {len(mean)} rows are too few for quantiles")
         bands, cuts = "probability", _PROBABILITIES
@@ -182,7 +182,7 @@ def _bands(
     else:
         code = np.searchsorted(np.quantile(mean, cuts), mean, side="left")
         code = np.where((code == 0) & (mean >= 0), 1, code)
-    return [BANDS[value] for value in code]
+    return pl.Series(code).replace_strict(dict(enumerate(BANDS)), return_dtype=pl.String)
 
 
 def _constant(margins: FloatArray) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import InputError
-from curation.scores.noise_models import annotator_losses, confident_counts, repo_em, repo_posterior
+from curation.scores.noise_models import (
+    annotator_losses,
+    confident_counts,
+    fit_noise,
+    repo_em,
+    repo_posterior,
+)
 
 
 def test_posterior_of_the_worked_example() -> None:
@@ -59,3 +65,14 @@ def test_confident_counts_of_a_clear_case() -> None:
 def test_confident_counts_need_both_classes() -> None:
     with pytest.raises(InputError, match="one class"):
         confident_counts([0.5, 0.6], [True, True])
+
+
+def test_shrunk_margins_get_their_scale_and_share_back() -> None:
+    random = np.random.default_rng(0)
+    odds = random.normal(0, 4, 20_000)
+    better = random.random(20_000) < 1 / (1 + np.exp(-odds))
+    flipped = random.random(20_000) < 0.2
+    margins = np.where(better != flipped, odds, -odds) / 5
+    scale, eta = fit_noise(margins)
+    assert scale == pytest.approx(5, rel=0.25)
+    assert eta == pytest.approx(0.8, abs=0.03)
