@@ -17,9 +17,7 @@ SUMS = hnp.arrays(np.float64, (4, 3), elements=st.floats(-100, 100))
 LENGTHS = hnp.arrays(np.int64, (4,), elements=st.integers(1, 500))
 
 
-def stats(
-    sums: npt.NDArray[np.float64], tokens: list[int], faults: dict[int, Fault] | None = None
-) -> PolicyStats:
+def stats(sums: npt.NDArray[np.float64], tokens: list[int], faults: dict[int, Fault] | None = None) -> PolicyStats:
     k = len(sums)
     return PolicyStats(
         prompt_tokens=3, tokens=np.array(tokens), logps=-np.arange(1.0, k + 1), gram=sums @ sums.T,

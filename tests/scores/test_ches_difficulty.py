@@ -31,9 +31,7 @@ def test_loss_threshold(c: float, expected: float) -> None:
 
 
 @given(st.floats(-50, 50), st.floats(0.01, 2), st.floats(-80, 80))
-def test_a_pair_ranks_correctly_where_its_loss_is_at_most_the_threshold(
-    c: float, beta: float, now: float
-) -> None:
+def test_a_pair_ranks_correctly_where_its_loss_is_at_most_the_threshold(c: float, beta: float, now: float) -> None:
     """``now`` is log π(chosen) − log π(rejected); the reference's is −c."""
     loss = math.log1p(math.exp(-beta * (now + c))) if beta * (now + c) > -700 else math.inf
     if abs(now) > 1e-6:

@@ -90,13 +90,9 @@ def test_responses_give_every_ordered_pair(folder: str) -> None:
 def test_raw_keeps_a_dialogue_as_it_is_written(folder: str) -> None:
     start = "\n\nHuman: the cat\n\nAssistant:"
     frame = pl.DataFrame({"chosen": [f"{start} sat"], "rejected": [f"{start} on it"]})
-    expect_row(
-        ches(frame, policy=folder, raw=True).frame.row(0, named=True), start, " sat", " on it", raw=True
-    )
+    expect_row(ches(frame, policy=folder, raw=True).frame.row(0, named=True), start, " sat", " on it", raw=True)
     given = pl.DataFrame({"prompt": [start], "chosen": [" sat"], "rejected": [" on it"]})
-    expect_row(
-        ches(given, policy=folder, raw=True).frame.row(0, named=True), start, " sat", " on it", raw=True
-    )
+    expect_row(ches(given, policy=folder, raw=True).frame.row(0, named=True), start, " sat", " on it", raw=True)
 
 
 def test_dialogues_follow_the_template(folder: str) -> None:

@@ -75,9 +75,7 @@ def test_candidates_are_sorted_by_identifier() -> None:
 
 def test_a_candidate_with_a_fault_is_left_out() -> None:
     stats = random_stats(3, 0)
-    broken = stats._replace(
-        tokens=stats.tokens * np.array([1, 0, 1]), faults={1: Fault("empty_response", "", "")}
-    )
+    broken = stats._replace(tokens=stats.tokens * np.array([1, 0, 1]), faults={1: Fault("empty_response", "", "")})
     row = stats_to_row(broken, ["a", "b", "c"])
     assert row is not None
     assert row["candidate_ids"] == ["a", "c"]
