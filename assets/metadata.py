@@ -19,7 +19,7 @@ __all__ = ["stage_metadata"]
 
 _PREVIEW_ROWS: Final = 5
 _PREVIEW_COLUMNS: Final = 10
-_CELL: Final = 28
+_CELL: Final = 20
 _HIDDEN: Final = {
     *("messages", "response", "responses", "prompt", "chosen", "rejected", "completion", "anchor", "positive"),
     *("vector", "gram", "last_gram", "edit", "recipe", "scores", "parameters"),
@@ -40,16 +40,18 @@ def stage_metadata(
             metadata={"left out": "the recipe does not ask for this stage"}, data_version=dg.DataVersion("left out")
         )
     metadata: dict[str, Any] = {"dagster/row_count": result.rows, "rejected": result.rejected}
-    metadata |= {name: _value(value) for name, value in result.facts.items()}
+    version = None if stage.table is None else context.workspace.version(stage.table)
     if stage.table is not None:
-        version = context.workspace.version(stage.table)
         metadata["since the last run"] = _change(context, stage.table, before, version)
-        metadata["table version"] = -1 if version is None else version
-        metadata["preview"] = dg.MetadataValue.md(_preview(context.workspace.scan(stage.table)))
     plot = stage_figure(context, stage.name)
     if plot is not None:
         encoded = base64.b64encode(figure_png(plot, scale=1.2)).decode()
         metadata["plot"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
+    if stage.table is not None:
+        metadata["preview"] = dg.MetadataValue.md(_preview(context.workspace.scan(stage.table)))
+    metadata |= {name: _value(value) for name, value in result.facts.items()}
+    if version is not None:
+        metadata["table version"] = version
     data_version = dg.DataVersion(_data_version(context, stage, result, producers))
     return dg.MaterializeResult(metadata=metadata, data_version=data_version)
 
@@ -85,7 +87,11 @@ def _data_version(context: Context, stage: Stage, result: StageResult, producers
 
 def _preview(frame: pl.LazyFrame) -> str:
     """The first rows as a Markdown table. Texts stay out: they may be dangerous requests."""
-    names = [n for n in frame.collect_schema().names() if n not in _HIDDEN and not n.startswith("negative_")]
+    names = [
+        name
+        for name, dtype in frame.collect_schema().items()
+        if name not in _HIDDEN and not name.startswith("negative_") and not dtype.is_nested()
+    ]
     columns, more = names[:_PREVIEW_COLUMNS], names[_PREVIEW_COLUMNS:]
     rows = frame.select(columns).head(_PREVIEW_ROWS).collect()
     if rows.is_empty():

@@ -95,6 +95,7 @@ def histogram_chart(
     column: str,
     *,
     title: str | None = None,
+    unit: str = "pairs",
     legend: bool = True,
     width: int = 300,
     height: int = 130,
@@ -107,6 +108,7 @@ def histogram_chart(
         pairs: the column, and ``status`` (kept or dropped).
         column: a numeric column.
         title: of the axis; the column's name by default, none if empty.
+        unit: what is counted.
         legend: whether to say which colour is which.
         width: in pixels.
         height: in pixels.
@@ -123,7 +125,7 @@ def histogram_chart(
         .encode(
             x=alt.X("from:Q", title=name, scale=alt.Scale(domain=[low, high], nice=False), axis=_few_ticks()),
             x2="to:Q",
-            y=alt.Y("above:Q", title="pairs", axis=alt.Axis(tickCount=4, format="~s")),
+            y=alt.Y("above:Q", title=unit, axis=alt.Axis(tickCount=4, format="~s")),
             y2="upto:Q",
             color=_colours("status", _STATUS_COLOURS, legend=legend),
         )

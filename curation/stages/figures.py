@@ -10,11 +10,21 @@ import polars as pl
 from curation.publish.plots import density_chart, histogram_chart, waterfall_chart
 from curation.stages.context import Context
 from curation.stages.evidence import pair_evidence
+from curation.stages.refusals import candidate_refusals
+from curation.stages.rewards import candidate_rewards
 
 if TYPE_CHECKING:
     from curation.publish.plots import Figure
 
 __all__ = ["stage_figure"]
+
+_ENOUGH_FOR_DENSITY: Final = 500
+_PAIR_SCORES: Final = {
+    "ln_ches": "length-normalised CHES",
+    "strength_mean": "preference strength",
+    "cosine": "cosine of chosen and rejected",
+    "length_ratio": "length ratio of chosen and rejected",
+}
 
 
 def stage_figure(context: Context, stage: str) -> Figure | None:
@@ -25,33 +35,35 @@ def stage_figure(context: Context, stage: str) -> Figure | None:
 
 def _answer_lengths(context: Context) -> Figure | None:
     lengths = context.workspace.scan("candidates").select(value=pl.col("response").str.len_chars())
-    return _histogram(lengths, "length of the answer, in characters")
+    return _histogram(lengths.collect(), "length of the answer, in characters")
 
 
 def _reward_means(context: Context) -> Figure | None:
-    return _histogram(_rewards(context).select(value=pl.col("rewards").list.mean()), "mean reward of the answer")
-
-
-def _rewards(context: Context) -> pl.LazyFrame:
-    """Rewards of the present candidates; an older model's may be among them."""
-    present = context.workspace.scan("candidates").select("candidate_id")
-    return context.workspace.scan("rewards").join(present, on="candidate_id", how="semi")
+    found = candidate_rewards(context, _candidates(context))
+    return _histogram(found.select(value=pl.col("rewards").list.mean()), "mean reward of the answer")
 
 
 def _refusal_probabilities(context: Context) -> Figure | None:
-    present = context.workspace.scan("candidates").select("candidate_id")
-    found = context.workspace.scan("refusals").join(present, on="candidate_id", how="semi")
+    found = candidate_refusals(context, _candidates(context))
     return _histogram(found.select(value="refusal_probability"), "probability that the answer refuses")
+
+
+def _candidates(context: Context) -> pl.Series:
+    return context.workspace.scan("candidates").select("candidate_id").collect()["candidate_id"]
 
 
 def _pair_scores(context: Context) -> Figure | None:
     scores = context.workspace.read("pair_scores")
-    both = density_chart(
-        scores, "strength_mean", "ln_ches", x_title="preference strength", y_title="length-normalised CHES"
-    )
-    if both is not None:
-        return both
-    return _histogram(scores.lazy().select(value="cosine"), "cosine of chosen and rejected")
+    if scores.height >= _ENOUGH_FOR_DENSITY:
+        x, y = "strength_mean", "ln_ches"
+        both = density_chart(scores, x, y, x_title=_PAIR_SCORES[x], y_title=_PAIR_SCORES[y])
+        if both is not None:
+            return both
+    for column, title in _PAIR_SCORES.items():
+        one = _histogram(scores.select(value=column), title, unit="pairs")
+        if one is not None:
+            return one
+    return None
 
 
 def _waterfall(dataset: str) -> Callable[[Context], Figure | None]:
@@ -69,9 +81,9 @@ def _kept_and_dropped(context: Context) -> Figure | None:
     return histogram_chart(evidence, "strength_mean", title="preference strength", width=420, height=200)
 
 
-def _histogram(values: pl.LazyFrame, title: str) -> Figure | None:
-    frame = values.with_columns(status=pl.lit("kept")).collect()
-    return histogram_chart(frame, "value", title=title, legend=False, width=420, height=200)
+def _histogram(values: pl.DataFrame, title: str, *, unit: str = "answers") -> Figure | None:
+    frame = values.with_columns(status=pl.lit("kept"))
+    return histogram_chart(frame, "value", title=title, unit=unit, legend=False, width=420, height=200)
 
 
 _FIGURES: Final[Mapping[str, Callable[[Context], Figure | None]]] = {

@@ -173,11 +173,15 @@ def test_everything_is_materialized_from_the_browser_and_its_plots_show(
 
     for asset in ("preference", "candidates"):
         page.goto(f"/assets/{asset}")
+        row = page.get_by_role("row").filter(has_text="plot").filter(has_text="[Show Markdown]")
+        row.wait_for()
+        page.wait_for_timeout(2_000)
+        page.screenshot(path=pictures / f"{asset}.png")
+        row.get_by_text("[Show Markdown]").click()
         plot = page.locator(f"img[alt='{asset}']").first
         plot.wait_for()
         assert plot.evaluate("image => image.complete && image.naturalWidth > 100")
-        page.screenshot(path=pictures / f"{asset}.png", full_page=True)
-        plot.screenshot(path=pictures / f"{asset}-plot.png")
+        page.screenshot(path=pictures / f"{asset}-plot.png")
 
     page.goto("/assets/preference?view=checks")
     page.get_by_text("max_tie_rate").first.wait_for()
