@@ -71,7 +71,7 @@ def minhash(data: Path, count: int, peers: int, repeats: int) -> None:
     quality(texts)
 
 
-def quality(texts: list[str], sample: int = 2000) -> None:
+def quality(texts: list[str], sample: int = 10_000) -> None:
     """Precision of what was removed, and recall among a sample's true near-duplicates."""
     result = deduplicate(pl.DataFrame({"text": texts}), column="text", method="minhash", threshold=THRESHOLD)
     gone = set(result.rejects["row"].to_list())

@@ -9,7 +9,6 @@ more; each proposed pair is then compared exactly, so no pair below the threshol
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -77,7 +76,7 @@ def near_duplicates(
     for position in np.argsort(rank[found.texts], kind="stable").tolist():
         text, buckets = int(found.texts[position]), found.buckets[position]
         candidates = {other for bucket in buckets for other in kept_in[bucket]}
-        scores = [(jaccard(found.sets[position], found.sets[other]), other) for other in candidates]
+        scores = [(found.similarity(position, other), other) for other in found.likely(position, candidates)]
         best = max((score for score, _ in scores), default=0.0)
         if scores and best >= threshold:
             # Of several equally similar ones, the one to keep most.
@@ -104,18 +103,52 @@ def near_groups(
         for bucket in buckets:
             for other in members[bucket]:
                 apart = groups.find(text) != groups.find(int(found.texts[other]))
-                if apart and jaccard(found.sets[position], found.sets[other]) >= threshold:
+                if apart and found.similarity(position, other) >= threshold:
                     groups.join(text, int(found.texts[other]))
             members[bucket].append(position)
     return groups.labels()
 
 
-class _Proposed(NamedTuple):
-    """The texts that share a band with another one."""
+class _Proposed:
+    """The texts that share a band with another one.
 
-    texts: Int64
-    buckets: list[list[int]]
-    sets: list[set[int]]
+    Attributes:
+        texts: their positions among all texts.
+        buckets: for each of them the numbers of the buckets that it shares.
+    """
+
+    def __init__(
+        self, texts: Int64, shingles: Shingles, signatures: npt.NDArray[np.uint64], plan: Bands, threshold: float
+    ) -> None:
+        self.texts = texts
+        self.buckets = _buckets(signatures, plan)
+        self._shingles = shingles
+        self._signatures = signatures
+        self._sets: dict[int, set[int]] = {}
+        width = plan.bands * plan.rows
+        self._least = threshold - 4 * (threshold * (1 - threshold) / width) ** 0.5
+
+    def likely(self, position: int, candidates: set[int]) -> list[int]:
+        """The candidates whose signatures agree in nearly the threshold's share of places, or more.
+
+        Four standard deviations below it are allowed for: three in 100,000 duplicates are lost here.
+        """
+        if not candidates:
+            return []
+        others = np.fromiter(candidates, dtype=np.int64, count=len(candidates))
+        shares = (self._signatures[others] == self._signatures[position]).mean(axis=1)
+        found: list[int] = others[shares >= self._least].tolist()
+        return found
+
+    def similarity(self, a: int, b: int) -> float:
+        """The exact Jaccard index of two of the texts."""
+        return jaccard(self._set(a), self._set(b))
+
+    def _set(self, position: int) -> set[int]:
+        if position not in self._sets:
+            start, end = self._shingles.offsets[position : position + 2]
+            self._sets[position] = set(self._shingles.hashes[start:end].tolist())
+        return self._sets[position]
 
 
 def _propose(texts: pl.Series, *, threshold: float, n: int, seed: int, num_perm: int) -> _Proposed:
@@ -129,16 +162,13 @@ def _propose(texts: pl.Series, *, threshold: float, n: int, seed: int, num_perm:
         return rensa.RMinHash.digest_matrix_from_flat_token_hashes(of.hashes, offsets, width, seed)
 
     shingles = shingle(texts, n=n)
-    if len(texts) < 2:
-        return _Proposed(np.empty(0, np.int64), [], [])
     search = rensa.RMinHashLSH(threshold=threshold, num_perm=width, num_bands=plan.bands)
-    flags = search.query_duplicate_flags_matrix_one_shot(signatures(shingles))
+    flags = search.query_duplicate_flags_matrix_one_shot(signatures(shingles)) if len(texts) else []
     flagged = np.flatnonzero(np.array(flags, dtype=bool))
     chosen = _take(shingles, flagged)
-    rows = np.array(signatures(chosen).to_rows(), dtype=np.uint64).reshape(len(flagged), width)
-    values = chosen.hashes.tolist()
-    sets = [set(values[start:end]) for start, end in pairwise(chosen.offsets.tolist())]
-    return _Proposed(flagged, _buckets(rows, plan), sets)
+    rows = signatures(chosen).to_rows() if len(flagged) else []
+    signature = np.array(rows, dtype=np.uint64).reshape(len(flagged), width)
+    return _Proposed(flagged, chosen, signature, plan, threshold)
 
 
 def _take(shingles: Shingles, rows: Int64) -> Shingles:
