@@ -34,7 +34,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def write_jsonl_gz(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    path.write_bytes(gzip.compress("".join(json.dumps(row, mtime=0) + "\n" for row in rows).encode()))
     return path
 
 
@@ -243,7 +243,7 @@ def test_parquet_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
         ("quote.csv", b'a,b\n1,"2\n3,4\n', "is not CSV"),
         ("twice.csv", b"a,a\n1,2\n", "names column 'a' twice"),
         ("plain.jsonl.gz", b'{"a": 1}\n', "not whole gzip after line 0"),
-        ("torn.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-12], "not whole gzip after line"),
+        ("torn.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:-12], "not whole gzip after line"),
         ("bytes.parquet", b"PAR1 and then nothing", "not a whole parquet file"),
         ("what.xml", b"<a/>", "no format has the suffix '.xml', expected .jsonl"),
     ],

@@ -61,7 +61,7 @@ class RewardModel(Protocol):
     fingerprint: str
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
-        """(n,) float64; NaN where the model has no answer."""
+        """(n, k) float64, one column a reward: heads of an ensemble, attributes; NaN where there is no answer."""
         ...
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "histogram_chart",
     "refusal_chart",
     "scatter_chart",
+    "source_chart",
     "waterfall_chart",
 ]
 
@@ -202,6 +203,40 @@ def density_chart(
         )
     )
     return _styled(chart.properties(width=width, height=height))
+
+
+def source_chart(
+    pairs: pl.DataFrame, column: str, *, title: str, bounds: Sequence[Bound] = (), width: int = 420
+) -> Figure | None:
+    """A score by source: median, middle half and middle nine tenths; None where no pair has it.
+
+    The sources with the most pairs are shown, at most twelve.
+    """
+    alt = _altair()
+    have = pairs.filter(_finite(column), pl.col("source").is_not_null())
+    if have.is_empty():
+        return None
+    shares = {"low": 0.05, "q1": 0.25, "middle": 0.5, "q3": 0.75, "high": 0.95}
+    rows = (
+        have.group_by("source")
+        .agg(pl.len().alias("pairs"), *(pl.col(column).quantile(q).alias(name) for name, q in shares.items()))
+        .sort("pairs", "source", descending=[True, False])
+        .head(12)
+        .to_dicts()
+    )
+    names = alt.Y("source:N", title=None, sort=[row["source"] for row in rows])
+    base = alt.Chart(_values(rows)).encode(y=names)
+    layers = [
+        base.mark_rule(color=INK).encode(x=alt.X("low:Q", title=title, axis=_few_ticks()), x2="high:Q"),
+        base.mark_bar(color=_DENSITY_COLOUR, height=14).encode(x="q1:Q", x2="q3:Q"),
+        base.mark_tick(color="white", thickness=2, height=14).encode(x="middle:Q"),
+    ]
+    for bound in bounds:
+        line = alt.Chart(_values([{"value": bound.value}])).mark_rule(
+            color=_STATUS_COLOURS["dropped"], strokeDash=[5, 4]
+        )
+        layers.append(line.encode(x="value:Q"))
+    return _styled(alt.layer(*layers).properties(width=width))
 
 
 def scatter_chart(

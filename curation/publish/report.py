@@ -156,7 +156,7 @@ def _figures(data: ReportData) -> dict[str, Any]:
     """The figures that compare two things; None where the pairs lack a column for it."""
     from curation.publish.plots import density_chart, refusal_chart
 
-    figures: dict[str, Any] = dict.fromkeys(("refusals", "length", "ches"))
+    figures: dict[str, Any] = dict.fromkeys(("refusals", "length", "ches", "sources"))
     if data.pairs.is_empty():
         return figures
     pairs = summary.with_length_difference(data.pairs)
@@ -176,6 +176,7 @@ def _figures(data: ReportData) -> dict[str, Any]:
         ).item()
         if "ln_ches" in pairs.columns:
             figures["ches"] = _ches_figure(pairs, data.thresholds)
+            figures["sources"] = _source_figure(pairs, data.thresholds)
     return figures
 
 
@@ -192,6 +193,14 @@ def _ches_figure(pairs: pl.DataFrame, thresholds: Sequence[Threshold]) -> Any:
         bounds=[Bound(axes[t.column], t.value, t.kind) for t in thresholds if t.column in axes],
     )
     return chart and _inline(chart, "ches")
+
+
+def _source_figure(pairs: pl.DataFrame, thresholds: Sequence[Threshold]) -> Any:
+    from curation.publish.plots import Bound, source_chart
+
+    bounds = [Bound("x", t.value, t.kind) for t in thresholds if t.column == "ln_ches"]
+    chart = source_chart(pairs, "ln_ches", title="length-normalised CHES", bounds=bounds)
+    return chart and _inline(chart, "sources")
 
 
 def _inline(chart: Figure, key: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from curation.pairs.ches_aware import ches_aware_pairs
+from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.construction import BuiltPairs, build_pairs, provided_pairs, without_conflicts
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
@@ -14,7 +14,7 @@ from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.stages.rewards import candidate_rewards
 from curation.tables import concat_rejects, rejects_frame
 
-__all__ = ["STAGE"]
+__all__ = ["STAGE", "ches_aware_facts"]
 
 
 def run(context: Context) -> StageResult:
@@ -44,19 +44,8 @@ def run(context: Context) -> StageResult:
 
 def _ches_aware(context: Context, candidates: pl.DataFrame, facts: dict[str, int | float]) -> BuiltPairs:
     """Each prompt's strongest pair under the CHES threshold; says how many prompts that saved."""
-    options = context.recipe.pairs
-    every = build_pairs(candidates, strategy="all", min_margin=options.min_margin)
-    stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
-    key = ["prompt_id", "chosen_id", "rejected_id"]
-    scored = every.pairs.join(
-        explode_pairs(stats).select(*key, "ln_ches"), on=key, how="left", maintain_order="left"
-    )
-    safe = ches_aware_pairs(scored, quantile=options.ches_quantile)
-    facts |= {
-        "CHES threshold": safe.threshold,
-        "prompts kept by the filter alone": safe.kept_by_filter,
-        "prompts saved by CHES-aware pairing": safe.saved,
-    }
+    every, safe = _safest(context, candidates)
+    facts |= _ches_facts(safe)
     rejects = rejects_frame(
         safe.rejects,
         table="prompts",
@@ -69,6 +58,32 @@ def _ches_aware(context: Context, candidates: pl.DataFrame, facts: dict[str, int
     )
     pairs = safe.pairs.select(every.pairs.columns).with_columns(strategy=pl.lit("ches_aware"))
     return BuiltPairs(pairs, concat_rejects(every.rejects, rejects))
+
+
+def _safest(context: Context, candidates: pl.DataFrame) -> tuple[BuiltPairs, AwarePairs]:
+    """Every pair above the margin, and of each prompt's the strongest that is safe."""
+    options = context.recipe.pairs
+    every = build_pairs(candidates, strategy="all", min_margin=options.min_margin)
+    stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
+    key = ["prompt_id", "chosen_id", "rejected_id"]
+    scores = explode_pairs(stats).select(*key, "ln_ches")
+    scored = every.pairs.join(scores, on=key, how="left", maintain_order="left")
+    return every, ches_aware_pairs(scored, quantile=options.ches_quantile)
+
+
+def _ches_facts(safe: AwarePairs) -> dict[str, int | float]:
+    return {
+        "CHES threshold": safe.threshold,
+        "prompts kept by the filter alone": safe.kept_by_filter,
+        "prompts saved by CHES-aware pairing": safe.saved,
+    }
+
+
+def ches_aware_facts(context: Context) -> dict[str, int | float]:
+    """What CHES-aware pairing did, for the report; nothing where the recipe does not use it."""
+    if "ches_aware" not in context.recipe.pairs.strategies or not context.recipe.builds_pairs:
+        return {}
+    return _ches_facts(_safest(context, _scored(context))[1])
 
 
 def _scored(context: Context) -> pl.DataFrame:

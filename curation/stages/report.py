@@ -13,6 +13,7 @@ from curation.recipe import Recipe
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, package_versions, table_versions, thresholds_used
+from curation.stages.pairs import ches_aware_facts
 from curation.text import canonical_json, content_hash
 from curation.workspace import Workspace
 
@@ -33,7 +34,7 @@ def run(context: Context) -> StageResult:
     before = workspace.read_text(*workspace.report_parts)
     if before is None or not before.endswith(marker):
         models = [report._asdict() | {"step": report.name} for report in context.reports]
-        html = render_report(_data(workspace, recipe, models)) + marker
+        html = render_report(_data(context, models)) + marker
         workspace.write_bytes(html.encode(), *workspace.report_parts)
     pairs = workspace.scan("pairs").select(pl.len()).collect().item() if recipe.builds_pairs else 0
     return StageResult("report", pairs, 0, {"file": workspace.report_path})
@@ -50,12 +51,14 @@ def rewrite_report(workspace: Workspace) -> str:
         raise InputError(f"{workspace.url} holds no run: start one with `curation run RECIPE --workspace DIR`")
     last = runs.row(-1, named=True)
     models = [report | {"step": report["name"]} for report in json.loads(last["computed"])]
-    html = render_report(_data(workspace, Recipe.model_validate_json(last["recipe"]), models))
+    context = Context(workspace, Recipe.model_validate_json(last["recipe"]))
+    html = render_report(_data(context, models))
     workspace.write_bytes(html.encode(), *workspace.report_parts)
     return workspace.report_path
 
 
-def _data(workspace: Workspace, recipe: Recipe, models: list[dict[str, Any]]) -> ReportData:
+def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
+    workspace, recipe = context.workspace, context.recipe
     counts = {
         name: workspace.scan(name).select(pl.len()).collect().item() for name in ("inputs", "prompts", "candidates")
     }
@@ -66,6 +69,7 @@ def _data(workspace: Workspace, recipe: Recipe, models: list[dict[str, Any]]) ->
         "prompts": f"{counts['prompts']:,}",
         "candidates": f"{counts['candidates']:,}",
         "seed": str(recipe.seed),
+        **{name: f"{value:,.6g}" for name, value in ches_aware_facts(context).items()},
     }
     evidence = pair_evidence(workspace)
     return ReportData(
