@@ -23,7 +23,10 @@ def run(context: Context) -> StageResult:
     )
     frame = pl.DataFrame(results, schema=TABLES["gates"].create_empty().schema, orient="row")
     failed = [r for r in results if not r.passed]
-    facts = {("blocked by " if r.blocking else "warning: ") + f"{r.dataset} {r.name}": r.message for r in failed}
+    facts = {
+        ("blocked by " if r.blocking else "warning of ") + f"{r.dataset} {r.name}": r.message.split(": ", 2)[-1]
+        for r in failed
+    }
     return context.write("gates", "gates", frame, facts=facts)
 
 

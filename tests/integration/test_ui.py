@@ -181,6 +181,7 @@ def test_everything_is_materialized_from_the_browser_and_its_plots_show(
         plot = page.locator(f"img[alt='{asset}']").first
         plot.wait_for()
         assert plot.evaluate("image => image.complete && image.naturalWidth > 100")
+        page.wait_for_timeout(1_000)
         page.screenshot(path=pictures / f"{asset}-plot.png")
 
     page.goto("/assets/preference?view=checks")
@@ -194,7 +195,5 @@ def test_the_schedule_and_the_sensor_are_there_and_off(ui: str, page: Page, pict
     page.get_by_text("daily_refresh").first.wait_for()
     page.get_by_text("new_source_data").first.wait_for()
     page.screenshot(path=pictures / "automation.png")
-    query = '{instigationStatesOrError(repositoryID: "") {__typename}}'
-    assert ask(ui, query) is not None
     running = page.get_by_role("switch", checked=True)
     assert running.count() == 0
