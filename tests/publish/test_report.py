@@ -142,7 +142,7 @@ def test_says_what_the_run_did(html):
 
 
 def test_figures_use_the_text_colour_of_the_page(html):
-    assert html.count("<svg") == 6
+    assert html.count("<svg") == 7
     assert "currentColor" in html
 
 
