@@ -3,7 +3,7 @@
 Words are runs of letters and digits, in lower case; punctuation and white space only separate them. In
 scripts that are written without spaces (Chinese, Japanese, Thai, …) each character is a word. All is done on
 the UTF-8 bytes with numpy: a word's hash is a polynomial over its bytes modulo 2^64, an n-gram's a linear
-form of its words' hashes, both mixed (the finaliser of splitmix64). Two n-grams collide by chance with
+form of its words' hashes, mixed (the finaliser of splitmix64). Two n-grams collide by chance with
 probability 2^-64.
 """
 
@@ -167,10 +167,13 @@ def words_of(data: npt.NDArray[np.uint8], offsets: Int64) -> Words:
     if not len(starts):
         return Words(np.empty(0, np.uint64), word_offsets, starts)
     powers, inverses = _powers(len(data))
-    sums = np.cumsum(values * powers)
+    weighted = values.astype(np.uint64)
+    weighted *= powers
+    sums = np.cumsum(weighted, out=weighted)
     # Up to the next word there are only separators, which add nothing.
-    before = np.append(sums[starts[1:] - 1], sums[-1])
-    hashes = mix((before - np.concatenate((sums[:1] * 0, before[:-1]))) * inverses[starts])
+    hashes = np.append(sums[starts[1:] - 1], sums[-1])
+    hashes[1:] -= hashes[:-1].copy()
+    hashes *= inverses[starts]
     return Words(hashes, word_offsets, starts - np.repeat(offsets[:-1], np.diff(word_offsets)))
 
 
