@@ -113,18 +113,19 @@ class Ledger:
         """
         rows = rows.with_columns(pl.lit(key.producer).alias(key.producer_column))
         kept, invalid = validated(key.table, rows, stage=key.table)
+        bad = rows.height - kept.height
         kept, twice = self._without_known(key, kept)
-        bad = rows.join(kept, on=key.id_column, how="anti") if not invalid.is_empty() else rows.clear()
         from_schema = invalid.select(
             row_id=pl.col("row_id").str.split(" ").list.first(), rule="rule", value="value", reason="reason"
         ).with_columns(item_id=pl.col("row_id"))
-        self._append_failures(key, pl.concat([failures, from_schema], how="diagonal_relaxed"))
+        # Rows first: a failure whose row was lost would say that nothing is missing.
         if not kept.is_empty():
             table_columns = TABLES[key.table].column_names()
             self._seen[key] = self.workspace.append(
                 key.table, kept.select(table_columns), partition_by=key.producer_column
             )
-        return Appended(kept.height, bad.height, twice)
+        self._append_failures(key, pl.concat([failures, from_schema], how="diagonal_relaxed"))
+        return Appended(kept.height, bad, twice)
 
     def compact(self, key: LedgerKey, *, always: bool = False) -> None:
         """Merge small files when there are many."""

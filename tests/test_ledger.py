@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.engine import Batch, failures_frame, run_local
-from curation.errors import InterruptedRun
+from curation.errors import InterruptedRun, WorkspaceError
 from curation.ledger import Ledger, LedgerKey
 from curation.text import content_hash
 from curation.workspace import Workspace
@@ -133,6 +133,17 @@ def test_rows_that_break_the_schema_are_failures_with_their_rule(tmp_path: Path)
     done = ledger.append(step.key, rows, failures_frame([]))
     assert (done.added, done.invalid) == (1, 1)
     assert ledger.failures(step.key, items([2])["candidate_id"]).height == 1
+
+
+def test_a_batch_whose_rows_cannot_be_written_leaves_no_failure_behind(tmp_path: Path) -> None:
+    ledger, step = Ledger(Workspace(tmp_path / "w")), Doubling(tmp_path / "log", failing=frozenset({1}))
+    blocked = Path(ledger.workspace.table_path("rewards"))
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("in the way")
+    with pytest.raises(WorkspaceError, match="cannot write"):
+        run_local(step, items(range(3)), ledger)
+    blocked.unlink()
+    assert ledger.missing(step.key, items(range(3))).height == 3
 
 
 def test_fetch_gives_each_row_once_in_the_order_asked(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -37,28 +38,23 @@ class GenerationStep:
 
     @property
     def key(self) -> LedgerKey:
-        o = self.options
-        producer = generator_fingerprint(
-            o.model,
-            max_new_tokens=o.max_new_tokens,
-            temperature=o.temperature,
-            top_p=o.top_p,
-            seed=self.seed,
-            system_prompt=o.system_prompt,
-        )
+        producer = generator_fingerprint(self.options.model, **self._sampling())
         return LedgerKey("generations", "request_id", "generator", f"{producer} step{_STEP_VERSION}")
 
     def open(self) -> Worker:
-        o = self.options
-        generator = open_generator(
-            o.model,
-            max_new_tokens=o.max_new_tokens,
-            temperature=o.temperature,
-            top_p=o.top_p,
-            seed=self.seed,
-            system_prompt=o.system_prompt,
-        )
+        generator = open_generator(self.options.model, **self._sampling())
         return _Sampling(generator)
+
+    def _sampling(self) -> dict[str, Any]:
+        """Everything that determines an answer, besides model and prompt: what is in the key is what is used."""
+        o = self.options
+        return {
+            "max_new_tokens": o.max_new_tokens,
+            "temperature": o.temperature,
+            "top_p": o.top_p,
+            "seed": self.seed,
+            "system_prompt": o.system_prompt,
+        }
 
 
 @dataclass
