@@ -1,0 +1,1 @@
+"""Chat models: in this process or behind a server, all behind one protocol (``protocol.py``)."""

@@ -1,0 +1,120 @@
+"""Reading a recipe from YAML, with one clear line for what is wrong in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from curation.errors import RecipeError, closest
+from curation.recipe.whole import Recipe
+
+__all__ = ["load_recipe"]
+
+
+def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe; paths in it become absolute, from the recipe's own folder.
+
+    Args:
+        path: of the YAML file.
+        changes: keys that replace the file's; a mapping is merged into the file's section key by key.
+
+    Raises:
+        RecipeError: one line naming the file, the field, what was found and what is allowed.
+    """
+    file = Path(path)
+    where = f"recipe {file}" + (", with the changes for this run" if changes else "")
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {file}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {file}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, Mapping):
+        raise RecipeError(f"recipe {file}: expected keys such as 'sources', found {type(raw).__name__}")
+    try:
+        recipe = Recipe.model_validate(_merged(raw, changes or {}))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_fault(error)}") from error
+    return _with_absolute_paths(recipe, file.resolve().parent)
+
+
+def _merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with other keys in it; what is a mapping on both sides is merged in turn."""
+    merged = dict(raw)
+    for key, value in changes.items():
+        section = merged.get(key)
+        both = isinstance(section, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(dict(section or {}), value) if both else value
+    return merged
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, but a key that stands twice is an error and not the later value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first fault of a recipe, with its field, its value and what is allowed."""
+    faults = error.errors(include_url=False)
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    place = [str(part) for part in fault["loc"]]
+    field = ".".join(place) or "the recipe"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    if fault["type"] == "extra_forbidden":
+        allowed = _allowed_keys(place[:-1])
+        return f"unknown key {field!r}{closest(place[-1], allowed)}; allowed here: {', '.join(allowed)}{more}"
+    message = fault["msg"].removeprefix("Value error, ")
+    found = "" if fault["type"] in {"missing", "value_error"} and not place else f", found {_shown(fault['input'])}"
+    if fault["type"] == "missing":
+        return f"{field} is missing{more}"
+    return f"{field}: {message}{found}{more}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _allowed_keys(place: list[str]) -> list[str]:
+    """The keys of the section at a path of field names and positions."""
+    section: Any = Recipe
+    for part in place:
+        if part.isdigit():
+            continue
+        annotation = section.model_fields[part].annotation
+        section = next(a for a in _flattened(annotation) if isinstance(a, type) and issubclass(a, BaseModel))
+    return list(section.model_fields)
+
+
+def _flattened(annotation: Any) -> list[Any]:
+    inner = getattr(annotation, "__args__", ())
+    return [annotation] if not inner else [leaf for part in inner for leaf in _flattened(part)]
+
+
+def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    def absolute(path: str | None) -> str | None:
+        return path if path is None or "://" in path or os.path.isabs(path) else str(folder / path)
+
+    sources = tuple(s.model_copy(update={"path": absolute(s.path)}) for s in recipe.sources)
+    negatives = recipe.negatives and recipe.negatives.model_copy(
+        update={"corpus": absolute(recipe.negatives.corpus)}
+    )
+    return recipe.model_copy(
+        update={"sources": sources, "workspace": absolute(recipe.workspace), "negatives": negatives}
+    )

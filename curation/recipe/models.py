@@ -1,0 +1,44 @@
+"""Recipe sections for the models that score: encoder, rewards, refusals, policy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from curation.recipe.base import Section
+
+__all__ = ["Encoder", "Policy", "RefusalDetection", "Reward"]
+
+
+class Encoder(Section):
+    """The model that turns texts into vectors."""
+
+    model: str = Field(default="embedded", description="a folder, a Hub id, or embedded (all-MiniLM-L6-v2)")
+    max_length: int | None = Field(default=None, ge=8, description="tokens read of a text; the model's own")
+    batch_rows: int = Field(default=512, ge=1)
+
+
+class Reward(Section):
+    """A reward model, or an ensemble of heads."""
+
+    model: str = Field(default="embedded", description="a folder, a Hub id, or embedded (an ensemble)")
+    batch_rows: int = Field(default=256, ge=1)
+
+
+class RefusalDetection(Section):
+    """The model that tells refusals from answers."""
+
+    model: str = Field(default="embedded", description="a folder, a Hub id, or embedded")
+    batch_rows: int = Field(default=1024, ge=1)
+
+
+class Policy(Section):
+    """The model that is going to be trained: CHES, log-probabilities and difficulty are measured on it."""
+
+    model: str = Field(default="embedded", description="a folder, a Hub id, or embedded")
+    raw: bool = Field(default=False, description="join prompt and answer without the chat template")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_tokens: int = Field(default=4096, ge=16, description="tokens in one forward pass")
+    max_length: int | None = Field(default=None, ge=16, description="longest prompt and answer, in tokens")
+    batch_rows: int = Field(default=64, ge=1, description="prompts kept in one commit")
