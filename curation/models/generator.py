@@ -14,10 +14,11 @@ from typing import Any, Final, NamedTuple
 
 from curation.errors import InputError
 from curation.models.identity import resolve_model
+from curation.models.prompt_encoding import PromptEncoder
 from curation.models.protocols import Fault, Generation
-from curation.text import Message, canonical_json, content_hash, fault_in_text
+from curation.text import Message, canonical_json, content_hash
 
-__all__ = ["TransformersGenerator", "generator_fingerprint", "open_generator"]
+__all__ = ["TransformersGenerator", "end_tokens", "generator_fingerprint", "open_generator"]
 
 _VERSION: Final = 1
 """Raised when the same request would get another answer than before."""
@@ -129,9 +130,15 @@ class TransformersGenerator:
         if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
             # The default implementation of attention leaves the cap out without a word.
             model.set_attn_implementation("eager")
-        self._context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._prompts = PromptEncoder(
+            tokenizer,
+            context=context,
+            max_new_tokens=sampling.max_new_tokens,
+            system_prompt=sampling.system_prompt,
+        )
         self._same_rope_up_to = same_rope_up_to(model.config.get_text_config())
-        self._ends = _end_tokens(model, tokenizer)
+        self._ends = end_tokens(model, tokenizer)
 
     def generate(
         self, prompts: Sequence[Sequence[Message]], sample_indices: Sequence[int]
@@ -151,7 +158,7 @@ class TransformersGenerator:
         answers: list[Generation | Fault | None] = []
         requests: list[_Request] = []
         for place, (prompt, index) in enumerate(zip(prompts, sample_indices, strict=True)):
-            ids = self._encode(prompt)
+            ids = self._prompts.encode(prompt)
             answers.append(ids if isinstance(ids, Fault) else None)
             if not isinstance(ids, Fault):
                 requests.append(_Request(place, ids, index))
@@ -159,40 +166,6 @@ class TransformersGenerator:
             for request, tokens in zip(batch, self._sample(batch), strict=True):
                 answers[request.place] = self._generation(request, tokens)
         return [answer for answer in answers if answer is not None]
-
-    def _encode(self, prompt: Sequence[Message]) -> tuple[int, ...] | Fault:
-        messages = [dict(message) for message in prompt]
-        if fault := _text_fault(messages):
-            return fault
-        if self._sampling.system_prompt is not None and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": self._sampling.system_prompt})
-        text = self._render(messages)
-        if isinstance(text, Fault):
-            return text
-        ids = self._tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)[
-            "input_ids"
-        ]
-        needed = len(ids) + self._sampling.max_new_tokens
-        if self._context is not None and needed > self._context:
-            reason = (
-                f"{len(ids)} tokens and room for {self._sampling.max_new_tokens} more are longer than "
-                f"the model's context of {self._context}"
-            )
-            return Fault("context_overflow", str(len(ids)), reason)
-        return tuple(ids)
-
-    def _render(self, messages: list[Message]) -> str | Fault:
-        """The prompt as text, or a fault: a template may also drop the system message without a word."""
-        from jinja2.exceptions import TemplateError
-
-        system = messages[0]["content"] if messages[0]["role"] == "system" else None
-        try:
-            text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except TemplateError as error:
-            if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
-                return _no_system_prompt()
-            return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")
-        return _no_system_prompt() if system is not None and system.strip() not in text else text
 
     def _generation(self, request: _Request, tokens: list[int]) -> Generation:
         stopped = tokens[-1] in self._ends
@@ -242,7 +215,7 @@ class TransformersGenerator:
         return answers
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every token that ends an answer: by the configurations, and what the template writes after one."""
     found = _end_of_turn(tokenizer)
     for owner in (tokenizer, model.config, getattr(model, "generation_config", None)):
@@ -263,15 +236,3 @@ def _end_of_turn(tokenizer: Any) -> set[int]:
     after = text.rpartition("answer")[2]
     ids = tokenizer(after, add_special_tokens=False)["input_ids"] if after else []
     return set(ids[:1]) & set(tokenizer.all_special_ids)
-
-
-def _text_fault(messages: Sequence[Message]) -> Fault | None:
-    faults = [fault_in_text(message["content"]) for message in messages]
-    if all(fault == "empty" for fault in faults):
-        return Fault("empty_prompt", "", "the prompt is empty")
-    wrong = next((fault for fault in faults if fault not in (None, "empty")), None)
-    return Fault(f"{wrong}_prompt", "", "the prompt holds what no tokenizer takes") if wrong else None
-
-
-def _no_system_prompt() -> Fault:
-    return Fault("system_prompt_unsupported", "", "the generator's template has no place for a system message")

@@ -1,0 +1,262 @@
+"""One request with a server: what is sent, how often, and when to give up. Runs on an event loop.
+
+Three things go wrong in three ways. A *request* that is refused or fails too often becomes a Fault. A *server*
+that cannot be connected to is waited for, and that counts against no request. And where nothing can succeed (a
+wrong key, no such model), the first reply that says so ends the call with one ModelError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from typing import Any, Final
+
+from curation.errors import ModelError, closest
+from curation.models.chat.connection import Address, Connection
+from curation.models.chat.protocol import ChatOptions, ChatReply, ChatRequest
+from curation.models.chat.replies import Broken, Refusal, Retry, Stop, answer_in, meaning_of_status
+from curation.models.prompt_encoding import text_fault
+from curation.models.protocols import Fault
+from curation.text import canonical_json, content_hash
+
+__all__ = ["Exchange", "request_seed"]
+
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 30.0
+_LONGEST_RECONNECT: Final = 5.0
+_REFUSALS_BEFORE_STOP: Final = 20
+"""Requests refused for no known reason, before any was answered, that show that the fault is not theirs."""
+_FAILURES_BEFORE_STOP: Final = 200
+"""Requests in a row that failed for good."""
+
+
+class Exchange:
+    """All calls of one ``chat``: they share a client, a limit on calls at once, and what is known of the server."""
+
+    def __init__(self, address: Address, options: ChatOptions, connection: Connection) -> None:
+        self._address = address
+        self._options = options
+        self._connection = connection
+        self._name = options.lora or address.name
+        self._length_field = "max_tokens"
+        self._reached = False
+        self._away_since: float | None = None
+        self._answered = self._refused = self._failed_in_a_row = 0
+        self._client: Any = None
+        self._slots = asyncio.Semaphore(connection.concurrency)
+        self._random = random.Random()
+
+    async def open(self) -> None:
+        """Connect, and see that the server has the model and takes the key.
+
+        Raises:
+            ModelError: when it does not, or cannot be reached.
+        """
+        import openai
+
+        limits: Any = openai.DEFAULT_CONNECTION_LIMITS
+        room = self._connection.concurrency + 2
+        limits = type(limits)(max_connections=room, max_keepalive_connections=room)
+        self._client = openai.AsyncOpenAI(
+            base_url=self._address.url,
+            api_key=self._connection.key() or "none",
+            max_retries=0,
+            timeout=self._connection.timeout,
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=self._connection.timeout),
+        )
+        await self._check_model()
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        if self._client is not None:
+            await self._client.close()
+            # A closed socket is let go in the loop's next round.
+            await asyncio.sleep(0.01)
+
+    async def reply_to(self, request: ChatRequest) -> ChatReply:
+        """What became of a request: always a reply, unless nothing can succeed.
+
+        Raises:
+            ModelError: when no request can succeed.
+        """
+        fault = text_fault(request.messages)
+        if fault is not None:
+            return ChatReply(request.key, fault)
+        sent = 0
+        while True:
+            async with self._slots:
+                outcome = await self._send(self._body(request))
+            if outcome is None:
+                continue
+            if isinstance(outcome, ChatReply):
+                self._answered += 1
+                self._failed_in_a_row = 0
+                return outcome._replace(key=request.key)
+            if isinstance(outcome, Stop):
+                raise ModelError(f"{self._address.url}: {outcome.reason}")
+            if isinstance(outcome, Refusal):
+                self._count_refusal(outcome.fault)
+                return ChatReply(request.key, outcome.fault)
+            sent += 1
+            if sent >= self._connection.attempts:
+                self._count_failure(outcome.fault)
+                fault = outcome.fault._replace(reason=f"{outcome.fault.reason}; sent {sent} times")
+                return ChatReply(request.key, fault)
+            await asyncio.sleep(max(outcome.wait, self._back_off(sent)))
+
+    async def _send(self, body: dict[str, Any]) -> ChatReply | Retry | Refusal | Stop | None:
+        """One call. None when it was no call: the server could not be connected to, or a field is renamed."""
+        import openai
+
+        try:
+            response = await self._client.post("/chat/completions", body=body, cast_to=_raw_response())
+            self._in_reach()
+            return ChatReply("", answer_in(response.content))
+        except Broken as broken:
+            return Retry(Fault(str(broken), "200", "the server's replies could not be read"))
+        except openai.APIStatusError as error:
+            self._in_reach()
+            return self._error_status(error, body)
+        except openai.APIConnectionError as error:
+            if _could_not_connect(error):
+                await self._wait_for_server()
+                return None
+            if isinstance(error, openai.APITimeoutError):
+                seconds = f"{self._connection.timeout:g}"
+                return Retry(Fault("timeout", seconds, f"the server sent no answer within {seconds} s"))
+            return Retry(Fault("connection_lost", "", "the server closed the connection before it answered"))
+
+    def _error_status(self, error: Any, body: dict[str, Any]) -> Retry | Refusal | Stop | None:
+        if error.status_code == 400 and "max_tokens" in body and _asks_for_other_field(error.body):
+            self._length_field = "max_completion_tokens"
+            return None
+        return meaning_of_status(
+            error.status_code,
+            error.response.content,
+            error.response.headers,
+            model=self._name,
+            key_variable=self._connection.key_variable,
+            has_key=self._connection.key() is not None,
+        )
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        o = self._options
+        messages = list(request.messages)
+        if o.system_prompt is not None and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": o.system_prompt})
+        body: dict[str, Any] = {
+            "model": self._name,
+            "messages": messages,
+            self._length_field: o.max_new_tokens,
+            "temperature": o.temperature,
+            "top_p": o.top_p,
+            "seed": request_seed(o.seed, request),
+        }
+        if o.json_schema is not None:
+            schema = {"name": "answer", "schema": dict(o.json_schema), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if o.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": o.top_logprobs}
+        return body
+
+    async def _check_model(self) -> None:
+        """Ask for the list of models; a server without one is believed."""
+        import openai
+
+        while True:
+            try:
+                response = await self._client.get("/models", cast_to=_raw_response())
+            except openai.APIStatusError as error:
+                self._in_reach()
+                if error.status_code in (401, 403):
+                    stop = self._error_status(error, {})
+                    assert isinstance(stop, Stop)
+                    raise ModelError(f"{self._address.url}: {stop.reason}") from None
+                return
+            except openai.APIConnectionError as error:
+                if not _could_not_connect(error):
+                    return
+                await self._wait_for_server()
+                continue
+            self._in_reach()
+            names = _model_names(response.content)
+            if names and self._name not in names:
+                shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+                raise ModelError(
+                    f"{self._address.url} has no model {self._name!r}{closest(self._name, names)}; it has {shown}"
+                )
+            return
+
+    def _in_reach(self) -> None:
+        self._reached = True
+        self._away_since = None
+
+    async def _wait_for_server(self) -> None:
+        now = time.monotonic()
+        self._away_since = now if self._away_since is None else self._away_since
+        away = now - self._away_since
+        limit = self._connection.patience if self._reached else self._connection.first_patience
+        if away >= limit:
+            word = "came back" if self._reached else "could be reached"
+            raise ModelError(
+                f"no server {word} at {self._address.url} within {limit:g} s: start it and run the same command "
+                f"again; what was answered is kept"
+            )
+        wait = min(max(away, _FIRST_WAIT), _LONGEST_RECONNECT, max(limit - away, 0.01))
+        await asyncio.sleep(wait * self._random.uniform(0.5, 1.0))
+
+    def _back_off(self, sent: int) -> float:
+        """Doubling, with jitter over the upper half, so that requests that failed together come back apart."""
+        return float(min(_FIRST_WAIT * 2 ** (sent - 1), _LONGEST_WAIT) * self._random.uniform(0.5, 1.0))
+
+    def _count_refusal(self, fault: Fault) -> None:
+        if fault.rule != "bad_request":
+            return
+        self._refused += 1
+        if self._answered == 0 and self._refused >= _REFUSALS_BEFORE_STOP:
+            raise ModelError(
+                f"{self._address.url}: the first {self._refused} requests were refused and none was answered: "
+                f"{fault.reason}; check that the server takes the recipe's options"
+            )
+
+    def _count_failure(self, fault: Fault) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= _FAILURES_BEFORE_STOP:
+            raise ModelError(
+                f"{self._address.url}: {self._failed_in_a_row} requests in a row got no answer, each sent "
+                f"{self._connection.attempts} times: {fault.reason}; what was answered is kept"
+            )
+
+
+def request_seed(seed: int, request: ChatRequest) -> int:
+    """The seed of one answer: 31 bits from the run's seed, the messages and the sample index."""
+    digest = content_hash("seed", str(seed), canonical_json(list(request.messages)), str(request.sample_index))
+    return int(digest[:8], 16) & 0x7FFFFFFF
+
+
+def _raw_response() -> Any:
+    """The class that makes the client hand over a reply as it came."""
+    import httpx
+
+    return httpx.Response
+
+
+def _could_not_connect(error: BaseException) -> bool:
+    cause = error.__cause__
+    return cause is not None and type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError")
+
+
+def _asks_for_other_field(body: object) -> bool:
+    return (
+        isinstance(body, dict) and body.get("param") == "max_tokens" and body.get("code") == "unsupported_parameter"
+    )
+
+
+def _model_names(body: bytes) -> list[str]:
+    try:
+        data = json.loads(body)["data"]
+        return [str(item["id"]) for item in data]
+    except (ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,117 @@
+"""Which adapter serves a MODEL. The adapters are in the modules beside this one; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Final
+
+from curation.errors import InputError
+from curation.models.chat.connection import Connection, address_of, is_address
+from curation.models.chat.protocol import ChatModel, ChatOptions
+from curation.text import canonical_json, content_hash
+
+__all__ = ["BACKENDS", "Connection", "chat_fingerprint", "is_address", "open_chat"]
+
+BACKENDS: Final = ("auto", "server", "transformers", "vllm")
+
+_SERVER_VERSION: Final = 1
+"""Raised when the same request would be sent in another form."""
+_VLLM_VERSION: Final = 1
+
+
+def chat_fingerprint(
+    model: str, options: ChatOptions, *, backend: str = "auto", revision: str | None = None
+) -> str:
+    """What the answers depend on besides the messages: weights and revision, and every option.
+
+    Args:
+        model: ``http://host:port/v1#name`` (or https) for an OpenAI-compatible server; a folder, a Hub id or
+            ``embedded`` for a model in this process.
+        options: of the answers.
+        backend: ``auto`` (the server for an address, else transformers), ``server``, ``transformers``, ``vllm``.
+        revision: the caller's own name for what a server serves. With it the address is left out of the
+            fingerprint, so that answers are found again when the same weights are served elsewhere.
+
+    Raises:
+        InputError: when ``model`` is none of these, or an option is out of its range or unknown to the backend.
+    """
+    _check(options)
+    chosen = _backend(model, backend)
+    if chosen == "server":
+        address = address_of(model)
+        where = f"{address.name}@{revision or content_hash(address.url)[:8]}"
+        return f"{where}/openai{_SERVER_VERSION}/{_options_hash(options)}".replace("'", "_")
+    if chosen == "transformers":
+        from curation.models.chat.in_process import transformers_fingerprint
+
+        return transformers_fingerprint(model, options)
+    from curation.models.identity import resolve_model
+
+    name = resolve_model(model, embedded="policy").fingerprint
+    lora = f"+{resolve_model(options.lora, embedded='policy').fingerprint}" if options.lora else ""
+    return f"{name}{lora}/vllm{_VLLM_VERSION}/{_options_hash(options)}"
+
+
+def open_chat(
+    model: str,
+    options: ChatOptions,
+    *,
+    backend: str = "auto",
+    connection: Connection | None = None,
+    revision: str | None = None,
+) -> ChatModel:
+    """A chat model, ready to answer.
+
+    Args:
+        model, options, backend, revision: as for :func:`chat_fingerprint`.
+        connection: how a server is called.
+
+    Raises:
+        InputError: as :func:`chat_fingerprint`; when a key's variable was named and is not set; when a model
+            has no chat template.
+        MissingExtraError: when a package of the backend is not installed.
+        ModelError: when a model cannot be loaded. A server is first called in ``chat``.
+    """
+    fingerprint = chat_fingerprint(model, options, backend=backend, revision=revision)
+    chosen = _backend(model, backend)
+    if chosen == "server":
+        from curation.models.chat.server import ServerChat
+
+        return ServerChat(address_of(model), options, connection or Connection(), fingerprint=fingerprint)
+    if chosen == "transformers":
+        from curation.models.chat.in_process import open_transformers_chat
+
+        return open_transformers_chat(model, options)
+    from curation.models.chat.in_process_vllm import open_vllm_chat
+
+    return open_vllm_chat(model, options, fingerprint=fingerprint)
+
+
+def _backend(model: str, backend: str) -> str:
+    if backend not in BACKENDS:
+        raise InputError(f"backend {backend!r} is not there: expected one of {', '.join(BACKENDS)}")
+    if backend == "auto":
+        return "server" if is_address(model) else "transformers"
+    if (backend == "server") != is_address(model):
+        wanted = (
+            "an address such as http://host:port/v1#name" if backend == "server" else "a folder, Hub id or embedded"
+        )
+        raise InputError(f"backend {backend!r} needs {wanted} for its model")
+    return backend
+
+
+def _check(options: ChatOptions) -> None:
+    if options.max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {options.max_new_tokens}, expected at least 1")
+    if not 0 <= options.temperature < float("inf"):
+        raise InputError(f"temperature is {options.temperature}, expected 0 (greedy) or more")
+    if not 0 < options.top_p <= 1:
+        raise InputError(f"top_p is {options.top_p}, expected more than 0 and at most 1")
+    if not 0 <= options.top_logprobs <= 20:
+        raise InputError(f"top_logprobs is {options.top_logprobs}, expected 0 to 20")
+
+
+def _options_hash(options: ChatOptions) -> str:
+    """Options at rest (None, 0) are left out, so that an option added later changes no key of today."""
+    given = {name: value for name, value in asdict(options).items() if value not in (None, 0)}
+    return content_hash(canonical_json(given))[:12]

@@ -1,0 +1,177 @@
+"""What a server's reply means: an answer, a fault of this one request, something to try again, or the end.
+
+Plain functions over status codes and bodies; nothing is sent here. A server's own words are never repeated
+in a reason, for they may quote the prompt: only its error code is, where it is one word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, NamedTuple
+
+from curation.models.chat.protocol import ChatAnswer, TokenProbabilities
+from curation.models.protocols import Fault
+
+__all__ = ["Broken", "Refusal", "Retry", "Stop", "answer_in", "meaning_of_status", "retry_after"]
+
+RETRIED: Final = frozenset({408, 409, 425, 429})
+"""And everything from 500 on."""
+_CONTEXT: Final = re.compile(
+    r"context[ _](length|window|size)|max_model_len|maximum (model|context|input)|too many tokens"
+)
+_SYSTEM: Final = re.compile(r"system.{0,40}(not supported|unsupported|not allowed)|(not support|only).{0,40}system")
+_TEMPLATE: Final = re.compile(r"must alternate|chat template|templateerror")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,60}")
+_LONGEST_WAIT: Final = 600.0
+
+
+class Retry(NamedTuple):
+    """Send it again, after at least ``wait`` seconds."""
+
+    fault: Fault
+    """What to say when it has been sent often enough."""
+    wait: float = 0.0
+
+
+class Refusal(NamedTuple):
+    """The server will not answer this request, however often it is sent."""
+
+    fault: Fault
+
+
+class Stop(NamedTuple):
+    """No request can succeed."""
+
+    reason: str
+
+
+class Broken(Exception):
+    """A reply of status 200 that holds no answer; its text is the rule."""
+
+
+def answer_in(body: bytes) -> ChatAnswer:
+    """The answer in a chat completion.
+
+    Of several choices (one was asked for) the first with index 0 is the answer.
+
+    Raises:
+        Broken: ``broken_json``, ``missing_choice``, or ``invalid_unicode_answer``.
+    """
+    try:
+        reply = json.loads(body)
+    except ValueError as error:
+        raise Broken("broken_json") from error
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("index", 0) == 0 and isinstance(choice.get("message"), dict):
+            return _answer(choice, reply.get("usage"))
+    raise Broken("missing_choice")
+
+
+def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
+    message = choice["message"]
+    text = next((message[k] for k in ("content", "refusal") if isinstance(message.get(k), str)), "")
+    reasoning = next(
+        (message[k] for k in ("reasoning", "reasoning_content") if isinstance(message.get(k), str)), None
+    )
+    for part in (text, reasoning or ""):
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise Broken("invalid_unicode_answer") from error
+    usage = usage if isinstance(usage, dict) else {}
+    return ChatAnswer(
+        text=text,
+        finish_reason=str(choice.get("finish_reason") or "unknown"),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        reasoning=reasoning,
+        tokens=_tokens(choice.get("logprobs")),
+    )
+
+
+def _tokens(logprobs: Any) -> tuple[TokenProbabilities, ...]:
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    found = []
+    for item in content if isinstance(content, list) else ():
+        alternatives = {str(a["token"]): float(a["logprob"]) for a in item.get("top_logprobs") or ()}
+        alternatives.setdefault(str(item["token"]), float(item["logprob"]))
+        ordered = sorted(alternatives.items(), key=lambda pair: -pair[1])
+        found.append(TokenProbabilities(str(item["token"]), tuple(ordered)))
+    return tuple(found)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def meaning_of_status(
+    status: int, body: bytes, headers: Any, *, model: str, key_variable: str, has_key: bool
+) -> Retry | Refusal | Stop:
+    """What an error status asks for."""
+    error, text = _error_in(body)
+    code = next((str(error[k]) for k in ("code", "type") if _is_word(error.get(k))), "")
+    said = f"status {status}" + (f" ({code})" if code else "")
+    if status in (401, 403):
+        what = f"refused the key in {key_variable}" if has_key else f"wants a key, and {key_variable} is not set"
+        return Stop(f"the server {what}: {said}; put a valid key into the environment variable {key_variable}")
+    if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
+        return Stop(f"the account behind {key_variable} has no credit left: {said}")
+    if status == 404:
+        return Stop(f"the server has no model {model!r}, or no chat API at this address: {said}")
+    if status in RETRIED or status >= 500:
+        rule = "rate_limited" if status == 429 else "server_error"
+        return Retry(Fault(rule, str(status), f"the server kept answering with {said}"), retry_after(headers))
+    return Refusal(_refusal(status, code, text, said))
+
+
+def _refusal(status: int, code: str, text: str, said: str) -> Fault:
+    value = str(status)
+    if _CONTEXT.search(text) or code == "context_length_exceeded" or status == 413:
+        return Fault("context_overflow", value, "the prompt and its answer are longer than the context")
+    if _SYSTEM.search(text):
+        return Fault("system_prompt_unsupported", value, "the model's template has no place for a system message")
+    if _TEMPLATE.search(text):
+        return Fault("template_refuses_prompt", value, "the model's template cannot hold the prompt")
+    return Fault("bad_request", value, f"the server refused the request: {said}")
+
+
+def retry_after(headers: Any, *, now: datetime | None = None) -> float:
+    """Seconds to wait by ``Retry-After-Ms`` or ``Retry-After`` (seconds or a date), at most ten minutes; else 0."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return _wait(float(milliseconds) / 1000)
+        given = headers.get("retry-after")
+        if given is None:
+            return 0.0
+        try:
+            return _wait(float(given))
+        except ValueError:
+            then = parsedate_to_datetime(given)
+            then = then if then.tzinfo else then.replace(tzinfo=UTC)
+            return _wait((then - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _wait(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST_WAIT)
+
+
+def _error_in(body: bytes) -> tuple[dict[str, Any], str]:
+    """The error object of a body, and its message in lower case for matching."""
+    text = body[:20_000].decode("utf-8", "replace")
+    try:
+        reply = json.loads(body)
+    except ValueError:
+        return {}, text.lower()
+    error = reply.get("error", reply) if isinstance(reply, dict) else {}
+    error = error if isinstance(error, dict) else {"message": str(error)}
+    return error, str(error.get("message", text)).lower()
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None

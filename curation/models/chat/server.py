@@ -1,0 +1,123 @@
+"""Chat behind any OpenAI-compatible server, through the official client: ``vllm serve`` first.
+
+One request is one answer (``n`` is 1), so that each is kept, retried and refused alone. What a reply means is
+in ``replies``; how patient we are is in ``connection``; storage is elsewhere. The calls run on an event loop in
+a thread of their own; the caller's iterable is only ever read by the caller's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any, Final
+
+from curation.errors import MissingExtraError, ModelError
+from curation.models.chat.connection import Address, Connection
+from curation.models.chat.exchange import Exchange
+from curation.models.chat.protocol import ChatOptions, ChatReply, ChatRequest
+
+__all__ = ["ServerChat"]
+
+_QUEUED_PER_SLOT: Final = 2
+"""Requests taken from the caller for each one that the server may have at once: those under way, those that
+wait before they are sent again, and enough that the server is not kept waiting for us."""
+
+
+class ServerChat:
+    """See ``curation.models.chat.protocol.ChatModel``."""
+
+    def __init__(self, address: Address, options: ChatOptions, connection: Connection, *, fingerprint: str) -> None:
+        try:
+            import openai  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("openai", "openai") from error
+        connection.key()
+        self.fingerprint = fingerprint
+        self._address = address
+        self._options = options
+        self._connection = connection
+
+    def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
+        """One reply for each request, as it comes.
+
+        Raises:
+            ModelError: when no request can succeed: no such model, a wrong or missing key, a server that stays
+                away for longer than the connection's patience, or that answers nothing but errors.
+        """
+        waiting = iter(requests)
+        first = next(waiting, None)
+        if first is None:
+            return
+        exchange = Exchange(self._address, self._options, self._connection)
+        room = self._connection.concurrency * _QUEUED_PER_SLOT
+        with _LoopThread() as loop:
+            try:
+                loop.wait_for(exchange.open())
+                under_way = 0
+                request: ChatRequest | None = first
+                while True:
+                    while request is not None and under_way < room:
+                        loop.start(exchange.reply_to(request))
+                        under_way += 1
+                        request = next(waiting, None)
+                    if under_way == 0:
+                        return
+                    reply = loop.next_result()
+                    under_way -= 1
+                    yield reply
+            finally:
+                loop.stop_tasks()
+                loop.wait_for(exchange.close())
+
+
+class _LoopThread:
+    """An event loop in a thread: tasks are started from outside, and their results come out of a queue."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="chat-server", daemon=True)
+        self._results: queue.SimpleQueue[ChatReply | BaseException] = queue.SimpleQueue()
+        self._tasks: set[asyncio.Task[ChatReply]] = set()
+
+    def __enter__(self) -> _LoopThread:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def start(self, work: Coroutine[Any, Any, ChatReply]) -> None:
+        self._loop.call_soon_threadsafe(self._start, work)
+
+    def next_result(self) -> ChatReply:
+        result = self._results.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def stop_tasks(self) -> None:
+        async def stop() -> None:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        self.wait_for(stop())
+
+    def _start(self, work: Coroutine[Any, Any, ChatReply]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[ChatReply]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            self._results.put(ModelError("a request was cancelled"))
+        else:
+            self._results.put(task.exception() or task.result())

@@ -1,0 +1,77 @@
+"""Prompts as the tokens that a model in this process reads, or the reason why it cannot. Nothing is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from curation.models.protocols import Fault
+from curation.text import Message, fault_in_text
+
+__all__ = ["PromptEncoder", "text_fault"]
+
+
+class PromptEncoder:
+    """A tokenizer with its chat template.
+
+    Args:
+        context: tokens that the model can read, prompt and answer together; None where there is no limit.
+        max_new_tokens: room that is kept for the answer.
+        system_prompt: put before every prompt that has no system message of its own.
+    """
+
+    def __init__(
+        self, tokenizer: Any, *, context: int | None, max_new_tokens: int, system_prompt: str | None
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._context = context
+        self._max_new_tokens = max_new_tokens
+        self._system_prompt = system_prompt
+
+    def encode(self, prompt: Sequence[Message]) -> tuple[int, ...] | Fault:
+        """The tokens of a prompt with the opening of its answer, or why there are none."""
+        messages = [dict(message) for message in prompt]
+        if fault := text_fault(messages):
+            return fault
+        if self._system_prompt is not None and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": self._system_prompt})
+        text = self._render(messages)
+        if isinstance(text, Fault):
+            return text
+        ids = self._tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)[
+            "input_ids"
+        ]
+        needed = len(ids) + self._max_new_tokens
+        if self._context is not None and needed > self._context:
+            reason = (
+                f"{len(ids)} tokens and room for {self._max_new_tokens} more are longer than "
+                f"the model's context of {self._context}"
+            )
+            return Fault("context_overflow", str(len(ids)), reason)
+        return tuple(ids)
+
+    def _render(self, messages: list[Message]) -> str | Fault:
+        """The prompt as text, or a fault: a template may also drop the system message without a word."""
+        from jinja2.exceptions import TemplateError
+
+        system = messages[0]["content"] if messages[0]["role"] == "system" else None
+        try:
+            text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
+                return _no_system_prompt()
+            return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")
+        return _no_system_prompt() if system is not None and system.strip() not in text else text
+
+
+def text_fault(messages: Sequence[Message]) -> Fault | None:
+    """Why no model can read a prompt: all of it blank, or text that cannot be encoded."""
+    faults = [fault_in_text(message["content"]) for message in messages]
+    if all(fault == "empty" for fault in faults):
+        return Fault("empty_prompt", "", "the prompt is empty")
+    wrong = next((fault for fault in faults if fault not in (None, "empty")), None)
+    return Fault(f"{wrong}_prompt", "", "the prompt holds what no tokenizer takes") if wrong else None
+
+
+def _no_system_prompt() -> Fault:
+    return Fault("system_prompt_unsupported", "", "the generator's template has no place for a system message")

@@ -1,0 +1,211 @@
+"""The server adapter against a far end that misbehaves, and against one that says no."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from curation.errors import InputError, ModelError
+from curation.models.chat import (
+    ChatAnswer,
+    ChatModel,
+    ChatOptions,
+    ChatReply,
+    ChatRequest,
+    Connection,
+    chat_fingerprint,
+    open_chat,
+)
+from curation.models.chat.exchange import request_seed
+from curation.models.protocols import Fault
+from tests.chat_server import Running, answer_text, running
+
+OPTIONS = ChatOptions(max_new_tokens=16, temperature=0.7, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def asks(count: int, *, words: int = 3) -> list[ChatRequest]:
+    return [
+        ChatRequest(f"r{i}", ({"role": "user", "content": f"question {i // 2} " + "word " * words},), i % 2)
+        for i in range(count)
+    ]
+
+
+def chat_with(server: Running, **connection: object) -> ChatModel:
+    return open_chat(
+        server.model, OPTIONS, connection=Connection(**{"concurrency": 16, "timeout": 5.0} | connection)
+    )  # type: ignore[arg-type]
+
+
+def expected(request: ChatRequest) -> str:
+    return answer_text(list(request.messages), request_seed(OPTIONS.seed, request))
+
+
+def check_each_once(requests: list[ChatRequest], replies: list[ChatReply]) -> list[ChatReply]:
+    """None lost, none doubled, none crossed. Returns the faults."""
+    assert sorted(r.key for r in replies) == sorted(r.key for r in requests)
+    by_key = {request.key: request for request in requests}
+    for reply in replies:
+        if isinstance(reply.answer, ChatAnswer):
+            assert reply.answer.text == expected(by_key[reply.key])
+    return [reply for reply in replies if isinstance(reply.answer, Fault)]
+
+
+def test_every_request_gets_its_own_answer(tmp_path: Path) -> None:
+    with running(tmp_path / "log") as server:
+        requests = asks(60)
+        assert not check_each_once(requests, list(chat_with(server).chat(requests)))
+        assert set(server.got().values()) == {1}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_faulty_server_loses_doubles_and_crosses_nothing(tmp_path: Path, seed: int) -> None:
+    with running(tmp_path / "log", "--faults", "0.5", "--seed", str(seed), "--delay", "0.002") as server:
+        requests = asks(300)
+        faults = check_each_once(requests, list(chat_with(server, attempts=4, concurrency=64).chat(requests)))
+        assert 0 < len(faults) < 40
+        assert {f.answer.rule for f in faults if isinstance(f.answer, Fault)} <= {
+            "rate_limited", "server_error", "connection_lost", "broken_json", "missing_choice",
+        }  # fmt: skip
+        assert max(server.got().values()) == 4
+        assert not server.sent_after_answer()
+
+
+def test_a_model_the_server_lacks_is_one_error_before_any_request(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "--models", "policy-a,other") as server:
+        with pytest.raises(
+            ModelError, match=r"has no model 'policy' .did you mean 'policy-a'.*; it has policy-a, other"
+        ):
+            list(chat_with(server).chat(asks(100)))
+        assert not server.got()
+
+
+def test_a_server_without_a_list_of_models_says_it_with_the_first_reply(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "--models", "other", "--no-list") as server:
+        with pytest.raises(ModelError, match="no model 'policy'"):
+            list(chat_with(server).chat(asks(1000)))
+        assert server.got().total() <= 32
+
+
+@pytest.mark.parametrize(("key", "words"), [("wrong", "refused the key in"), (None, "OPENAI_API_KEY is not set")])
+def test_a_key_that_is_wrong_or_missing_stops_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str | None, words: str
+) -> None:
+    if key:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    with running(tmp_path / "log", "--key", "right") as server:
+        with pytest.raises(ModelError, match=words) as caught:
+            list(chat_with(server).chat(asks(100)))
+        assert "wrong" not in str(caught.value)
+        assert not server.got()
+
+
+def test_the_right_key_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "right")
+    with running(tmp_path / "log", "--key", "right") as server:
+        assert not check_each_once(asks(2), list(chat_with(server, key_variable="MY_KEY").chat(asks(2))))
+
+
+def test_a_named_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with pytest.raises(InputError, match="MY_KEY is not set"):
+        open_chat("http://localhost:1/v1#m", OPTIONS, connection=Connection(key_variable="MY_KEY"))
+
+
+def test_a_prompt_longer_than_the_context_is_its_own_fault(tmp_path: Path) -> None:
+    with running(tmp_path / "log") as server:
+        requests = [*asks(4), *(r._replace(key=f"long {r.key}") for r in asks(1, words=9000))]
+        (fault,) = check_each_once(requests, list(chat_with(server).chat(requests)))
+        assert isinstance(fault.answer, Fault)
+        assert (fault.key, fault.answer.rule) == ("long r0", "context_overflow")
+
+
+def test_text_that_cannot_be_sent_is_a_fault_and_not_sent(tmp_path: Path) -> None:
+    with running(tmp_path / "log") as server:
+        bad = [
+            ChatRequest("a", ({"role": "user", "content": "\ud800"},)),
+            ChatRequest("b", ({"role": "user", "content": " "},)),
+        ]
+        replies = {r.key: r.answer for r in chat_with(server).chat([*bad, *asks(1)])}
+        assert [replies[k].rule for k in "ab"] == ["invalid_unicode_prompt", "empty_prompt"]  # type: ignore[union-attr]
+        assert server.got().total() == 1
+
+
+def test_a_server_that_dies_and_comes_back_is_survived(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "--delay", "0.01") as server:
+
+        def die_and_return() -> None:
+            while server.got().total() < 50:
+                time.sleep(0.01)
+            server.stop()
+            time.sleep(1.0)
+            server.start()
+
+        thread = threading.Thread(target=die_and_return)
+        thread.start()
+        requests = asks(200)
+        assert not check_each_once(requests, list(chat_with(server, concurrency=8).chat(requests)))
+        thread.join()
+
+
+def test_a_server_that_stays_away_ends_the_call(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "--delay", "0.01") as server:
+        replies = chat_with(server, patience=0.5).chat(asks(100))
+        next(replies)
+        server.stop()
+        with pytest.raises(ModelError, match=r"no server came back at .* within 0.5 s"):
+            list(replies)
+        server.start()
+
+
+def test_no_server_at_all_is_one_error() -> None:
+    model = open_chat("http://127.0.0.1:9/v1#m", OPTIONS, connection=Connection(first_patience=0.3))
+    with pytest.raises(ModelError, match=r"no server could be reached at http://127.0.0.1:9/v1 within 0.3 s"):
+        list(model.chat(asks(10)))
+
+
+def test_requests_are_taken_only_as_room_comes_free(tmp_path: Path) -> None:
+    taken = 0
+
+    def endless() -> Iterator[ChatRequest]:
+        nonlocal taken
+        while True:
+            yield ChatRequest(str(taken), ({"role": "user", "content": f"question {taken}"},))
+            taken += 1
+
+    with running(tmp_path / "log") as server:
+        replies = chat_with(server, concurrency=4).chat(endless())
+        for _ in range(50):
+            next(replies)
+        replies.close()  # type: ignore[attr-defined]
+        assert taken <= 50 + 2 * 4
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
+def test_the_address_may_end_in_any_of_the_usual_ways(ending: str) -> None:
+    assert chat_fingerprint(f"http://host:80{ending}#m", OPTIONS) == chat_fingerprint(
+        "http://host:80/v1#m", OPTIONS
+    )
+
+
+def test_a_revision_stands_for_the_address(tmp_path: Path) -> None:
+    here, there = (chat_fingerprint(f"http://{h}/v1#m", OPTIONS, revision="r7") for h in ("a:1", "b:2"))
+    assert here == there
+    assert here != chat_fingerprint("http://a:1/v1#m", OPTIONS, revision="r8")
+
+
+@pytest.mark.parametrize(
+    "model", ["http://host/v1", "http:///v1#m", "http://host:x/v1#m", "https://user:secret@host/v1#m"]
+)
+def test_an_address_that_is_none_is_refused_without_its_secret(model: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_chat(model, OPTIONS)
+    assert "secret" not in str(caught.value)
