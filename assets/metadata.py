@@ -22,7 +22,7 @@ _PREVIEW_COLUMNS: Final = 10
 _CELL: Final = 20
 _HIDDEN: Final = {
     *("messages", "response", "responses", "prompt", "chosen", "rejected", "completion", "anchor", "positive"),
-    *("vector", "gram", "last_gram", "edit", "recipe", "scores", "parameters"),
+    *("vector", "gram", "last_gram", "edit", "recipe", "scores", "parameters", "matched_text"),
 }
 
 

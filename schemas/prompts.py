@@ -18,4 +18,8 @@ class Prompts(dy.Schema):
     category = dy.String(nullable=True)
     expected_behaviour = dy.String(nullable=True, check={"behaviour_known": lambda c: c.is_in(EXPECTED_BEHAVIOURS)})
     family_id = reference()
+    group_id = dy.String(
+        nullable=True, description="prompts that share it are in one split: families, near-duplicates"
+    )
     split = dy.String(check={"split_known": lambda c: c.is_in(SPLITS)})
+    split_plan = dy.String(nullable=True, description="hash of the settings under which the split was given")

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import polars as pl
-
 from curation.commands.streams import open_stream
-from curation.errors import InputError
-from curation.files import read_frame
 from curation.hygiene.contamination import EvaluationIndex
+from curation.hygiene.evaluations import read_evaluations
 
-__all__ = ["read_evaluations", "run_decontaminate"]
-
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv")
+__all__ = ["run_decontaminate"]
 
 
 def run_decontaminate(
@@ -63,26 +58,3 @@ def run_decontaminate(
         for name, size in index.sizes.items()
     ]
     return "\n".join([stream.summary(), "compared with " + ", ".join(sets)])
-
-
-def read_evaluations(paths: Sequence[str | Path]) -> dict[str, pl.DataFrame]:
-    """Evaluation sets by name: the file's name, or its whole path where two files share one.
-
-    Raises:
-        InputError: for a path that is nothing, or a folder without files.
-    """
-    files: list[str] = []
-    for path in paths:
-        folder = Path(path)
-        if str(path).startswith("hf://") or not folder.is_dir():
-            files.append(str(path))
-            continue
-        inside = sorted(str(file) for file in folder.rglob("*") if file.name.endswith(_SUFFIXES))
-        if not inside:
-            raise InputError(f"{path}: a folder with no {', '.join(_SUFFIXES)} file in it")
-        files.extend(inside)
-    names = [file if file.startswith("hf://") else Path(file).name for file in files]
-    return {
-        (name if names.count(name) == 1 else file): read_frame(file)[0]
-        for name, file in zip(names, files, strict=True)
-    }

@@ -3,7 +3,7 @@
 N-grams are of words (``shingles``), 8 to 13 of them: for each evaluation set the number of words that 95 %
 of its rows reach, held between 8 and 13 (Brown et al. 2020, Language Models are Few-Shot Learners, appendix
 C). An evaluation row with fewer words is only matched by a text that consists of the same words.
-Reading evaluation sets from files is in ``curation.commands.decontaminate``.
+Reading evaluation sets from files is in ``curation.hygiene.evaluations``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from curation.models.protocols import Encoder
 from curation.negatives.threads import default_threads
 from curation.prompts.texts import text_columns
 
-__all__ = ["EVALUATION_COLUMNS", "Decontaminated", "EvaluationIndex", "Evaluations", "decontaminate", "gram_size"]
+__all__ = [
+    "EVALUATION_COLUMNS",
+    "Decontaminated",
+    "EvaluationIndex",
+    "Evaluations",
+    "decontaminate",
+    "evaluation_texts",
+    "gram_size",
+]
 
 EVALUATION_COLUMNS: Final = ("prompt", "question", "instruction", "problem", "query", "text", "input", "goal")
 """Where the text of an evaluation row is looked for, after the column of the rows themselves."""
@@ -36,6 +44,8 @@ Int64 = npt.NDArray[np.int64]
 
 _SHORTEST, _LONGEST = 8, 13
 _LONGEST_QUOTE: Final = 400
+_BLOCK: Final = 4_096
+"""Texts that are compared with all evaluation rows at once, by their embeddings."""
 _MATCHES: Final = {
     "position": pl.Int64,
     "rule": pl.String,
@@ -130,7 +140,7 @@ class EvaluationIndex:
         self.sizes: dict[str, int] = {}
         self.templates: dict[str, int] = {}
         self._min_overlap = min_overlap
-        texts = {name: _evaluation_texts(rows, column, name=name) for name, rows in evaluations.items()}
+        texts = {name: evaluation_texts(rows, column, name=name) for name, rows in evaluations.items()}
         owners = [pl.DataFrame({"set": [name] * t.height, "set_row": t["row"]}) for name, t in texts.items()]
         self._owners = pl.concat(owners, how="vertical_relaxed")
         self._tables = self._make_tables({name: t["text"] for name, t in texts.items()}, n, max_rows)
@@ -226,9 +236,12 @@ class _Neighbours:
         self._vectors = self._encode(texts)
 
     def matches(self, texts: pl.Series, owners: pl.DataFrame) -> pl.DataFrame:
-        scores = self._encode(texts) @ self._vectors.T
-        best = scores.argmax(axis=1) if scores.size else np.zeros(len(texts), dtype=np.int64)
-        score = scores[np.arange(len(texts)), best].astype(np.float64) if scores.size else np.zeros(len(texts))
+        vectors = self._encode(texts)
+        best, score = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=np.float64)
+        for start in range(0, len(texts) if len(self._vectors) else 0, _BLOCK):
+            scores = vectors[start : start + _BLOCK] @ self._vectors.T
+            best[start : start + _BLOCK] = scores.argmax(axis=1)
+            score[start : start + _BLOCK] = scores.max(axis=1)
         near = np.flatnonzero(score >= self._threshold)
         return pl.DataFrame(
             [
@@ -257,7 +270,7 @@ def _check(evaluations: Evaluations, n: int | None, min_overlap: float, similari
         raise InputError(f"similarity {similarity}, expected a cosine above 0 and up to 1")
 
 
-def _evaluation_texts(rows: pl.DataFrame, column: str, *, name: str) -> pl.DataFrame:
+def evaluation_texts(rows: pl.DataFrame, column: str, *, name: str) -> pl.DataFrame:
     """row and text; rows without text are left out, they can match nothing."""
     names = [found for found in (column, *EVALUATION_COLUMNS) if found in rows.columns]
     if not names:

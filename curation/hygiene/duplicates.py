@@ -18,13 +18,23 @@ from curation.hygiene.groups import Links
 from curation.models.protocols import Encoder
 from curation.prompts.texts import text_columns
 
-__all__ = ["KEEP", "METHODS", "THRESHOLDS", "Deduplicated", "Found", "deduplicate", "find_duplicates"]
+__all__ = [
+    "KEEP",
+    "MEASURES",
+    "METHODS",
+    "RULES",
+    "THRESHOLDS",
+    "Deduplicated",
+    "Found",
+    "deduplicate",
+    "find_duplicates",
+]
 
 METHODS: Final = ("exact", "minhash", "semantic")
 KEEP: Final = ("first", "longest", "best")
 THRESHOLDS: Final = {"minhash": 0.8, "semantic": 0.9}
-_RULES: Final = {"exact": "exact_duplicate", "minhash": "near_duplicate", "semantic": "semantic_duplicate"}
-_MEASURES: Final = {"exact": "equal", "minhash": "Jaccard", "semantic": "cosine"}
+RULES: Final = {"exact": "exact_duplicate", "minhash": "near_duplicate", "semantic": "semantic_duplicate"}
+MEASURES: Final = {"exact": "equal", "minhash": "Jaccard", "semantic": "cosine"}
 _JOINT: Final = "\n\x1f\n"
 
 
@@ -51,6 +61,7 @@ def deduplicate(
     keep: str = "first",
     score: str | None = None,
     against: pl.DataFrame | None = None,
+    within: str | None = None,
     ngram: int = 3,
     look_alikes: bool = True,
     encoder: str | Encoder = "embedded",
@@ -67,13 +78,14 @@ def deduplicate(
         keep: which one of a cluster stays: the ``first``, the ``longest``, or the ``best`` by ``score``.
         score: a numeric column, higher is better; nulls come last.
         against: rows of other sources or versions, with the same columns; they stay, whatever they are.
+        within: a column of text; only rows with one value there are compared (answers to one prompt, say).
         ngram: for minhash, words of an n-gram.
         look_alikes: for semantic, whether differing numbers or negations make texts different.
         encoder: for semantic, a MODEL or an open encoder.
         seed: of hashes and clusters.
 
     Raises:
-        InputError: for a column, method, threshold or preference that cannot be.
+        InputError: for a column, method, threshold or preference that cannot be, or ``within`` and ``against``.
     """
     columns = [column] if isinstance(column, str) else list(column)
     threshold = _checked(method, threshold, keep, score, ngram)
@@ -81,7 +93,8 @@ def deduplicate(
     reference = _texts(against, columns, None)[0] if against is not None else texts.clear()
     joined = pl.concat([reference.select("text"), texts.select("text")])["text"]
     order = _order(reference.height, texts, keep)
-    options = {"ngram": ngram, "look_alikes": look_alikes, "encoder": encoder, "seed": seed}
+    groups = None if within is None else _groups(frame, within, texts["row"], against=against)
+    options = {"groups": groups, "ngram": ngram, "look_alikes": look_alikes, "encoder": encoder, "seed": seed}
     links, recall, truncated = find_duplicates(joined, method=method, threshold=threshold, order=order, **options)  # type: ignore[arg-type]
     rejects = _rejects(links, reference["row"], texts["row"], method)
     gone = pl.concat([faults["row"], rejects["row"]])
@@ -104,22 +117,30 @@ def find_duplicates(
     method: str,
     threshold: float,
     order: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64] | None = None,
     ngram: int = 3,
     look_alikes: bool = True,
     encoder: str | Encoder = "embedded",
     seed: int = 0,
 ) -> Found:
-    """The links between texts by one of the methods; see :func:`deduplicate`."""
+    """The links between texts by one of the methods, within ``groups`` if given; see :func:`deduplicate`."""
     if method == "exact":
         from curation.hygiene.exact import exact_duplicates
 
+        if groups is not None:
+            texts = pl.select(pl.concat_str(pl.Series(groups), texts, separator=_JOINT)).to_series()
         return Found(exact_duplicates(texts, order=order), 1.0, 0)
     if method == "minhash":
         from curation.hygiene.near import near_duplicates, plan_bands
 
-        links = near_duplicates(texts, threshold=threshold, order=order, n=ngram, seed=seed)
+        links = near_duplicates(texts, threshold=threshold, order=order, n=ngram, groups=groups, seed=seed)
         return Found(links, plan_bands(threshold).proposed(threshold), 0)
-    from curation.hygiene.semantic import encode_whole, look_alike_key, semantic_duplicates
+    from curation.hygiene.semantic import (
+        encode_whole,
+        look_alike_key,
+        semantic_duplicates,
+        semantic_duplicates_within,
+    )
 
     if isinstance(encoder, str):
         from curation.models.encoder import open_encoder
@@ -128,6 +149,9 @@ def find_duplicates(
     values = texts.to_list()
     vectors, truncated = encode_whole(values, encoder)
     keys = [look_alike_key(text) for text in values] if look_alikes else None
+    if groups is not None:
+        links = semantic_duplicates_within(vectors, threshold=threshold, order=order, groups=groups, keys=keys)
+        return Found(links, 1.0, truncated)
     found = semantic_duplicates(vectors, threshold=threshold, order=order, keys=keys, seed=seed)
     return Found(found.links, found.recall, truncated)
 
@@ -162,6 +186,23 @@ def _texts(frame: pl.DataFrame, columns: list[str], score: str | None) -> tuple[
     return texts.join(scores, on="row", how="left", maintain_order="left"), faults
 
 
+def _groups(
+    frame: pl.DataFrame, within: str, rows: pl.Series, *, against: pl.DataFrame | None
+) -> npt.NDArray[np.int64]:
+    """A number for each row that has a text: its value of ``within``."""
+    if against is not None:
+        raise InputError(
+            "within and against exclude each other: rows of another file belong to no group of this one"
+        )
+    if within not in frame.columns:
+        found = [name for name in frame.columns if name != ROW]
+        raise InputError(f"no column {within!r}{closest(within, found)}; found {', '.join(found)}")
+    numbers = frame[ROW] if ROW in frame.columns else pl.Series(range(frame.height), dtype=pl.Int64)
+    values = pl.DataFrame([numbers.rename("row"), frame[within].rank("dense").cast(pl.Int64).rename("group")])
+    found = rows.to_frame("row").join(values, on="row", how="left", maintain_order="left")
+    return found["group"].fill_null(-1).to_numpy()
+
+
 def _order(before: int, texts: pl.DataFrame, keep: str) -> npt.NDArray[np.int64]:
     """Positions from the one to keep most; the rows of ``against`` come first."""
     position = pl.int_range(before, before + pl.len(), dtype=pl.Int64)
@@ -188,10 +229,10 @@ def _rejects(links: Links, reference: pl.Series, rows: pl.Series, method: str) -
         schema={"row": pl.Int64, "duplicate_of": pl.Int64, "similarity": pl.Float64, "against": pl.Boolean},
     )
     source = pl.when("against").then(pl.lit("against row ")).otherwise(pl.lit("row "))
-    measure = pl.lit(f"{_MEASURES[method]} ")
+    measure = pl.lit(f"{MEASURES[method]} ")
     return found.select(
         "row",
-        rule=pl.lit(_RULES[method]),
+        rule=pl.lit(RULES[method]),
         value=pl.concat_str(pl.when("against").then(pl.lit("against ")).otherwise(pl.lit("")), "duplicate_of"),
         reason=pl.concat_str(
             pl.lit("duplicates "),

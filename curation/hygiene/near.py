@@ -9,6 +9,7 @@ more; each proposed pair is then compared exactly, so no pair below the threshol
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,7 +19,18 @@ import polars as pl
 from curation.hygiene.groups import Links, UnionFind
 from curation.hygiene.shingles import Shingles, mix, odd_numbers, shingle
 
-__all__ = ["NUM_PERM", "Bands", "jaccard", "near_duplicates", "near_groups", "plan_bands"]
+__all__ = [
+    "NUM_PERM",
+    "Bands",
+    "Proposed",
+    "Refused",
+    "jaccard",
+    "near_duplicates",
+    "near_groups",
+    "plan_bands",
+    "propose",
+    "tie_near",
+]
 
 NUM_PERM: Final = 128
 _RECALL_AT_THRESHOLD: Final = 0.98
@@ -51,7 +63,14 @@ def jaccard(a: set[int], b: set[int]) -> float:
 
 
 def near_duplicates(
-    texts: pl.Series, *, threshold: float, order: Int64, n: int = 3, seed: int = 0, num_perm: int = NUM_PERM
+    texts: pl.Series,
+    *,
+    threshold: float,
+    order: Int64,
+    n: int = 3,
+    groups: Int64 | None = None,
+    seed: int = 0,
+    num_perm: int = NUM_PERM,
 ) -> Links:
     """Which texts go because a better one, at least ``threshold`` similar, stays.
 
@@ -64,17 +83,20 @@ def near_duplicates(
         threshold: least Jaccard similarity of duplicates, in (0, 1].
         order: the N positions, from the one to keep most.
         n: words of an n-gram.
+        groups: N numbers; only texts of one group are compared.
         seed: of the hash functions.
         num_perm: length of a signature.
     """
-    found = _propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm)
+    found = propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm)
+    group = np.zeros(len(texts), dtype=np.int64) if groups is None else groups
     rank = np.empty(len(texts), dtype=np.int64)
     rank[order] = np.arange(len(texts))
     kept_by = np.full(len(texts), -1, dtype=np.int64)
     similarity = np.full(len(texts), np.nan)
-    kept_in: defaultdict[int, list[int]] = defaultdict(list)
+    kept_in: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for position in np.argsort(rank[found.texts], kind="stable").tolist():
-        text, buckets = int(found.texts[position]), found.buckets[position]
+        text = int(found.texts[position])
+        buckets = [(bucket, int(group[text])) for bucket in found.buckets[position]]
         candidates = {other for bucket in buckets for other in kept_in[bucket]}
         scores = [(found.similarity(position, other), other) for other in found.likely(position, candidates)]
         best = max((score for score, _ in scores), default=0.0)
@@ -95,21 +117,93 @@ def near_groups(
 
     What must not be on two sides of a split belongs here; what is dropped, in :func:`near_duplicates`.
     """
-    found = _propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm)
     groups = UnionFind(len(texts))
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for position, buckets in enumerate(found.buckets):
-        text = int(found.texts[position])
-        for bucket in buckets:
-            for other in members[bucket]:
-                apart = groups.find(text) != groups.find(int(found.texts[other]))
-                if apart and found.similarity(position, other) >= threshold:
-                    groups.join(text, int(found.texts[other]))
-            members[bucket].append(position)
+    found = propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm)
+    tie_near(found, groups, range(len(found.texts)), threshold=threshold)
     return groups.labels()
 
 
-class _Proposed:
+class Refused(NamedTuple):
+    """Two near texts that were not to be tied."""
+
+    text: int
+    near: int
+    similarity: float
+
+
+def tie_near(
+    found: Proposed,
+    groups: UnionFind,
+    order: Iterable[int],
+    *,
+    threshold: float,
+    allowed: Callable[[int, int], bool] = lambda text, near: True,
+    settled: Callable[[int], bool] = lambda text: False,
+) -> list[Refused]:
+    """Joins the groups of near-duplicates.
+
+    Args:
+        found: the texts that may have one.
+        groups: of all texts; they are joined in place.
+        order: positions in ``found.texts``, in the order in which they meet the ones before.
+        threshold: least Jaccard index that ties.
+        allowed: whether the groups of two texts may be joined.
+        settled: texts that stay where they are when a join is not allowed. Any other text is then refused, and
+            ties nothing further.
+
+    Returns:
+        The refused texts.
+    """
+    met: defaultdict[int, dict[int, list[int]]] = defaultdict(dict)
+    refused: list[Refused] = []
+    for position in order:
+        text = int(found.texts[position])
+        conflict = _tie(found, groups, met, position, threshold, allowed, stays=settled(text))
+        if conflict is not None:
+            refused.append(conflict)
+            continue
+        root = groups.find(text)
+        for bucket in found.buckets[position]:
+            met[bucket].setdefault(root, []).append(position)
+    return refused
+
+
+def _tie(
+    found: Proposed,
+    groups: UnionFind,
+    met: defaultdict[int, dict[int, list[int]]],
+    position: int,
+    threshold: float,
+    allowed: Callable[[int, int], bool],
+    *,
+    stays: bool,
+) -> Refused | None:
+    """Ties one text to the groups that it met; the first that it may not be tied to, unless it stays."""
+    text, compared = int(found.texts[position]), set[int]()
+    for bucket in found.buckets[position]:
+        # Of a group that is its own by now nothing need be compared: a template's rows cost no square of them.
+        parts: dict[int, list[int]] = {}
+        for members in met[bucket].values():
+            parts.setdefault(groups.find(int(found.texts[members[0]])), []).extend(members)
+        met[bucket] = parts
+        for root, members in parts.items():
+            if groups.find(root) == groups.find(text):
+                continue
+            for other in found.likely(position, set(members) - compared):
+                compared.add(other)
+                similarity = found.similarity(position, other)
+                if similarity < threshold:
+                    continue
+                near = int(found.texts[other])
+                if allowed(text, near):
+                    groups.join(text, near)
+                    break
+                if not stays:
+                    return Refused(text, near, similarity)
+    return None
+
+
+class Proposed:
     """The texts that share a band with another one.
 
     Attributes:
@@ -151,7 +245,8 @@ class _Proposed:
         return self._sets[position]
 
 
-def _propose(texts: pl.Series, *, threshold: float, n: int, seed: int, num_perm: int) -> _Proposed:
+def propose(texts: pl.Series, *, threshold: float, n: int = 3, seed: int = 0, num_perm: int = NUM_PERM) -> Proposed:
+    """The texts that may have a near-duplicate."""
     import rensa
 
     plan = plan_bands(threshold, num_perm=num_perm)
@@ -168,7 +263,7 @@ def _propose(texts: pl.Series, *, threshold: float, n: int, seed: int, num_perm:
     chosen = _take(shingles, flagged)
     rows = signatures(chosen).to_rows() if len(flagged) else []
     signature = np.array(rows, dtype=np.uint64).reshape(len(flagged), width)
-    return _Proposed(flagged, chosen, signature, plan, threshold)
+    return Proposed(flagged, chosen, signature, plan, threshold)
 
 
 def _take(shingles: Shingles, rows: Int64) -> Shingles:

@@ -12,11 +12,19 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-from curation.hygiene.groups import Links
+from curation.hygiene.groups import Links, resolve_edges
 from curation.models.protocols import Encoder
 
-__all__ = ["EXACT_UP_TO", "SemanticLinks", "encode_whole", "look_alike_key", "semantic_duplicates"]
+__all__ = [
+    "EXACT_UP_TO",
+    "SemanticLinks",
+    "encode_whole",
+    "look_alike_key",
+    "semantic_duplicates",
+    "semantic_duplicates_within",
+]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -26,6 +34,8 @@ EXACT_UP_TO: Final = 50_000
 
 _BLOCK: Final = 1024
 _NEIGHBOURS: Final = 16
+_PAIRS: Final = 65_536
+"""Pairs whose cosines are computed at once."""
 _WINDOW_WORDS: Final = 150
 _RECALL_SAMPLE: Final = 1000
 
@@ -91,6 +101,28 @@ def semantic_duplicates(
             kept_positions.extend(stays.tolist())
     recall = 1.0 if exact else _recall(index, vectors, kept_positions, threshold, seed)
     return SemanticLinks(Links(kept_by, similarity), recall)
+
+
+def semantic_duplicates_within(
+    vectors: Float32, *, threshold: float, order: Int64, groups: Int64, keys: Sequence[object] | None = None
+) -> Links:
+    """As :func:`semantic_duplicates`, of rows that share a group; every pair of a group is compared.
+
+    Args:
+        vectors, threshold, order, keys: see there.
+        groups: N numbers; a group is meant to be small, such as the answers to one prompt.
+    """
+    rows = pl.DataFrame({"a": np.arange(len(groups)), "group": groups})
+    pairs = rows.join(rows.rename({"a": "b"}), on="group").filter(pl.col("a") < pl.col("b"))
+    left, right = pairs["a"].to_numpy(), pairs["b"].to_numpy()
+    edges: list[tuple[int, int, float]] = []
+    for start in range(0, len(left), _PAIRS):
+        a, b = left[start : start + _PAIRS], right[start : start + _PAIRS]
+        scores = np.einsum("ij,ij->i", vectors[a], vectors[b])
+        for at in np.flatnonzero(scores >= threshold).tolist():
+            if keys is None or keys[a[at]] == keys[b[at]]:
+                edges.append((int(a[at]), int(b[at]), float(scores[at])))
+    return resolve_edges(len(vectors), edges, order=order)
 
 
 def look_alike_key(text: str) -> tuple[tuple[str, ...], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from curation.errors import RecipeError, closest
+from curation.recipe.hygiene import Hygiene
 from curation.recipe.whole import Recipe
 
 __all__ = ["load_recipe"]
@@ -116,5 +117,22 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
         update={"corpus": absolute(recipe.negatives.corpus)}
     )
     return recipe.model_copy(
-        update={"sources": sources, "workspace": absolute(recipe.workspace), "negatives": negatives}
+        update={
+            "sources": sources,
+            "workspace": absolute(recipe.workspace),
+            "negatives": negatives,
+            "hygiene": _hygiene(recipe.hygiene, absolute),
+        }
+    )
+
+
+def _hygiene(hygiene: Hygiene, absolute: Callable[[str | None], str | None]) -> Hygiene:
+    def all_absolute(section: Any) -> Any:
+        return section.model_copy(update={"against": tuple(absolute(path) for path in section.against)})
+
+    return hygiene.model_copy(
+        update={
+            "contamination": hygiene.contamination and all_absolute(hygiene.contamination),
+            "prompts": tuple(all_absolute(step) for step in hygiene.prompts),
+        }
     )

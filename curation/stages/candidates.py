@@ -5,7 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.duplicates import distinct_answers
 from curation.stages.generations import generation_steps, requests
+from curation.stages.hygiene import prompted_inputs
 from curation.tables import concat_rejects, empty_rejects, rejects_frame
 from curation.text import canonical_json, response_id
 from schemas import TABLES
@@ -14,7 +16,7 @@ __all__ = ["STAGE"]
 
 
 def run(context: Context) -> StageResult:
-    provided = _provided(context.workspace.scan("inputs")).collect()
+    provided = _provided(prompted_inputs(context)).collect()
     generated, rejects = _generated(context)
     columns = TABLES["candidates"].column_names()
     found = pl.concat([provided.select(columns), generated.select(columns)], how="vertical")
@@ -23,8 +25,11 @@ def run(context: Context) -> StageResult:
     candidates = found.group_by("candidate_id", maintain_order=True).agg(
         *first, pl.col("occurrences").sum(), pl.col("provided_score").mean()
     )
+    merged = found.height - candidates.height
+    distinct = distinct_answers(context, candidates)
+    candidates, rejects = distinct.kept, concat_rejects(rejects, distinct.rejects)
     facts = {f"{origin}": n for origin, n in candidates["origin"].value_counts(sort=True).iter_rows()}
-    facts["repeated answers merged"] = found.height - candidates.height
+    facts |= {"repeated answers merged": merged} | distinct.facts
     return context.write("candidates", "candidates", candidates, rejects=rejects, facts=facts)
 
 
@@ -111,7 +116,7 @@ STAGE = Stage(
     name="candidates",
     group="candidates",
     description="All distinct answers to every prompt, with where each came from.",
-    needs=("inputs", "prompts", "generations"),
+    needs=("inputs", "hygiene", "prompts", "generations"),
     run=run,
     table="candidates",
 )

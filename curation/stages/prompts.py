@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.hygiene.splits import assign_splits
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.hygiene import kept_inputs
+from curation.stages.splitting import split_prompts
 
 __all__ = ["STAGE"]
 
 
 def run(context: Context) -> StageResult:
-    inputs = context.workspace.scan("inputs")
+    inputs = kept_inputs(context)
     prompts = (
         inputs.group_by("prompt_id", maintain_order=True)
         .agg(
@@ -24,18 +25,15 @@ def run(context: Context) -> StageResult:
         .with_columns(family_id=pl.col("prompt_id"))
         .collect()
     )
-    splits = context.recipe.splits
-    fractions = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    prompts = assign_splits(prompts, fractions=fractions, seed=context.recipe.seed, group_columns=["family_id"])
-    facts = {f"in {name}": n for name, n in prompts["split"].value_counts(sort=True).iter_rows()}
-    return context.write("prompts", "prompts", prompts, facts=facts)
+    split = split_prompts(context, prompts)
+    return context.write("prompts", "prompts", split.prompts, rejects=split.rejects, facts=split.facts)
 
 
 STAGE = Stage(
     name="prompts",
     group="sources",
     description="Each distinct prompt once, with its category, what is expected of an answer, and its split.",
-    needs=("inputs",),
+    needs=("inputs", "hygiene"),
     run=run,
     table="prompts",
 )

@@ -80,3 +80,44 @@ def test_bad_fractions_are_refused(fractions: dict[str, float]) -> None:
 
 def test_no_prompts_give_no_splits() -> None:
     assert assign_splits(prompts(0), fractions=FRACTIONS, seed=0).height == 0
+
+
+def test_what_was_given_stays_and_its_group_follows() -> None:
+    frame = pl.DataFrame(
+        {
+            "prompt_id": ["b", "a", "c", "d"],
+            "group": ["1", "1", "2", "2"],
+            "given": ["test", None, None, "validation"],
+        }
+    )
+    for seed in range(5):
+        split = assign_splits(
+            frame, fractions=FRACTIONS, seed=seed, group_columns=["prompt_id", "group"], previous="given"
+        )
+        assert split["split"].to_list() == ["test", "test", "validation", "validation"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strata_are_filled_up_as_they_grow(seed: int) -> None:
+    split = pl.DataFrame(schema={"prompt_id": pl.String, "category": pl.String, "split": pl.String})
+    for size in (7, 19, 60, 200):
+        frame = prompts(size).with_columns(category=pl.Series(["ab"[i % 5 == 0] for i in range(size)]))
+        old = split.select("prompt_id", given="split")
+        frame = frame.join(old, on="prompt_id", how="left", maintain_order="left")
+        split = assign_splits(frame, fractions=FRACTIONS, seed=seed, stratify="category", previous="given").drop(
+            "given"
+        )
+        assert split.join(old, on="prompt_id").filter(pl.col("split") != pl.col("given")).is_empty()
+    for category, rows in split.group_by("category"):
+        for name, share in FRACTIONS.items():
+            found = rows.filter(pl.col("split") == name).height
+            assert found == pytest.approx(rows.height * share, abs=1.01), (category, name)
+
+
+def test_many_small_strata_meet_the_fractions_together() -> None:
+    frame = prompts(3000).with_columns(category=pl.Series([f"c{i // 2}" for i in range(3000)]))
+    counts = dict(
+        assign_splits(frame, fractions=FRACTIONS, seed=1, stratify="category")["split"].value_counts().iter_rows()
+    )
+    for name, share in FRACTIONS.items():
+        assert counts[name] == pytest.approx(3000 * share, abs=150)

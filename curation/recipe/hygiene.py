@@ -1,0 +1,119 @@
+"""Recipe section ``hygiene``: which duplicates go, and which evaluation sets no row may hold."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from curation.recipe.base import Section
+
+__all__ = ["AnswerDuplicates", "Contamination", "Duplicates", "Hygiene", "PairDuplicates"]
+
+
+class Duplicates(Section):
+    """Prompts that say the same. Equal ones are one prompt without this; here go those that nearly are."""
+
+    method: Literal["exact", "minhash", "semantic"] = Field(
+        default="minhash",
+        description="minhash: Jaccard index of word n-grams; semantic: cosine of embeddings; "
+        "exact: equal once normalised, of use with against",
+    )
+    threshold: float | None = Field(
+        default=None, gt=0.0, le=1.0, description="least similarity; 0.8 for minhash, 0.9 for semantic (ours)"
+    )
+    ngram: int = Field(default=3, ge=1, description="for minhash: words of an n-gram")
+    look_alikes: bool = Field(
+        default=True, description="for semantic: texts whose numbers or negations differ are no duplicates"
+    )
+    keep: Literal["first", "longest"] = Field(
+        default="first", description="which one of a cluster stays: the first in the sources, or the longest"
+    )
+    against: tuple[str, ...] = Field(
+        default=(),
+        description="files, folders or hf:// addresses (earlier versions, other datasets): what duplicates one of "
+        "their rows goes",
+    )
+
+    @model_validator(mode="after")
+    def _exact_has_no_threshold(self) -> Duplicates:
+        if self.method == "exact" and self.threshold not in {None, 1.0}:
+            raise ValueError("method exact takes no threshold: use minhash or semantic with one")
+        return self
+
+
+class AnswerDuplicates(Section):
+    """Answers to one prompt that say the same. Equal ones are one answer without this."""
+
+    method: Literal["minhash", "semantic"] = Field(default="minhash", description="as for prompts")
+    threshold: float | None = Field(default=None, gt=0.0, le=1.0, description="as for prompts")
+    ngram: int = Field(default=3, ge=1, description="for minhash: words of an n-gram")
+    look_alikes: bool = Field(default=True, description="as for prompts")
+    keep: Literal["first", "longest", "best"] = Field(
+        default="first", description="best: the highest score of the sources; answers without one come last"
+    )
+    scope: Literal["prompt", "all"] = Field(
+        default="prompt", description="compare the answers to one prompt, or all answers with each other"
+    )
+
+
+class PairDuplicates(Section):
+    """Selected pairs whose prompt, chosen and rejected answer together say the same."""
+
+    method: Literal["minhash", "semantic"] = Field(default="minhash", description="as for prompts")
+    threshold: float | None = Field(default=None, gt=0.0, le=1.0, description="as for prompts")
+    ngram: int = Field(default=3, ge=1, description="for minhash: words of an n-gram")
+    look_alikes: bool = Field(default=True, description="as for prompts")
+    keep: Literal["first", "longest", "best"] = Field(
+        default="first", description="best: the pair that the reward models prefer most (strength_mean)"
+    )
+
+
+class Contamination(Section):
+    """Evaluation sets: rows that share an n-gram with one of their rows, or lie next to one, are dropped."""
+
+    against: tuple[str, ...] = Field(
+        min_length=1, description="files, folders of files, or hf://owner/name[/config][:split]"
+    )
+    column: str = Field(
+        default="prompt",
+        description="where the text of an evaluation row is; else question, instruction, problem, query, text, …",
+    )
+    check: tuple[Literal["prompt", "responses"], ...] = Field(
+        default=("prompt",), min_length=1, description="which texts of a row are compared"
+    )
+    ngram: int | None = Field(
+        default=None,
+        ge=1,
+        description="words of an n-gram; by default 8 to 13, by the length of evaluation rows (Brown et al. 2020)",
+    )
+    min_overlap: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="least share of an evaluation row's n-grams; 0: one is enough"
+    )
+    max_rows: int = Field(
+        default=10, ge=1, description="n-grams of more evaluation rows than this are templates and match nothing"
+    )
+    similarity: float | None = Field(
+        default=None, gt=0.0, le=1.0, description="drop rows whose cosine with an evaluation row reaches this, too"
+    )
+
+
+class Hygiene(Section):
+    """Duplicates and contamination. Equal prompts, answers and pairs are always merged; the rest is asked for."""
+
+    contamination: Contamination | None = None
+    prompts: tuple[Duplicates, ...] = Field(default=(), description="applied in order")
+    answers: tuple[AnswerDuplicates, ...] = Field(default=(), description="applied in order")
+    pairs: tuple[PairDuplicates, ...] = Field(default=(), description="applied in order, to the selected pairs")
+
+    @property
+    def looks_at_sources(self) -> bool:
+        """Whether rows of the sources may go."""
+        return self.contamination is not None or bool(self.prompts)
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether anything is compared by its embedding."""
+        steps = (*self.prompts, *self.answers, *self.pairs)
+        semantic = any(step.method == "semantic" for step in steps)
+        return semantic or (self.contamination is not None and self.contamination.similarity is not None)

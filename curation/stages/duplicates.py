@@ -1,0 +1,149 @@
+"""Duplicate answers and duplicate pairs, as the recipe's section ``hygiene`` asks. No stage is here.
+
+Duplicate prompts are dropped in the stage ``hygiene``. What a duplicate is, is decided in ``curation.hygiene``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from curation.hygiene.duplicates import MEASURES, RULES, THRESHOLDS, deduplicate
+from curation.recipe.hygiene import AnswerDuplicates, PairDuplicates
+from curation.stages.context import Context
+from curation.stages.ledger_encoder import LedgerEncoder
+from curation.tables import concat_rejects, empty_rejects, rejects_frame
+from curation.text import messages_text
+
+__all__ = ["Distinct", "distinct_answers", "distinct_pairs", "without_lost_answers"]
+
+_STRENGTH: Final = pl.col("margin").cast(pl.Float64)
+"""The mean reward margin: what the best pair has most of."""
+
+
+class Distinct(NamedTuple):
+    """Rows without their duplicates."""
+
+    kept: pl.DataFrame
+    rejects: pl.DataFrame
+    facts: dict[str, Any]
+
+
+def distinct_answers(context: Context, candidates: pl.DataFrame) -> Distinct:
+    """The candidates without those that nearly repeat another one; see ``recipe.hygiene.AnswerDuplicates``."""
+    kept, rejects, facts = candidates, empty_rejects(), dict[str, Any]()
+    for options in context.recipe.hygiene.answers:
+        within = "prompt_id" if options.scope == "prompt" else None
+        texts = kept.select("candidate_id", "prompt_id", text="response", score="provided_score")
+        gone = _duplicates(context, texts, options, key="candidate_id", what="the answer", within=within)
+        kept = kept.join(
+            gone.rejects.select(candidate_id="row_id"), on="candidate_id", how="anti", maintain_order="left"
+        )
+        rejects = concat_rejects(rejects, gone.rejects.with_columns(table=pl.lit("candidates")))
+        facts |= gone.facts
+    return Distinct(kept, rejects, facts)
+
+
+def distinct_pairs(context: Context, frame: pl.DataFrame) -> Distinct:
+    """Rows of ``preference`` without those that nearly repeat another; see ``recipe.hygiene.PairDuplicates``."""
+    kept, rejects, facts = frame, empty_rejects(), dict[str, Any]()
+    for options in context.recipe.hygiene.pairs:
+        texts = kept.select("pair_id", text=_joined(kept), score=_STRENGTH)
+        gone = _duplicates(context, texts, options, key="pair_id", what="the pair", within=None)
+        kept = kept.join(gone.rejects.select(pair_id="row_id"), on="pair_id", how="anti", maintain_order="left")
+        rejects = concat_rejects(rejects, gone.rejects.with_columns(table=pl.lit("pairs")))
+        facts |= gone.facts
+    return Distinct(kept, rejects, facts)
+
+
+def without_lost_answers(context: Context, pairs: pl.DataFrame) -> Distinct:
+    """Pairs of which both answers are in ``candidates``; the rejects say why the other answers are not."""
+    candidates = context.workspace.scan("candidates").select("candidate_id").collect()
+    why = (
+        context.workspace.scan("rejects")
+        .filter((pl.col("stage") == "candidates") & (pl.col("table") == "candidates"))
+        .select("row_id", why="reason")
+        .unique("row_id", keep="first", maintain_order=True)
+        .collect()
+    )
+    lost = pl.concat(
+        [
+            pairs.join(candidates, left_on=side, right_on="candidate_id", how="anti", maintain_order="left").select(
+                "pair_id", answer=side, side=pl.lit(side.removesuffix("_id"))
+            )
+            for side in ("chosen_id", "rejected_id")
+        ]
+    ).unique("pair_id", keep="first", maintain_order=True)
+    lost = lost.join(why, left_on="answer", right_on="row_id", how="left", maintain_order="left")
+    rejects = rejects_frame(
+        lost,
+        table="pairs",
+        stage="pairs",
+        row_id=pl.col("pair_id"),
+        rule="answer_dropped",
+        value=pl.col("answer"),
+        reason=pl.format(
+            "its {} answer was dropped: {}", "side", pl.col("why").fill_null("it is not among the candidates")
+        ),
+    )
+    kept = pairs.join(lost, on="pair_id", how="anti", maintain_order="left")
+    return Distinct(kept, rejects, {"pairs whose answer was dropped": lost.height} if lost.height else {})
+
+
+def _duplicates(
+    context: Context,
+    texts: pl.DataFrame,
+    options: AnswerDuplicates | PairDuplicates,
+    *,
+    key: str,
+    what: str,
+    within: str | None,
+) -> Distinct:
+    """The rows that go, as rejects that name the row that stays."""
+    threshold = options.threshold if options.threshold is not None else THRESHOLDS[options.method]
+    result = deduplicate(
+        texts,
+        column="text",
+        method=options.method,
+        threshold=threshold,
+        keep=options.keep,
+        score="score" if options.keep == "best" else None,
+        within=within,
+        ngram=options.ngram,
+        look_alikes=options.look_alikes,
+        encoder=LedgerEncoder(context) if options.method == "semantic" else "embedded",
+        seed=context.recipe.seed,
+    )
+    gone = result.rejects.drop_nulls("duplicate_of")
+    ids = texts[key]
+    rows = gone.select(
+        ids.gather(gone["row"]).alias("id"), ids.gather(gone["duplicate_of"]).alias("kept"), "similarity"
+    )
+    rejects = rejects_frame(
+        rows,
+        table="",
+        stage="",
+        row_id=pl.col("id"),
+        rule=f"{RULES[options.method]}_{what.removeprefix('the ')}",
+        value=pl.col("kept"),
+        threshold=str(threshold),
+        reason=pl.format(
+            "{} nearly repeats {}, which stays ({} {})",
+            pl.lit(what),
+            "kept",
+            pl.lit(MEASURES[options.method]),
+            pl.col("similarity").round(4),
+        ),
+    )
+    name = f"{options.method} duplicates of {what.removeprefix('the ')}s"
+    facts: dict[str, Any] = {name: rejects.height}
+    if result.recall < 1:
+        facts[f"{name}: recall of the search"] = result.recall
+    return Distinct(texts, rejects, facts)
+
+
+def _joined(frame: pl.DataFrame) -> pl.Series:
+    """Prompt, chosen and rejected answer of each row as one text."""
+    sides = [[messages_text(m) for m in frame[side].to_list()] for side in ("prompt", "chosen", "rejected")]
+    return pl.Series("text", ["\n\n".join(parts) for parts in zip(*sides, strict=True)], dtype=pl.String)

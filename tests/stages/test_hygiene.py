@@ -1,0 +1,220 @@
+"""Duplicates, contamination and splits in a run: every row that goes names what it matches; nothing moves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from curation.errors import InputError, RecipeError
+from curation.pipeline import run
+from curation.recipe import load_recipe
+from curation.workspace import Workspace
+
+BARE: dict[str, Any] = {
+    "name": "bare",
+    "sources": [{"path": "one.jsonl"}, {"path": "two.jsonl"}],
+    "encoder": None,
+    "rewards": [],
+    "refusals": None,
+    "policy": None,
+    "gates": {"max_tie_rate": 1.0},
+}
+LETTER = (
+    "Write a letter to the harbour master of {} and ask him why the ferry was late again on the first day of May."
+)
+PROBLEM = (
+    "A baker fills 12 trays with 9 rolls each in the morning, sells 40 of them before noon, and burns 5 in the "
+    "afternoon; how many are left?"
+)
+
+
+def pair(prompt: str, chosen: str = "", rejected: str = "") -> dict[str, str]:
+    return {"prompt": prompt, "chosen": chosen or f"Yes: {prompt}", "rejected": rejected or "I have no idea."}
+
+
+class Folder:
+    """A recipe and its sources in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.workspace = Workspace(path / "workspace")
+
+    def write(self, name: str, rows: list[dict[str, Any]]) -> None:
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def run(self, **changes: Any) -> None:
+        (self.path / "recipe.yaml").write_text(yaml.safe_dump(BARE | changes), encoding="utf-8")
+        run(self.path / "recipe.yaml", workspace=self.workspace)
+
+    def rejects(self, stage: str) -> dict[str, dict[str, Any]]:
+        rows = self.workspace.read("rejects").filter(pl.col("stage") == stage)
+        return {row["row_id"]: row for row in rows.iter_rows(named=True)}
+
+    def splits(self) -> dict[str, str]:
+        rows = self.workspace.read("prompts")
+        texts = [messages[0]["content"] for messages in rows["messages"].to_list()]
+        return dict(zip(texts, rows["split"], strict=True))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    found = Folder(tmp_path)
+    found.write("one.jsonl", [pair(LETTER.format("Ostend")), pair("Why is the sea salt?"), pair(PROBLEM)])
+    found.write("two.jsonl", [pair(LETTER.format("Dover")), pair("Name three rivers.")])
+    return found
+
+
+def test_contaminated_rows_name_the_set_the_row_and_the_text(folder: Folder) -> None:
+    folder.write("sets/math.jsonl", [{"question": "What is two and two?"}, {"question": PROBLEM}])
+    folder.run(hygiene={"contamination": {"against": ["sets"]}})
+    (row,) = folder.rejects("hygiene").values()
+    assert (row["table"], row["row_id"], row["rule"]) == ("inputs", "one#2", "evaluation_ngram")
+    assert row["value"].startswith("math.jsonl:1: a baker fills 12 trays")
+    assert "baker" not in row["reason"]
+    assert folder.workspace.read("hygiene")["matched"].to_list() == ["math.jsonl:1"]
+    assert PROBLEM not in folder.splits()
+    assert folder.workspace.read("preference").height == 4
+    waterfall = folder.workspace.read("waterfall").filter(pl.col("dataset") == "preference")
+    assert waterfall.select("stage", "rule", "removed", "left").rows() == [("hygiene", "evaluation_ngram", 1, 4)]
+
+
+def test_answers_are_compared_when_asked_for(folder: Folder) -> None:
+    folder.write("sets/math.jsonl", [{"question": PROBLEM}])
+    folder.write("two.jsonl", [pair("What did the baker do?", chosen=PROBLEM)])
+    folder.run(hygiene={"contamination": {"against": ["sets/math.jsonl"], "check": ["responses"]}})
+    # The pair of the problem itself repeats it in its answers.
+    assert set(folder.rejects("hygiene")) == {"one#2", "two#0"}
+
+
+def test_near_duplicate_prompts_go_across_sources_and_name_the_row_kept(folder: Folder) -> None:
+    folder.run(hygiene={"prompts": [{"method": "minhash", "threshold": 0.7, "keep": "longest"}]})
+    (row,) = folder.rejects("hygiene").values()
+    assert (row["row_id"], row["rule"], row["value"]) == ("two#0", "near_duplicate_prompt", "one#0")
+    assert "one#0, which stays (Jaccard" in row["reason"]
+    assert LETTER.format("Dover") not in folder.splits()
+
+
+def test_what_an_earlier_version_holds_goes(folder: Folder) -> None:
+    earlier = folder.path / "earlier"
+    earlier.mkdir()
+    prompts = [[{"role": "user", "content": "Name three rivers."}], [{"role": "user", "content": "Unrelated."}]]
+    pl.DataFrame({"prompt": prompts}).write_parquet(earlier / "train.parquet")
+    folder.run(hygiene={"prompts": [{"method": "exact", "against": ["earlier"]}]})
+    (row,) = folder.rejects("hygiene").values()
+    assert (row["row_id"], row["rule"], row["value"]) == ("two#1", "exact_duplicate_prompt", "train.parquet:0")
+
+
+def test_a_repeated_answer_goes_and_its_pair_says_why(folder: Folder) -> None:
+    long = "The salt comes from rocks on land: rain wears them down and rivers carry what is dissolved to the {}."
+    same = pair("Why is the sea salt?", chosen=long.format("sea"), rejected=long.format("ocean"))
+    folder.write("one.jsonl", [same, pair("Name a bird.", chosen=long.format("sea"))])
+    folder.run(hygiene={"answers": [{"method": "minhash", "threshold": 0.7}]})
+    (answer,) = folder.rejects("candidates").values()
+    assert answer["rule"] == "near_duplicate_answer"
+    kept = folder.workspace.read("candidates").filter(pl.col("candidate_id") == answer["value"])
+    assert kept["response"].to_list() == [long.format("sea")]
+    (lost,) = folder.rejects("pairs").values()
+    assert (lost["rule"], lost["value"]) == ("answer_dropped", answer["row_id"])
+    assert "its rejected answer was dropped: the answer nearly repeats" in lost["reason"]
+    # The same answer to another prompt is no duplicate.
+    assert folder.workspace.read("preference").height == 3
+
+
+def test_the_best_of_two_near_pairs_stays(folder: Folder) -> None:
+    folder.run(hygiene={"pairs": [{"method": "minhash", "threshold": 0.6, "keep": "longest"}]})
+    (row,) = folder.rejects("preference").values()
+    pairs = folder.workspace.read("preference")
+    assert row["rule"] == "near_duplicate_pair"
+    assert row["value"] in pairs["pair_id"].to_list()
+    assert pairs.height == 4
+
+
+def test_semantic_duplicates_use_the_ledger(folder: Folder) -> None:
+    folder.write("two.jsonl", [pair("Could you please name three rivers?"), pair("Name three rivers.")])
+    settings = {"encoder": {}, "hygiene": {"prompts": [{"method": "semantic", "threshold": 0.75}]}}
+    folder.run(**settings)
+    assert set(folder.rejects("hygiene")) == {"two#1"}
+    version = folder.workspace.version("embeddings")
+    folder.run(**settings)
+    assert folder.workspace.version("embeddings") == version
+
+
+def test_leaving_hygiene_out_again_brings_the_rows_back(folder: Folder) -> None:
+    folder.run(hygiene={"prompts": [{"threshold": 0.7}]})
+    assert folder.workspace.read("preference").height == 4
+    folder.run()
+    assert folder.workspace.read("preference").height == 5
+    assert folder.rejects("hygiene") == {}
+
+
+def test_growing_moves_no_prompt_and_leaks_nothing(folder: Folder) -> None:
+    """Prompts come in one by one, in an order in which near ones meet groups that have a side already."""
+    halves = {"train": 0.5, "test": 0.5, "near_duplicates": 0.6}
+    rows = [pair(LETTER.format(town), chosen="One.", rejected="Two.") for town in ("Ostend", "Dover", "Hull")]
+    rows += [pair(f"What is the {i} of May good for?") | {"category": "ab"[i % 2]} for i in range(16)]
+    before: dict[str, str] = {}
+    for count in (1, 2, 6, 11, len(rows)):
+        folder.write("one.jsonl", rows[:count])
+        folder.run(splits=halves)
+        now = folder.splits()
+        assert {text: now[text] for text in before} == before
+        letters = {side for text, side in now.items() if "harbour" in text}
+        assert len(letters) == 1
+        before = now
+
+
+def test_a_prompt_between_two_splits_is_dropped_with_the_reason(folder: Folder) -> None:
+    words = [f"word{i}" for i in range(12)]
+    far = [" ".join(["red", *words[2:]]), " ".join([*words[:-2], "red"])]
+    between = " ".join(words)
+    for seed in range(20):
+        folder.write("one.jsonl", [pair(text) for text in far])
+        folder.write("two.jsonl", [])
+        settings = {"seed": seed, "splits": {"train": 0.5, "test": 0.5, "near_duplicates": 0.6}}
+        folder.run(**settings, sources=[{"path": "one.jsonl"}])
+        sides = folder.splits()
+        if sides[far[0]] != sides[far[1]]:
+            break
+    folder.write("one.jsonl", [pair(text) for text in (*far, between)])
+    folder.run(**settings, sources=[{"path": "one.jsonl"}])
+    assert folder.splits() == sides
+    row = folder.rejects("prompts")["one#2"]
+    assert row["rule"] == "crosses_splits"
+    assert "on either side it would leak" in row["reason"]
+    assert folder.workspace.read("preference").height == 2
+    gates = folder.workspace.read("gates").filter(pl.col("name") == "max_leaking_prompts")
+    assert gates["value"].to_list() == [0.0]
+
+
+def test_another_seed_divides_anew(folder: Folder) -> None:
+    folder.write("one.jsonl", [pair(f"What is the {i} of May good for?") for i in range(40)])
+    folder.run(splits={"train": 0.5, "test": 0.5})
+    first = folder.splits()
+    folder.run(splits={"train": 0.5, "test": 0.5}, seed=1)
+    assert folder.splits() != first
+
+
+@pytest.mark.parametrize(
+    ("hygiene", "message"),
+    [
+        ({"prompts": [{"method": "exact", "threshold": 0.9}]}, "takes no threshold"),
+        ({"pairs": [{"method": "semantic"}]}, "needs the section encoder"),
+        ({"contamination": {"against": []}}, "at least 1 item"),
+        ({"answers": [{"keep": "newest"}]}, "hygiene.answers.0.keep"),
+    ],
+)
+def test_wrong_settings_are_named(folder: Folder, hygiene: dict[str, Any], message: str) -> None:
+    (folder.path / "recipe.yaml").write_text(yaml.safe_dump(BARE | {"hygiene": hygiene}))
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(folder.path / "recipe.yaml")
+
+
+def test_a_missing_evaluation_set_is_named(folder: Folder) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.jsonl"):
+        folder.run(hygiene={"contamination": {"against": ["nowhere.jsonl"]}})
