@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.cli_files import files
+from curation.cli_push import pushing
+from curation.cli_rewards import scores
 from curation.errors import CurationError
 
 __all__ = ["app", "main"]
@@ -24,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(files)
+app.add_typer(pushing)
+app.add_typer(scores)
 console: Final = Console(highlight=False)
 _state = {"debug": False}
 

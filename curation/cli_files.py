@@ -78,43 +78,6 @@ def ches(
 
 
 @files.command()
-def rewards(
-    input: InputFile,
-    output: OutputFile,
-    model: Annotated[list[str], typer.Option(help="a reward model; give it again for more")] = ["embedded"],  # noqa: B006
-) -> None:
-    """Add rewards to answers or pairs, one entry for each model."""
-    from curation.commands.rewards import run_rewards
-
-    with _rows("rewards") as bar:
-        done = run_rewards(input, output, models=model, progress=bar)
-    console.print(done.summary, markup=False, soft_wrap=True)
-
-
-@files.command()
-def strength(input: InputFile, output: OutputFile) -> None:
-    """Add preference strength to pairs that have rewards."""
-    from curation.commands.strength import run_strength
-
-    console.print(run_strength(input, output).summary, markup=False, soft_wrap=True)
-
-
-@files.command("label-noise")
-def label_noise(
-    input: InputFile,
-    output: OutputFile,
-    folds: Annotated[int, typer.Option(min=2, help="parts for out-of-fold probabilities")] = 5,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Add the probability that each label is right, and what to do about it."""
-    from curation.commands.label_noise import run_label_noise
-
-    with _rows("label-noise") as bar:
-        done = run_label_noise(input, output, folds=folds, seed=seed, progress=bar)
-    console.print(done.summary, markup=False, soft_wrap=True)
-
-
-@files.command()
 def refusals(
     input: InputFile,
     output: OutputFile,

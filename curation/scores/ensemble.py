@@ -38,6 +38,10 @@ class CrossFit(NamedTuple):
     rejected: FloatArray
     """(pairs, M) out-of-fold rewards of the rejected answers."""
     penalty: float
+    fold: IntArray
+    """(pairs,), the fold of each pair."""
+    fold_weights: FloatArray
+    """(K, M, features): the heads of fold k were fitted without it."""
 
 
 def feature_penalty(differences: FloatArray, dimension: int, penalty: float) -> FloatArray:
@@ -169,14 +173,16 @@ def cross_fit(
         penalty = choose_penalty(differences, fold, penalty_of)
     ridge = penalty_of(penalty)
     first, second = np.empty((len(chosen), heads)), np.empty((len(chosen), heads))
+    by_fold = []
     for number in range(folds):
         out = fold == number
         kept = None if targets is None else targets[~out]
         weights = fit_heads(
             differences[~out], list(names[~out]), heads=heads, seed=seed, penalty=ridge, targets=kept
         )
+        by_fold.append(weights)
         first[out], second[out] = chosen[out] @ weights.T, rejected[out] @ weights.T
         advance(1)
     final = fit_heads(differences, list(groups), heads=heads, seed=seed, penalty=ridge, targets=targets)
     advance(1)
-    return CrossFit(final, first - second, first, second, penalty)
+    return CrossFit(final, first - second, first, second, penalty, fold, np.stack(by_fold))

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from curation.models.identity import EMBEDDED, resolve_model
-from curation.models.protocols import RewardModel
+from curation.models.protocols import Encoder, RewardModel
 
-__all__ = ["open_reward", "reward_fingerprint"]
+__all__ = ["heads_encoder", "open_heads", "open_reward", "reward_fingerprint"]
 
 _PREFIXES: Final = {"python:": "callable", "judge:": "judge", "http://": "server", "https://": "server"}
 
@@ -47,6 +47,22 @@ def open_reward(model: str = EMBEDDED, **options: Any) -> RewardModel:
     """
     opened: RewardModel = _adapter(model)[1](model, **options)
     return opened
+
+
+def heads_encoder(model: str) -> str | None:
+    """The fingerprint of the encoder that heads were fitted on; None for a model that is no heads."""
+    if _kind(model) != "heads":
+        return None
+    from curation.models.rewards.heads import read_heads
+
+    return read_heads(Path(resolve_model(model, embedded="rewards").location)).encoder_fingerprint
+
+
+def open_heads(model: str, *, with_encoder: Encoder) -> RewardModel:
+    """Heads over an encoder that is open already; see :func:`curation.models.rewards.heads.open_heads`."""
+    from curation.models.rewards import heads
+
+    return heads.open_heads(model, with_encoder=with_encoder)
 
 
 def _adapter(model: str) -> tuple[Any, Any]:

@@ -4,6 +4,10 @@ A folder of heads holds ``heads.safetensors`` and a card, ``README.md``. Head m 
 r_m(x, y) = ⟨w_m, φ(x, y)⟩ with φ = (style and structure of y, relevance to x, the encoder's vector of y,
 the product of the vectors of x and y). Rewards are float64; only their differences within a prompt mean
 anything.
+
+Heads that were cross-fitted remember which prompts they were trained on and in which fold, by hash. An
+answer to such a prompt is scored by the heads that never saw the prompt, so rewards of the training data are
+out of fold without anyone having to think of it.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +25,22 @@ from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.identity import EMBEDDED, folder_fingerprint, resolve_model
 from curation.models.protocols import Encoder
 from curation.models.rewards.features import FEATURE_VERSION, TEXT_FEATURES, relevance_features, text_features
-from curation.text import Message, canonical_json
+from curation.text import Message, canonical_json, prompt_id
 
 __all__ = [
     "HEADS_FILE",
+    "FoldHeads",
     "Heads",
     "HeadsReward",
     "PairFeatures",
     "block_slices",
     "features",
+    "heads_bytes",
     "heads_fingerprint",
+    "heads_rewards",
     "last_user_text",
     "open_heads",
+    "prompt_keys",
     "read_heads",
     "write_heads",
 ]
@@ -40,6 +48,17 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 HEADS_FILE: Final = "heads.safetensors"
 _RELEVANCE: Final = 2
+
+
+class FoldHeads(NamedTuple):
+    """The heads of each fold, and the prompts that each of them has not seen."""
+
+    weights: FloatArray
+    """(K, M, features)."""
+    prompts: npt.NDArray[np.uint64]
+    """(n,) keys of the prompts trained on (:func:`prompt_keys`), ascending."""
+    numbers: npt.NDArray[np.int32]
+    """(n,) the fold of each prompt: the heads of that fold were fitted without it."""
 
 
 class Heads(NamedTuple):
@@ -51,6 +70,10 @@ class Heads(NamedTuple):
     """The encoder's MODEL argument, ``embedded`` or another."""
     encoder_fingerprint: str
     """The fingerprint of the encoder that the heads were fitted on."""
+    folds: FoldHeads | None = None
+    """None where the heads were not cross-fitted."""
+    trained_on: str = ""
+    """A hash of the pairs and the options of the fit, where there is one."""
 
 
 class PairFeatures(NamedTuple):
@@ -98,6 +121,29 @@ def features(prompts: Sequence[str], responses: Sequence[str], encoder: Encoder)
     return PairFeatures(values, encoded.truncated[count:])
 
 
+def prompt_keys(identifiers: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """The keys by which cross-fitted heads know prompts: 64 bits of each ``curation.text.prompt_id``."""
+    return np.array([int(name[:16], 16) for name in identifiers], dtype=np.uint64)
+
+
+def heads_rewards(heads: Heads, values: FloatArray, prompts: Sequence[str]) -> FloatArray:
+    """(n, M) rewards of n feature rows, out of fold where the heads were trained on the prompt.
+
+    Args:
+        values: (n, features) of answers, or of differences of two answers to one prompt.
+        prompts: (n,) prompt ids.
+    """
+    rewards: FloatArray = values @ heads.weights.T
+    if heads.folds is None or not len(heads.folds.prompts):
+        return rewards
+    keys = prompt_keys(prompts)
+    place = np.minimum(np.searchsorted(heads.folds.prompts, keys), len(heads.folds.prompts) - 1)
+    fold = np.where(heads.folds.prompts[place] == keys, heads.folds.numbers[place], -1)
+    for number in np.unique(fold[fold >= 0]):
+        rewards[fold == number] = values[fold == number] @ heads.folds.weights[number].T
+    return rewards
+
+
 def heads_fingerprint(model: str = EMBEDDED, *, encoder: str | None = None, device: str | None = None) -> str:
     """The heads' files and the encoder under them."""
     ref = resolve_model(model, embedded="rewards")
@@ -106,13 +152,20 @@ def heads_fingerprint(model: str = EMBEDDED, *, encoder: str | None = None, devi
     return f"{prefix}@{folder_fingerprint(ref.location)}+{encoder_fingerprint(name)}"
 
 
-def open_heads(model: str = EMBEDDED, *, encoder: str | None = None, device: str | None = None) -> HeadsReward:
+def open_heads(
+    model: str = EMBEDDED,
+    *,
+    encoder: str | None = None,
+    device: str | None = None,
+    with_encoder: Encoder | None = None,
+) -> HeadsReward:
     """Load heads and the encoder they were fitted on.
 
     Args:
         model: ``embedded`` or a folder that ``curation rewards train`` wrote.
         encoder: where the encoder lies now, if not where it was.
         device: for the encoder.
+        with_encoder: the encoder, open already.
 
     Raises:
         ModelError: when the file is not what it should be, or the encoder is another one.
@@ -120,12 +173,14 @@ def open_heads(model: str = EMBEDDED, *, encoder: str | None = None, device: str
     ref = resolve_model(model, embedded="rewards")
     heads = read_heads(Path(ref.location))
     name = encoder or heads.encoder
-    if encoder_fingerprint(name) != heads.encoder_fingerprint:
+    found = with_encoder.fingerprint if with_encoder is not None else encoder_fingerprint(name)
+    if found != heads.encoder_fingerprint:
         raise ModelError(
-            f"reward heads {model!r} were fitted on encoder {heads.encoder_fingerprint}, found "
-            f"{encoder_fingerprint(name)}: name the right encoder, or train the heads again"
+            f"reward heads {model!r} were fitted on encoder {heads.encoder_fingerprint}, found {found}: "
+            f"name the right encoder, or train the heads again"
         )
-    return HeadsReward(heads, open_encoder(name, device=device), fingerprint=heads_fingerprint(model, encoder=name))
+    opened = with_encoder if with_encoder is not None else open_encoder(name, device=device)
+    return HeadsReward(heads, opened, fingerprint=heads_fingerprint(model, encoder=name))
 
 
 class HeadsReward:
@@ -141,8 +196,8 @@ class HeadsReward:
         """(n, M) rewards."""
         texts = [last_user_text(prompt) for prompt in prompts]
         values = features(texts, responses, self._encoder).values
-        rewards: FloatArray = values @ self._heads.weights.T
-        return rewards
+        known = self._heads.folds is not None
+        return heads_rewards(self._heads, values, [prompt_id(prompt) for prompt in prompts] if known else [])
 
 
 def read_heads(folder: Path) -> Heads:
@@ -160,12 +215,29 @@ def read_heads(folder: Path) -> Heads:
             f"reward heads in {folder.name} read features of version {metadata.get('features')}, "
             f"expected {FEATURE_VERSION}: train them again"
         )
-    weights = load_file(path)["weights"].astype(np.float64)
-    return Heads(weights, metadata["encoder"], metadata["encoder_fingerprint"])
+    tensors = load_file(path)
+    folds = None
+    if "fold_weights" in tensors:
+        folds = FoldHeads(
+            tensors["fold_weights"].astype(np.float64), tensors["fold_prompts"], tensors["fold_numbers"]
+        )
+    return Heads(
+        tensors["weights"].astype(np.float64),
+        metadata["encoder"],
+        metadata["encoder_fingerprint"],
+        folds,
+        metadata.get("trained_on", ""),
+    )
 
 
 def write_heads(folder: Path, heads: Heads) -> None:
     """Write ``heads.safetensors``; the same heads give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / HEADS_FILE).write_bytes(heads_bytes(heads))
+
+
+def heads_bytes(heads: Heads) -> bytes:
+    """What stands in ``heads.safetensors``."""
     from safetensors.numpy import save
 
     metadata = {
@@ -173,11 +245,16 @@ def write_heads(folder: Path, heads: Heads) -> None:
         "encoder": heads.encoder,
         "encoder_fingerprint": heads.encoder_fingerprint,
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    if heads.trained_on:
+        metadata["trained_on"] = heads.trained_on
+    tensors: dict[str, npt.NDArray[Any]] = {"weights": heads.weights.astype(np.float64)}
+    if heads.folds is not None:
+        tensors["fold_weights"] = heads.folds.weights.astype(np.float64)
+        tensors["fold_prompts"] = heads.folds.prompts
+        tensors["fold_numbers"] = heads.folds.numbers
     # One entry: the order of several is not fixed in the file, and equal heads must give equal bytes.
     header = {"heads": canonical_json(metadata)}
-    data = save({"weights": heads.weights.astype(np.float64)}, metadata=header)
-    (folder / HEADS_FILE).write_bytes(data)
+    return bytes(save(tensors, metadata=header))
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -1,0 +1,122 @@
+"""The commands on rewards, strength and label noise. They parse and print; the work is in ``commands``.
+
+``curation rewards INPUT`` scores and ``curation rewards train INPUT`` trains: one group, whose first word may
+be left out.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from curation.progress import RichProgress
+
+__all__ = ["scores"]
+
+scores: Final = typer.Typer()
+console: Final = Console(highlight=False)
+
+InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
+OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
+
+
+class _ScoreUnlessNamed(TyperGroup):
+    """``rewards INPUT …`` means ``rewards score INPUT …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["score", *args]
+        return super().parse_args(ctx, args)
+
+
+rewards: Final = typer.Typer(
+    cls=_ScoreUnlessNamed,
+    no_args_is_help=True,
+    help="Score answers with reward models (rewards INPUT -o OUT), or train some (rewards train INPUT -o FOLDER).",
+)
+scores.add_typer(rewards, name="rewards")
+
+
+@rewards.command()
+def score(
+    input: InputFile,
+    output: OutputFile,
+    model: Annotated[list[str], typer.Option(help="a reward model; give it again for more")] = ["embedded"],  # noqa: B006
+) -> None:
+    """Add rewards to answers or pairs, one entry for each model. The word score may be left out."""
+    from curation.commands.rewards import run_rewards
+
+    with RichProgress().step("rewards", None) as bar:
+        done = run_rewards(input, output, models=model, progress=bar)
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@rewards.command()
+def train(
+    input: InputFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="a new folder for the heads")],
+    heads: Annotated[int, typer.Option(min=1, help="each on its own bootstrap sample of the prompts")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="for rewards of these pairs, out of fold")] = 5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    encoder: Annotated[
+        str, typer.Option(help="a folder, a Hub id (owner/name[@revision]), or embedded")
+    ] = "embedded",
+    label_probability: Annotated[
+        str | None, typer.Option(help="a column with the probability that each label is right, for soft labels")
+    ] = None,
+) -> None:
+    """Train reward heads on pairs, and write the pairs' own rewards out of fold."""
+    from curation.commands.rewards_train import run_rewards_train
+
+    done = run_rewards_train(
+        input,
+        output,
+        heads=heads,
+        folds=folds,
+        seed=seed,
+        encoder=encoder,
+        label_probability=label_probability,
+        progress=RichProgress(),
+    )
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+class _Bands(StrEnum):
+    quantile = "quantile"
+    probability = "probability"
+
+
+@scores.command()
+def strength(
+    input: InputFile,
+    output: OutputFile,
+    labelled: Annotated[
+        str | None, typer.Option(help="a Boolean column: is the label right? calibrates label_probability")
+    ] = None,
+    bands: Annotated[_Bands, typer.Option(help="what the bands are cut by")] = _Bands.quantile,
+) -> None:
+    """Add preference strength to pairs that have rewards."""
+    from curation.commands.strength import run_strength
+
+    done = run_strength(input, output, labelled=labelled, bands=bands.value)
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@scores.command("label-noise")
+def label_noise(
+    input: InputFile,
+    output: OutputFile,
+    folds: Annotated[int, typer.Option(min=2, help="parts for out-of-fold probabilities")] = 5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Add the probability that each label is right, and what to do about it."""
+    from curation.commands.label_noise import run_label_noise
+
+    with RichProgress().step("label-noise", None) as bar:
+        done = run_label_noise(input, output, folds=folds, seed=seed, progress=bar)
+    console.print(done.summary, markup=False, soft_wrap=True)
