@@ -1,31 +1,42 @@
 """Pairs as a view over candidates: which two answers to a prompt are compared.
 
-Everything is a polars expression; no row is visited in Python but to hash its identifiers. Which of the
-pairs are kept is :mod:`curation.pairs.selection`.
+Everything is a polars expression; no row is visited in Python but to hash its identifiers. The strategies
+are in :mod:`curation.pairs.strategies`, ``tournament`` and ``behaviour``; pairs that the sources bring in
+``provided``. Which of the pairs are kept is :mod:`curation.pairs.selection`.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+import math
+from hashlib import sha256
+from typing import Final, Literal, NamedTuple, get_args
 
 import polars as pl
 
+from curation.errors import InputError, closest
+from curation.pairs import strategies
+from curation.pairs.ranking import Ranking, rank_candidates
+from curation.pairs.tournament import tournament_pairs
 from curation.tables import concat_rejects, rejects_frame
 from curation.text import pair_id
 
-__all__ = ["BuiltPairs", "Strategy", "build_pairs", "pair_ids", "provided_pairs", "without_conflicts"]
+__all__ = ["PAIR_KEY", "BuiltPairs", "Strategy", "build_pairs", "pair_ids", "without_conflicts"]
 
-Strategy = Literal["best_vs_worst", "best_vs_random", "all"]
+Strategy = Literal[
+    "best_vs_worst", "best_vs_random", "best_vs_median", "best_vs_each", "margin_window", "all", "first_round",
+    "tournament", "diverse",
+]  # fmt: skip
+"""The ways of pairing that go by a score."""
 
-_GOLDEN: Final = 0x9E3779B97F4A7C15
-_KEY: Final = ("prompt_id", "chosen_id", "rejected_id")
+PAIR_KEY: Final = ("prompt_id", "chosen_id", "rejected_id")
+_ID: Final = r"^[0-9a-f]{32}$"
 
 
 class BuiltPairs(NamedTuple):
     """Pairs, and what could not become one."""
 
     pairs: pl.DataFrame
-    """pair_id, prompt_id, chosen_id, rejected_id, strategy, margin."""
+    """pair_id, prompt_id, chosen_id, rejected_id, margin, strategy."""
     rejects: pl.DataFrame
     """rows of table ``rejects``."""
 
@@ -36,6 +47,8 @@ def build_pairs(
     strategy: Strategy = "best_vs_worst",
     score: str = "score",
     min_margin: float = 0.0,
+    max_margin: float = math.inf,
+    per_prompt: int = 2,
     seed: int = 0,
 ) -> BuiltPairs:
     """Pairs of the candidates of each prompt, ranked by a score.
@@ -46,164 +59,162 @@ def build_pairs(
 
     Args:
         candidates: columns ``prompt_id``, ``candidate_id`` and the score; one row a candidate.
-        strategy: ``best_vs_worst``; ``best_vs_random``, a seeded draw among those scored lower
-            (UltraFeedback's convention, Cui et al. 2023); ``all``, every pair above the margin.
+        strategy: which answers meet:
+
+            - ``best_vs_worst``;
+            - ``best_vs_random``: a seeded draw among those scored lower (UltraFeedback, Cui et al. 2023);
+            - ``best_vs_median``: of an even number of answers, the lower of the two in the middle;
+            - ``best_vs_each``: every other answer (Curry-DPO, Pattnaik et al. 2024);
+            - ``margin_window``: every pair with a margin of at most ``max_margin``;
+            - ``all``: every pair above the margin;
+            - ``first_round``, ``tournament``: seeded matches, one round or until one is left (RSO, Liu et al.
+              2023);
+            - ``diverse``: ``per_prompt`` pairs in which answers recur as seldom as they can.
         score: the column that ranks; higher is better.
-        min_margin: in the unit of the score.
-        seed: of the draw.
+        min_margin: in the unit of the score, at least 0.
+        max_margin: for ``margin_window``.
+        per_prompt: for ``diverse``.
+        seed: of the draws.
 
     Returns:
-        The pairs in the order of the prompts, and one reject for each prompt that has none
-        (``one_candidate``, ``tied_scores`` or ``margin_too_small``) and each unscored candidate
-        (``no_score``).
+        The pairs in the order of the prompts, the largest margin first; and one reject for each prompt that
+        has none (``one_candidate``, ``tied_scores``, ``margin_too_small``, ``margin_outside_window``), each
+        unscored candidate (``no_score``) and each match without a winner (``match_tied``, ``match_too_close``).
+
+    Raises:
+        InputError: for a strategy that is not known, or bounds that leave no room.
     """
-    scored = candidates.select("prompt_id", "candidate_id", score=pl.col(score).cast(pl.Float64))
-    usable = scored.filter(pl.col("score").is_finite()).unique("candidate_id", keep="first", maintain_order=True)
-    ranked = usable.sort("score", "candidate_id", descending=[True, False])
-    every = strategy == "all"
-    pairs = _all_pairs(ranked, min_margin) if every else _best_pairs(ranked, strategy, min_margin, seed)
-    order = scored.select("prompt_id").unique(maintain_order=True).with_row_index("_order")
-    pairs = (
-        pairs.join(order, on="prompt_id")
-        .sort("_order", "margin", "chosen_id", "rejected_id", descending=[False, True, False, False])
-        .select(*_KEY, "margin", strategy=pl.lit(strategy))
+    _checked(strategy, min_margin, max_margin, per_prompt)
+    ranking = rank_candidates(candidates, score=score)
+    undecided: pl.DataFrame | None = None
+    match strategy:
+        case "best_vs_random":
+            found = strategies.best_vs_random(ranking, min_margin=min_margin, seed=seed)
+        case "margin_window":
+            found = strategies.margin_window(ranking, min_margin=min_margin, max_margin=max_margin)
+        case "diverse":
+            found = strategies.diverse_pairs(ranking, min_margin=min_margin, per_prompt=per_prompt)
+        case "first_round" | "tournament":
+            rounds = 1 if strategy == "first_round" else None
+            found, undecided = tournament_pairs(ranking, min_margin=min_margin, seed=seed, rounds=rounds)
+        case _:
+            found = _PLAIN[strategy](ranking, min_margin=min_margin)
+    found = found.sort("prompt", "margin", "high", "low", descending=[False, True, False, False])
+    matches = () if undecided is None else (_undecided(ranking, undecided, min_margin),)
+    window = strategy == "margin_window"
+    rejects = concat_rejects(_unscored(ranking), *matches, _without_pair(ranking, found, min_margin, window=window))
+    return BuiltPairs(pair_ids(_named(ranking, found).with_columns(strategy=pl.lit(strategy))), rejects)
+
+
+_PLAIN: Final = {
+    "best_vs_worst": strategies.best_vs_worst,
+    "best_vs_median": strategies.best_vs_median,
+    "best_vs_each": strategies.best_vs_each,
+    "all": strategies.all_pairs,
+}
+
+
+def _checked(strategy: str, min_margin: float, max_margin: float, per_prompt: int) -> None:
+    known = get_args(Strategy)
+    if strategy not in known:
+        raise InputError(f"strategy is {strategy!r}{closest(strategy, known)}, expected one of {', '.join(known)}")
+    if not min_margin >= 0:
+        raise InputError(f"min_margin is {min_margin}, expected a number of at least 0")
+    if not max_margin > min_margin:
+        raise InputError(f"max_margin is {max_margin}, expected more than min_margin, {min_margin}")
+    if per_prompt < 1:
+        raise InputError(f"per_prompt is {per_prompt}, expected at least 1")
+
+
+def _named(ranking: Ranking, found: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of row numbers with the identifiers of their prompt and answers."""
+    candidates = ranking.frame["candidate_id"]
+    return found.select(
+        ranking.prompts.gather(found["prompt"]).alias("prompt_id"),
+        candidates.gather(found["high"]).alias("chosen_id"),
+        candidates.gather(found["low"]).alias("rejected_id"),
+        "margin",
     )
-    return BuiltPairs(pair_ids(pairs), _without_pair(scored, usable, pairs, min_margin))
 
 
-def _best_pairs(ranked: pl.DataFrame, strategy: Strategy, min_margin: float, seed: int) -> pl.DataFrame:
-    """The best candidate of each prompt against the worst, or against a random lower one."""
-    best = ranked.group_by("prompt_id", maintain_order=True).first()
-    best = best.rename({"candidate_id": "chosen_id", "score": "_best"})
-    lower = ranked.join(best, on="prompt_id").with_columns(margin=pl.col("_best") - pl.col("score"))
-    lower = lower.filter(pl.col("margin") > min_margin).rename({"candidate_id": "rejected_id"})
-    draw = pl.col("margin") if strategy == "best_vs_worst" else _draw("rejected_id", seed)
-    return (
-        lower.with_columns(_draw=draw)
-        .sort("_draw", "rejected_id", descending=[True, False])
-        .group_by("prompt_id", maintain_order=True)
-        .first()
-        .select(*_KEY, "margin")
+def _unscored(ranking: Ranking) -> pl.DataFrame:
+    return rejects_frame(
+        ranking.unscored,
+        table="candidates",
+        stage="pairs",
+        row_id=pl.col("candidate_id"),
+        rule="no_score",
+        value=pl.col("score"),
+        reason="the candidate has no finite score, so it cannot be ranked",
     )
 
 
-def _all_pairs(ranked: pl.DataFrame, min_margin: float) -> pl.DataFrame:
-    """Every ordered pair whose margin is large enough."""
-    left = ranked.rename({"candidate_id": "chosen_id"})
-    right = ranked.rename({"candidate_id": "rejected_id", "score": "_rejected"})
-    crossed = left.join(right, on="prompt_id").with_columns(margin=pl.col("score") - pl.col("_rejected"))
-    return crossed.filter(pl.col("margin") > min_margin).select(*_KEY, "margin")
+def _undecided(ranking: Ranking, matches: pl.DataFrame, min_margin: float) -> pl.DataFrame:
+    """The matches of a tournament that made no pair."""
+    tied = pl.col("margin") == 0
+    return rejects_frame(
+        pair_ids(_named(ranking, matches)),
+        table="pairs",
+        stage="pairs",
+        row_id=pl.col("pair_id"),
+        rule=pl.when(tied).then(pl.lit("match_tied")).otherwise(pl.lit("match_too_close")),
+        value=pl.col("margin"),
+        threshold=str(min_margin),
+        reason=pl.when(tied)
+        .then(pl.lit("the two answers that were drawn have the same score"))
+        .otherwise(pl.format("the two answers that were drawn differ by {}", "margin")),
+    )
 
 
-def _draw(column: str, seed: int) -> pl.Expr:
-    """A pseudo-random number for each identifier: the same in every version and on every machine."""
-    multiplier = (_GOLDEN * (2 * seed + 1)) % 2**31 | 1
-    digits = pl.col(column).str.slice(0, 7).str.to_integer(base=16, dtype=pl.Int64)
-    return (digits * multiplier) % 2_147_483_647
-
-
-def _without_pair(
-    scored: pl.DataFrame, usable: pl.DataFrame, pairs: pl.DataFrame, min_margin: float
-) -> pl.DataFrame:
-    """Why a candidate or a prompt is in no pair."""
-    unscored = scored.join(usable, on="candidate_id", how="anti", maintain_order="left")
-    spread = usable.group_by("prompt_id", maintain_order=True).agg(
-        n=pl.len(), spread=pl.col("score").max() - pl.col("score").min()
+def _without_pair(ranking: Ranking, found: pl.DataFrame, min_margin: float, *, window: bool) -> pl.DataFrame:
+    """Why a prompt is in no pair."""
+    ends = ranking.groups.with_columns(
+        best=ranking.frame["score"].gather(ranking.groups["start"]),
+        worst=ranking.frame["score"].gather(ranking.groups["start"] + ranking.groups["n"] - 1),
     )
     left = (
-        scored.select("prompt_id")
-        .unique(maintain_order=True)
-        .join(pairs, on="prompt_id", how="anti", maintain_order="left")
-        .join(spread, on="prompt_id", how="left", maintain_order="left")
-        .with_columns(pl.col("n").fill_null(0))
+        ranking.prompts.to_frame()
+        .with_row_index("prompt")
+        .join(found.select("prompt"), on="prompt", how="anti", maintain_order="left")
+        .join(ends, on="prompt", how="left", maintain_order="left")
+        .with_columns(pl.col("n").fill_null(0), spread=pl.col("best") - pl.col("worst"))
     )
-    rule = (
-        pl.when(pl.col("n") < 2)
+    few, tied, small = pl.col("n") < 2, pl.col("spread") == 0, pl.col("spread") <= min_margin
+    other = "margin_outside_window" if window else "margin_too_small"
+    text = "no margin of its pairs lies in the window; the largest is {}" if window else (
+        "no two answers that were compared differ enough; the largest margin is {}"
+    )  # fmt: skip
+    return rejects_frame(
+        left,
+        table="prompts",
+        stage="pairs",
+        row_id=pl.col("prompt_id"),
+        rule=pl.when(few)
         .then(pl.lit("one_candidate"))
-        .when(pl.col("spread") == 0)
+        .when(tied)
         .then(pl.lit("tied_scores"))
-        .otherwise(pl.lit("margin_too_small"))
-    )
-    reason = (
-        pl.when(pl.col("n") < 2)
+        .when(small)
+        .then(pl.lit("margin_too_small"))
+        .otherwise(pl.lit(other)),
+        value=pl.col("spread"),
+        threshold=pl.lit(str(min_margin)),
+        reason=pl.when(few)
         .then(pl.format("the prompt has {} scored candidates, a pair needs two", "n"))
-        .when(pl.col("spread") == 0)
+        .when(tied)
         .then(pl.format("all {} candidates of the prompt have the same score", "n"))
-        .otherwise(pl.format("the largest margin is {}", "spread"))
+        .when(small)
+        .then(pl.format("the largest margin is {}", "spread"))
+        .otherwise(pl.format(text, "spread")),
     )
-    return concat_rejects(
-        rejects_frame(
-            unscored,
-            table="candidates",
-            stage="pairs",
-            row_id=pl.col("candidate_id"),
-            rule="no_score",
-            value=pl.col("score"),
-            reason="the candidate has no finite score, so it cannot be ranked",
-        ),
-        rejects_frame(
-            left,
-            table="prompts",
-            stage="pairs",
-            row_id=pl.col("prompt_id"),
-            rule=rule,
-            value=pl.col("spread"),
-            threshold=pl.lit(str(min_margin)),
-            reason=reason,
-        ),
-    )
-
-
-def provided_pairs(inputs: pl.DataFrame) -> BuiltPairs:
-    """The pairs that the sources bring, each once.
-
-    Args:
-        inputs: rows of table ``inputs``; those of kind ``pair`` are used.
-
-    Returns:
-        The pairs, with margin null or the difference of the row's own scores; and as rejects the rows
-        that repeat a pair (``duplicate_pair``, naming the row that was kept).
-    """
-    rows = inputs.filter(pl.col("kind") == "pair").select(
-        "input_id",
-        "prompt_id",
-        chosen_id=pl.col("candidate_ids").list.get(pl.col("chosen_index")),
-        rejected_id=pl.col("candidate_ids").list.get(pl.col("rejected_index")),
-        margin=pl.col("scores").list.get(pl.col("chosen_index"))
-        - pl.col("scores").list.get(pl.col("rejected_index")),
-    )
-    same = rows.filter(pl.col("chosen_id") == pl.col("rejected_id"))
-    rows = rows.filter(pl.col("chosen_id") != pl.col("rejected_id"))
-    first = pl.col("input_id").first().over(_KEY)
-    repeated = rows.with_columns(_first=first).filter(pl.col("_first") != pl.col("input_id"))
-    kept = rows.unique(subset=_KEY, keep="first", maintain_order=True)
-    rejects = concat_rejects(
-        rejects_frame(
-            same,
-            table="inputs",
-            stage="pairs",
-            row_id=pl.col("input_id"),
-            rule="chosen_equals_rejected",
-            reason="chosen and rejected are the same text once normalised",
-        ),
-        rejects_frame(
-            repeated,
-            table="inputs",
-            stage="pairs",
-            row_id=pl.col("input_id"),
-            rule="duplicate_pair",
-            value=pl.col("_first"),
-            reason=pl.format("the same pair stands in row {}, which was kept", "_first"),
-        ),
-    )
-    return BuiltPairs(pair_ids(kept.select(*_KEY, "margin", strategy=pl.lit("provided"))), rejects)
 
 
 def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:
     """Leave out pairs that stand in both directions: one of the two labels is wrong, and which is unknown."""
     reverse = pairs.select("prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _other="pair_id")
-    conflicts = pairs.join(reverse, on=_KEY, maintain_order="left")
-    kept = pairs.join(conflicts, on="pair_id", how="anti", maintain_order="left")
+    conflicts = pairs.join(reverse, on=PAIR_KEY, maintain_order="left")
+    kept = pairs
+    if conflicts.height:
+        kept = pairs.join(conflicts, on="pair_id", how="anti", maintain_order="left")
     rejects = rejects_frame(
         conflicts,
         table="pairs",
@@ -218,5 +229,13 @@ def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:
 
 def pair_ids(pairs: pl.DataFrame) -> pl.DataFrame:
     """The frame with its ``pair_id`` in front."""
-    ids = [pair_id(*key) for key in pairs.select(_KEY).iter_rows()]
+    if pairs.select(pl.all_horizontal(pl.col(c).str.contains(_ID).all() for c in PAIR_KEY)).item():
+        # The encoding of ``content_hash`` put together by polars: every part but the first is 32 bytes long.
+        length = pl.lit((32).to_bytes(8, "little").decode())
+        start = pl.lit((4).to_bytes(8, "little").decode() + "pair")
+        parts = [part for column in PAIR_KEY for part in (length, pl.col(column))]
+        encoded = pairs.select(pl.concat_str(start, *parts)).to_series()
+        ids = [sha256(text.encode()).hexdigest()[:32] for text in encoded]
+    else:
+        ids = [pair_id(*key) for key in pairs.select(PAIR_KEY).iter_rows()]
     return pairs.select(pl.Series("pair_id", ids, dtype=pl.String), pl.all())

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
-from curation.pairs.construction import BuiltPairs, build_pairs, provided_pairs, without_conflicts
+from curation.pairs.construction import BuiltPairs, build_pairs, without_conflicts
+from curation.pairs.provided import provided_pairs
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
 from curation.stages.context import Context, Stage, StageResult

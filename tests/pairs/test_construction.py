@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, provided_pairs, without_conflicts
+from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, without_conflicts
+from curation.pairs.provided import provided_pairs
 from curation.text import content_hash
 
 Row = tuple[str, str, float | None]

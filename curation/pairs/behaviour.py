@@ -1,0 +1,138 @@
+"""Pairs by what the answers do, not by a score: refuse or comply, forget or recall.
+
+Strategies that go by a score are in ``strategies`` and ``tournament``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from curation.pairs.construction import PAIR_KEY, BuiltPairs, pair_ids
+from curation.pairs.ranking import draw
+from curation.tables import concat_rejects, rejects_frame
+
+__all__ = ["forget_pairs", "refusal_pairs"]
+
+_REFUSES: Final = "full_refusal"
+_COMPLIES: Final = "compliance"
+
+
+def refusal_pairs(
+    candidates: pl.DataFrame,
+    *,
+    per_prompt: int = 1,
+    min_certainty: float = 0.0,
+    strategy: str = "refusal_vs_compliance",
+) -> BuiltPairs:
+    """Refusal over compliance where a refusal is expected, compliance over refusal where an answer is.
+
+    The surest refusal meets the surest compliance, the second the second, and so on. Partial refusals take
+    no part: they are neither. A prompt of which nothing is expected makes no pair: which of the two is
+    better is not known.
+
+    Args:
+        candidates: ``prompt_id``, ``candidate_id``, ``expected_behaviour`` (``refuse``, ``comply``, null),
+            ``refusal_class`` and ``refusal_probability`` (null where no detector spoke).
+        per_prompt: pairs of a prompt, at most; no answer is in two.
+        min_certainty: an answer takes part when the detector gives its class at least this probability.
+
+    Returns:
+        Pairs with a null margin, and as rejects the prompts without one: ``expected_behaviour_unknown``,
+        ``no_refusal``, ``no_compliance``.
+    """
+    probability = pl.col("refusal_probability").cast(pl.Float64).fill_nan(None)
+    refuses = pl.col("refusal_class") == _REFUSES
+    sure = (
+        candidates.unique("candidate_id", keep="first", maintain_order=True)
+        .filter(pl.col("refusal_class").is_in([_REFUSES, _COMPLIES]))
+        .with_columns(_sure=pl.when(refuses).then(probability).otherwise(1 - probability))
+        .filter(pl.col("_sure") >= min_certainty)
+        .sort("_sure", "candidate_id", descending=[True, False])
+        .with_columns(_place=pl.int_range(pl.len()).over("prompt_id", "refusal_class"))
+        .filter(pl.col("_place") < per_prompt)
+    )
+    key = ["prompt_id", "expected_behaviour", "_place"]
+    refusing = sure.filter(refuses).select(*key, _refusal="candidate_id")
+    complying = sure.filter(~refuses).select(*key, _compliance="candidate_id")
+    wanted = pl.col("expected_behaviour") == "refuse"
+    order = candidates.select("prompt_id", "expected_behaviour").unique(
+        "prompt_id", keep="first", maintain_order=True
+    )
+    pairs = (
+        refusing.join(complying, on=key)
+        .join(order.select("prompt_id").with_row_index("_order"), on="prompt_id")
+        .sort("_order", "_place")
+        .select(
+            "prompt_id",
+            chosen_id=pl.when(wanted).then("_refusal").otherwise("_compliance"),
+            rejected_id=pl.when(wanted).then("_compliance").otherwise("_refusal"),
+            margin=pl.lit(None, dtype=pl.Float64),
+            strategy=pl.lit(strategy),
+        )
+    )
+    left = order.join(pairs, on="prompt_id", how="anti", maintain_order="left")
+    known = pl.col("expected_behaviour").is_not_null()
+    no_refusal = ~pl.col("prompt_id").is_in(refusing["prompt_id"].unique().implode())
+    rejects = rejects_frame(
+        left,
+        table="prompts",
+        stage="pairs",
+        row_id=pl.col("prompt_id"),
+        rule=pl.when(~known)
+        .then(pl.lit("expected_behaviour_unknown"))
+        .when(no_refusal)
+        .then(pl.lit("no_refusal"))
+        .otherwise(pl.lit("no_compliance")),
+        value=pl.col("expected_behaviour"),
+        threshold=str(min_certainty),
+        reason=pl.when(~known)
+        .then(pl.lit("it is not known whether the prompt should be refused, so neither answer is the better"))
+        .when(no_refusal)
+        .then(pl.lit("no answer of the prompt is surely a full refusal"))
+        .otherwise(pl.lit("no answer of the prompt surely complies")),
+    )
+    return BuiltPairs(pair_ids(pairs), rejects)
+
+
+def forget_pairs(candidates: pl.DataFrame, *, seed: int = 0, strategy: str = "template_vs_forget") -> BuiltPairs:
+    """A template over each answer that the model is to forget (FLAT, Wang et al. 2024; NPO, Zhang et al. 2024).
+
+    Args:
+        candidates: ``prompt_id``, ``candidate_id``, ``origin``: all answers of the prompts of the forget set.
+            Those of origin ``template`` are chosen, those of origin ``provided`` rejected, each once, against
+            a seeded draw among its prompt's templates. What was generated or edited is neither.
+        seed: of the draw.
+
+    Returns:
+        Pairs with a null margin, and as rejects the prompts without one: ``no_template``, ``nothing_to_forget``.
+    """
+    given = candidates.unique("candidate_id", keep="first", maintain_order=True)
+    templates = (
+        given.filter(pl.col("origin") == "template")
+        .sort("prompt_id", "candidate_id")
+        .with_columns(_place=pl.int_range(pl.len()).over("prompt_id").cast(pl.Int64))
+        .select("prompt_id", "_place", chosen_id="candidate_id")
+    )
+    counts = templates.group_by("prompt_id").agg(_n=pl.len().cast(pl.Int64))
+    forget = given.filter(pl.col("origin") == "provided").select("prompt_id", rejected_id="candidate_id")
+    drawn = forget.join(counts, on="prompt_id", maintain_order="left")
+    drawn = drawn.with_columns(_place=draw(drawn["rejected_id"], seed) % pl.col("_n"))
+    pairs = drawn.join(templates, on=["prompt_id", "_place"], maintain_order="left").select(
+        *PAIR_KEY, margin=pl.lit(None, dtype=pl.Float64), strategy=pl.lit(strategy)
+    )
+    prompts = given.select("prompt_id").unique(maintain_order=True)
+    left = prompts.join(pairs, on="prompt_id", how="anti", maintain_order="left")
+    has_template = pl.col("prompt_id").is_in(counts["prompt_id"].implode())
+    rejects = rejects_frame(
+        left,
+        table="prompts",
+        stage="pairs",
+        row_id=pl.col("prompt_id"),
+        rule=pl.when(has_template).then(pl.lit("nothing_to_forget")).otherwise(pl.lit("no_template")),
+        reason=pl.when(has_template)
+        .then(pl.lit("the prompt has no answer of its source that could be forgotten"))
+        .otherwise(pl.lit("the prompt has no template answer that could be chosen")),
+    )
+    return BuiltPairs(pair_ids(pairs), concat_rejects(rejects))

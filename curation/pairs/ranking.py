@@ -1,0 +1,70 @@
+"""Candidates in order: each prompt's scored answers from the best to the worst, as row numbers.
+
+A pair is two row numbers (``high``, ``low``) of this order, so that strategies compare and draw integers and
+touch no identifier. Which rows are paired is in :mod:`curation.pairs.strategies` and ``tournament``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import polars as pl
+
+__all__ = ["Ranking", "draw", "rank_candidates", "with_margin"]
+
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+
+
+class Ranking(NamedTuple):
+    """Every usable candidate, one row each."""
+
+    frame: pl.DataFrame
+    """``prompt`` (u32, the prompt's place in the input), ``candidate_id``, ``score``; sorted by prompt, score
+    (highest first) and identifier."""
+    groups: pl.DataFrame
+    """``prompt``, ``start`` (i64, the row of its best), ``n`` (i64): the prompts with a usable candidate."""
+    prompts: pl.Series
+    """The prompts' identifiers, in the order of the input."""
+    unscored: pl.DataFrame
+    """``prompt_id``, ``candidate_id``, ``score`` of the candidates without a finite score."""
+
+
+def rank_candidates(candidates: pl.DataFrame, *, score: str) -> Ranking:
+    """Put the candidates of each prompt in order; ties in the score go by identifier.
+
+    A candidate that stands twice counts once. Those without a finite score are set aside.
+    """
+    given = candidates.select("prompt_id", "candidate_id", score=pl.col(score).cast(pl.Float64))
+    prompts = given["prompt_id"].unique(maintain_order=True)
+    numbers = prompts.to_frame().with_row_index("prompt")
+    finite = pl.col("score").is_finite().fill_null(value=False)
+    usable = given.filter(finite)
+    if usable["candidate_id"].n_unique() < usable.height:
+        usable = usable.unique("candidate_id", keep="first", maintain_order=True)
+    frame = (
+        usable.join(numbers, on="prompt_id", maintain_order="left")
+        .select("prompt", "candidate_id", "score")
+        .sort("prompt", "score", "candidate_id", descending=[False, True, False])
+    )
+    groups = (
+        frame.group_by("prompt", maintain_order=True)
+        .agg(n=pl.len().cast(pl.Int64))
+        .with_columns(start=pl.col("n").cum_sum() - pl.col("n"))
+    )
+    unscored = given.filter(~finite).unique("candidate_id", keep="first", maintain_order=True)
+    if unscored.height:
+        unscored = unscored.join(frame, on="candidate_id", how="anti", maintain_order="left")
+    return Ranking(frame, groups, prompts, unscored)
+
+
+def with_margin(ranking: Ranking, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of row numbers with ``margin``: how much higher ``high`` is scored than ``low``."""
+    score = ranking.frame["score"]
+    return pairs.with_columns(margin=score.gather(pairs["high"]) - score.gather(pairs["low"]))
+
+
+def draw(identifiers: pl.Series, seed: int) -> pl.Series:
+    """A pseudo-random number for each identifier: the same in every version and on every machine."""
+    multiplier = (_GOLDEN * (2 * seed + 1)) % 2**31 | 1
+    digits = identifiers.str.slice(0, 7).str.to_integer(base=16, dtype=pl.Int64)
+    return (digits * multiplier) % 2_147_483_647

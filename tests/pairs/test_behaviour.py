@@ -1,0 +1,98 @@
+"""Pairs by what the answers do, against plain loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.pairs.behaviour import forget_pairs, refusal_pairs
+from curation.text import content_hash
+from tests.pairs.test_strategies import number
+
+CLASSES = ("full_refusal", "partial_refusal", "compliance", None)
+EXPECTED = {"p": "refuse", "q": "comply", "r": None}
+answers = st.lists(
+    st.tuples(
+        st.sampled_from("pqr"), st.integers(0, 30), st.sampled_from(CLASSES), st.sampled_from([0.0, 0.3, 0.8, 1.0])
+    ),
+    max_size=14,
+    unique_by=lambda row: (row[0], row[1]),
+)
+
+
+def frame(rows: list[tuple[str, int, str | None, float]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [(p, content_hash(p, str(c)), EXPECTED[p], kind, share) for p, c, kind, share in rows],
+        schema={
+            "prompt_id": pl.String,
+            "candidate_id": pl.String,
+            "expected_behaviour": pl.String,
+            "refusal_class": pl.String,
+            "refusal_probability": pl.Float64,
+        },
+        orient="row",
+    )
+
+
+def surest(rows: list[dict[str, Any]], kind: str, least: float) -> list[str]:
+    found = []
+    for row in rows:
+        sure = row["refusal_probability"] if kind == "full_refusal" else 1 - row["refusal_probability"]
+        if row["refusal_class"] == kind and sure >= least:
+            found.append((-sure, row["candidate_id"]))
+    return [identifier for _, identifier in sorted(found)]
+
+
+@settings(max_examples=60)
+@given(answers, st.integers(1, 3), st.sampled_from([0.0, 0.5]))
+def test_refusal_pairs_equal_a_plain_loop(rows: list, count: int, least: float) -> None:
+    table = frame(rows)
+    expected, without = set(), {}
+    for prompt in dict.fromkeys(table["prompt_id"]):
+        group = table.filter(pl.col("prompt_id") == prompt).to_dicts()
+        refusing, complying = (surest(group, kind, least) for kind in ("full_refusal", "compliance"))
+        if EXPECTED[prompt] is None:
+            without[prompt] = "expected_behaviour_unknown"
+        elif not refusing:
+            without[prompt] = "no_refusal"
+        elif not complying:
+            without[prompt] = "no_compliance"
+        else:
+            both = list(zip(refusing, complying, strict=False))[:count]
+            expected |= {pair if EXPECTED[prompt] == "refuse" else pair[::-1] for pair in both}
+    built = refusal_pairs(table, per_prompt=count, min_certainty=least)
+    assert set(built.pairs.select("chosen_id", "rejected_id").rows()) == expected
+    assert dict(built.rejects.select("row_id", "rule").rows()) == without
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("pqr"), st.integers(0, 30), st.sampled_from(["provided", "template", "generated"])
+        ),
+        max_size=14,
+        unique_by=lambda row: (row[0], row[1]),
+    ),
+    st.integers(0, 3),
+)
+def test_forget_pairs_equal_a_plain_loop(rows: list, seed: int) -> None:
+    named = [(p, content_hash(p, str(c)), origin) for p, c, origin in rows]
+    expected, without = set(), {}
+    for prompt in dict.fromkeys(p for p, _, _ in named):
+        templates = sorted(c for p, c, origin in named if p == prompt and origin == "template")
+        forget = [c for p, c, origin in named if p == prompt and origin == "provided"]
+        if not templates:
+            without[prompt] = "no_template"
+        elif not forget:
+            without[prompt] = "nothing_to_forget"
+        expected |= {(templates[number(c, seed) % len(templates)], c) for c in forget if templates}
+    table = pl.DataFrame(
+        named, schema=dict.fromkeys(("prompt_id", "candidate_id", "origin"), pl.String), orient="row"
+    )
+    built = forget_pairs(table, seed=seed)
+    assert set(built.pairs.select("chosen_id", "rejected_id").rows()) == expected
+    assert dict(built.rejects.select("row_id", "rule").rows()) == without
