@@ -58,7 +58,8 @@ def preference_frame(
 ) -> pl.DataFrame:
     """The rows of ``preference``: TRL's explicit conversational form, and every score as a further column.
 
-    ``margin`` is the mean reward margin (``strength_mean``); ``ref_chosen_logps`` and
+    ``margin`` is the mean reward margin (``strength_mean``), or where no pair has one the difference of the
+    sources' own scores; ``ref_chosen_logps`` and
     ``ref_rejected_logps`` are the policy's summed log-probabilities, in nats. Scores that are not finite
     become null. Rows keep the order of ``pairs``.
 
@@ -68,13 +69,14 @@ def preference_frame(
     known = prompts.select("prompt_id", "source", "category", "split", prompt="messages")
     joined = (
         pairs.lazy()
-        .select("pair_id", "prompt_id", "chosen_id", "rejected_id", "strategy")
+        .select("pair_id", "prompt_id", "chosen_id", "rejected_id", "strategy", _built=_built_margin(pairs))
         .join(known.lazy(), on="prompt_id", how="left", maintain_order="left")
         .join(_answers(candidates, "chosen"), on="chosen_id", how="left", maintain_order="left")
         .join(_answers(candidates, "rejected"), on="rejected_id", how="left", maintain_order="left")
         .join(pair_scores.lazy(), on="pair_id", how="left", maintain_order="left")
         .with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
-        .with_columns(margin="strength_mean")
+        .with_columns(margin=_margin(pair_scores))
+        .drop("_built")
         .rename(_RENAMED)
         .collect()
     )
@@ -215,6 +217,23 @@ def trainer_view(dataset: str, frame: pl.DataFrame) -> TrainerView:
     back = {new: old for old, new in _RENAMED.items() if new in holes and new not in empty}
     kept = frame.drop(c for c in frame.columns if c in empty or (c in holes and c not in back))
     return TrainerView(kept.rename(back), None, tuple(holes))
+
+
+def _built_margin(pairs: pl.DataFrame) -> pl.Expr:
+    """The difference of the scores that a pair was built by, where there is one."""
+    return pl.col("margin").cast(pl.Float64) if "margin" in pairs.columns else pl.lit(None, dtype=pl.Float64)
+
+
+def _margin(pair_scores: pl.DataFrame) -> pl.Expr:
+    """The strength; without any, what the pairs were built by.
+
+    The two are in different units, so that one dataset never holds both.
+    """
+    strength = pl.col("strength_mean")
+    if pair_scores["strength_mean"].null_count() == pair_scores.height:
+        flipped = pl.col("flipped") if "flipped" in pair_scores.columns else pl.lit(value=False)
+        strength = pl.when(flipped).then(-pl.col("_built")).otherwise("_built")
+    return strength
 
 
 def _answers(candidates: pl.DataFrame, side: str) -> pl.LazyFrame:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
+from curation.errors import closest
 from curation.recipe.base import Section
 from curation.recipe.gates import Gates
 from curation.recipe.generation import Generation
@@ -56,7 +57,15 @@ class Recipe(Section):
             raise ValueError("publish.datasets has 'refusal', which needs the section refusals")
         if "ches_aware" in self.pairs.strategies and self.policy is None:
             raise ValueError("pairs.strategies has 'ches_aware', which needs the section policy")
-        ranked = set(self.pairs.strategies) - {"provided"}
+        if "refusal_vs_compliance" in self.pairs.strategies and self.refusals is None:
+            raise ValueError("pairs.strategies has 'refusal_vs_compliance', which needs the section refusals")
+        mixed = self.selection.mixture.sources if self.selection.mixture else {}
+        named = {"pairs.forget_sources": self.pairs.forget_sources, "selection.mixture.sources": tuple(mixed)}
+        for key, name in ((key, name) for key, wanted in named.items() for name in wanted):
+            if name not in (*names, "none"):
+                found = f"{closest(name, names)}; found {', '.join(names)}"
+                raise ValueError(f"{key}: there is no source {name!r}{found}")
+        ranked = set(self.pairs.strategies) - {"provided", "refusal_vs_compliance", "template_vs_forget"}
         if ranked and self.pairs.score == "rewards" and not self.rewards:
             raise ValueError(f"pairs.strategies has {sorted(ranked)[0]!r}, which needs the section rewards")
         return self

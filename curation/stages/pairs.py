@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from typing import cast
+
 import numpy as np
 import polars as pl
 
+from curation.pairs.behaviour import forget_pairs, refusal_pairs
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
-from curation.pairs.construction import BuiltPairs, build_pairs, without_conflicts
+from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, without_conflicts
 from curation.pairs.provided import provided_pairs
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.policy_stats import policy_inputs, policy_step
+from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
 from curation.tables import concat_rejects, rejects_frame
 
@@ -26,14 +31,16 @@ def run(context: Context) -> StageResult:
     for strategy in options.strategies:
         if strategy == "provided":
             built.append(provided_pairs(context.workspace.read("inputs")))
-            continue
-        if candidates is None:
-            candidates = _scored(context)
-        if strategy == "ches_aware":
-            built.append(_ches_aware(context, candidates, facts))
+        elif strategy == "refusal_vs_compliance":
+            built.append(_by_refusal(context))
+        elif strategy == "template_vs_forget":
+            built.append(_by_forgetting(context))
         else:
-            margin, seed = options.min_margin, context.recipe.seed
-            built.append(build_pairs(candidates, strategy=strategy, min_margin=margin, seed=seed))
+            candidates = _scored(context) if candidates is None else candidates
+            by_ches = strategy == "ches_aware"
+            built.append(
+                _ches_aware(context, candidates, facts) if by_ches else _by_score(context, candidates, strategy)
+            )
     # A pair that two strategies build is kept once, under the first of them.
     pairs = pl.concat([b.pairs for b in built]).unique("pair_id", keep="first", maintain_order=True)
     consistent = without_conflicts(pairs)
@@ -41,6 +48,40 @@ def run(context: Context) -> StageResult:
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
     return context.write("pairs", "pairs", consistent.pairs, rejects=rejects, facts=facts)
+
+
+def _by_score(context: Context, candidates: pl.DataFrame, strategy: str) -> BuiltPairs:
+    options = context.recipe.pairs
+    return build_pairs(
+        candidates,
+        strategy=cast(Strategy, strategy),
+        min_margin=options.min_margin,
+        max_margin=math.inf if options.max_margin is None else options.max_margin,
+        per_prompt=options.per_prompt,
+        seed=context.recipe.seed,
+    )
+
+
+def _by_refusal(context: Context) -> BuiltPairs:
+    """Refusal against compliance, by what the detector says of each answer."""
+    options = context.recipe.pairs
+    prompts = context.workspace.scan("prompts").select("prompt_id", "expected_behaviour")
+    answers = context.workspace.scan("candidates").select("prompt_id", "candidate_id")
+    candidates = answers.join(prompts, on="prompt_id", maintain_order="left").collect()
+    classes = candidate_refusals(context, candidates["candidate_id"])
+    classes = classes.select("candidate_id", "refusal_probability", "refusal_class")
+    known = candidates.join(classes, on="candidate_id", how="left", maintain_order="left")
+    return refusal_pairs(known, per_prompt=options.per_prompt, min_certainty=options.min_refusal_certainty)
+
+
+def _by_forgetting(context: Context) -> BuiltPairs:
+    """A template over each answer of the prompts that the forget sources brought."""
+    forget = context.workspace.scan("prompts").filter(
+        pl.col("source").is_in(list(context.recipe.pairs.forget_sources))
+    )
+    answers = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "origin")
+    candidates: pl.DataFrame = answers.join(forget, on="prompt_id", how="semi", maintain_order="left").collect()
+    return forget_pairs(candidates, seed=context.recipe.seed)
 
 
 def _ches_aware(context: Context, candidates: pl.DataFrame, facts: dict[str, int | float]) -> BuiltPairs:
@@ -138,7 +179,7 @@ STAGE = Stage(
     name="pairs",
     group="pairs",
     description="Two answers to one prompt, the first preferred. A view over candidates: no model is called.",
-    needs=("inputs", "prompts", "candidates", "rewards", "policy_stats"),
+    needs=("inputs", "prompts", "candidates", "rewards", "refusals", "policy_stats"),
     run=run,
     table="pairs",
     enabled=lambda recipe: recipe.builds_pairs,

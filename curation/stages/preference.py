@@ -6,8 +6,10 @@ import polars as pl
 
 from curation.pairs.selection import select_pairs
 from curation.publish.formats import preference_frame
+from curation.stages.arrangement import arranged_pairs
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.waterfall import pair_waterfall, write_waterfall
+from curation.tables import concat_rejects
 from schemas import TABLES
 
 __all__ = ["STAGE", "kept_pairs"]
@@ -25,7 +27,9 @@ def run(context: Context) -> StageResult:
         pair_scores=scores,
     )
     facts = {f"threshold of {t['rule']}": t["threshold"] for t in selected.thresholds.iter_rows(named=True)}
-    result = context.write("preference", "preference", frame, rejects=selected.rejects, facts=facts)
+    arranged = arranged_pairs(context, frame)
+    rejects = concat_rejects(selected.rejects, arranged.rejects)
+    result = context.write("preference", "preference", arranged.kept, rejects=rejects, facts=facts | arranged.facts)
     # A row of a source is a pair only where the sources bring the pairs.
     tables = ("inputs", "pairs") if context.recipe.pairs.strategies == ("provided",) else ("pairs",)
     write_waterfall(
