@@ -125,7 +125,7 @@ class TransformersGenerator:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._batch_tokens = batch_tokens
-        from curation.models.policy.transformers_backend import _same_rope_up_to as same_rope_up_to
+        from curation.models.policy.transformers_backend import same_rope_up_to
 
         if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
             # The default implementation of attention leaves the cap out without a word.

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from curation.errors import InputError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.policy.forward import METHODS, States, is_out_of_memory, packed_alone, separate
 from curation.models.policy.head import head_of
+from curation.models.policy.precision import DoubleCopy
 from curation.models.policy.probe import choose_method
 from curation.models.policy.rendering import Rendered, Renderer
 from curation.models.policy.stats import PolicyStats
@@ -25,7 +27,7 @@ from curation.models.protocols import Fault
 from curation.models.quiet import no_progress_bar
 from curation.text import Message
 
-__all__ = ["TransformersPolicy", "load_model", "load_tokenizer"]
+__all__ = ["TransformersPolicy", "load_model", "load_tokenizer", "same_rope_up_to"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class TransformersPolicy:
         method: ``packed``, ``shared_cache`` or ``separate``.
         batch_tokens: the budget now; it halves when memory runs out.
         forwarded: tokens that went through the model so far.
+        forwarded_twice: those of them that went through its float64 copy as well (see ``precision``).
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class TransformersPolicy:
         self.fingerprint = fingerprint
         self.model = model
         self.batch_tokens = batch_tokens
-        self.forwarded = 0
+        self.forwarded = self.forwarded_twice = 0
         self.head = head_of(model)
         self.hidden_size = int(self.head.weight.shape[1])
         self._gradients = output_gradients
@@ -73,9 +76,10 @@ class TransformersPolicy:
             model.set_attn_implementation("eager")
         self.renderer = Renderer(tokenizer, raw=raw, max_length=min(limits, default=None))
         self._min_shared = 1 if model.device.type == "cpu" else 16
-        self._same_rope_up_to = _same_rope_up_to(config)
+        self._same_rope_up_to = same_rope_up_to(config)
         with torch.inference_mode():
             self.method = choose_method(model, self.head, avoid=tokenizer.all_special_ids, only=method)
+        self._double = DoubleCopy(model) if DoubleCopy.fits(model) else None
 
     def stats(
         self, prompts: Sequence[Sequence[Message] | str], responses: Sequence[Sequence[str]]
@@ -115,7 +119,7 @@ class TransformersPolicy:
         if not groups:
             return []
         try:
-            return self._summaries(groups, self._states(groups))
+            return self._refined(groups, self._summaries(groups, self._states(groups)))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -128,8 +132,21 @@ class TransformersPolicy:
         middle = len(groups) // 2
         return self._run(groups[:middle]) + self._run(groups[middle:])
 
+    def _refined(self, groups: Sequence[Rendered], stats: list[PolicyStats]) -> list[PolicyStats]:
+        """The same, with the matrices of prompts that float32 is too coarse for taken from float64 states."""
+        if self._double is None:
+            return stats
+        for place in DoubleCopy.needed(groups, stats):
+            again = self._states([groups[place]], model=self._double.model())
+            exact = summarise([groups[place]], again.rows, again.where, None, output_gradients=False)[0]
+            usable = np.isfinite(stats[place].gram)
+            stats[place] = stats[place]._replace(
+                gram=np.where(usable, exact.gram, np.nan), last_gram=np.where(usable, exact.last_gram, np.nan)
+            )
+        return stats
+
     @torch.inference_mode()
-    def _states(self, groups: Sequence[Rendered]) -> States:
+    def _states(self, groups: Sequence[Rendered], model: Any = None) -> States:
         filled = [group for group in groups if group.answers]
         if not filled:
             nothing = torch.empty(0, self.hidden_size, device=self.model.device)
@@ -137,8 +154,11 @@ class TransformersPolicy:
         forward = METHODS[self.method]
         if any(self._is_odd(group) for group in filled):
             forward = packed_alone if self.method == "packed" else separate
-        states = forward(self.model, filled, self._min_shared)
-        self.forwarded += states.forwarded
+        states = forward(self.model if model is None else model, filled, self._min_shared)
+        if model is None:
+            self.forwarded += states.forwarded
+        else:
+            self.forwarded_twice += states.forwarded
         found = iter(states.where)
         return states._replace(where=[next(found) if group.answers else [] for group in groups])
 
@@ -224,7 +244,7 @@ def _in_order(waiting: deque[Result | None], done: Sequence[PolicyStats]) -> Ite
         yield next(numbers) if fault is None else fault
 
 
-def _same_rope_up_to(config: Any) -> int | None:
+def same_rope_up_to(config: Any) -> int | None:
     """The longest sequence whose rotary frequencies are the same in any batch; None where all are.
 
     "dynamic" and "longrope" scaling choose frequencies by the longest position in the batch.

@@ -1,0 +1,65 @@
+"""Pairs whose CHES is a small difference of large numbers: which they are, and reading them in float64.
+
+CHES(i, j) = G_ij − G_ii for the Gram matrix G of the summed states. From float32 states it is right to about
+3e-7 of G_ii (measured on the bundled policy), so one below a hundredth of G_ii has an error of some 1e-5 of
+itself, and a smaller one a larger. A prompt with such a pair is read a second time in float64. Imports torch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from curation.models.policy.rendering import Rendered
+from curation.models.policy.stats import PolicyStats
+from curation.models.protocols import FloatArray
+
+__all__ = ["DoubleCopy", "cancels"]
+
+_CANCELLATION: Final = 100.0
+"""‖S(y⁺)‖² / |CHES| from which a pair counts as cancelling: one or two of a hundred pairs of hh_harmless."""
+_MOST_PARAMETERS: Final = 200_000_000
+"""Above it a float64 copy of the weights (1.6 GB) costs more than the digits are worth."""
+
+
+def cancels(gram: FloatArray) -> bool:
+    """Whether any ordered pair's CHES is so small beside the squared norm that float32 loses it.
+
+    Args:
+        gram: (k, k); rows of candidates with a fault are NaN. Equal answers, whose CHES is exactly 0, do not count.
+    """
+    squared = np.diag(gram)[:, None]
+    ches = np.abs(gram - squared)
+    return bool(np.any((ches > 0) & (squared > _CANCELLATION * ches)))
+
+
+class DoubleCopy:
+    """A float64 copy of a model, made when the first prompt needs it."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._double: Any = None
+
+    @staticmethod
+    def fits(model: Any) -> bool:
+        """Whether a copy makes sense: float32 weights, not too many, on a device that has float64."""
+        small = sum(p.numel() for p in model.parameters()) <= _MOST_PARAMETERS
+        return small and model.dtype == torch.float32 and model.device.type in {"cpu", "cuda"}
+
+    def model(self) -> Any:
+        if self._double is None:
+            self._double = copy.deepcopy(self._model).double()
+        return self._double
+
+    @staticmethod
+    def needed(groups: Sequence[Rendered], stats: Sequence[PolicyStats]) -> list[int]:
+        """Places of the prompts that are to be read again."""
+        return [
+            i
+            for i, (group, one) in enumerate(zip(groups, stats, strict=True))
+            if group.answers and cancels(one.gram)
+        ]
