@@ -6,30 +6,36 @@ from typing import Final
 
 import dataframely as dy
 
-from schemas.bookkeeping import Failures, Gates, Rejects, Runs, Waterfall
+from schemas.bookkeeping import Failures, Gates, Rejects, Runs, Searches, Waterfall
 from schemas.candidates import Candidates, Generations
 from schemas.embeddings import Embeddings
+from schemas.hygiene import Hygiene
 from schemas.inputs import Inputs
+from schemas.pair_labels import PairLabels
 from schemas.pairs import Pairs, PairScores
 from schemas.policy_stats import PolicyStats
 from schemas.prompts import Prompts
 from schemas.published import Preference, PreferenceUnpaired, Refusal, Retrieval
-from schemas.refusals import Refusals
+from schemas.refusals import RefusalPairs, Refusals, Requests
 from schemas.rewards import Rewards
 
 __all__ = ["TABLES"]
 
 TABLES: Final[dict[str, type[dy.Schema]]] = {
     "inputs": Inputs,
+    "hygiene": Hygiene,
     "prompts": Prompts,
     "candidates": Candidates,
     "generations": Generations,
     "embeddings": Embeddings,
     "rewards": Rewards,
+    "requests": Requests,
     "refusals": Refusals,
+    "refusal_pairs": RefusalPairs,
     "policy_stats": PolicyStats,
     "pairs": Pairs,
     "pair_scores": PairScores,
+    "pair_labels": PairLabels,
     "preference": Preference,
     "preference_unpaired": PreferenceUnpaired,
     "refusal": Refusal,
@@ -37,6 +43,7 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "rejects": Rejects,
     "failures": Failures,
     "waterfall": Waterfall,
+    "searches": Searches,
     "gates": Gates,
     "runs": Runs,
 }

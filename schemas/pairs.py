@@ -36,6 +36,7 @@ class PairScores(dy.Schema):
     rejected_rewards = dy.List(dy.Float64(nullable=True), nullable=True)
     strength_mean = dy.Float64(nullable=True)
     strength_std = dy.Float64(nullable=True, min=0.0)
+    strength_length_controlled = dy.Float64(nullable=True)
     agreement = probability(nullable=True)
     label_probability = probability(nullable=True)
     strength_band = dy.String(nullable=True, check={"band_known": lambda c: c.is_in(STRENGTH_BANDS)})

@@ -50,7 +50,9 @@ class Encoder(Protocol):
     """Texts to vectors."""
 
     fingerprint: str
-    dimension: int
+
+    @property
+    def dimension(self) -> int: ...
 
     def encode(self, texts: Sequence[str]) -> Encoded: ...
 
@@ -69,10 +71,10 @@ class RefusalScores(NamedTuple):
     """What a detector says of n responses."""
 
     probability: FloatArray
-    """(n,), the probability of a refusal, partial or full."""
-    refusal_class: list[str]
-    """n names of ``schemas.refusals.REFUSAL_CLASSES``."""
-    kind: list[str | None]
+    """(n,), the probability of a refusal, partial or full; NaN where a judge's reply could not be read."""
+    refusal_class: Sequence[str | None]
+    """n names of ``schemas.refusals.REFUSAL_CLASSES``; None where the probability is NaN."""
+    kind: Sequence[str | None]
     """n kinds of refusal (declined, deflected, …); None for compliance and where the detector cannot tell."""
     truncated: npt.NDArray[np.bool_]
     """(n,), true where only the beginning and the end of the answer were read."""

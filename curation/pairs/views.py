@@ -18,8 +18,15 @@ __all__ = ["BAND_ACTIONS", "BandAction", "BandView", "apply_bands", "flip_pairs"
 BandAction = Literal["keep", "drop", "flip", "soft_label", "margin", "weight"]
 BAND_ACTIONS: Final[tuple[BandAction, ...]] = ("keep", "drop", "flip", "soft_label", "margin", "weight")
 _CHOSEN, _REJECTED = "chosen", "rejected"
-_SIGNED: Final = ("strength_mean", "ches_margin", "label_margin", "margin")
-_SHARES: Final = ("agreement", "label_probability")
+_SIGNED: Final = (
+    "strength_mean",
+    "strength_length_controlled",
+    "ches_margin",
+    "label_margin",
+    "margin",
+    "difficulty",
+)
+_SHARES: Final = ("agreement", "label_probability", "label_noise_probability")
 
 
 class BandView(NamedTuple):
@@ -48,7 +55,9 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
             changed.append(pl.when(flip).then(-pl.col(name)).otherwise(pl.col(name)).alias(name))
         elif name in _SHARES:
             changed.append(pl.when(flip).then(1 - pl.col(name)).otherwise(pl.col(name)).alias(name))
-        elif name in ("ches", "ln_ches", "difficulty", "strength_band", "suggested_action"):
+        elif name == "length_ratio":
+            changed.append(pl.when(flip).then(1 / pl.col(name)).otherwise(pl.col(name)).alias(name))
+        elif name in ("ches", "ln_ches", "strength_band", "suggested_action"):
             changed.append(pl.when(flip).then(None).otherwise(pl.col(name)).alias(name))
     earlier = pl.col("flipped") if "flipped" in frame.columns else pl.lit(value=False)
     return frame.with_columns(*changed, flipped=earlier ^ flip)

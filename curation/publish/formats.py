@@ -32,7 +32,7 @@ RESPOND_TOKEN: Final = "[respond]"
 _STAGE: Final = "publish"
 _RENAMED: Final = {"chosen_logp": "ref_chosen_logps", "rejected_logp": "ref_rejected_logps"}
 _WITHOUT_HOLES: Final = ("margin", *_RENAMED.values())
-_TEXT_OF_RETRIEVAL: Final = re.compile(r"anchor|positive|negative_\d+|split")
+_TEXT_OF_RETRIEVAL: Final = re.compile(r"anchor|positive|negative(_\d+)?|split")
 
 
 class Built(NamedTuple):
@@ -82,7 +82,7 @@ def preference_frame(
     )
     _no_holes(joined, ("prompt", "chosen", "rejected"), key="pair_id", table="pairs")
     first = TABLES["preference"].column_names()
-    rest = [c for c in joined.columns if c not in first and c not in ("chosen_id", "rejected_id")]
+    rest = [c for c in joined.columns if c not in first and c not in ("chosen_id", "rejected_id", "target_margin")]
     return joined.select(*first, *rest)
 
 
@@ -208,7 +208,7 @@ def trainer_view(dataset: str, frame: pl.DataFrame) -> TrainerView:
     ``pair_scores``. sentence-transformers takes every column of a retrieval row for a text, so only texts
     stay and the rest becomes evidence.
     """
-    if dataset == "retrieval":
+    if dataset.startswith("retrieval"):
         texts = [c for c in frame.columns if _TEXT_OF_RETRIEVAL.fullmatch(c)]
         rest = [c for c in frame.columns if c not in texts]
         return TrainerView(frame.select(texts), frame.select(rest) if rest else None, ())
@@ -225,7 +225,7 @@ def _built_margin(pairs: pl.DataFrame) -> pl.Expr:
 
 
 def _margin(pair_scores: pl.DataFrame) -> pl.Expr:
-    """The strength; without any, what the pairs were built by.
+    """The margin that a recipe asks for, else the strength; without any strength, what the pairs were built by.
 
     The two are in different units, so that one dataset never holds both.
     """
@@ -233,6 +233,8 @@ def _margin(pair_scores: pl.DataFrame) -> pl.Expr:
     if pair_scores["strength_mean"].null_count() == pair_scores.height:
         flipped = pl.col("flipped") if "flipped" in pair_scores.columns else pl.lit(value=False)
         strength = pl.when(flipped).then(-pl.col("_built")).otherwise("_built")
+    if "target_margin" in pair_scores.columns:
+        return pl.coalesce("target_margin", strength)
     return strength
 
 

@@ -124,7 +124,9 @@ def _rows(dataset: str, frame: pl.DataFrame) -> Measured:
 
 
 def _ties(dataset: str, frame: pl.DataFrame) -> Measured:
-    margins = frame["margin"].drop_nulls().drop_nans() if "margin" in frame.columns else pl.Series(dtype=pl.Float64)
+    # A recipe may ask for a margin of 0 in some bands: ties are measured on the rewards themselves.
+    column = "strength_mean" if "strength_mean" in frame.columns else "margin"
+    margins = frame[column].drop_nulls().drop_nans() if column in frame.columns else pl.Series(dtype=pl.Float64)
     return _share(int((margins == 0).sum()), len(margins)), "of the pairs with a margin have margin 0"
 
 

@@ -1,4 +1,4 @@
-"""Recipe sections for the models that score: encoder, rewards, refusals, policy."""
+"""Recipe sections for the models that score: encoder, rewards, policy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from curation.recipe.base import Section
 
-__all__ = ["Encoder", "Policy", "RefusalDetection", "Reward"]
+__all__ = ["Encoder", "Policy", "Reward"]
 
 
 class Encoder(Section):
@@ -22,15 +22,12 @@ class Encoder(Section):
 class Reward(Section):
     """A reward model, or an ensemble of heads."""
 
-    model: str = Field(default="embedded", description="a folder, a Hub id, or embedded (an ensemble)")
+    model: str = Field(
+        default="embedded",
+        description="a folder, a Hub id, embedded (an ensemble), trained (heads fitted to the sources' own pairs, "
+        "cross-fitted), an address of a server or judge, or python:module:function",
+    )
     batch_rows: int = Field(default=256, ge=1)
-
-
-class RefusalDetection(Section):
-    """The model that tells refusals from answers."""
-
-    model: str = Field(default="embedded", description="a folder, a Hub id, or embedded")
-    batch_rows: int = Field(default=1024, ge=1)
 
 
 class Policy(Section):

@@ -79,6 +79,7 @@ class SelectionRule(Section):
         from schemas.pairs import PairScores
 
         known = [name for name, column in PairScores.columns().items() if column.dtype.is_numeric()]
+        known.append("label_noise_probability")
         if score not in known:
             raise ValueError(f"no such score; there are {', '.join(known)}{closest(score, known)}")
         return score

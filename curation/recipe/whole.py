@@ -8,14 +8,18 @@ from typing import Annotated, Final
 from pydantic import Field, model_validator
 
 from curation.errors import closest
+from curation.models.chat.connection import is_address
 from curation.recipe.base import Section
 from curation.recipe.gates import Gates
-from curation.recipe.generation import Generation
-from curation.recipe.models import Encoder, Policy, RefusalDetection, Reward
+from curation.recipe.generation import Costs, Generation, Pool
+from curation.recipe.hygiene import Hygiene
+from curation.recipe.models import Encoder, Policy, Reward
 from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection
 from curation.recipe.publishing import Publish, Splits
+from curation.recipe.refusals import RefusalDataset, RefusalDetection
 from curation.recipe.sources import Source
+from curation.recipe.strength import LabelNoise, RewardTraining, Strength
 from curation.text import canonical_json, content_hash
 
 __all__ = ["Recipe"]
@@ -34,13 +38,20 @@ class Recipe(Section):
     )
     sources: tuple[Source, ...] = Field(min_length=1)
     generation: tuple[Generation, ...] = ()
+    pool: Pool = Pool()
+    costs: Costs = Costs()
     encoder: Encoder | None = Encoder()
     rewards: tuple[Reward, ...] = (Reward(),)
+    reward_training: RewardTraining = RewardTraining()
     refusals: RefusalDetection | None = RefusalDetection()
+    refusal_dataset: RefusalDataset = RefusalDataset()
     policy: Policy | None = Policy()
     pairs: Pairs = Pairs()
+    strength: Strength = Strength()
+    label_noise: LabelNoise | None = None
     selection: Selection = Selection()
     negatives: Negatives | None = None
+    hygiene: Hygiene = Hygiene()
     splits: Splits = Splits()
     gates: Gates = Gates()
     publish: Publish = Publish()
@@ -51,8 +62,11 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}: give one of them another name")
-        if "retrieval" in self.publish.datasets and (self.negatives is None or self.encoder is None):
-            raise ValueError("publish.datasets has 'retrieval', which needs the sections negatives and encoder")
+        if "retrieval" in self.publish.tables and (self.negatives is None or self.encoder is None):
+            name = next(name for name in self.publish.datasets if name.startswith("retrieval"))
+            raise ValueError(f"publish.datasets has {name!r}, which needs the sections negatives and encoder")
+        if self.hygiene.needs_encoder and self.encoder is None:
+            raise ValueError("hygiene compares by embeddings, which needs the section encoder")
         if "refusal" in self.publish.datasets and self.refusals is None:
             raise ValueError("publish.datasets has 'refusal', which needs the section refusals")
         if "ches_aware" in self.pairs.strategies and self.policy is None:
@@ -70,10 +84,32 @@ class Recipe(Section):
             raise ValueError(f"pairs.strategies has {sorted(ranked)[0]!r}, which needs the section rewards")
         return self
 
+    @model_validator(mode="after")
+    def _generation_is_consistent(self) -> Recipe:
+        if self.costs.max_cost is not None:
+            for position, generation in enumerate(self.generation):
+                if is_address(generation.model) and self.costs.price_of(generation.model) is None:
+                    raise ValueError(
+                        f"costs.max_cost is set, and costs.prices has no price for generation {position}, "
+                        f"{generation.model!r}: give its prompt and completion price per million tokens"
+                    )
+        if self.pool.models_per_prompt is not None and self.pool.models_per_prompt > len(self.generation):
+            raise ValueError(
+                f"pool.models_per_prompt is {self.pool.models_per_prompt}, and generation has "
+                f"{len(self.generation)} models"
+            )
+        return self
+
     @property
     def builds_pairs(self) -> bool:
         """Whether any dataset is made of pairs."""
-        return not {"preference", "preference_unpaired"}.isdisjoint(self.publish.datasets)
+        return not {"preference", "preference_unpaired"}.isdisjoint(self.publish.tables)
+
+    @property
+    def relabels(self) -> bool:
+        """Whether any band or suggestion of label noise has an action: labels are then more than kept."""
+        noise = self.label_noise.actions.model_dump() if self.label_noise else {}
+        return any([*self.strength.actions.model_dump().values(), *noise.values()])
 
     @property
     def content_hash(self) -> str:

@@ -70,6 +70,7 @@ def preference_strength(
     labelled: str | None = None,
     bands: Literal["quantile", "probability"] = "quantile",
     thresholds: tuple[float, float, float] | None = None,
+    lengths: tuple[str, str] | None = None,
 ) -> Strength:
     """How strongly an ensemble of reward models prefers chosen over rejected, pair by pair.
 
@@ -89,6 +90,8 @@ def preference_strength(
             mislabelled, ambiguous and over-strong) or by ``label_probability`` (0.35, 0.6, 0.95, ours).
             By quantile, a pair is only called likely flipped where its mean is below 0.
         thresholds: other cuts, increasing.
+        lengths: columns with the lengths of chosen and rejected: what follows the log length ratio is then
+            taken out of each model's margins (length-controlled strength, after Dubois et al. 2024).
 
     Raises:
         InputError: when a column is missing or of the wrong type, or the thresholds do not increase.
@@ -99,6 +102,8 @@ def preference_strength(
     constant = _constant(margins.values)
     scaled, scales = scale_margins(margins.values, scaling)
     used = scaled[:, ~constant] if not constant.all() else scaled
+    if lengths is not None:
+        used = _length_controlled(used, frame[margins.kept], lengths)
     summary = summarise(used)
     scored = summary.models > 0
     notes = _notes(margins.values, constant, scaling)
@@ -126,6 +131,18 @@ def preference_strength(
         _model_table(margins.values, scales, constant, models),
         notes,
     )
+
+
+def _length_controlled(margins: FloatArray, frame: pl.DataFrame, lengths: tuple[str, str]) -> FloatArray:
+    """The margins without the part that is linear in the log length ratio, model by model."""
+    from curation.scores.structure import length_bias
+
+    for name in lengths:
+        if name not in frame.columns or not frame[name].dtype.is_numeric():
+            raise InputError(f"column {name!r} of lengths is no number: found {', '.join(frame.columns)}")
+    sizes = [frame[name].cast(pl.Float64).to_numpy() for name in lengths]
+    columns = [length_bias(margins[:, model], *sizes).controlled for model in range(margins.shape[1])]
+    return np.stack(columns, axis=1) if columns else margins
 
 
 def summarise(margins: FloatArray) -> StrengthSummary:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from curation.errors import InputError
+from curation.files import ROW, read_frame
 from curation.scores.policy_table import explode_pairs
 from curation.scores.similarity import pair_cosines
 from curation.scores.strength import preference_strength
@@ -28,14 +30,22 @@ _FROM_POLICY = (
     "difficulty",
     "edit_distance",
 )
-_FROM_STRENGTH = ("strength_mean", "strength_std", "agreement", "label_probability", "strength_band")
+_FROM_STRENGTH = (
+    "strength_mean",
+    "strength_std",
+    "strength_length_controlled",
+    "agreement",
+    "label_probability",
+    "strength_band",
+)
+_LENGTHS = ("chosen_length", "rejected_length")
 
 
 def run(context: Context) -> StageResult:
     pairs = context.workspace.read("pairs")
     candidates = _candidates(context, pairs)
     scores = _both_sides(pairs, candidates)
-    scores = _with_strength(scores)
+    scores = _with_strength(context, scores)
     scores = _with_policy(context, scores)
     scores = _with_cosine(context, scores)
     length = [pl.col(f"{side}_response").str.len_chars() for side in ("chosen", "rejected")]
@@ -67,14 +77,51 @@ def _both_sides(pairs: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     return pairs
 
 
-def _with_strength(scores: pl.DataFrame) -> pl.DataFrame:
-    """Add preference strength where both answers have rewards."""
+def _with_strength(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
+    """Add preference strength where both answers have rewards, and the same without what follows length."""
+    options = context.recipe.strength
     both = pl.col("chosen_rewards").is_not_null() & pl.col("rejected_rewards").is_not_null()
     known = scores.filter(both)
     if known.is_empty():
         return scores.with_columns(pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_STRENGTH)
-    strength = preference_strength(known.select("pair_id", "chosen_rewards", "rejected_rewards")).frame
+    known = known.select(
+        "pair_id",
+        "chosen_rewards",
+        "rejected_rewards",
+        *(pl.col(f"{name.removesuffix('_length')}_response").str.len_chars().alias(name) for name in _LENGTHS),
+    )
+    labelled = None if options.labelled is None else "label_right"
+    if labelled is not None:
+        known = known.join(labelled_rows(context), on="pair_id", how="left", maintain_order="left")
+    plain = {"scaling": options.scaling, "labelled": labelled, "bands": options.bands}
+    found = [
+        preference_strength(known, **plain, thresholds=options.thresholds, lengths=lengths)  # type: ignore[arg-type]
+        for lengths in (None, _LENGTHS)
+    ]
+    for note in found[int(options.length_control)].notes:
+        context.progress.note(f"strength: {note}")
+    controlled = found[1].frame.select("pair_id", strength_length_controlled="strength_mean")
+    strength = found[int(options.length_control)].frame.join(controlled, on="pair_id", maintain_order="left")
     return scores.join(strength.select("pair_id", *_FROM_STRENGTH), on="pair_id", how="left", maintain_order="left")
+
+
+def labelled_rows(context: Context) -> pl.DataFrame:
+    """``pair_id`` and ``label_right`` of the sample that calibrates, each pair once.
+
+    Raises:
+        InputError: when the file cannot be read, or lacks one of the two columns.
+    """
+    path = context.recipe.strength.labelled
+    assert path is not None
+    frame, _ = read_frame(path)
+    for column in ("pair_id", "label_right"):
+        if column not in frame.columns:
+            raise InputError(
+                f"{path}: column {column!r} is missing: found {', '.join(c for c in frame.columns if c != ROW)}; "
+                f"expected pair_id and label_right (Boolean), as strength.labelled needs them"
+            )
+    rows = frame.select("pair_id", pl.col("label_right").cast(pl.Boolean, strict=False)).drop_nulls()
+    return rows.unique("pair_id", keep="last", maintain_order=True)
 
 
 def _with_policy(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
@@ -104,5 +151,6 @@ STAGE = Stage(
     needs=("pairs", "embeddings", "rewards", "refusals", "policy_stats"),
     run=run,
     table="pair_scores",
+    version=2,
     enabled=lambda recipe: recipe.builds_pairs,
 )

@@ -8,6 +8,8 @@ from curation.pairs.selection import select_pairs
 from curation.publish.formats import preference_frame
 from curation.stages.arrangement import arranged_pairs
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.duplicates import distinct_pairs
+from curation.stages.pair_labels import labelled_pairs, labelled_scores
 from curation.stages.waterfall import pair_waterfall, write_waterfall
 from curation.tables import concat_rejects
 from schemas import TABLES
@@ -17,7 +19,7 @@ __all__ = ["STAGE", "kept_pairs"]
 
 def run(context: Context) -> StageResult:
     workspace, options = context.workspace, context.recipe.selection
-    pairs, scores = workspace.read("pairs"), workspace.read("pair_scores")
+    pairs, scores = labelled_pairs(context), labelled_scores(context)
     scored = pairs.select("pair_id").join(scores, on="pair_id", how="left", maintain_order="left")
     selected = select_pairs(scored, options.rules, drop_refusal_pairs=options.drop_refusal_pairs)
     frame = preference_frame(
@@ -27,9 +29,11 @@ def run(context: Context) -> StageResult:
         pair_scores=scores,
     )
     facts = {f"threshold of {t['rule']}": t["threshold"] for t in selected.thresholds.iter_rows(named=True)}
-    arranged = arranged_pairs(context, frame)
-    rejects = concat_rejects(selected.rejects, arranged.rejects)
-    result = context.write("preference", "preference", arranged.kept, rejects=rejects, facts=facts | arranged.facts)
+    distinct = distinct_pairs(context, frame)
+    arranged = arranged_pairs(context, distinct.kept)
+    rejects = concat_rejects(selected.rejects, distinct.rejects, arranged.rejects)
+    facts |= distinct.facts | arranged.facts
+    result = context.write("preference", "preference", arranged.kept, rejects=rejects, facts=facts)
     # A row of a source is a pair only where the sources bring the pairs.
     tables = ("inputs", "pairs") if context.recipe.pairs.strategies == ("provided",) else ("pairs",)
     write_waterfall(
@@ -39,20 +43,19 @@ def run(context: Context) -> StageResult:
 
 
 def kept_pairs(context: Context) -> pl.DataFrame:
-    """The pairs that were selected: rows of table ``pairs``; none where the recipe builds none."""
+    """The selected pairs, flipped ones turned round: rows of table ``pairs``; none where the recipe builds none."""
     if not context.recipe.builds_pairs:
         return pl.DataFrame(TABLES["pairs"].create_empty())
     kept = context.workspace.scan("preference").select("pair_id")
-    pairs = context.workspace.scan("pairs")
-    selected: pl.DataFrame = pairs.join(kept, on="pair_id", how="semi", maintain_order="left").collect()
-    return selected
+    pairs = labelled_pairs(context)
+    return pairs.join(kept.collect(), on="pair_id", how="semi", maintain_order="left")
 
 
 STAGE = Stage(
     name="preference",
     group="datasets",
     description="The selected pairs with their evidence, in TRL's explicit conversational form.",
-    needs=("pairs", "pair_scores", "prompts", "candidates"),
+    needs=("pairs", "pair_scores", "pair_labels", "prompts", "candidates"),
     run=run,
     table="preference",
     enabled=lambda recipe: recipe.builds_pairs,

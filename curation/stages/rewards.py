@@ -9,22 +9,30 @@ import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
-from curation.models.protocols import RewardModel
-from curation.models.rewards import open_reward, reward_fingerprint
+from curation.models.protocols import Fault, FloatArray, RewardModel
+from curation.models.rewards import heads_encoder, open_heads, open_reward, reward_fingerprint
 from curation.recipe import Reward
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.head_features import StoredVectors, shares_vectors
+from curation.stages.reward_heads import TRAINED, trained_folder
 
 __all__ = ["STAGE", "RewardStep", "candidate_rewards", "reward_steps"]
 
 _STEP_VERSION = 1
+_LEDGER_BATCH = 4096
 
 
 @dataclass(frozen=True)
 class RewardStep:
-    """Scoring with one reward model."""
+    """Scoring with one reward model.
+
+    Attributes:
+        encoder: where heads find their vectors; None for models without, and for heads of another encoder.
+    """
 
     options: Reward
+    encoder: StoredVectors | None = None
 
     @property
     def name(self) -> str:
@@ -32,7 +40,8 @@ class RewardStep:
 
     @property
     def batch_rows(self) -> int:
-        return self.options.batch_rows
+        # Each batch looks through the ledger's vectors, so few large ones are better than many small ones.
+        return self.options.batch_rows if self.encoder is None else max(self.options.batch_rows, _LEDGER_BATCH)
 
     @property
     def key(self) -> LedgerKey:
@@ -40,6 +49,8 @@ class RewardStep:
         return LedgerKey("rewards", "candidate_id", "model", f"{producer} step{_STEP_VERSION}")
 
     def open(self) -> Worker:
+        if self.encoder is not None:
+            return _Scoring(open_heads(self.options.model, with_encoder=self.encoder))
         return _Scoring(open_reward(self.options.model))
 
 
@@ -52,17 +63,34 @@ class _Scoring:
         finite = pl.Series(np.isfinite(scores).all(axis=1))
         rows = pl.DataFrame({"candidate_id": batch["candidate_id"], "rewards": list(scores)}).filter(finite)
         failures = [
-            {"row_id": c, "item_id": c, "rule": "non_finite_reward", "value": str(s.tolist()),
-             "reason": "the reward model gave a value that is not a finite number"}
-            for c, s, ok in zip(batch["candidate_id"], scores, finite, strict=True)
+            {"row_id": c, "item_id": c, "rule": fault.rule, "value": fault.value, "reason": fault.reason}
+            for c, fault, ok in zip(batch["candidate_id"], self._faults(scores), finite, strict=True)
             if not ok
-        ]  # fmt: skip
+        ]
         return Batch(rows.with_columns(pl.col("rewards").cast(pl.List(pl.Float64))), failures_frame(failures))
+
+    def _faults(self, scores: FloatArray) -> list[Fault]:
+        """Why each row has no reward, where the model says so."""
+        unknown = "the reward model gave a value that is not a finite number"
+        said = getattr(self.model, "faults", None) or [None] * len(scores)
+        return [
+            fault or Fault("non_finite_reward", str(row.tolist()), unknown)
+            for fault, row in zip(said, scores, strict=True)
+        ]
 
 
 def reward_steps(context: Context) -> list[RewardStep]:
     """The steps that a recipe asks for, in its order."""
-    return [RewardStep(options) for options in context.recipe.rewards]
+    return [_reward_step(context, options) for options in context.recipe.rewards]
+
+
+def _reward_step(context: Context, options: Reward) -> RewardStep:
+    if options.model == TRAINED:
+        options = options.model_copy(update={"model": trained_folder(context)})
+    encoder = heads_encoder(options.model)
+    if encoder is None or context.recipe.encoder is None or not shares_vectors(context, encoder):
+        return RewardStep(options)
+    return RewardStep(options, StoredVectors(context.workspace, context.recipe.encoder))
 
 
 def candidate_rewards(context: Context, candidates: pl.Series) -> pl.DataFrame:
@@ -98,7 +126,7 @@ STAGE = Stage(
     name="rewards",
     group="scores",
     description="The reward of each candidate under each reward model of the recipe.",
-    needs=("prompts", "candidates"),
+    needs=("prompts", "candidates", "embeddings", "reward_heads"),
     run=run,
     table="rewards",
     enabled=lambda recipe: bool(recipe.rewards),

@@ -1,180 +1,256 @@
-"""An LLM as a judge behind any OpenAI-compatible server (vLLM's own, for one).
+"""An LLM as a judge: over any chat model, in this process or behind a server, with many requests at once.
 
-A MODEL is ``judge:<base url>#<model>?rubric=helpfulness``. Grades are the expectation over the score
-tokens' probabilities where the server gives log-probabilities, else the parsed grade. Prompts and
-arithmetic are in ``judge_parsing``.
+A MODEL is ``judge:<MODEL of a chat model>?rubric=helpfulness``: ``judge:http://host:8000/v1#name``,
+``judge:owner/name?backend=vllm``, ``judge:folder?rubric=honesty,harmlessness&low=1&high=10``. Grades are the
+expectation over the score tokens' probabilities where the backend gives them, else the parsed grade. What is
+asked and how a reply is read is in ``judge_parsing``.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import InputError, MissingExtraError, ModelError
+from curation.errors import InputError
+from curation.models.chat import (
+    ChatAnswer,
+    ChatModel,
+    ChatOptions,
+    ChatRequest,
+    Connection,
+    chat_fingerprint,
+    open_chat,
+)
+from curation.models.chat.opening import BACKENDS
+from curation.models.protocols import Fault
 from curation.models.rewards.judge_parsing import (
     RUBRICS,
     PairVerdict,
+    choice_schema,
     combine_orders,
     expected_score,
     pair_messages,
     parse_choice,
     parse_score,
+    score_fault,
     score_messages,
     score_schema,
 )
-from curation.text import Message, content_hash
+from curation.text import Message
 
-__all__ = ["Judge", "judge_fingerprint", "open_judge"]
+__all__ = ["Comparison", "Judge", "judge_fingerprint", "open_judge"]
 
 FloatArray = npt.NDArray[np.float64]
-_VERSION: Final = 1
+_VERSION: Final = 2
+_REPLY_TOKENS: Final = 32
+_TOP_LOGPROBS: Final = 20
+
+
+class Comparison(NamedTuple):
+    """What became of one comparison in both orders."""
+
+    verdict: PairVerdict | None
+    """None where a reply cannot be read."""
+    first: Mapping[str, float]
+    """Probabilities of A, B and C with the answers in order; empty where that reply cannot be read."""
+    swapped: Mapping[str, float]
+    fault: Fault | None
 
 
 class _Address(NamedTuple):
-    url: str
-    name: str
+    model: str
+    backend: str
     rubrics: tuple[str, ...]
+    low: int
+    high: int
 
 
-def judge_fingerprint(
-    model: str, *, low: int = 1, high: int = 5, device: str | None = None, timeout: float = 120.0, retries: int = 2
-) -> str:
-    """The judge's name at its address, the rubrics and the scale."""
-    url, name, rubrics = _address(model)
-    return f"judge:{name}@{content_hash(url)[:8]}/{'+'.join(rubrics)}/{low}-{high}/v{_VERSION}"
+def judge_fingerprint(model: str, *, device: str | None = None, timeout: float = 600.0, attempts: int = 8) -> str:
+    """The chat model and its options, the rubrics and the scale."""
+    address = _address(model)
+    chat = chat_fingerprint(address.model, _options(address, score_schema(address.low, address.high)),
+                            backend=address.backend)  # fmt: skip
+    return f"judge:{chat}/{'+'.join(address.rubrics)}/{address.low}-{address.high}/v{_VERSION}"
 
 
-def open_judge(
-    model: str, *, low: int = 1, high: int = 5, device: str | None = None, timeout: float = 120.0, retries: int = 2
-) -> Judge:
-    """A judge that answers over HTTP; the key is read from OPENAI_API_KEY.
+def open_judge(model: str, *, device: str | None = None, timeout: float = 600.0, attempts: int = 8) -> Judge:
+    """A judge; a server's key is read from OPENAI_API_KEY.
 
     Args:
-        model: ``judge:<base url>#<model>``, and ``?rubric=`` with one or more of ``RUBRICS``, by commas.
-        low, high: the scale.
-        timeout: seconds for one reply.
-        retries: how often a failed call is repeated.
+        model: see the module's text. ``rubric`` names one or more of ``RUBRICS``, by commas; ``low`` and
+            ``high`` the scale; ``backend`` one of the chat models'.
+        timeout: seconds for one reply of a server, asked up to ``attempts`` times.
 
     Raises:
-        InputError: for an address without a model, or an unknown rubric.
-        MissingExtraError: when ``openai`` is not installed.
+        InputError: for a model that is none, an unknown rubric or backend, or an empty scale.
+        MissingExtraError: when the backend's package is not installed.
+        ModelError: when a model cannot be loaded. A server is first called when something is judged.
     """
-    try:
-        import openai
-    except ImportError as error:
-        raise MissingExtraError("openai", "openai") from error
-    url, name, rubrics = _address(model)
-    key = os.environ.get("OPENAI_API_KEY", "none")
-    client = openai.OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
     return Judge(
-        client, name, rubrics, fingerprint=judge_fingerprint(model, low=low, high=high), low=low, high=high
+        _address(model), Connection(timeout=timeout, attempts=attempts), fingerprint=judge_fingerprint(model)
     )
 
 
 class Judge:
-    """A judge; see ``curation.models.protocols.RewardModel``. One output a rubric."""
+    """A judge; see ``curation.models.protocols.RewardModel``. One output a rubric.
 
-    def __init__(
-        self, client: Any, name: str, rubrics: Sequence[str], *, fingerprint: str, low: int, high: int
-    ) -> None:
-        self._client, self._name = client, name
-        self.low, self.high = low, high
-        self.outputs = tuple(rubrics)
+    Attributes:
+        faults: for each row of the last ``score``, why a grade is missing, or None.
+    """
+
+    def __init__(self, address: _Address, connection: Connection, *, fingerprint: str) -> None:
+        self._address, self._connection = address, connection
+        self._models: dict[str, ChatModel] = {}
+        self.low, self.high = address.low, address.high
+        self.outputs = address.rubrics
         self.fingerprint = fingerprint
+        self.faults: list[Fault | None] = []
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
-        """(n, rubrics) grades; NaN where the reply cannot be read or is off the scale.
+        """(n, rubrics) grades; NaN where the reply cannot be read, is off the scale, or did not come.
 
         Raises:
-            ModelError: when the server cannot be reached or refuses.
+            ModelError: when no request can succeed.
         """
         grades = np.full((len(responses), len(self.outputs)), np.nan)
-        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            for column, rubric in enumerate(self.outputs):
-                grade = self._grade(prompt, response, rubric)
-                grades[row, column] = np.nan if grade is None else grade
+        self.faults = [None] * len(responses)
+
+        def requests() -> Iterator[ChatRequest]:
+            for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+                for column, rubric in enumerate(self.outputs):
+                    messages = score_messages(prompt, response, rubric=rubric, low=self.low, high=self.high)
+                    yield ChatRequest(f"{row} {column}", tuple(messages))
+
+        for key, answer in self._ask("score", requests()):
+            row, column = map(int, key.split())
+            grade = self._grade(answer)
+            if isinstance(grade, Fault):
+                self.faults[row] = grade
+            else:
+                grades[row, column] = grade
         return grades
 
     def compare(
-        self, prompt: Sequence[Message], first: str, second: str, *, rubric: str = "helpfulness", delta: float = 0.0
-    ) -> PairVerdict | None:
-        """Both orders of one comparison; None where a reply cannot be read."""
-        one = self._choice(pair_messages(prompt, first, second, rubric=rubric))
-        two = self._choice(pair_messages(prompt, second, first, rubric=rubric))
-        return None if one is None or two is None else combine_orders(one, two, delta=delta)
+        self,
+        prompts: Sequence[Sequence[Message]],
+        first: Sequence[str],
+        second: Sequence[str],
+        *,
+        rubric: str = "helpfulness",
+        delta: float = 0.0,
+    ) -> list[Comparison]:
+        """n comparisons, each asked in both orders; see ``combine_orders`` for ``delta``.
 
-    def _grade(self, prompt: Sequence[Message], response: str, rubric: str) -> float | None:
-        messages = score_messages(prompt, response, rubric=rubric, low=self.low, high=self.high)
-        choice = self._ask(messages, {"name": "grade", "schema": score_schema(self.low, self.high), "strict": True})
-        parsed = parse_score(choice.message.content or "", low=self.low, high=self.high)
+        Raises:
+            InputError: for an unknown rubric.
+            ModelError: when no request can succeed.
+        """
+        found: list[list[dict[str, float] | Fault]] = [[{}, {}] for _ in first]
+
+        def requests() -> Iterator[ChatRequest]:
+            for row, (prompt, one, two) in enumerate(zip(prompts, first, second, strict=True)):
+                yield ChatRequest(f"{row} 0", tuple(pair_messages(prompt, one, two, rubric=rubric)))
+                yield ChatRequest(f"{row} 1", tuple(pair_messages(prompt, two, one, rubric=rubric)))
+
+        for key, answer in self._ask("compare", requests()):
+            row, order = map(int, key.split())
+            found[row][order] = _choice(answer)
+        return [_comparison(one, two, delta) for one, two in found]
+
+    def _grade(self, answer: ChatAnswer | Fault) -> float | Fault:
+        if isinstance(answer, Fault):
+            return answer
+        parsed = parse_score(answer.text, low=self.low, high=self.high)
         if parsed is None:
-            return None
-        scores = {int(token): p for token, p in _value_tokens(choice, str(parsed)).items() if token.isdigit()}
-        return expected_score(scores, low=self.low, high=self.high) or float(parsed)
+            return score_fault(answer.text, low=self.low, high=self.high)
+        scores = {int(token): p for token, p in _value_tokens(answer, str(parsed)).items() if token.isdigit()}
+        # A number of several digits is several tokens: only whole grades of one token have probabilities.
+        expected = expected_score(scores, low=self.low, high=self.high) if self.high < 10 else None
+        return float(parsed) if expected is None else expected
 
-    def _choice(self, messages: list[Message]) -> dict[str, float] | None:
-        schema = {
-            "type": "object",
-            "properties": {"better": {"type": "string", "enum": ["A", "B", "C"]}},
-            "required": ["better"],
-            "additionalProperties": False,
-        }
-        choice = self._ask(messages, {"name": "verdict", "schema": schema, "strict": True})
-        parsed = parse_choice(choice.message.content or "")
-        if parsed is None:
-            return None
-        found = {token: p for token, p in _value_tokens(choice, parsed).items() if token in ("A", "B", "C")}
-        total = sum(found.values())
-        return {token: p / total for token, p in found.items()} if total > 0 else {parsed: 1.0}
-
-    def _ask(self, messages: list[Message], schema: dict[str, Any]) -> Any:
-        import openai
-
-        try:
-            reply = self._client.chat.completions.create(
-                model=self._name,
-                messages=messages,
-                temperature=0.0,
-                seed=0,
-                max_tokens=32,
-                logprobs=True,
-                top_logprobs=20,
-                response_format={"type": "json_schema", "json_schema": schema},
+    def _ask(self, kind: str, requests: Iterable[ChatRequest]) -> Iterator[tuple[str, ChatAnswer | Fault]]:
+        if kind not in self._models:
+            schema = choice_schema() if kind == "compare" else score_schema(self.low, self.high)
+            options = _options(self._address, schema)
+            self._models[kind] = open_chat(
+                self._address.model, options, backend=self._address.backend, connection=self._connection
             )
-        except openai.APIError as error:
-            raise ModelError(f"judge {self._name!r} did not answer: {type(error).__name__}") from error
-        if not reply.choices:
-            raise ModelError(f"judge {self._name!r} sent a reply without choices")
-        return reply.choices[0]
+        for reply in self._models[kind].chat(requests):
+            yield reply.key, reply.answer
 
 
-def _value_tokens(choice: Any, value: str) -> dict[str, float]:
+def _comparison(one: dict[str, float] | Fault, two: dict[str, float] | Fault, delta: float) -> Comparison:
+    fault = next((found for found in (one, two) if isinstance(found, Fault)), None)
+    first, swapped = ({} if isinstance(found, Fault) else found for found in (one, two))
+    verdict = None if fault is not None else combine_orders(first, swapped, delta=delta)
+    return Comparison(verdict, first, swapped, fault)
+
+
+def _choice(answer: ChatAnswer | Fault) -> dict[str, float] | Fault:
+    if isinstance(answer, Fault):
+        return answer
+    parsed = parse_choice(answer.text)
+    if parsed is None:
+        return Fault(
+            "judge_unparsable", f"{len(answer.text)} characters", "the judge's reply names no better answer"
+        )
+    found = {token: p for token, p in _value_tokens(answer, parsed).items() if token in ("A", "B", "C")}
+    total = sum(found.values())
+    return {token: p / total for token, p in found.items()} if total > 0 else {parsed: 1.0}
+
+
+def _value_tokens(answer: ChatAnswer, value: str) -> dict[str, float]:
     """The probabilities at the token that wrote the value: token text (bare of quotes and spaces) to p."""
-    content = choice.logprobs.content if choice.logprobs else None
-    for token in reversed(content or []):
+    for token in reversed(answer.tokens):
         if token.token.strip(' "') == value:
             found: dict[str, float] = {}
-            for other in token.top_logprobs or [token]:
-                text = other.token.strip(' "')
-                found[text] = found.get(text, 0.0) + math.exp(other.logprob)
+            for text, logp in token.alternatives:
+                bare = text.strip(' "')
+                found[bare] = found.get(bare, 0.0) + math.exp(logp)
             return found
     return {}
 
 
+def _options(address: _Address, schema: Mapping[str, Any]) -> ChatOptions:
+    """Structured outputs and log-probabilities, but for transformers, which has neither."""
+    plain = {"max_new_tokens": _REPLY_TOKENS, "temperature": 0.0}
+    if _in_transformers(address):
+        return ChatOptions(**plain)  # type: ignore[arg-type]
+    return ChatOptions(**plain, json_schema=schema, top_logprobs=_TOP_LOGPROBS)  # type: ignore[arg-type]
+
+
+def _in_transformers(address: _Address) -> bool:
+    served = address.model.startswith(("http://", "https://"))
+    return address.backend == "transformers" or (address.backend == "auto" and not served)
+
+
 def _address(model: str) -> _Address:
     rest, _, query = model.removeprefix("judge:").partition("?")
-    url, _, name = rest.partition("#")
-    rubrics = tuple(parse_qs(query).get("rubric", ["helpfulness"])[0].split(","))
+    options = parse_qs(query, keep_blank_values=True)
+    rubrics = tuple(options.pop("rubric", ["helpfulness"])[0].split(","))
+    backend = options.pop("backend", ["auto"])[0]
+    expected = "expected judge:http://host:port/v1#model or judge:MODEL, then ?rubric=helpfulness&low=1&high=5"
+    try:
+        low, high = (int(options.pop(name, [default])[0]) for name, default in (("low", "1"), ("high", "5")))
+    except ValueError:
+        raise InputError(f"judge {model!r}: low and high are whole numbers; {expected}") from None
     unknown = [rubric for rubric in rubrics if rubric not in RUBRICS]
-    if not url.startswith(("http://", "https://")) or not name or unknown:
-        what = (
-            f"rubric {unknown[0]!r} is not known ({', '.join(RUBRICS)})" if unknown else "no URL or no model name"
-        )
-        raise InputError(f"judge {model!r}: {what}; expected judge:http://host:port/v1#model?rubric=helpfulness")
-    return _Address(url, name, rubrics)
+    fault = None
+    if not rest or (rest.startswith(("http://", "https://")) and not rest.partition("#")[2]):
+        fault = "no model, or no name behind the address"
+    elif unknown:
+        fault = f"rubric {unknown[0]!r} is not known ({', '.join(RUBRICS)})"
+    elif backend not in BACKENDS:
+        fault = f"backend {backend!r} is not known ({', '.join(BACKENDS)})"
+    elif not 0 <= low < high:
+        fault = f"the scale {low} to {high} is empty or negative"
+    elif options:
+        fault = f"option {next(iter(options))!r} is not known"
+    if fault:
+        raise InputError(f"judge {model!r}: {fault}; {expected}")
+    return _Address(rest, backend, rubrics, low, high)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import math
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from curation.errors import InputError, closest
-from curation.text import Message, messages_text
+from curation.models.protocols import Fault
+from curation.text import Message, content_hash, messages_text
 
 __all__ = [
     "RUBRICS",
     "PairVerdict",
+    "choice_schema",
     "combine_orders",
     "expected_score",
     "pair_messages",
     "parse_choice",
     "parse_score",
+    "score_fault",
     "score_messages",
     "score_schema",
 ]
@@ -48,15 +50,15 @@ _SYSTEM: Final = (
 
 
 def score_messages(
-    prompt: Sequence[Message], response: str, *, rubric: str, low: int = 1, high: int = 5, mark: str | None = None
+    prompt: Sequence[Message], response: str, *, rubric: str, low: int = 1, high: int = 5
 ) -> list[Message]:
     """A request to grade one answer by one criterion.
 
-    The marker is not in the texts, so that they cannot close their own block; it is drawn at random
-    when it is not given.
+    The marker is a hash of the texts and is not in them, so that they cannot close their own block: who
+    writes a text cannot know its marker, and the same text is always asked about in the same words.
     """
     criterion = _rubric(rubric)
-    mark = _mark(mark, [messages_text(prompt), response])
+    mark = _mark(criterion, messages_text(prompt), response)
     user = (
         f"{_block(mark, 'REQUEST', messages_text(prompt))}\n{_block(mark, 'ANSWER', response)}\n"
         f'Give a score from {low} (worst) to {high} (best). Reply with JSON only: {{"score": <integer>}}'
@@ -64,12 +66,10 @@ def score_messages(
     return _dialogue(mark, criterion, user)
 
 
-def pair_messages(
-    prompt: Sequence[Message], first: str, second: str, *, rubric: str, mark: str | None = None
-) -> list[Message]:
+def pair_messages(prompt: Sequence[Message], first: str, second: str, *, rubric: str) -> list[Message]:
     """A request to compare two answers, A and B, or call them equal (C)."""
     criterion = _rubric(rubric)
-    mark = _mark(mark, [messages_text(prompt), first, second])
+    mark = _mark(criterion, messages_text(prompt), first, second)
     user = (
         f"{_block(mark, 'REQUEST', messages_text(prompt))}\n{_block(mark, 'ANSWER A', first)}\n"
         f"{_block(mark, 'ANSWER B', second)}\n"
@@ -91,9 +91,29 @@ def score_schema(low: int, high: int) -> dict[str, object]:
 def parse_score(text: str, *, low: int, high: int) -> int | None:
     """The grade in a judge's reply; None where there is none, it is no integer, or it is off the scale."""
     value = _json_field(text, "score")
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    if value != int(value):
         return None
     return int(value) if low <= value <= high else None
+
+
+def score_fault(text: str, *, low: int, high: int) -> Fault:
+    """Why a reply is no grade: off the scale, or not to be read. The reply itself is not repeated."""
+    value = _json_field(text, "score")
+    if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value <= high:
+        return Fault("judge_off_scale", f"{value:g}", f"the judge's grade is not on the scale from {low} to {high}")
+    return Fault("judge_unparsable", f"{len(text)} characters", "the judge's reply holds no grade")
+
+
+def choice_schema() -> dict[str, object]:
+    """The JSON schema of a verdict on a pair."""
+    return {
+        "type": "object",
+        "properties": {"better": {"type": "string", "enum": ["A", "B", "C"]}},
+        "required": ["better"],
+        "additionalProperties": False,
+    }
 
 
 def parse_choice(text: str) -> Literal["A", "B", "C"] | None:
@@ -161,10 +181,10 @@ def _rubric(name: str) -> str:
     return RUBRICS[name]
 
 
-def _mark(mark: str | None, texts: Sequence[str]) -> str:
-    mark = mark or secrets.token_hex(8)
+def _mark(*texts: str) -> str:
+    mark = content_hash("marker", *texts)[:16]
     while any(mark in text for text in texts):
-        mark = secrets.token_hex(8)
+        mark = content_hash("marker", mark, *texts)[:16]
     return mark
 
 

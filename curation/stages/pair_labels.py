@@ -1,0 +1,194 @@
+"""Stage ``pair_labels``: whether each pair's label can be believed, and what the recipe does about it.
+
+A view: pairs and candidates stay as they are. What is published follows these decisions, and names them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curation.models.protocols import Encoder
+from curation.models.rewards.heads import last_user_text
+from curation.pairs.labels import decide_labels, relabelled
+from curation.recipe.strength import LabelNoise
+from curation.scores.label_noise import label_noise
+from curation.scores.policy_table import explode_pairs
+from curation.scores.structure import conflicts, length_bias, match_lengths, preference_cycles
+from curation.stages.context import Context, Stage, StageResult
+from curation.stages.head_features import encoder_for_heads
+from curation.stages.policy_stats import policy_inputs, policy_step
+from curation.text import canonical_json, content_hash
+
+__all__ = ["STAGE", "labelled_pairs", "labelled_scores"]
+
+_NOISE_VERSION = 1
+_DECISIONS = ("flipped", "label_action", "label_smoothing", "weight", "target_margin")
+_FROM_NOISE = {"label_noise_probability": pl.Float64, "suggested_action": pl.String}
+
+
+def run(context: Context) -> StageResult:
+    options = context.recipe.strength
+    pairs, scores = context.workspace.read("pairs"), context.workspace.read("pair_scores")
+    scored = pairs.join(scores, on="pair_id", how="left", maintain_order="left")
+    texts = _texts(context, scored)
+    cycles = preference_cycles(scored)["in_cycle"]
+    noise, facts = _noise(context, texts)
+    known = scored.with_columns(cycles.alias("in_cycle"))
+    known = known.join(noise, on="pair_id", how="left", maintain_order="left")
+    lengths = [texts[side].str.len_chars().to_numpy() for side in ("chosen", "rejected")]
+    suggestions = context.recipe.label_noise.actions.model_dump() if context.recipe.label_noise else {}
+    decided = decide_labels(
+        known,
+        bands=options.actions.model_dump(),
+        suggestions=suggestions,
+        drop_cycles=options.cycles == "drop",
+        unmatched=_unmatched(lengths, context.recipe.seed) if options.match_lengths else None,
+    )
+    facts |= _structure_facts(context, scored, cycles, lengths)
+    facts |= {f"action {name}": n for name, n in decided.frame["action"].value_counts(sort=True).iter_rows()}
+    frame = decided.frame.with_columns(noise_key=pl.lit(noise["noise_key"][0] if noise.height else ""))
+    return context.write("pair_labels", "pair_labels", frame, rejects=decided.rejects, facts=facts)
+
+
+def labelled_pairs(context: Context) -> pl.DataFrame:
+    """Rows of table ``pairs`` as they stand after the decisions: dropped ones gone, flipped ones turned round."""
+    pairs = context.workspace.read("pairs")
+    labels = context.workspace.scan("pair_labels").select("pair_id", "action", "flipped").collect()
+    joined = pairs.join(labels, on="pair_id", maintain_order="left").filter(pl.col("action") != "drop")
+    turned = {
+        f"{one}_id": pl.when("flipped").then(f"{other}_id").otherwise(f"{one}_id")
+        for one, other in (("chosen", "rejected"), ("rejected", "chosen"))
+    }
+    return joined.with_columns(**turned).select(pairs.columns)
+
+
+def labelled_scores(context: Context) -> pl.DataFrame:
+    """Rows of table ``pair_scores`` for :func:`labelled_pairs`, and what was decided.
+
+    CHES of a flipped pair is that of the pair in its new order, where the policy has measured it.
+    """
+    scores, labels = context.workspace.read("pair_scores"), context.workspace.read("pair_labels")
+    turned = relabelled(scores, labels)
+    if not context.recipe.relabels:
+        turned = turned.drop(_DECISIONS)
+    if context.recipe.label_noise is None:
+        turned = turned.drop("label_noise_probability")
+    if not context.recipe.relabels:
+        return turned
+    if context.recipe.policy is None or not turned["flipped"].any():
+        return turned
+    key = ["prompt_id", "chosen_id", "rejected_id"]
+    stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
+    measured = explode_pairs(stats).select(*key, _ches="ches", _ln_ches="ln_ches")
+    keys = labelled_pairs(context).select("pair_id", *key).join(measured, on=key, how="left", maintain_order="left")
+    found = turned.join(keys.drop(key), on="pair_id", how="left", maintain_order="left")
+    return found.with_columns(
+        pl.when("flipped").then(f"_{name}").otherwise(name).alias(name) for name in ("ches", "ln_ches")
+    ).drop("_ches", "_ln_ches")
+
+
+def _texts(context: Context, scored: pl.DataFrame) -> pl.DataFrame:
+    """pair_id, prompt (messages), chosen, rejected (texts) and their rewards, row by row beside ``scored``."""
+    prompts = context.workspace.scan("prompts").select("prompt_id", prompt="messages")
+    answers = context.workspace.scan("candidates").select("candidate_id", "response")
+    keys = ["pair_id", "prompt_id", "chosen_id", "rejected_id", "chosen_rewards", "rejected_rewards"]
+    frame = scored.lazy().select(keys).join(prompts, on="prompt_id", how="left", maintain_order="left")
+    for side in ("chosen", "rejected"):
+        named = answers.rename({"candidate_id": f"{side}_id", "response": side})
+        frame = frame.join(named, on=f"{side}_id", how="left", maintain_order="left")
+    found: pl.DataFrame = frame.select("pair_id", "prompt", "chosen", "rejected", *keys[-2:]).collect()
+    return found
+
+
+def _noise(context: Context, texts: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """pair_id, the columns of ``_FROM_NOISE`` and ``noise_key``; the last run's where all is the same."""
+    options = context.recipe.label_noise
+    empty = pl.DataFrame(schema={"pair_id": pl.String, **_FROM_NOISE, "noise_key": pl.String})
+    if options is None or texts.is_empty():
+        return empty, {}
+    encoder = encoder_for_heads(context)
+    key = content_hash(
+        "label_noise", str(_NOISE_VERSION), encoder.fingerprint, str(context.recipe.seed),
+        canonical_json(options.model_dump(mode="json", exclude={"actions"})),
+        *texts["pair_id"], *(map(str, texts["chosen_rewards"]) if options.rewards else ()),
+    )  # fmt: skip
+    before = context.workspace.read("pair_labels")
+    if "noise_key" in before.columns and before.height and before["noise_key"][0] == key:
+        return before.select(empty.columns), {}
+    return _fitted_noise(context, options, texts, encoder, key)
+
+
+def _fitted_noise(
+    context: Context, options: LabelNoise, texts: pl.DataFrame, encoder: Encoder, key: str
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    asked = [last_user_text(prompt) for prompt in texts["prompt"].to_list()]
+    encoder.encode([*asked, *texts["chosen"], *texts["rejected"]])
+    frame = texts if options.rewards else texts.drop("chosen_rewards", "rejected_rewards")
+    with context.progress.step("label noise", texts.height) as bar:
+        result = label_noise(
+            frame,
+            folds=options.folds,
+            seed=context.recipe.seed,
+            encoder=encoder,
+            flip_below=options.flip_below,
+            drop_below=options.drop_below,
+            advance=bar.advance,
+        )
+    rows = result.frame.select(
+        "pair_id", "suggested_action", label_noise_probability="label_probability", noise_key=pl.lit(key)
+    )
+    share = round(result.right_share, 4)
+    return rows, {"label noise from": "; ".join(result.used), "share of right labels, estimated": share}
+
+
+def _unmatched(lengths: list[Any], seed: int) -> pl.Series:
+    gone = np.ones(len(lengths[0]), dtype=bool)
+    gone[match_lengths(*lengths, seed=seed)] = False
+    return pl.Series(gone)
+
+
+def _structure_facts(
+    context: Context, scored: pl.DataFrame, cycles: pl.Series, lengths: list[Any]
+) -> dict[str, int | float]:
+    """What the pairs say of each other and of length. Contradictions are counted before they were rejected."""
+    provided = _judged(context)
+    contradicted = conflicts(provided)
+    across = contradicted.filter(pl.col("sources").list.len() > 1)
+    facts: dict[str, int | float] = {
+        "pairs in a cycle": int(cycles.sum()),
+        "answers judged both ways": contradicted.height,
+        "of them across sources": across.height,
+    }
+    margins = scored["strength_mean"]
+    if margins.len() > margins.null_count():
+        bias = length_bias(margins.cast(pl.Float64).fill_null(np.nan).to_numpy(), *lengths)
+        facts["rank correlation of strength and length ratio"] = round(bias.correlation, 4)
+        facts["longer answer has the higher reward"] = round(bias.longer_preferred, 4)
+    return facts
+
+
+def _judged(context: Context) -> pl.DataFrame:
+    """Every judgement that the sources bring: prompt_id, chosen_id, rejected_id, source."""
+    rows = context.workspace.scan("inputs").filter(pl.col("kind") == "pair")
+    judged: pl.DataFrame = rows.select(
+        "prompt_id",
+        "source",
+        chosen_id=pl.col("candidate_ids").list.get(pl.col("chosen_index")),
+        rejected_id=pl.col("candidate_ids").list.get(pl.col("rejected_index")),
+    ).collect()
+    return judged.filter(pl.col("chosen_id") != pl.col("rejected_id"))
+
+
+STAGE = Stage(
+    name="pair_labels",
+    group="pairs",
+    description="Whether each label can be believed, and what the recipe does about it. Texts stay as they are.",
+    needs=("pairs", "pair_scores", "prompts", "candidates", "embeddings"),
+    run=run,
+    table="pair_labels",
+    enabled=lambda recipe: recipe.builds_pairs,
+    uses_model=True,
+)

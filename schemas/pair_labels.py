@@ -1,0 +1,27 @@
+"""``pair_labels``: what is done with the label of each pair, and why."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import dataframely as dy
+
+from schemas.columns import identifier, probability
+
+__all__ = ["SUGGESTIONS", "PairLabels"]
+
+SUGGESTIONS: Final = ("keep", "drop", "flip")
+
+
+class PairLabels(dy.Schema):
+    """A view over pairs: pairs and candidates stay as they are."""
+
+    pair_id = identifier()
+    action = dy.String(min_length=1, description="keep, drop, or flip, soft_label, margin, weight joined by +")
+    flipped = dy.Bool(description="chosen and rejected change places in what is published")
+    label_smoothing = dy.Float64(min=0.0, max=1.0)
+    weight = dy.Float64(min=0.0)
+    target_margin = dy.Float64(min=0.0, nullable=True, description="null where no band asks for margins")
+    label_noise_probability = probability(nullable=True)
+    suggested_action = dy.String(nullable=True, check={"suggestion_known": lambda c: c.is_in(SUGGESTIONS)})
+    in_cycle = dy.Bool()
