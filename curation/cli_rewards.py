@@ -86,6 +86,23 @@ def train(
     console.print(done.summary, markup=False, soft_wrap=True)
 
 
+@scores.command()
+def judge(
+    input: InputFile,
+    output: OutputFile,
+    model: Annotated[str, typer.Option(help="judge:http://host:port/v1#name or judge:MODEL, then ?rubric=honesty")],
+    delta: Annotated[
+        float, typer.Option(min=0.0, max=2.0, help="a tie where the answers are no farther apart")
+    ] = 0.0,
+) -> None:
+    """Let an LLM compare the answers of each pair in both orders; prints its position bias and cycles."""
+    from curation.commands.judge import run_judge
+
+    with RichProgress().step("judge", None) as bar:
+        done = run_judge(input, output, model=model, delta=delta, progress=bar)
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
 class _Bands(StrEnum):
     quantile = "quantile"
     probability = "probability"
@@ -107,16 +124,31 @@ def strength(
     console.print(done.summary, markup=False, soft_wrap=True)
 
 
+class _Voting(StrEnum):
+    majority = "majority"
+    dawid_skene = "dawid_skene"
+    glad = "glad"
+    mace = "mace"
+
+
 @scores.command("label-noise")
 def label_noise(
     input: InputFile,
     output: OutputFile,
     folds: Annotated[int, typer.Option(min=2, help="parts for out-of-fold probabilities")] = 5,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    annotator: Annotated[
+        str | None, typer.Option(help="the column that says who gave the label; default: annotator, if it is there")
+    ] = None,
+    votes: Annotated[
+        str | None, typer.Option(help="a column of lists of {voter, vote}; default: votes, if it is there")
+    ] = None,
+    vote_method: Annotated[_Voting, typer.Option(help="how votes are joined")] = _Voting.dawid_skene,
 ) -> None:
     """Add the probability that each label is right, and what to do about it."""
     from curation.commands.label_noise import run_label_noise
 
     with RichProgress().step("label-noise", None) as bar:
-        done = run_label_noise(input, output, folds=folds, seed=seed, progress=bar)
+        done = run_label_noise(input, output, folds=folds, seed=seed, annotator=annotator, votes=votes,
+                               vote_method=vote_method.value, progress=bar)  # fmt: skip
     console.print(done.summary, markup=False, soft_wrap=True)
