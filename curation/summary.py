@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -42,8 +42,18 @@ def _waterfall(rules: pl.DataFrame) -> list[str]:
     lines = [f"  {'at the start':<{_WIDTH}} {'':>10} {start:>10,}"]
     for row in rows:
         removed = f"-{row['removed']:,}" if row["removed"] else "0"
-        lines.append(f"  {row['stage'] + ' ' + row['rule']:<{_WIDTH}} {removed:>10} {row['left']:>10,} left")
+        line = f"  {row['stage'] + ' ' + row['rule']:<{_WIDTH}} {removed:>10} {row['left']:>10,} left"
+        lines.append(line + _mining(row))
     return lines
+
+
+def _mining(row: dict[str, Any]) -> str:
+    """For mined negatives: anchors with too few candidates, and what a looser threshold would give."""
+    short, threshold = row["anchors_short"], row["next_threshold"]
+    said = f"; {short:,} anchors short" if short else ""
+    if threshold is not None:
+        said += f"; {threshold:.4g} in place of {row['threshold']:.4g} would leave {row['next_left']:,}"
+    return said
 
 
 def _other_rejects(rejects: pl.DataFrame) -> list[str]:

@@ -6,6 +6,7 @@ a ledger table are missing is in ``curation.ledger``.
     <workspace>/workspace.json      the format's version
     <workspace>/tables/<name>/      one Delta table for each name in ``schemas.TABLES``
     <workspace>/datasets/<name>/    what is published, in the Hub's layout
+    <workspace>/indexes/<name>/     search indexes, on a local disk only
     <workspace>/report.html
     <workspace>/trial/              the same again for trials, but for the ledger, which is shared
     <workspace>/locks/              on a local disk only
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
 
 FORMAT_VERSION: Final = 1
-LEDGER_TABLES: Final = frozenset({"generations", "embeddings", "rewards", "refusals", "policy_stats", "failures"})
+LEDGER_TABLES: Final = frozenset(
+    {"generations", "embeddings", "rewards", "requests", "refusals", "policy_stats", "failures"}
+)
 """Tables that only grow, and that every run shares."""
 _MARKER: Final = "workspace.json"
 
@@ -143,6 +146,10 @@ class Workspace:
         """Where a published dataset lies."""
         return self.path(*self._results, "datasets", name)
 
+    def index_path(self, name: str) -> str:
+        """Where a search index lies. It is made from the ledger and may be deleted at any time."""
+        return self.path(*self._results, "indexes", name)
+
     @property
     def report_parts(self) -> tuple[str, ...]:
         """Where the report lies inside the workspace."""
@@ -196,12 +203,15 @@ class Workspace:
         elif where is not None and frame.is_empty():
             return False
         predicate = None if table is None or where is None else f"{where[0]} = '{where[1]}'"
-        self._write(name, frame, mode="overwrite", predicate=predicate)
+        grown = "merge" if predicate is not None and _has_new_columns(table, frame) else None
+        self._write(name, frame, mode="overwrite", predicate=predicate, schema_mode=grown)
         return True
 
     def append(self, name: str, frame: pl.DataFrame, *, partition_by: str | None = None) -> int:
         """Add rows in one atomic commit. Returns the version that holds them."""
-        self._write(name, frame, mode="append", partition_by=partition_by)
+        table = self._open(name)
+        grown = "merge" if _has_new_columns(table, frame) else None
+        self._write(name, frame, mode="append", partition_by=partition_by, schema_mode=grown)
         version = self.version(name)
         assert version is not None
         return version
@@ -253,6 +263,7 @@ class Workspace:
         mode: str,
         predicate: str | None = None,
         partition_by: str | None = None,
+        schema_mode: str | None = None,
     ) -> None:
         from deltalake import write_deltalake
         from deltalake.exceptions import DeltaError
@@ -263,6 +274,8 @@ class Workspace:
             options["predicate"] = predicate
         elif mode == "overwrite":
             options["schema_mode"] = "overwrite"
+        if schema_mode is not None:
+            options["schema_mode"] = schema_mode
         if partition_by is not None:
             options["partition_by"] = [partition_by]
         try:
@@ -321,6 +334,11 @@ class Workspace:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+
+def _has_new_columns(table: DeltaTable | None, frame: pl.DataFrame) -> bool:
+    """Whether a frame has columns that a table of an earlier version lacks."""
+    return table is not None and not set(frame.columns) <= {field.name for field in table.schema().fields}
 
 
 def _same_content(current: pl.DataFrame, new: pl.DataFrame) -> bool:

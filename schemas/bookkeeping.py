@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataframely as dy
 
-__all__ = ["Failures", "Gates", "Rejects", "Runs", "Waterfall"]
+__all__ = ["Failures", "Gates", "Rejects", "Runs", "Searches", "Waterfall"]
 
 
 class Rejects(dy.Schema):
@@ -40,6 +40,21 @@ class Waterfall(dy.Schema):
     rule = dy.String()
     removed = dy.Int64(min=0)
     left = dy.Int64(min=0)
+    threshold = dy.Float64(nullable=True)
+    anchors_short = dy.Int64(nullable=True, min=0, description="anchors with fewer candidates left than they need")
+    next_threshold = dy.Float64(nullable=True, description="one step looser")
+    next_left = dy.Int64(nullable=True, min=0, description="what would be left with it")
+    next_anchors_short = dy.Int64(nullable=True, min=0)
+
+
+class Searches(dy.Schema):
+    """How the nearest documents were searched for, and how many of them were found."""
+
+    dataset = dy.String(primary_key=True)
+    anchors = dy.Int64(min=0)
+    documents = dy.Int64(min=0)
+    method = dy.String()
+    recall = dy.Float64(nullable=True, min=0.0, max=1.0, description="1 when exact; else measured on a sample")
 
 
 class Gates(dy.Schema):

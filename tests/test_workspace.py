@@ -43,6 +43,15 @@ def test_overwrite_of_a_part_leaves_the_rest(tmp_path: Path) -> None:
     assert workspace.read("rejects")["row_id"].to_list() == ["3"]
 
 
+def test_overwrite_of_a_part_takes_columns_that_an_earlier_version_lacked(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for stage in "ab":
+        workspace.overwrite("rejects", rejects(stage, "1"), where=("stage", stage))
+    workspace.overwrite("rejects", rejects("a", "1").with_columns(score=1.5), where=("stage", "a"))
+    rows = workspace.read("rejects").sort("stage")
+    assert rows.select("stage", "score").rows() == [("a", 1.5), ("b", None)]
+
+
 def test_versions_read_and_written_are_taken_once(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     workspace.overwrite("rejects", rejects("a", "1"))

@@ -195,12 +195,12 @@ def _groups(
             "within and against exclude each other: rows of another file belong to no group of this one"
         )
     if within not in frame.columns:
-        found = [name for name in frame.columns if name != ROW]
-        raise InputError(f"no column {within!r}{closest(within, found)}; found {', '.join(found)}")
+        there = [name for name in frame.columns if name != ROW]
+        raise InputError(f"no column {within!r}{closest(within, there)}; found {', '.join(there)}")
     numbers = frame[ROW] if ROW in frame.columns else pl.Series(range(frame.height), dtype=pl.Int64)
     values = pl.DataFrame([numbers.rename("row"), frame[within].rank("dense").cast(pl.Int64).rename("group")])
     found = rows.to_frame("row").join(values, on="row", how="left", maintain_order="left")
-    return found["group"].fill_null(-1).to_numpy()
+    return found["group"].fill_null(-1).to_numpy().astype(np.int64)
 
 
 def _order(before: int, texts: pl.DataFrame, keep: str) -> npt.NDArray[np.int64]:

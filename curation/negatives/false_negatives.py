@@ -118,7 +118,7 @@ class RescoreFilter:
 
     A candidate goes when its score exceeds the lowest score of the anchor's positives minus ``margin``,
     both in the scorer's own unit. Only the ``depth`` nearest survivors of the rules before are scored;
-    the others go, too, since nobody vouches for them.
+    the others go, too, since nobody vouches for them. A pair without a score is NaN, and not vouched for.
     """
 
     rule = "rescored_above_positive"
@@ -158,7 +158,8 @@ class RescoreFilter:
         np.minimum.at(lowest, own.owners, scores)
         who, place = np.nonzero(looked_at)
         given = self._scorer.score(candidates.anchors[who], candidates.rows[who, place])
-        above = np.asarray(given, dtype=np.float64) > lowest[who] - (self.threshold or 0.0)
+        # NaN, no score of the candidate or of a positive, is not below anything: the candidate goes.
+        above = ~(np.asarray(given, dtype=np.float64) <= lowest[who] - (self.threshold or 0.0))
         gone = alive & ~looked_at
         gone[who[above], place[above]] = True
         return gone

@@ -16,7 +16,7 @@ from curation.negatives.clusters import (
 from curation.negatives.inputs import Embeddings
 from curation.negatives.search import Found, exact_search, search_lists
 
-__all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search"]
+__all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search", "searches_exactly"]
 
 IndexKind = Literal["auto", "flat", "ivf"]
 TARGET_RECALL: Final = 0.99
@@ -34,6 +34,11 @@ class Searched(NamedTuple):
     """1.0 when exact; else the recall on a sample of the queries that was searched exactly, too."""
     method: str
     """``flat``, or ``ivf`` with its lists and probes."""
+
+
+def searches_exactly(*, queries: int, rows: int) -> bool:
+    """Whether ``auto`` searches so many queries in so many rows exactly, because that is quick."""
+    return queries * rows <= _SMALL
 
 
 def check_index(index: str) -> None:
@@ -68,7 +73,7 @@ def search(
         seed: of the sample and of the clusters.
         threads: how many to use.
     """
-    small = len(queries) * len(corpus) <= _SMALL
+    small = searches_exactly(queries=len(queries), rows=len(corpus))
     if index == "flat" or not len(queries) or (index == "auto" and small):
         return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
     centroids = train_centroids(corpus, suggest_lists(len(corpus)), seed=seed, threads=threads)

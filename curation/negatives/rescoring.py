@@ -12,10 +12,19 @@ from curation.models.identity import resolve_model
 from curation.models.protocols import RewardModel
 from curation.negatives.inputs import Int64
 
-__all__ = ["RowScorer", "TextScorer", "open_cross_encoder", "reward_scorer"]
+__all__ = ["RowScorer", "TextScorer", "cross_encoder_fingerprint", "open_cross_encoder", "reward_scorer"]
 
 TextScorer = Callable[[Sequence[str], Sequence[str]], npt.NDArray[Any]]
 """(anchors, documents), equally long, to a score of each pair; higher is more relevant."""
+
+
+def cross_encoder_fingerprint(model: str) -> str:
+    """What a cross-encoder's scores depend on: its files, or its commit.
+
+    Raises:
+        InputError: when ``model`` names nothing.
+    """
+    return resolve_model(model, embedded="encoder").fingerprint
 
 
 def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None = None) -> TextScorer:

@@ -72,9 +72,9 @@ class AnswerNegatives(NamedTuple):
     """Rejected answers for n chosen ones."""
 
     rows: Int64
-    """(n,) the answer that becomes the rejected one, −1 where there is none."""
+    """(n, count) the answers that become rejected ones, most similar first; −1 where there is none."""
     scores: Float32
-    """(n,) its similarity to the chosen answer; NaN beside −1."""
+    """(n, count) their similarity to the chosen answer; NaN beside −1."""
 
 
 def answer_negatives(
@@ -87,14 +87,15 @@ def answer_negatives(
     prompt_threshold: float = 0.85,
     max_score: float = 0.98,
     min_score: float = -1.0,
+    count: int = 1,
     seed: int = 0,
 ) -> AnswerNegatives:
-    """For chosen answers, the answer that is wrong in a stated way.
+    """For chosen answers, answers that are wrong in a stated way.
 
-    ``same_prompt``: a near miss, the answer to the same prompt that is most like the chosen one.
-    ``near_prompt``: the most similar answer to a *different* prompt whose similarity to this prompt is at
+    ``same_prompt``: near misses, the answers to the same prompt that are most like the chosen one.
+    ``near_prompt``: the most similar answers to *different* prompts whose similarity to this prompt is at
     least ``prompt_threshold``: fluent, on the topic, and beside the question.
-    ``off_topic``: a random answer to a prompt whose similarity is below ``prompt_threshold``.
+    ``off_topic``: random answers to prompts whose similarity is below ``prompt_threshold``.
 
     An answer above ``max_score`` says the same as the chosen one and is never taken.
 
@@ -107,6 +108,7 @@ def answer_negatives(
         prompt_threshold: cosine between prompts.
         max_score: the greatest cosine between the answers.
         min_score: the least.
+        count: how many for each.
         seed: of ``off_topic``.
     """
     prompts = as_embeddings(prompt_embeddings, name="prompt_embeddings")
@@ -114,8 +116,8 @@ def answer_negatives(
     owner, picked = np.asarray(prompt_of_answer, dtype=np.int64), np.asarray(chosen, dtype=np.int64)
     if len(owner) != len(answers):
         raise InputError(f"prompt_of_answer: found {len(owner)} entries for {len(answers)} answers")
-    rows = np.full(len(picked), -1, np.int64)
-    scores = np.full(len(picked), np.nan, np.float32)
+    rows = np.full((len(picked), count), -1, np.int64)
+    scores = np.full((len(picked), count), np.nan, np.float32)
     near = exact_search(prompts[owner[picked]], prompts, min(_NEAR_PROMPTS, len(prompts)))
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], np.arange(len(prompts) + 1))
@@ -127,10 +129,11 @@ def answer_negatives(
             wanted = _prompts(source, near, at, int(owner[answer]), prompt_threshold)
             options = np.concatenate([order[starts[p] : starts[p + 1]] for p in wanted] or [np.empty(0, np.int64)])
         likeness = np.asarray(answers[options], np.float32) @ np.asarray(answers[answer], np.float32)
-        good = (options != answer) & (likeness <= max_score) & (likeness >= min_score)
-        if good.any():
-            best = 0 if source == "off_topic" else int(likeness[good].argmax())
-            rows[at], scores[at] = options[good][best], likeness[good][best]
+        good = np.flatnonzero((options != answer) & (likeness <= max_score) & (likeness >= min_score))
+        if source != "off_topic":
+            good = good[np.argsort(-likeness[good], kind="stable")]
+        good = good[:count]
+        rows[at, : len(good)], scores[at, : len(good)] = options[good], likeness[good]
     return AnswerNegatives(rows, scores)
 
 

@@ -70,6 +70,11 @@ class CorpusIndex:
     def storage(self) -> Storage:
         return self._meta.storage
 
+    @property
+    def vectors(self) -> Embeddings:
+        """(rows, d) mapped from disk; of an int8 index they are in units of 1 / scale."""
+        return self._stored()
+
     def extend(self, vectors: Any, *, threads: int | None = None) -> None:
         """Appends rows; they get the next row numbers.
 

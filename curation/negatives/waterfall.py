@@ -9,7 +9,7 @@ import polars as pl
 
 from curation.negatives.filters import Bool
 
-__all__ = ["WATERFALL_SCHEMA", "Waterfall", "describe_waterfall"]
+__all__ = ["WATERFALL_SCHEMA", "Waterfall", "describe_waterfall", "emptying_rule"]
 
 WATERFALL_SCHEMA: Final = {
     "rule": pl.String,
@@ -83,13 +83,19 @@ def describe_waterfall(waterfall: pl.DataFrame) -> str:
             line += f"   {row['next_threshold']:.4g}: {row['next_left']:,} left"
             line += f", {row['next_anchors_short']:,} short"
         lines.append(line)
-    emptied = waterfall.filter((pl.col("left") == 0) & (pl.col("removed") > 0))
-    if len(emptied):
-        first = emptied.row(0, named=True)
-        threshold = "" if first["threshold"] is None else f" (threshold {first['threshold']:.4g})"
+    emptied = emptying_rule(waterfall)
+    if emptied is not None:
         lines.append(
-            f"No negative is left: {first['rule']}{threshold} removed the last "
-            f"{first['removed']:,} candidates. "
-            f"Loosen it, or raise range_max so that more candidates are looked at."
+            f"No negative is left: {emptied}. Loosen it, or raise range_max so that more candidates are looked at."
         )
     return "\n".join(lines)
+
+
+def emptying_rule(waterfall: pl.DataFrame) -> str | None:
+    """Which rule took the last candidate of all anchors; None where some are left."""
+    emptied = waterfall.filter((pl.col("left") == 0) & (pl.col("removed") > 0))
+    if emptied.is_empty() or waterfall.filter(pl.col("rule") == "range_min")["left"].sum() > 0:
+        return None
+    first = emptied.row(0, named=True)
+    threshold = "" if first["threshold"] is None else f" (threshold {first['threshold']:.4g})"
+    return f"{first['rule']}{threshold} removed the last {first['removed']:,} candidates"

@@ -21,6 +21,7 @@ from curation.text import content_hash
 
 if TYPE_CHECKING:
     from curation.publish.plots import Figure
+    from curation.publish.refusing import RefusalSummary
 
 __all__ = ["ReportData", "Threshold", "format_number", "render_report"]
 
@@ -55,6 +56,10 @@ class ReportData(NamedTuple):
     ``pair_scores``."""
     rejects: pl.DataFrame
     """Table ``rejects``."""
+    refusals: RefusalSummary | None = None
+    """Verdicts on all answers."""
+    searches: Sequence[Mapping[str, Any]] = ()
+    """Rows of table ``searches``: how near documents were searched for, and with which recall."""
     models: Sequence[Mapping[str, Any]] = ()
     """``step``, ``producer``, ``computed``, ``reused``, ``failed``, ``seconds``."""
     gates: Sequence[GateResult] = ()
@@ -87,6 +92,7 @@ def render_report(data: ReportData) -> str:
         script=_html(script),
         script_hash=digest,
         waterfalls=[(name, _inline(chart, name)) for name, chart in _waterfalls(data.waterfall)],
+        mining=summary.mining_rows(data.waterfall),
         kept=int((pairs["status"] == "kept").sum()) if pairs.height else 0,
         failed_gates=[g for g in data.gates if not g.passed],
         scores=_scores(pairs),

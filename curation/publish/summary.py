@@ -18,6 +18,7 @@ __all__ = [
     "ScoreSummary",
     "Shown",
     "group_rows",
+    "mining_rows",
     "numeric_scores",
     "reject_rows",
     "sample_pairs",
@@ -113,26 +114,35 @@ def with_length_difference(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def group_rows(pairs: pl.DataFrame, by: str) -> list[dict[str, Any]]:
-    """Counts, kept share, median margin and refusal rate by source or by category, the largest first."""
+    """Counts, kept share, median margin and refusal rates by source or by category, the largest first."""
     if by not in pairs.columns or pairs.is_empty():
         return []
     margin = pl.col("strength_mean").median() if "strength_mean" in pairs.columns else pl.lit(None)
-    refusing: pl.Expr = pl.lit(None)
-    if "chosen_refusal_class" in pairs.columns:
-        refusing = (pl.col("chosen_refusal_class") != "compliance").mean()
+    refusing: dict[str, pl.Expr] = {}
+    for side, name in (("chosen", "refusing"), ("rejected", "rejected_refusing")):
+        column = f"{side}_refusal_class"
+        known = column in pairs.columns
+        refusing[name] = (pl.col(column) != "compliance").mean() if known else pl.lit(None)
     grouped = (
         pairs.group_by(pl.col(by).fill_null("(none)").alias("name"))
         .agg(
             pairs=pl.len(),
             kept=(pl.col("status") == "kept").sum(),
             margin=margin,
-            refusing=refusing,
+            **refusing,
             longer=(_length(pairs, "chosen") > _length(pairs, "rejected")).mean(),
         )
         .with_columns(share=pl.col("kept") / pl.col("pairs"))
         .sort("pairs", "name", descending=[True, False])
     )
     return grouped.head(_MOST_GROUPS).to_dicts()
+
+
+def mining_rows(waterfall: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rules of mined negatives, in order: those that say how many anchors are short."""
+    if "anchors_short" not in waterfall.columns:
+        return []
+    return waterfall.filter(pl.col("anchors_short").is_not_null()).sort("dataset", "position").to_dicts()
 
 
 def reject_rows(rejects: pl.DataFrame) -> list[dict[str, Any]]:

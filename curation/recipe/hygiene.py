@@ -114,6 +114,7 @@ class Hygiene(Section):
     @property
     def needs_encoder(self) -> bool:
         """Whether anything is compared by its embedding."""
-        steps = (*self.prompts, *self.answers, *self.pairs)
-        semantic = any(step.method == "semantic" for step in steps)
-        return semantic or (self.contamination is not None and self.contamination.similarity is not None)
+        methods = {step.method for steps in (self.prompts, self.answers, self.pairs) for step in steps}
+        return "semantic" in methods or (
+            self.contamination is not None and self.contamination.similarity is not None
+        )

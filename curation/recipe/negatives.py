@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
+from curation.recipe.models import Encoder
 
-__all__ = ["Negatives"]
+__all__ = ["Negatives", "Rescorer"]
+
+
+class Rescorer(Section):
+    """A slower model that reads anchor and document together, and removes what it puts above the positive."""
+
+    model: str = Field(description="a folder or a Hub id; with kind reward also embedded")
+    kind: Literal["cross_encoder", "reward"] = Field(
+        default="cross_encoder",
+        description="reward: a reward model that reads the anchor as the prompt and the document as the answer "
+        "(of an ensemble the mean)",
+    )
+    margin: float = Field(
+        default=0.0, ge=0.0, description="how far below the positive a document must stay, in the model's own unit"
+    )
+    depth: int = Field(
+        default=10,
+        ge=1,
+        description="the nearest survivors of the other rules that it reads; those beyond go, since nobody vouches "
+        "for them",
+    )
+    batch_rows: int = Field(default=256, ge=1)
 
 
 class Negatives(Section):
@@ -18,10 +40,75 @@ class Negatives(Section):
     corpus: str | None = Field(default=None, description="a file with a text column; all answers by default")
     range_min: int = Field(default=0, ge=0, description="skip so many of the nearest that survive the filters")
     range_max: int | None = Field(default=100, ge=1, description="look no further than so many neighbours")
-    max_score: float | None = None
-    min_score: float | None = None
-    absolute_margin: float | None = Field(default=None, ge=0.0)
+    max_score: float | None = Field(default=None, description="the greatest cosine of anchor and negative")
+    min_score: float | None = Field(default=None, description="the least cosine of anchor and negative")
+    absolute_margin: float | None = Field(
+        default=None, ge=0.0, description="a negative's cosine plus this may not exceed the lowest positive's"
+    )
     relative_margin: float | None = Field(
         default=0.05, ge=0.0, description="NV-Retriever's TopK-PercPos 95 % (de Souza Moreira et al. 2024)"
     )
-    sampling: Literal["top", "random"] = "top"
+    near_positive: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="drop documents whose cosine with a positive exceeds this; about 0.95 catches near-duplicates",
+    )
+    guides: tuple[Encoder, ...] = Field(
+        default=(),
+        description="other encoders: what one puts above the positive goes (Solatorio 2024, GISTEmbed)",
+    )
+    guide_margin: float = Field(
+        default=0.0, ge=0.0, description="how far below the positive a guide must see it, as a share of its score"
+    )
+    guide_votes: int = Field(default=1, ge=1, description="how many of several guides must agree")
+    rescorer: Rescorer | None = None
+    sampling: Literal["top", "random", "weighted", "margin_bins"] = Field(
+        default="top",
+        description="how survivors are drawn: the nearest; uniformly; in proportion to exp(score / temperature); "
+        "balanced over ten bins of the margin (Hofstätter et al. 2021, TAS-Balanced)",
+    )
+    temperature: float = Field(default=0.05, gt=0.0, description="for weighted sampling, in units of cosine")
+    near_prompt_answers: int = Field(
+        default=0,
+        ge=0,
+        description="so many of the negatives are answers to prompts near this one: right topic, wrong question",
+    )
+    off_topic_answers: int = Field(
+        default=0, ge=0, description="so many of the negatives are answers to prompts that are not near this one"
+    )
+    prompt_threshold: float = Field(
+        default=0.85, ge=-1.0, le=1.0, description="the cosine from which two prompts are near (ours)"
+    )
+    index: Literal["auto", "flat", "ivf"] = Field(
+        default="auto",
+        description="flat: exact; ivf: within clusters, with measured recall, from an index that is kept in the "
+        "workspace and extended; auto: ivf where the exact search is slow",
+    )
+    target_recall: float = Field(
+        default=0.99, gt=0.0, le=1.0, description="least recall of an ivf search, held with 95 % confidence"
+    )
+    storage: Literal["float32", "float16"] = Field(
+        default="float16", description="how vectors lie in the kept index"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Negatives:
+        if self.mined < 1:
+            raise ValueError(
+                f"near_prompt_answers and off_topic_answers are {self.near_prompt_answers} and "
+                f"{self.off_topic_answers}: together they must be less than num_negatives = {self.num_negatives}"
+            )
+        if self.guides and self.guide_votes > len(self.guides):
+            raise ValueError(f"guide_votes is {self.guide_votes}, at most {len(self.guides)}, the number of guides")
+        if self.range_max is not None and self.mined > self.range_max - self.range_min:
+            raise ValueError(
+                f"range_max is {self.range_max} and range_min {self.range_min}: that leaves fewer candidates "
+                f"than the {self.mined} negatives that are to be mined"
+            )
+        return self
+
+    @property
+    def mined(self) -> int:
+        """How many negatives come from the corpus by similarity."""
+        return self.num_negatives - self.near_prompt_answers - self.off_topic_answers

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from curation.publish.drift import DRIFT_COLUMNS, FIRST_VERSION
 from curation.publish.gates import check_gates
+from curation.recipe import MADE_FROM
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.published import published_columns
 from schemas import TABLES
 
 __all__ = ["STAGE"]
@@ -13,13 +16,15 @@ __all__ = ["STAGE"]
 
 def run(context: Context) -> StageResult:
     workspace, gates = context.workspace, context.recipe.gates
-    prompts = workspace.scan("prompts").select("prompt_id", "family_id", "category").collect()
+    prompts = workspace.scan("prompts").select("prompt_id", "group_id", "category").collect()
     results = check_gates(
-        {dataset: workspace.read(dataset) for dataset in context.recipe.publish.datasets},
+        {dataset: workspace.read(dataset) for dataset in context.recipe.publish.tables},
         gates.thresholds,
-        families=prompts.select("prompt_id", "family_id"),
+        families=prompts.select("prompt_id", family_id="group_id"),
         categories=prompts["category"].drop_nulls().unique().sort().to_list(),
         warn_only=gates.warn_only,
+        previous=_published(context),
+        contaminated=_contaminated(context),
     )
     frame = pl.DataFrame(results, schema=TABLES["gates"].create_empty().schema, orient="row")
     failed = [r for r in results if not r.passed]
@@ -27,14 +32,40 @@ def run(context: Context) -> StageResult:
         ("blocked by " if r.blocking else "warning of ") + f"{r.dataset} {r.name}": r.message.split(": ", 2)[-1]
         for r in failed
     }
+    first = sorted({r.dataset for r in results if r.message.endswith(FIRST_VERSION)})
+    if first:
+        facts["first version, no drift to measure"] = ", ".join(first)
     return context.write("gates", "gates", frame, facts=facts)
+
+
+def _published(context: Context) -> dict[str, pl.DataFrame]:
+    """The rows that were published last: table to the columns that drift is measured on."""
+    workspace = context.workspace
+    found: dict[str, pl.DataFrame] = {}
+    for table in context.recipe.publish.tables:
+        forms = [table, *(form for form, made_from in MADE_FROM.items() if made_from == table)]
+        for form in (form for form in forms if form in context.recipe.publish.datasets):
+            rows = published_columns(workspace, form, DRIFT_COLUMNS)
+            if rows is not None:
+                found[table] = rows
+                break
+    return found
+
+
+def _contaminated(context: Context) -> pl.Series | None:
+    """Prompts that the hygiene stage found in an evaluation set; None where the recipe names no such set."""
+    if context.recipe.hygiene.contamination is None:
+        return None
+    rows = context.workspace.scan("hygiene").filter(pl.col("rule").str.starts_with("evaluation"))
+    found: pl.DataFrame = rows.select("prompt_id").unique().collect()
+    return found["prompt_id"]
 
 
 STAGE = Stage(
     name="gates",
     group="publication",
     description="What must hold of the datasets before they are published: each gate, its value and threshold.",
-    needs=("preference", "preference_unpaired", "refusal", "retrieval", "prompts"),
+    needs=("preference", "preference_unpaired", "refusal", "retrieval", "prompts", "hygiene"),
     run=run,
     table="gates",
 )

@@ -8,31 +8,26 @@ import numpy as np
 import polars as pl
 
 from curation.models.protocols import Encoded
+from curation.recipe import Encoder as EncoderOptions
 from curation.scores.similarity import vector_matrix
 from curation.stages.context import Context
-from curation.stages.embeddings import embedding_step, text_ids
+from curation.stages.embeddings import EmbeddingStep, embedding_step, text_ids
 
 __all__ = ["LedgerEncoder"]
 
 
 class LedgerEncoder:
-    """The recipe's encoder; a text is encoded once, in whatever stage it is met first.
+    """The recipe's encoder, or another one; a text is encoded once, in whatever stage it is met first.
 
     A text that the model failed on has a zero vector, which is like nothing.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, options: EncoderOptions | None = None) -> None:
         self._context = context
-        self._step = embedding_step(context)
+        self._step = embedding_step(context) if options is None else EmbeddingStep(options)
         self.fingerprint = self._step.key.producer
-        self._dimension: int | None = None
-
-    @property
-    def dimension(self) -> int:
-        if self._dimension is None:
-            self.encode(["one text, to learn how wide a vector is"])
-        assert self._dimension is not None
-        return self._dimension
+        self.dimension = 0
+        """Known once something has been encoded."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         asked = pl.DataFrame({"text": pl.Series(texts, dtype=pl.String)})
@@ -41,8 +36,8 @@ class LedgerEncoder:
         self._context.compute(self._step, distinct)
         rows = self._context.ledger.fetch(self._step.key, distinct["text_id"])
         rows = rows.select("text_id", "vector", "truncated").with_row_index("at")
-        vectors = vector_matrix(rows["vector"]) if rows.height else np.zeros((0, self._dimension or 1), np.float32)
-        self._dimension = vectors.shape[1]
+        vectors = vector_matrix(rows["vector"]) if rows.height else np.zeros((0, self.dimension), np.float32)
+        self.dimension = vectors.shape[1]
         found = asked.join(
             rows.select("text_id", "at", "truncated"), on="text_id", how="left", maintain_order="left"
         )

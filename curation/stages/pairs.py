@@ -15,6 +15,8 @@ from curation.pairs.provided import provided_pairs
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.duplicates import without_lost_answers
+from curation.stages.hygiene import prompted_inputs
 from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
@@ -30,7 +32,7 @@ def run(context: Context) -> StageResult:
     candidates: pl.DataFrame | None = None
     for strategy in options.strategies:
         if strategy == "provided":
-            built.append(provided_pairs(context.workspace.read("inputs")))
+            built.append(provided_pairs(prompted_inputs(context).collect()))
         elif strategy == "refusal_vs_compliance":
             built.append(_by_refusal(context))
         elif strategy == "template_vs_forget":
@@ -43,8 +45,10 @@ def run(context: Context) -> StageResult:
             )
     # A pair that two strategies build is kept once, under the first of them.
     pairs = pl.concat([b.pairs for b in built]).unique("pair_id", keep="first", maintain_order=True)
-    consistent = without_conflicts(pairs)
-    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), consistent.rejects)
+    answered = without_lost_answers(context, pairs)
+    consistent = without_conflicts(answered.kept)
+    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)
+    rejects = concat_rejects(rejects, consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
     return context.write("pairs", "pairs", consistent.pairs, rejects=rejects, facts=facts)
@@ -179,7 +183,7 @@ STAGE = Stage(
     name="pairs",
     group="pairs",
     description="Two answers to one prompt, the first preferred. A view over candidates: no model is called.",
-    needs=("inputs", "prompts", "candidates", "rewards", "refusals", "policy_stats"),
+    needs=("inputs", "hygiene", "prompts", "candidates", "rewards", "refusals", "policy_stats"),
     run=run,
     table="pairs",
     enabled=lambda recipe: recipe.builds_pairs,

@@ -1,56 +1,93 @@
-"""Stage ``retrieval``: a prompt, an answer that is right for it, and near ones that are not. No model is called."""
+"""Stage ``retrieval``: a prompt, an answer that is right for it, and near ones that are not.
+
+No model is called, but for the guides and the rescorer that a recipe may name.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 import polars as pl
 
-from curation.negatives.mining import MinedNegatives, mine_hard_negatives
+from curation.negatives.mining import MinedNegatives
+from curation.negatives.waterfall import emptying_rule
 from curation.publish.formats import retrieval_frame
-from curation.recipe import Negatives
-from curation.scores.similarity import vector_matrix
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.embeddings import corpus_texts, embedding_step, text_ids
+from curation.stages.mining import MiningCorpus, OtherAnswers, mine, mining_corpus, other_answers
 from curation.stages.preference import kept_pairs
 from curation.stages.waterfall import write_waterfall
-from curation.tables import concat_rejects, rejects_frame
+from curation.tables import concat_rejects, rejects_frame, validated
 from curation.text import messages_text
 from schemas import TABLES
 
 __all__ = ["STAGE"]
+
+_RULES: Final = {"stage": pl.String, "rule": pl.String, "removed": pl.Int64, "left": pl.Int64}
+_SEARCH: Final = {
+    "dataset": pl.String,
+    "anchors": pl.Int64,
+    "documents": pl.Int64,
+    "method": pl.String,
+    "recall": pl.Float64,
+}
 
 
 def run(context: Context) -> StageResult:
     options = context.recipe.negatives
     assert options is not None
     anchors = _anchors(context)
-    documents = _documents(context)
-    vectors = context.ledger.fetch(
-        embedding_step(context).key, pl.concat([anchors["text_id"], documents["text_id"]])
-    ).select("text_id", "vector")
+    corpus = mining_corpus(context, _documents(context), options, anchors=anchors.height)
+    vectors = context.ledger.fetch(embedding_step(context).key, anchors["text_id"]).select("text_id", "vector")
     lost = anchors.join(vectors, on="text_id", how="anti", maintain_order="left")
     anchors = anchors.join(vectors, on="text_id", maintain_order="left")
-    documents = documents.join(vectors, on="text_id", maintain_order="left").with_row_index("place")
-    own = _own_answers(context, documents, anchors)
+    own = _own_answers(context, corpus.documents, anchors)
     alone = anchors.join(own, on="prompt_id", how="anti", maintain_order="left")
     left_out = concat_rejects(_left_out(lost, "no_embedding"), _left_out(alone, "no_positive"))
-    anchors = anchors.join(own, on="prompt_id", maintain_order="left")
-    if anchors.is_empty() or documents.is_empty():
+    anchors = anchors.join(own, on="prompt_id", maintain_order="left").with_row_index("row")
+    if anchors.is_empty() or corpus.documents.is_empty():
+        _write_search(context, None, corpus, anchors)
+        write_waterfall(context, "retrieval", pl.DataFrame(schema=_RULES))
         return context.write("retrieval", "retrieval", TABLES["retrieval"].create_empty(), rejects=left_out)
-    mined = _mined(anchors, documents, options, context.recipe.seed)
-    built = retrieval_frame(_tuples(anchors, documents, mined), num_negatives=options.num_negatives)
-    rules = mined.waterfall.select("rule", "removed", "left")
-    write_waterfall(context, "retrieval", rules.with_columns(stage=pl.lit("retrieval")))
-    facts = {"documents": documents.height, "recall of the search": float(mined.recall)}
-    rejects = concat_rejects(built.rejects, left_out)
+    mined = mine(context, anchors, corpus, options)
+    others = other_answers(context, anchors, corpus, mined, options)
+    tuples = _tuples(anchors, corpus.documents, mined, others)
+    built = retrieval_frame(tuples, num_negatives=options.num_negatives)
+    write_waterfall(context, "retrieval", mined.waterfall.with_columns(stage=pl.lit("retrieval")))
+    _write_search(context, mined, corpus, anchors)
+    facts = {"documents": corpus.documents.height, "recall of the search": float(mined.recall)}
+    facts |= {"search": mined.method} | corpus.facts | others.facts
+    rejects = concat_rejects(_with_reason(built.rejects, mined.waterfall), left_out)
     return context.write("retrieval", "retrieval", built.frame, rejects=rejects, facts=facts)
 
 
+def _write_search(
+    context: Context, mined: MinedNegatives | None, corpus: MiningCorpus, anchors: pl.DataFrame
+) -> None:
+    """Keep how the search was done, and the share of the true nearest that it found."""
+    row = {
+        "dataset": "retrieval",
+        "anchors": anchors.height,
+        "documents": corpus.documents.height,
+        "method": mined.method if mined else "none",
+        "recall": float(mined.recall) if mined else None,
+    }
+    frame = validated("searches", pl.DataFrame([row], schema=_SEARCH), stage="retrieval").kept
+    context.workspace.overwrite("searches", frame)
+
+
+def _with_reason(rejects: pl.DataFrame, waterfall: pl.DataFrame) -> pl.DataFrame:
+    """Where no candidate at all is left, the reason names the rule that took the last one."""
+    rule = emptying_rule(waterfall)
+    return rejects if rule is None else rejects.with_columns(pl.col("reason") + f": {rule}")
+
+
 def _anchors(context: Context) -> pl.DataFrame:
-    """The prompts as texts: prompt_id, split, anchor, text_id."""
+    """The prompts as texts: prompt_id, messages, split, anchor, text_id."""
     prompts = context.workspace.scan("prompts").select("prompt_id", "messages", "split").collect()
     texts = pl.Series("anchor", [messages_text(m) for m in prompts["messages"].to_list()], dtype=pl.String)
-    return prompts.drop("messages").with_columns(texts, text_ids(texts).alias("text_id"))
+    return prompts.with_columns(texts, text_ids(texts).alias("text_id"))
 
 
 def _documents(context: Context) -> pl.DataFrame:
@@ -98,29 +135,19 @@ def _places(candidates: pl.DataFrame, places: pl.DataFrame, name: str) -> pl.Dat
     return found.group_by("prompt_id").agg(pl.col("place").cast(pl.Int64).unique().sort().alias(name))
 
 
-def _mined(anchors: pl.DataFrame, documents: pl.DataFrame, options: Negatives, seed: int) -> MinedNegatives:
-    return mine_hard_negatives(
-        anchor_embeddings=vector_matrix(anchors["vector"]),
-        corpus_embeddings=vector_matrix(documents["vector"]),
-        positives=anchors["positives"].to_list(),
-        exclude=anchors["excluded"].to_list(),
-        num_negatives=options.num_negatives,
-        range_min=options.range_min,
-        range_max=options.range_max,
-        max_score=options.max_score,
-        min_score=options.min_score,
-        absolute_margin=options.absolute_margin,
-        relative_margin=options.relative_margin,
-        sampling=options.sampling,
-        seed=seed,
-    )
-
-
-def _tuples(anchors: pl.DataFrame, documents: pl.DataFrame, mined: MinedNegatives) -> pl.DataFrame:
-    """One row for each anchor and positive, with the anchor's negatives."""
+def _tuples(
+    anchors: pl.DataFrame, documents: pl.DataFrame, mined: MinedNegatives, others: OtherAnswers
+) -> pl.DataFrame:
+    """One row for each anchor and positive, with its negatives: mined ones, then other prompts' answers."""
     texts = documents["text"].to_list()
-    negatives = [[texts[i] for i in row if i >= 0] for row in mined.negatives.tolist()]
-    scores = [[s for s in row if not np.isnan(s)] for row in mined.scores.tolist()]
+    negatives = [
+        [texts[i] for i in (*row, *more) if i >= 0]
+        for row, more in zip(mined.negatives.tolist(), others.places, strict=True)
+    ]
+    scores = [
+        [s for s in (*row, *more) if not np.isnan(s)]
+        for row, more in zip(mined.scores.tolist(), others.scores, strict=True)
+    ]
     frame = anchors.select(
         "anchor",
         "split",
@@ -157,5 +184,5 @@ STAGE = Stage(
     needs=("prompts", "candidates", "embeddings", "pairs", "preference"),
     run=run,
     table="retrieval",
-    enabled=lambda recipe: "retrieval" in recipe.publish.datasets,
+    enabled=lambda recipe: "retrieval" in recipe.publish.tables,
 )

@@ -12,7 +12,7 @@ from schemas import TABLES
 
 __all__ = ["pair_waterfall", "write_waterfall"]
 
-_ORDER: Final = ("inputs", "pairs", "preference")
+_ORDER: Final = ("inputs", "hygiene", "prompts", "candidates", "pairs", "pair_labels", "preference")
 
 
 def pair_waterfall(rejects: pl.DataFrame, *, kept: int, tables: tuple[str, ...]) -> pl.DataFrame:
@@ -41,15 +41,21 @@ def pair_waterfall(rejects: pl.DataFrame, *, kept: int, tables: tuple[str, ...])
 
 
 def write_waterfall(context: Context, dataset: str, rules: pl.DataFrame) -> pl.DataFrame:
-    """Keep a dataset's waterfall: columns stage, rule, removed, left, in order."""
+    """Keep a dataset's waterfall: columns stage, rule, removed, left, in order.
+
+    Where it is known, also threshold, anchors_short, and what one step's looser threshold would give:
+    next_threshold, next_left, next_anchors_short.
+    """
+    known = TABLES["waterfall"].create_empty().schema
     frame = rules.select(
-        dataset=pl.lit(dataset),
-        position=pl.int_range(pl.len(), dtype=pl.Int64),
-        stage="stage",
-        rule="rule",
-        removed=pl.col("removed").cast(pl.Int64),
-        left=pl.col("left").cast(pl.Int64),
-    ).select(TABLES["waterfall"].column_names())
+        pl.lit(dataset).alias("dataset"),
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("position"),
+        *(
+            pl.col(name).cast(kind) if name in rules.columns else pl.lit(None, dtype=kind).alias(name)
+            for name, kind in known.items()
+            if name not in ("dataset", "position")
+        ),
+    )
     kept = validated("waterfall", frame, stage=dataset).kept
     context.workspace.overwrite("waterfall", kept, where=("dataset", dataset))
     return kept

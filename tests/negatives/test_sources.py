@@ -66,8 +66,20 @@ def test_each_source_gives_its_kind_of_answer(source: str, expected: list[set[in
         prompt_embeddings=PROMPTS,
         answer_embeddings=ANSWERS,
     )
-    assert mined.rows[0] in expected[0]
-    assert mined.scores[0] == pytest.approx(float(ANSWERS[0] @ ANSWERS[mined.rows[0]]))
+    assert mined.rows[0, 0] in expected[0]
+    assert mined.scores[0, 0] == pytest.approx(float(ANSWERS[0] @ ANSWERS[mined.rows[0, 0]]))
+
+
+def test_several_answers_come_most_similar_first_and_are_padded() -> None:
+    mined = answer_negatives(
+        "near_prompt",
+        chosen=[0],
+        prompt_of_answer=OWNER,
+        prompt_embeddings=PROMPTS,
+        answer_embeddings=ANSWERS,
+        count=3,
+    )
+    assert mined.rows.tolist() == [[2, 3, -1]]
 
 
 def test_an_answer_that_says_the_same_is_not_taken() -> None:
@@ -79,7 +91,7 @@ def test_an_answer_that_says_the_same_is_not_taken() -> None:
         answer_embeddings=ANSWERS,
         max_score=0.8,
     )
-    assert mined.rows.tolist() == [-1, -1]
+    assert mined.rows.tolist() == [[-1], [-1]]
     assert np.isnan(mined.scores).all()
 
 

@@ -1,0 +1,158 @@
+"""The recipe's negatives: rules, other sources, the kept index, and what the report says of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from curation.errors import GateError, RecipeError
+from curation.pipeline import run
+from curation.recipe import load_recipe
+from curation.workspace import Workspace
+
+TOPICS = ("bread", "rivers", "chess", "tides", "bicycles", "maps")
+BARE: dict[str, Any] = {
+    "name": "mined",
+    "sources": [{"path": "pairs.jsonl"}],
+    "rewards": [],
+    "refusals": None,
+    "policy": None,
+    "gates": {"max_tie_rate": 1.0},
+    "publish": {"datasets": ["preference", "retrieval"]},
+}
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [
+        {
+            "prompt": f"Tell me about {TOPICS[i % 6]}, number {i // 6}.",
+            "chosen": f"People have known {TOPICS[i % 6]} well since the year {100 + i}.",
+            "rejected": f"I do not care about {TOPICS[i % 6]}, ask {i} others.",
+        }
+        for i in range(count)
+    ]
+
+
+class Mined:
+    """A recipe that mines negatives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workspace = Workspace(folder / "workspace")
+
+    def run(self, pairs: list[dict[str, str]], **negatives: Any) -> dict[str, Any]:
+        (self.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+        (self.folder / "recipe.yaml").write_text(yaml.safe_dump(BARE | {"negatives": negatives}))
+        result = run(self.folder / "recipe.yaml", workspace=self.workspace)
+        return dict(next(stage.facts for stage in result.stages if stage.stage == "retrieval"))
+
+    def rules(self) -> pl.DataFrame:
+        return self.workspace.read("waterfall").filter(pl.col("dataset") == "retrieval").sort("position")
+
+    def texts(self) -> list[tuple[str, list[str]]]:
+        frame = self.workspace.read("retrieval")
+        columns = sorted(c for c in frame.columns if c.startswith("negative_") and c != "negative_scores")
+        return [(row["anchor"], [row[c] for c in columns]) for row in frame.iter_rows(named=True)]
+
+
+@pytest.fixture
+def mined(tmp_path: Path) -> Mined:
+    return Mined(tmp_path)
+
+
+def test_every_rule_runs_and_is_accounted_for(mined: Mined) -> None:
+    reward = {"model": "embedded", "kind": "reward", "margin": 0.0, "depth": 30}
+    mined.run(
+        rows(24), num_negatives=1, relative_margin=None, absolute_margin=0.0, near_positive=0.99,
+        guides=[{"max_length": 16}, {"max_length": 8}], guide_votes=2, rescorer=reward, sampling="weighted",
+    )  # fmt: skip
+    rules = mined.rules()
+    names = ["absolute_margin", "near_positive", "encoders_agree", "rescored_above_positive", "not_sampled"]
+    assert [rule for rule in rules["rule"] if rule in names] == names
+    assert rules["anchors_short"].null_count() == 0
+    margin = rules.row(by_predicate=pl.col("rule") == "absolute_margin", named=True)
+    assert margin["next_threshold"] == pytest.approx(-0.01)
+    assert margin["next_left"] >= margin["left"]
+    report = Path(mined.workspace.report_path).read_text()
+    assert "one step looser" in report
+    assert "rescored above positive" in report
+    # What the slow models said is in the ledger: a second run changes nothing there.
+    version = mined.workspace.version("rewards")
+    run(mined.folder / "recipe.yaml", workspace=mined.workspace)
+    assert mined.workspace.version("rewards") == version
+
+
+def test_other_prompts_answers_come_last_and_are_of_the_asked_kind(mined: Mined) -> None:
+    facts = mined.run(
+        rows(24), num_negatives=3, relative_margin=None,
+        near_prompt_answers=1, off_topic_answers=1, prompt_threshold=0.6,
+    )  # fmt: skip
+    assert facts["anchors short of other answers"] == 0
+    found = mined.texts()
+    assert len(found) == 24
+    for anchor, (_, near, far) in found:
+        own = next(topic for topic in TOPICS if topic in anchor)
+        assert own in near
+        assert own not in far
+
+
+def test_rules_that_remove_everything_are_named_in_the_rejects(mined: Mined) -> None:
+    with pytest.raises(GateError, match="retrieval: min_rows: 0 rows"):
+        mined.run(rows(6), num_negatives=1, relative_margin=None, max_score=-1.0)
+    assert mined.workspace.read("retrieval").is_empty()
+    rejects = mined.workspace.read("rejects").filter(pl.col("rule") == "too_few_negatives")
+    assert rejects.height == 6
+    assert all("max_score (threshold -1) removed the last" in reason for reason in rejects["reason"])
+
+
+def test_fewer_documents_than_negatives_are_rejects(mined: Mined) -> None:
+    with pytest.raises(GateError, match="retrieval: min_rows: 0 rows"):
+        mined.run(rows(2), num_negatives=9, range_max=20, relative_margin=None)
+    assert mined.workspace.read("rejects")["rule"].to_list() == ["too_few_negatives"] * 2
+
+
+def test_the_index_is_kept_extended_and_built_anew_only_when_documents_go(mined: Mined) -> None:
+    settings: dict[str, Any] = {"num_negatives": 2, "relative_margin": None, "index": "ivf", "storage": "float32"}
+    facts = mined.run(rows(18), **settings)
+    assert facts["index"] == "36 rows, 36 added"
+    assert facts["search"].startswith("ivf on disk")
+    (vectors,) = Path(mined.workspace.path("indexes")).glob("*/vectors.bin")
+    before = vectors.read_bytes()
+    assert mined.run(rows(18), **settings)["index"] == "36 rows, 0 added"
+    assert mined.run(rows(20), **settings)["index"] == "40 rows, 4 added"
+    assert vectors.read_bytes()[: len(before)] == before
+    grown = dict(mined.texts())
+    assert mined.run(rows(19), **settings)["index"] == "38 rows, 38 added anew"
+    mined.run(rows(20), **settings | {"index": "flat"})
+    assert dict(mined.texts()) == grown
+    searches = mined.workspace.read("searches").row(0, named=True)
+    assert (searches["method"], searches["recall"], searches["documents"]) == ("flat", 1.0, 40)
+
+
+def test_a_damaged_index_is_built_anew(mined: Mined) -> None:
+    settings: dict[str, Any] = {"num_negatives": 2, "relative_margin": None, "index": "ivf"}
+    mined.run(rows(12), **settings)
+    (ids,) = Path(mined.workspace.path("indexes")).glob("*/ids.npy")
+    np.save(ids, np.empty(0, "S32"))
+    assert mined.run(rows(12), **settings)["index"] == "24 rows, 24 added anew"
+
+
+@pytest.mark.parametrize(
+    ("negatives", "message"),
+    [
+        ({"num_negatives": 2, "off_topic_answers": 2}, "less than num_negatives = 2"),
+        ({"guides": [{}], "guide_votes": 2}, "guide_votes is 2, at most 1"),
+        ({"num_negatives": 9, "range_max": 10, "range_min": 5}, "fewer candidates than the 9 negatives"),
+        ({"sampling": "hardest"}, "negatives.sampling"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(mined: Mined, negatives: dict[str, Any], message: str) -> None:
+    (mined.folder / "recipe.yaml").write_text(yaml.safe_dump(BARE | {"negatives": negatives}))
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(mined.folder / "recipe.yaml")
