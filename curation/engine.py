@@ -83,6 +83,7 @@ class StepReport(NamedTuple):
     twice: int
     seconds: float
     tokens: int
+    cost: float = 0.0
 
 
 def failures_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

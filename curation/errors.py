@@ -7,6 +7,8 @@
     ├── ModelError        a model cannot be loaded or gave what it must not     exit status 1
     ├── MissingExtraError a package of an optional extra is not installed       exit status 1
     ├── GateError         a gate refused a publication                          exit status 1
+    ├── PushError         the Hub or another place refused a dataset            exit status 1
+    ├── BudgetReached     the run stopped before max_cost was exceeded          exit status 1
     └── InterruptedRun    the user stopped the run; what was done is kept       exit status 130
 
 Each message is one line that says where (file, row, field), what was found, what was expected and what
@@ -19,12 +21,14 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "BudgetReached",
     "CurationError",
     "GateError",
     "InputError",
     "InterruptedRun",
     "MissingExtraError",
     "ModelError",
+    "PushError",
     "RecipeError",
     "WorkspaceError",
     "closest",
@@ -67,6 +71,14 @@ class MissingExtraError(CurationError):
 
 class GateError(CurationError):
     """A gate refused a publication."""
+
+
+class PushError(CurationError):
+    """The place that a dataset was to be pushed to refused it, or could not be reached."""
+
+
+class BudgetReached(CurationError):
+    """The next answer could cost more than is left; what was paid for is kept."""
 
 
 class InterruptedRun(CurationError):

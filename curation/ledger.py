@@ -92,7 +92,11 @@ class Ledger:
         wanted = ids.unique(maintain_order=True).alias(key.id_column).to_frame().lazy()
         rows = self.workspace.scan(key.table).filter(pl.col(key.producer_column) == key.producer)
         found: pl.DataFrame = wanted.join(rows, on=key.id_column, how="inner", maintain_order="left").collect()
-        return found.unique(subset=key.id_column, keep="first", maintain_order=True)
+        found = found.unique(subset=key.id_column, keep="first", maintain_order=True)
+        # A table that an earlier version wrote lacks the columns that were added since; they can be null.
+        schema = TABLES[key.table].create_empty().schema
+        added = {name: pl.lit(None, dtype=kind) for name, kind in schema.items() if name not in found.columns}
+        return found.with_columns(**added)
 
     def failures(self, key: LedgerKey, ids: pl.Series) -> pl.DataFrame:
         """The rows of ``failures`` for these ids."""

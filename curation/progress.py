@@ -23,8 +23,8 @@ __all__ = ["LogProgress", "ProgressSink", "RichProgress", "SilentProgress", "Ste
 class StepProgress(Protocol):
     """The progress of one step."""
 
-    def advance(self, rows: int, tokens: int = 0) -> None:
-        """Say that ``rows`` more rows, of ``tokens`` tokens together, are done and kept."""
+    def advance(self, rows: int, tokens: int = 0, cost: float = 0.0) -> None:
+        """Say that ``rows`` more rows, of ``tokens`` tokens and ``cost`` together, are done and kept."""
         ...
 
 
@@ -44,7 +44,7 @@ class SilentProgress:
 
     @contextmanager
     def step(self, name: str, total: int | None) -> Iterator[StepProgress]:
-        yield _Counter(lambda rows, tokens: None)
+        yield _Counter(lambda rows, tokens, cost: None)
 
     def note(self, message: str) -> None:
         pass
@@ -69,15 +69,19 @@ class RichProgress:
         )
         with Progress(*columns, console=self.console, transient=False) as bar:
             task = bar.add_task(name, total=total, rates="")
-            started, done = time.monotonic(), [0, 0]
+            started, done, money = time.monotonic(), [0, 0], 0.0
 
-            def advance(rows: int, tokens: int) -> None:
+            def advance(rows: int, tokens: int, cost: float) -> None:
+                nonlocal money
                 done[0] += rows
                 done[1] += tokens
+                money += cost
                 seconds = max(time.monotonic() - started, 1e-9)
                 rates = f"{done[0] / seconds:,.0f} rows/s"
                 if done[1]:
                     rates += f" · {done[1]:,} tokens, {done[1] / seconds:,.0f}/s"
+                if money:
+                    rates += f" · cost {money:,.4g}"
                 bar.update(task, advance=rows, rates=rates)
 
             yield _Counter(advance)
@@ -94,16 +98,18 @@ class LogProgress:
 
     @contextmanager
     def step(self, name: str, total: int | None) -> Iterator[StepProgress]:
-        started, done, shown = time.monotonic(), 0, 0
+        started, done, shown, money = time.monotonic(), 0, 0, 0.0
 
-        def advance(rows: int, tokens: int) -> None:
-            nonlocal done, shown
+        def advance(rows: int, tokens: int, cost: float) -> None:
+            nonlocal done, shown, money
             done += rows
+            money += cost
             tenth = 10 * done // max(total or done, 1)
             if tenth > shown:
                 shown = tenth
                 rate = done / max(time.monotonic() - started, 1e-9)
-                self._log(f"{name}: {done:,} of {total or done:,} rows, {rate:,.0f} rows/s")
+                spent = f", cost {money:,.4g}" if money else ""
+                self._log(f"{name}: {done:,} of {total or done:,} rows, {rate:,.0f} rows/s{spent}")
 
         yield _Counter(advance)
 
@@ -112,8 +118,8 @@ class LogProgress:
 
 
 class _Counter:
-    def __init__(self, advance: Callable[[int, int], None]) -> None:
+    def __init__(self, advance: Callable[[int, int, float], None]) -> None:
         self._advance = advance
 
-    def advance(self, rows: int, tokens: int = 0) -> None:
-        self._advance(rows, tokens)
+    def advance(self, rows: int, tokens: int = 0, cost: float = 0.0) -> None:
+        self._advance(rows, tokens, cost)

@@ -25,6 +25,7 @@ class Candidates(dy.Schema):
     completion_tokens = dy.Int64(nullable=True, min=0)
     cost = dy.Float64(nullable=True, min=0.0, description="in the currency of the recipe's prices")
     parent_id = reference(nullable=True)
+    reasoning = dy.String(nullable=True, description="what the model wrote before its answer")
     occurrences = dy.Int64(min=1)
     provided_score = dy.Float64(nullable=True, description="the mean of the sources' own scores")
 
@@ -45,7 +46,9 @@ class Generations(dy.Schema):
     prompt_id = reference()
     sample_index = dy.Int64(min=0)
     response = dy.String()
+    reasoning = dy.String(nullable=True, description="what the server set apart as reasoning")
     finish_reason = dy.String()
     prompt_tokens = dy.Int64(min=0)
     completion_tokens = dy.Int64(min=0)
-    cost = dy.Float64(nullable=True, min=0.0)
+    cost = dy.Float64(nullable=True, min=0.0, description="null where the recipe had no price")
+    system_prompt = dy.String(nullable=True, description="the sample's own, where the recipe draws one")

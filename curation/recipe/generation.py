@@ -1,21 +1,108 @@
-"""Recipe section ``generation``: what is sampled."""
+"""Recipe sections ``generation``, ``pool`` and ``costs``: what is sampled, from whom, and for how much money."""
 
 from __future__ import annotations
+
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from curation.recipe.base import Section
 
-__all__ = ["Generation"]
+__all__ = ["Costs", "Generation", "Pool", "Price"]
+
+_NOT_PARAMETERS: Final = frozenset(
+    {
+        "batch_rows",
+        "concurrency",
+        "timeout",
+        "attempts",
+        "patience",
+        "api_key_variable",
+        "samples",
+        "only_as_rejected",
+    }
+)
 
 
 class Generation(Section):
     """Answers to sample from one model."""
 
-    model: str = Field(default="embedded", description="a folder, a Hub id, or embedded")
+    model: str = Field(
+        default="embedded",
+        description="http://host:port/v1#name for an OpenAI-compatible server; a folder, a Hub id, or embedded",
+    )
+    backend: Literal["auto", "server", "transformers", "vllm"] = Field(
+        default="auto", description="auto: the server for an address, else transformers; vllm: in this process"
+    )
+    revision: str | None = Field(
+        default=None,
+        min_length=1,
+        description="your own name for what a server serves: answers are then found again at another address",
+    )
     samples: int = Field(default=2, ge=1, le=1024, description="answers for each prompt")
     temperature: float = Field(default=0.8, ge=0.0, le=5.0)
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     max_new_tokens: int = Field(default=128, ge=1)
-    system_prompt: str | None = None
-    batch_rows: int = Field(default=16, ge=1)
+    system_prompt: str | None = Field(default=None, description="for prompts that have no system message")
+    system_prompts: tuple[str, ...] = Field(
+        default=(), description="one is drawn for each sample, for prompts that have no system message"
+    )
+    principles: tuple[str, ...] = Field(
+        default=(), description="one is drawn for each sample and added to its system message (UltraFeedback)"
+    )
+    lora: str | None = Field(
+        default=None, description="an adapter: its name on the server; with backend vllm its folder or Hub id"
+    )
+    json_schema: dict[str, Any] | None = Field(
+        default=None, description="a JSON schema that every answer must fit; server and vllm"
+    )
+    concurrency: int = Field(default=64, ge=1, le=4096, description="requests that a server has at once")
+    timeout: float = Field(default=600.0, gt=0, description="seconds for one reply of a server")
+    attempts: int = Field(default=8, ge=1, description="how often a request is sent before it is a reject")
+    patience: float = Field(default=600.0, ge=0, description="seconds to wait for a server that went away")
+    api_key_variable: str = Field(
+        default="OPENAI_API_KEY", pattern=r"^[A-Za-z_]\w*$", description="environment variable with a server's key"
+    )
+    batch_rows: int = Field(default=16, ge=1, description="answers that transformers makes at once")
+    only_as_rejected: bool = Field(
+        default=False, description="an older or hotter model, for negatives: no score ever chooses its answers"
+    )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What an answer depends on, without what is at rest: for the record of each answer."""
+        given = self.model_dump(mode="json", exclude=set(_NOT_PARAMETERS))
+        return {name: value for name, value in given.items() if value not in (None, [], "auto")}
+
+
+class Pool(Section):
+    """How the models of ``generation`` share the prompts."""
+
+    models_per_prompt: int | None = Field(
+        default=None,
+        ge=1,
+        description="so many of the models, drawn by the seed, answer each prompt; all by default",
+    )
+
+
+class Price(Section):
+    """The price of one model, per million tokens."""
+
+    prompt: float = Field(ge=0.0, description="per million prompt tokens")
+    completion: float = Field(ge=0.0, description="per million tokens of the answers")
+
+
+class Costs(Section):
+    """What answers cost, and what they may cost together."""
+
+    currency: str = "USD"
+    prices: dict[str, Price] = Field(
+        default_factory=dict, description="by a model as section generation names it, or by its name on the server"
+    )
+    max_cost: float | None = Field(
+        default=None, gt=0.0, description="the run stops before more than this is spent on answers, over all runs"
+    )
+
+    def price_of(self, model: str) -> Price | None:
+        """The price of a model, or None."""
+        return self.prices.get(model) or self.prices.get(model.partition("#")[2])

@@ -12,6 +12,8 @@ from curation.engine import Step, StepReport, run_local
 from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe
+from curation.sender import RemoteStep, run_apart
+from curation.streaming import Budget, run_stream
 from curation.tables import concat_rejects, empty_rejects, validated
 from curation.workspace import Workspace
 from schemas import TABLES
@@ -54,6 +56,15 @@ class Context:
         if self.retry_failed:
             self.ledger.forget_failures(step.key)
         report = run_local(step, inputs, self.ledger, progress=self.progress)
+        self.reports.append(report)
+        return report
+
+    def compute_stream(self, step: RemoteStep, inputs: pl.DataFrame, *, budget: Budget | None = None) -> StepReport:
+        """:meth:`compute` for a step whose results are paid for one by one."""
+        compute = run_apart if step.is_remote else run_stream
+        report = compute(
+            step, inputs, self.ledger, progress=self.progress, budget=budget, retry_failed=self.retry_failed
+        )
         self.reports.append(report)
         return report
 

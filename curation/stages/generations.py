@@ -1,117 +1,216 @@
-"""Stage ``generations``: sample answers from the recipe's generators, each request once."""
+"""Stage ``generations``: sample answers from the recipe's models, each request once.
+
+Which requests there are is in ``asked``; how each answer is kept, in ``curation.streaming``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
-from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
-from curation.models.generator import generator_fingerprint, open_generator
-from curation.models.protocols import Fault, Generator
+from curation.models.chat import (
+    ChatAnswer,
+    ChatModel,
+    ChatOptions,
+    ChatReply,
+    ChatRequest,
+    Connection,
+    chat_fingerprint,
+    is_address,
+    open_chat,
+)
+from curation.models.protocols import Fault
 from curation.recipe import Generation
+from curation.recipe.generation import Price
+from curation.stages.asked import requests, requests_of
 from curation.stages.context import Context, Stage, StageResult
-from curation.text import content_hash
-from schemas import TABLES
+from curation.streaming import Arrival, Budget, Stream
 
-__all__ = ["STAGE", "GenerationStep", "generation_steps", "requests"]
+__all__ = ["STAGE", "GenerationStep", "asked_of", "budget_of", "generation_steps", "requests", "step_from"]
 
 _STEP_VERSION = 1
+_TOKENS_PER_MESSAGE: Final = 32
+"""What a chat template can add to a message, generously."""
+_BROKEN_OFF: Final = ("timeout", "connection_lost", "broken_json", "missing_choice")
+"""Failures that a provider may charge for all the same."""
 
 
 @dataclass(frozen=True)
 class GenerationStep:
-    """Sampling from one generator."""
+    """Sampling from one model."""
 
     options: Generation
     seed: int
+    price: Price | None = None
 
     @property
     def name(self) -> str:
         return "generations"
 
     @property
-    def batch_rows(self) -> int:
-        return self.options.batch_rows
-
-    @property
     def key(self) -> LedgerKey:
-        producer = generator_fingerprint(self.options.model, **self._sampling())
+        o = self.options
+        producer = chat_fingerprint(o.model, self._sampling(), backend=o.backend, revision=o.revision)
         return LedgerKey("generations", "request_id", "generator", f"{producer} step{_STEP_VERSION}")
 
-    def open(self) -> Worker:
-        generator = open_generator(self.options.model, **self._sampling())
-        return _Sampling(generator)
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server answers."""
+        return is_address(self.options.model)
 
-    def _sampling(self) -> dict[str, Any]:
+    @property
+    def spec(self) -> tuple[str, dict[str, Any]]:
+        price = None if self.price is None else self.price.model_dump(mode="json")
+        options = self.options.model_dump(mode="json")
+        return f"{__name__}:step_from", {"options": options, "seed": self.seed, "price": price}
+
+    def open(self) -> Stream:
+        o = self.options
+        connection = Connection(
+            concurrency=o.concurrency,
+            timeout=o.timeout,
+            attempts=o.attempts,
+            patience=o.patience,
+            key_variable=o.api_key_variable,
+        )
+        model = open_chat(
+            o.model,
+            self._sampling(),
+            backend=o.backend,
+            revision=o.revision,
+            connection=connection,
+            batch_rows=o.batch_rows,
+        )
+        return _Sampling(self, model)
+
+    def most(self, row: Mapping[str, Any]) -> float:
+        """No token is shorter than a byte, and an answer no longer than it may be."""
+        if self.price is None:
+            return 0.0
+        texts = [m["content"] for m in row["messages"]] + [row["system_prompt"] or self.options.system_prompt or ""]
+        prompt = sum(len(text.encode("utf-8", "surrogatepass")) + _TOKENS_PER_MESSAGE for text in texts)
+        return _cost(self.price, prompt, self.options.max_new_tokens)
+
+    def cost(self, row: Mapping[str, Any], answer: ChatAnswer) -> float | None:
+        """What an answer cost; what it can cost at most where the server did not count tokens."""
+        if self.price is None:
+            return None
+        if answer.prompt_tokens + answer.completion_tokens == 0:
+            return self.most(row)
+        return _cost(self.price, answer.prompt_tokens, answer.completion_tokens)
+
+    def _sampling(self) -> ChatOptions:
         """Everything that determines an answer, besides model and prompt: what is in the key is what is used."""
         o = self.options
-        return {
-            "max_new_tokens": o.max_new_tokens,
-            "temperature": o.temperature,
-            "top_p": o.top_p,
-            "seed": self.seed,
-            "system_prompt": o.system_prompt,
-        }
+        return ChatOptions(
+            max_new_tokens=o.max_new_tokens,
+            temperature=o.temperature,
+            top_p=o.top_p,
+            seed=self.seed,
+            system_prompt=o.system_prompt,
+            json_schema=o.json_schema,
+            lora=o.lora,
+        )
+
+
+def step_from(options: dict[str, Any], seed: int, price: dict[str, Any] | None) -> GenerationStep:
+    """The step that has this ``spec``."""
+    return GenerationStep(
+        Generation.model_validate(options), seed, None if price is None else Price.model_validate(price)
+    )
 
 
 @dataclass
 class _Sampling:
-    generator: Generator
+    """See ``curation.streaming.Stream``."""
 
-    def __call__(self, batch: pl.DataFrame) -> Batch:
-        answers = self.generator.generate(batch["messages"].to_list(), batch["sample_index"].to_list())
-        rows, failures, tokens = [], [], 0
-        for request, answer in zip(batch.iter_rows(named=True), answers, strict=True):
-            if isinstance(answer, Fault):
-                failures.append(
-                    {"row_id": request["request_id"], "item_id": request["prompt_id"], **answer._asdict()}
-                )
-                continue
-            tokens += answer.completion_tokens
-            rows.append(
-                {
-                    "request_id": request["request_id"],
-                    "prompt_id": request["prompt_id"],
-                    "sample_index": request["sample_index"],
-                    "response": answer.text,
-                    "finish_reason": answer.finish_reason,
-                    "prompt_tokens": answer.prompt_tokens,
-                    "completion_tokens": answer.completion_tokens,
-                    "cost": None,
-                }
-            )
-        schema = {c: TABLES["generations"].create_empty().schema[c] for c in _PRODUCED}
-        return Batch(pl.DataFrame(rows, schema=schema), failures_frame(failures), tokens)
+    step: GenerationStep
+    model: ChatModel
+
+    def __call__(self, rows: Iterable[dict[str, Any]]) -> Iterator[Arrival]:
+        under_way: dict[str, dict[str, Any]] = {}
+
+        def asked() -> Iterator[ChatRequest]:
+            for row in rows:
+                under_way[row["request_id"]] = row
+                yield ChatRequest(row["request_id"], _messages(row), row["sample_index"])
+
+        for reply in self.model.chat(asked()):
+            yield self._arrival(under_way.pop(reply.key), reply)
+
+    def _arrival(self, row: dict[str, Any], reply: ChatReply) -> Arrival:
+        answer = reply.answer
+        if isinstance(answer, Fault):
+            failure = {"row_id": row["request_id"], "item_id": row["prompt_id"], **answer._asdict()}
+            lost = self.step.most(row) if answer.rule in _BROKEN_OFF else 0.0
+            return Arrival(row["request_id"], None, failure, cost=lost)
+        cost = self.step.cost(row, answer)
+        kept = {
+            "request_id": row["request_id"],
+            "prompt_id": row["prompt_id"],
+            "sample_index": row["sample_index"],
+            "response": answer.text,
+            "reasoning": answer.reasoning,
+            "finish_reason": answer.finish_reason,
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+            "cost": cost,
+            "system_prompt": row["system_prompt"],
+        }
+        return Arrival(row["request_id"], kept, None, answer.completion_tokens, cost or 0.0)
 
 
-_PRODUCED = [c for c in TABLES["generations"].column_names() if c != "generator"]
+def _messages(row: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
+    """The prompt, with the sample's own system message where it has one."""
+    messages = tuple(row["messages"])
+    if row["system_prompt"] is None:
+        return messages
+    rest = messages[1:] if messages[0]["role"] == "system" else messages
+    return ({"role": "system", "content": row["system_prompt"]}, *rest)
+
+
+def _cost(price: Price, prompt_tokens: int, completion_tokens: int) -> float:
+    return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
 def generation_steps(context: Context) -> list[GenerationStep]:
     """The steps that a recipe asks for."""
-    return [GenerationStep(options, context.recipe.seed) for options in context.recipe.generation]
+    recipe = context.recipe
+    return [GenerationStep(o, recipe.seed, recipe.costs.price_of(o.model)) for o in recipe.generation]
 
 
-def requests(prompts: pl.DataFrame, samples: int) -> pl.DataFrame:
-    """One row for each prompt and sample index: request_id, prompt_id, messages, sample_index."""
-    indices = pl.DataFrame({"sample_index": range(samples)}, schema={"sample_index": pl.Int64})
-    crossed = prompts.select("prompt_id", "messages").join(indices, how="cross")
-    ids = [content_hash("request", p, str(i)) for p, i in crossed.select("prompt_id", "sample_index").iter_rows()]
-    return crossed.with_columns(request_id=pl.Series(ids, dtype=pl.String))
+def asked_of(context: Context, prompts: pl.DataFrame) -> Iterator[tuple[GenerationStep, pl.DataFrame]]:
+    """Each step with the requests that it makes; see ``requests_of``."""
+    steps = generation_steps(context)
+    for step in steps:
+        yield step, requests_of(step, steps, prompts, models_per_prompt=context.recipe.pool.models_per_prompt)
+
+
+def budget_of(context: Context) -> Budget:
+    """What may be spent, and what the recipe's models have been paid in this workspace so far."""
+    costs = context.recipe.costs
+    producers = [step.key.producer for step in generation_steps(context)]
+    paid = context.workspace.scan("generations").filter(pl.col("generator").is_in(producers))
+    spent = float(paid.select(pl.col("cost").sum()).collect().item() or 0.0)
+    return Budget(costs.max_cost, spent, costs.currency)
 
 
 def run(context: Context) -> StageResult:
     prompts = context.workspace.read("prompts")
     rows, failed = 0, 0
-    facts: dict[str, int] = {}
-    for step in generation_steps(context):
-        report = context.compute(step, requests(prompts, step.options.samples))
+    facts: dict[str, Any] = {}
+    budget = budget_of(context)
+    for step, asked in asked_of(context, prompts):
+        report = context.compute_stream(step, asked, budget=budget)
         rows += report.computed + report.reused
         failed += report.failed
         facts[f"computed by {step.options.model}"] = report.computed
+        if step.price is not None:
+            facts[f"paid to {step.options.model}"] = f"{report.cost:.6g} {budget.currency}"
     return StageResult("generations", rows, failed, facts)
 
 

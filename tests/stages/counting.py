@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from curation.stages.generations import GenerationStep
 from curation.stages.policy_stats import PolicyStep
 from curation.stages.refusals import RefusalStep
 from curation.stages.rewards import RewardStep
+from curation.streaming import Arrival
 
-STEPS = (GenerationStep, EmbeddingStep, RewardStep, RefusalStep, PolicyStep)
+STEPS = (EmbeddingStep, RewardStep, RefusalStep, PolicyStep)
 
 
 def counted(step_type: Any, log: Path, kill_step: str | None, kill_at: int) -> None:
@@ -50,11 +51,32 @@ def counted(step_type: Any, log: Path, kill_step: str | None, kill_at: int) -> N
     step_type.open = open_counting
 
 
+def counted_stream(step_type: Any, log: Path, kill_step: str | None, kill_at: int) -> None:
+    """The same for a step whose results arrive one by one: a call is an answer."""
+    plain_open: Callable[[Any], Any] = step_type.open
+
+    def open_counting(step: Any) -> Any:
+        worker = plain_open(step)
+
+        def call(rows: Iterable[dict[str, Any]]) -> Iterator[Arrival]:
+            for calls, arrival in enumerate(worker(rows), start=1):
+                with log.open("a") as file:
+                    file.write(f"{step.name} {arrival.id}\n")
+                if step.name == kill_step and calls == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield arrival
+
+        return call
+
+    step_type.open = open_counting
+
+
 def main() -> None:
     recipe, workspace, log, *kill = sys.argv[1:]
     kill_step, kill_at = (kill[0], int(kill[1])) if kill else (None, 0)
     for step_type in STEPS:
         counted(step_type, Path(log), kill_step, kill_at)
+    counted_stream(GenerationStep, Path(log), kill_step, kill_at)
     run(recipe, workspace=workspace)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.stages.conftest import SMALL_RECIPE, Place, sentences
 
-BATCH = {"generations": 4, "embeddings": 16, "rewards": 8, "refusals": 8, "policy_stats": 4}
+BATCH = {"generations": 1, "embeddings": 16, "rewards": 8, "refusals": 8, "policy_stats": 4}
 
 
 @pytest.mark.parametrize(("step", "call"), [(step, 2) for step in BATCH])

@@ -25,9 +25,11 @@ def transformers_fingerprint(model: str, options: ChatOptions) -> str:
     return generator_fingerprint(model, **_sampling(options))
 
 
-def open_transformers_chat(model: str, options: ChatOptions) -> TransformersChat:
+def open_transformers_chat(
+    model: str, options: ChatOptions, *, requests_at_once: int = _REQUESTS_AT_ONCE
+) -> TransformersChat:
     """Load a model; see ``open_generator`` for what is raised."""
-    return TransformersChat(open_generator(model, **_sampling(options)))
+    return TransformersChat(open_generator(model, **_sampling(options)), requests_at_once=requests_at_once)
 
 
 class TransformersChat:

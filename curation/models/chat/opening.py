@@ -59,12 +59,14 @@ def open_chat(
     backend: str = "auto",
     connection: Connection | None = None,
     revision: str | None = None,
+    batch_rows: int = 64,
 ) -> ChatModel:
     """A chat model, ready to answer.
 
     Args:
         model, options, backend, revision: as for :func:`chat_fingerprint`.
         connection: how a server is called.
+        batch_rows: answers that transformers makes at once.
 
     Raises:
         InputError: as :func:`chat_fingerprint`; when a key's variable was named and is not set; when a model
@@ -81,7 +83,7 @@ def open_chat(
     if chosen == "transformers":
         from curation.models.chat.in_process import open_transformers_chat
 
-        return open_transformers_chat(model, options)
+        return open_transformers_chat(model, options, requests_at_once=batch_rows)
     from curation.models.chat.in_process_vllm import open_vllm_chat
 
     return open_vllm_chat(model, options, fingerprint=fingerprint)

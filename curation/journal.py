@@ -1,0 +1,116 @@
+"""The journal: answers that arrive one by one, each on disk before the next is looked at.
+
+A Delta commit for every answer would be slow, and an answer that waits for its batch can be lost. So each goes
+to a local file first, one line in one write, and lines move to the ledger in groups (``curation.streaming``).
+A start reads the lines that a killed run left. A line is ``<CRC-32> <JSON>``: the last one may be torn, and is
+then cut off; one that is damaged in the middle is left out and counted.
+
+A write survives the death of the process at once, and of the machine from the next ``fsync`` on: one is made
+when the last is a second old, and when a group moves on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from curation.errors import WorkspaceError
+from curation.ledger import LedgerKey
+from curation.text import content_hash
+from curation.workspace import Workspace
+
+__all__ = ["FSYNC_SECONDS", "Journal", "JournalEntries", "journal_path"]
+
+FSYNC_SECONDS: Final = 1.0
+
+
+class JournalEntries(NamedTuple):
+    """What a journal holds."""
+
+    entries: list[dict[str, Any]]
+    damaged: int
+    """lines in the middle that are not what was written."""
+
+
+def journal_path(workspace: Workspace, key: LedgerKey) -> Path:
+    """Where the journal of a step lies: in the workspace; on this machine's disk for one in an object store."""
+    name = f"{key.table}-{content_hash(key.producer)[:16]}.jsonl"
+    if workspace.is_local:
+        return Path(workspace.path("journal", name))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "preference-curation" / "journal" / content_hash(workspace.url)[:16] / name
+
+
+class Journal:
+    """An append-only file. Only one process writes to it: the caller holds the table's lock."""
+
+    def __init__(self, path: Path, *, fsync_seconds: float = FSYNC_SECONDS) -> None:
+        self.path = path
+        self._fsync_seconds = fsync_seconds
+        self._synced = time.monotonic()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise self._cannot("open", error) from error
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Keep one entry.
+
+        Raises:
+            WorkspaceError: when it cannot be written whole.
+        """
+        text = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError("only a part of a line was written")
+            if time.monotonic() - self._synced >= self._fsync_seconds:
+                self.sync()
+        except OSError as error:
+            raise self._cannot("write", error) from error
+
+    def sync(self) -> None:
+        """Let everything survive the death of the machine."""
+        os.fsync(self._file)
+        self._synced = time.monotonic()
+
+    def read(self) -> JournalEntries:
+        """All whole entries, in order; a torn end is cut off."""
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(self._file, whole)
+        entries, damaged = [], 0
+        for line in data[:whole].splitlines():
+            checksum, _, text = line.partition(b" ")
+            if checksum == b"%08x" % zlib.crc32(text):
+                entries.append(json.loads(text))
+            else:
+                damaged += 1
+        return JournalEntries(entries, damaged)
+
+    def clear(self) -> None:
+        """Forget what has moved to the ledger."""
+        os.ftruncate(self._file, 0)
+        self.sync()
+
+    def _cannot(self, verb: str, error: OSError) -> WorkspaceError:
+        return WorkspaceError(
+            f"cannot {verb} {self.path}: {error}. Check that the disk has room and that you may write there; "
+            f"answers that were kept before are whole, and a new run goes on from them"
+        )

@@ -1,0 +1,316 @@
+"""The engine for steps whose results are paid for one by one: each is kept the moment it arrives.
+
+Rows are fed to the step's worker as it takes them, results come back in any order and go to the journal at once,
+and from there to the ledger in groups. How batches are computed is :mod:`curation.engine`; what a journal is,
+:mod:`curation.journal`; that a step may not cost too much is here, what an answer costs is the step's business.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
+
+import polars as pl
+
+from curation.engine import StepReport, failures_frame, interrupts
+from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
+from curation.journal import Journal, journal_path
+from curation.ledger import Ledger, LedgerKey
+from curation.progress import ProgressSink, SilentProgress, StepProgress
+from curation.workspace import Workspace
+from schemas import TABLES
+
+__all__ = ["Arrival", "Budget", "Stream", "StreamStep", "run_stream"]
+
+_ROWS_IN_JOURNAL: Final = 5_000
+_SECONDS_IN_JOURNAL: Final = 60.0
+_FED_AT_ONCE: Final = 1_000
+_SECONDS_BETWEEN_BARS: Final = 0.2
+_SECONDS_TO_NOTICE: Final = 3.0
+"""By then the sender of a run that was killed has noticed."""
+
+
+class Arrival(NamedTuple):
+    """What became of one row. One of ``row`` and ``failure`` is None."""
+
+    id: str
+    row: dict[str, Any] | None
+    """plain values for the ledger table's columns, without the producer."""
+    failure: dict[str, Any] | None
+    """``row_id, item_id, rule, value, reason``."""
+    tokens: int = 0
+    cost: float = 0.0
+
+
+class Stream(Protocol):
+    """A model, ready for rows."""
+
+    def __call__(self, rows: Iterable[dict[str, Any]]) -> Iterator[Arrival]:
+        """One arrival for each row, in any order; rows are taken only as room for them comes free."""
+        ...
+
+
+class StreamStep(Protocol):
+    """What this engine must know of a step."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key(self) -> LedgerKey: ...
+
+    def open(self) -> Stream:
+        """Get the model ready. Called at most once, and only when rows are missing."""
+        ...
+
+    def most(self, row: Mapping[str, Any]) -> float:
+        """What this row can cost at most."""
+        ...
+
+
+@dataclass
+class Budget:
+    """What may be spent, over several steps.
+
+    Attributes:
+        limit: None for no limit.
+        spent: so far, earlier runs included.
+    """
+
+    limit: float | None = None
+    spent: float = 0.0
+    currency: str = "USD"
+
+
+def run_stream(
+    step: StreamStep,
+    inputs: pl.DataFrame,
+    ledger: Ledger,
+    *,
+    progress: ProgressSink | None = None,
+    budget: Budget | None = None,
+    retry_failed: bool = False,
+    interrupted: Callable[[], bool] | None = None,
+) -> StepReport:
+    """Get what is missing of ``inputs``; every result is kept when it arrives.
+
+    Args:
+        inputs: has the id column of ``step.key`` and whatever the worker reads.
+        budget: what may be spent; what is spent is added to it.
+        retry_failed: try rows again that failed before.
+        interrupted: asked before each row whether to stop; by default, whether Ctrl-C was pressed.
+
+    Raises:
+        BudgetReached: before the limit is exceeded; what arrived is kept.
+        InterruptedRun: after Ctrl-C; what was under way has been waited for and is kept.
+        ModelError: when no row can succeed; what arrived is kept.
+        WorkspaceError: when another run computes the same step, or a result cannot be written.
+    """
+    progress = progress or SilentProgress()
+    started = time.monotonic()
+    key = step.key
+    with _locked(ledger.workspace, key, progress), Journal(journal_path(ledger.workspace, key)) as journal:
+        recovered = _recover(journal, ledger, key)
+        if recovered:
+            progress.note(f"{step.name}: {recovered:,} answers of a run that was cut short were kept")
+        if retry_failed:
+            ledger.forget_failures(key)
+        missing = ledger.missing(key, inputs)
+        wanted = inputs[key.id_column].n_unique()
+        run = _Run(step, ledger, journal, budget or Budget(), missing.height)
+        if not missing.is_empty():
+            with progress.step(step.name, missing.height) as bar, interrupts() as ctrl_c:
+                run.all(missing, bar, progress, interrupted or ctrl_c)
+    seconds = time.monotonic() - started
+    return StepReport(
+        step.name, key.producer, run.computed, wanted - missing.height, run.failed, 0, seconds, run.tokens, run.cost
+    )
+
+
+@dataclass
+class _Run:
+    """One run over what is missing."""
+
+    step: StreamStep
+    ledger: Ledger
+    journal: Journal
+    budget: Budget
+    total: int
+    computed: int = 0
+    failed: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    _under_way: dict[str, float] = field(default_factory=dict)
+    _most_under_way: float = 0.0
+    _kept: list[dict[str, Any]] = field(default_factory=list)
+    _held_back: dict[str, Any] | None = None
+    _fed: int = 0
+    _stopped: bool = False
+    _moved: float = field(default_factory=time.monotonic)
+    _projected: bool = False
+
+    def all(self, missing: pl.DataFrame, bar: StepProgress, progress: ProgressSink, interrupted: Any) -> None:
+        worker = self.step.open()
+        rows = (row for part in missing.iter_slices(_FED_AT_ONCE) for row in part.iter_rows(named=True))
+        shown = _Shown(bar)
+        try:
+            while True:
+                before = self._fed
+                for arrival in worker(self._feed(rows, interrupted)):
+                    self._keep(arrival)
+                    shown.add(arrival)
+                    self._project(progress)
+                if self._held_back is None or self._stopped or self._fed == before:
+                    break
+        finally:
+            self._move()
+            shown.flush()
+        if self._stopped:
+            raise InterruptedRun(
+                f"stopped in {self.step.name} after {self._done:,} of {self.total:,} rows; they are kept, and the "
+                f"same command goes on from there"
+            )
+        if self._held_back is not None:
+            left, currency = self.step.most(self._held_back), self.budget.currency
+            raise BudgetReached(
+                f"stopped in {self.step.name} after {self._done:,} of {self.total:,} rows, before max_cost "
+                f"{self.budget.limit:g} {currency} is exceeded: {self.budget.spent:.6g} is spent and the next "
+                f"answer can cost {left:.3g}; raise max_cost to go on, nothing is paid for again"
+            )
+
+    @property
+    def _done(self) -> int:
+        return self.computed + self.failed
+
+    def _feed(self, rows: Iterator[dict[str, Any]], interrupted: Any) -> Iterator[dict[str, Any]]:
+        """Rows for the worker, as long as even the dearest end of what is under way is within the budget."""
+        while True:
+            if interrupted():
+                self._stopped = True
+                return
+            row = self._held_back or next(rows, None)
+            if row is None:
+                return
+            most = self.step.most(row)
+            limit = self.budget.limit
+            if limit is not None and self.budget.spent + self._most_under_way + most > limit:
+                self._held_back = row
+                return
+            self._held_back = None
+            self._under_way[row[self.step.key.id_column]] = most
+            self._most_under_way += most
+            self._fed += 1
+            yield row
+
+    def _keep(self, arrival: Arrival) -> None:
+        """To the journal, before anything else is done with it."""
+        entry = {"row": arrival.row} if arrival.row is not None else {"failure": arrival.failure}
+        self.journal.append(entry)
+        self._kept.append(entry)
+        self._most_under_way -= self._under_way.pop(arrival.id)
+        if not self._under_way:
+            self._most_under_way = 0.0
+        self.computed += arrival.row is not None
+        self.failed += arrival.row is None
+        self.tokens += arrival.tokens
+        self.cost += arrival.cost
+        self.budget.spent += arrival.cost
+        if len(self._kept) >= _ROWS_IN_JOURNAL or time.monotonic() - self._moved > _SECONDS_IN_JOURNAL:
+            self._move()
+
+    def _move(self) -> None:
+        """What the journal holds goes to the ledger."""
+        if self._kept:
+            self.journal.sync()
+            invalid = _to_ledger(self.ledger, self.step.key, self._kept)
+            self.computed -= invalid
+            self.failed += invalid
+            self.journal.clear()
+            self.ledger.compact(self.step.key)
+            self._kept = []
+        self._moved = time.monotonic()
+
+    def _project(self, progress: ProgressSink) -> None:
+        """After the first per cent: what the whole step will cost."""
+        if self._projected or self._done < math.ceil(self.total / 100):
+            return
+        self._projected = True
+        if self.cost > 0:
+            whole = self.cost / self._done * self.total
+            progress.note(
+                f"{self.step.name}: {self._done:,} of {self.total:,} rows cost {self.cost:.4g} "
+                f"{self.budget.currency}; all of them will cost about {whole:.4g}"
+            )
+
+
+class _Shown:
+    """Moves the bar a few times a second, however fast answers arrive."""
+
+    def __init__(self, bar: StepProgress) -> None:
+        self._bar = bar
+        self._rows, self._tokens, self._cost, self._at = 0, 0, 0.0, 0.0
+
+    def add(self, arrival: Arrival) -> None:
+        self._rows += 1
+        self._tokens += arrival.tokens
+        self._cost += arrival.cost
+        if time.monotonic() - self._at >= _SECONDS_BETWEEN_BARS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            self._bar.advance(self._rows, self._tokens, self._cost)
+        self._rows, self._tokens, self._cost, self._at = 0, 0, 0.0, time.monotonic()
+
+
+@contextmanager
+def _locked(workspace: Workspace, key: LedgerKey, progress: ProgressSink) -> Iterator[None]:
+    """The table's lock; where a killed run's sender still waits for answers, as soon as it has them."""
+    draining = journal_path(workspace, key).with_suffix(".draining")
+    started, told = time.monotonic(), False
+    while True:
+        lock = workspace.lock(key.table)
+        try:
+            lock.__enter__()
+            break
+        except WorkspaceError:
+            if not draining.exists() and time.monotonic() - started > _SECONDS_TO_NOTICE:
+                raise
+            if draining.exists() and not told:
+                told = True
+                progress.note(f"{key.table}: waiting for the answers that were under way when a run was killed")
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _recover(journal: Journal, ledger: Ledger, key: LedgerKey) -> int:
+    """Move what a killed run left to the ledger. It may have got there before the journal was cleared."""
+    found = journal.read()
+    if not found.entries:
+        return 0
+    known = set(ledger.known_ids(key)["id"])
+    fresh = [e for e in found.entries if _id_of(e, key) not in known]
+    _to_ledger(ledger, key, fresh)
+    journal.clear()
+    return len(fresh)
+
+
+def _id_of(entry: dict[str, Any], key: LedgerKey) -> str:
+    row = entry.get("row")
+    return str(row[key.id_column] if row is not None else entry["failure"]["row_id"])
+
+
+def _to_ledger(ledger: Ledger, key: LedgerKey, entries: list[dict[str, Any]]) -> int:
+    """Returns how many rows broke the table's schema; they are failures."""
+    empty = TABLES[key.table].create_empty().drop(key.producer_column)
+    rows = pl.DataFrame([e["row"] for e in entries if e.get("row") is not None], schema=empty.schema)
+    rows = rows.unique(subset=key.id_column, keep="first", maintain_order=True)
+    failures = failures_frame([e["failure"] for e in entries if e.get("failure") is not None])
+    return ledger.append(key, rows, failures).invalid

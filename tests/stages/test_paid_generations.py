@@ -1,0 +1,162 @@
+"""Answers that a server is paid for: kept one by one, retried alone, drawn from a pool, within max_cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from curation.errors import BudgetReached, ModelError, RecipeError
+from curation.pipeline import run_stage, stage_named
+from curation.recipe import load_recipe
+from curation.stages.context import Context
+from curation.workspace import Workspace
+from tests.chat_server import Running, running
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES_RUN = ("inputs", "hygiene", "prompts", "generations", "candidates")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path / "log", "--models", "policy,other,third") as found:
+        yield found
+
+
+def write(folder: Path, prompts: int, generation: list[dict[str, Any]], **sections: Any) -> Path:
+    rows = [json.dumps({"prompt": f"What is the number {i} good for?"}) + "\n" for i in range(prompts)]
+    (folder / "prompts.jsonl").write_text("".join(rows))
+    recipe = {"name": "paid", "sources": [{"path": "prompts.jsonl"}], "generation": generation, **sections}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder / "recipe.yaml"
+
+
+def run(recipe: Path, *, retry_failed: bool = False) -> Context:
+    workspace = Workspace(recipe.parent / "w")
+    context = Context(workspace, load_recipe(recipe), retry_failed=retry_failed)
+    for name in STAGES_RUN:
+        run_stage(context, stage_named(name))
+    return context
+
+
+def model(server: Running, name: str = "policy", **more: Any) -> dict[str, Any]:
+    return {"model": f"http://127.0.0.1:{server.port}/v1#{name}", "samples": 2, "max_new_tokens": 8, **more}
+
+
+def test_one_per_cent_more_prompts_is_one_per_cent_more_requests(tmp_path: Path, server: Running) -> None:
+    run(write(tmp_path, 100, [model(server)]))
+    assert server.got().total() == 200
+    run(write(tmp_path, 101, [model(server)]))
+    assert server.got().total() == 202
+    assert set(server.got().values()) == {1}
+
+
+def test_a_server_at_another_address_pays_for_nothing_again(tmp_path: Path, server: Running) -> None:
+    run(write(tmp_path, 10, [model(server, revision="v1")]))
+    with running(tmp_path / "log2") as moved:
+        run(write(tmp_path, 10, [model(moved, revision="v1")]))
+        assert moved.got().total() == 0
+
+
+def test_exhausted_retries_are_rejects_and_are_retried_alone(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "--faults", "0.4", "--delay", "0.001") as faulty:
+        recipe = write(tmp_path, 40, [model(faulty, attempts=1)])
+        first = run(recipe)
+        rejects = first.workspace.read("rejects").filter(pl.col("stage") == "candidates")
+        answered = first.workspace.read("generations")
+        assert 0 < rejects.height < 80
+        assert answered.height + rejects.height == 80
+        before = faulty.got()
+        run(recipe)
+        assert faulty.got() == before
+        again = run(recipe, retry_failed=True)
+        assert (faulty.got() - before).total() == rejects.height
+        assert again.workspace.read("generations").height > answered.height
+        assert not faulty.sent_after_answer()
+
+
+def test_m_of_the_models_answer_each_prompt_and_one_model_more_moves_few(tmp_path: Path, server: Running) -> None:
+    models = [model(server, name, samples=1) for name in ("policy", "other", "third")]
+    made = run(write(tmp_path, 60, models, pool={"models_per_prompt": 2})).workspace.read("generations")
+    assert Counter(made["prompt_id"].to_list()) == dict.fromkeys(made["prompt_id"].unique().to_list(), 2)
+    shares = Counter(made["generator"].to_list())
+    assert len(shares) == 3
+    assert min(shares.values()) > 20
+    before = server.got().total()
+    fewer = run(write(tmp_path, 60, models[:2], pool={"models_per_prompt": 2})).workspace
+    assert server.got().total() - before == 120 - sum(n for g, n in shares.items() if not g.startswith("third"))
+    assert fewer.read("generations").height == 120 + shares[next(g for g in shares if g.startswith("third"))]
+
+
+def test_each_sample_has_a_system_message_of_its_own(tmp_path: Path, server: Running) -> None:
+    options = {"system_prompts": ["Be brief.", "Be long."], "principles": ["Be honest.", "Be kind.", "Be safe."]}
+    made = run(write(tmp_path, 40, [model(server, **options)])).workspace.read("generations")
+    assert set(made["system_prompt"]) == {
+        f"{a}\n\n{b}" for a in options["system_prompts"] for b in options["principles"]
+    }
+    before = server.got().total()
+    run(write(tmp_path, 40, [model(server, **options)]))
+    assert server.got().total() == before
+
+
+PRICES = {"policy": {"prompt": 1000.0, "completion": 1000.0}}
+
+
+def test_tokens_and_money_are_counted(tmp_path: Path, server: Running) -> None:
+    context = run(write(tmp_path, 10, [model(server)], costs={"prices": PRICES}))
+    made = context.workspace.read("generations")
+    tokens = made["prompt_tokens"].sum() + made["completion_tokens"].sum()
+    assert made["cost"].sum() == pytest.approx(tokens / 1000)
+    assert context.reports[0].cost == pytest.approx(tokens / 1000)
+
+
+def test_max_cost_stops_before_it_is_exceeded_and_more_money_goes_on(tmp_path: Path, server: Running) -> None:
+    costs = {"prices": PRICES, "max_cost": 0.5}
+    recipe = write(tmp_path, 50, [model(server)], costs=costs)
+    for _ in range(2):
+        with pytest.raises(BudgetReached, match=r"before max_cost 0.5 USD is exceeded"):
+            run(recipe)
+    spent = Workspace(tmp_path / "w").read("generations")["cost"].sum()
+    assert 0.2 < spent <= 0.5
+    run(write(tmp_path, 50, [model(server)], costs=costs | {"max_cost": 100}))
+    assert Workspace(tmp_path / "w").read("generations").height == 100
+    assert set(server.got().values()) == {1}
+
+
+def test_max_cost_without_a_price_is_an_error_of_the_recipe(tmp_path: Path, server: Running) -> None:
+    with pytest.raises(RecipeError, match=r"costs.prices has no price for generation 0"):
+        load_recipe(write(tmp_path, 1, [model(server)], costs={"max_cost": 1.0}))
+
+
+def test_a_wrong_model_name_is_one_error(tmp_path: Path, server: Running) -> None:
+    with pytest.raises(ModelError, match=r"has no model .polcy. .did you mean .policy."):
+        run(write(tmp_path, 50, [model(server, "polcy")]))
+    assert server.got().total() == 0
+
+
+def test_kill_minus_9_sends_nothing_again_that_was_answered(tmp_path: Path) -> None:
+    faults = ("--faults", "0.3", "--delay", "0.02")
+    with running(tmp_path / "log", *faults) as faulty:
+        recipe = write(tmp_path, 150, [model(faulty, concurrency=8)])
+        command = [sys.executable, "-m", "curation.cli", "run", str(recipe), "--workspace", str(tmp_path / "w")]
+        for target in (60, 150):
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while faulty.got().total() < target and process.poll() is None:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+        context = run(recipe)
+        made = context.workspace.read("generations")
+        failed = context.workspace.read("failures")
+        assert made.height + failed.height == 300
+        assert made["request_id"].n_unique() == made.height
+        assert not faulty.sent_after_answer()

@@ -1,0 +1,58 @@
+"""The journal: what is in it comes out again, torn and damaged lines do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.journal import Journal
+
+ENTRIES = [{"row": {"id": str(i), "response": f"line\n{i} ✓"}} for i in range(5)]
+
+
+def write(path: Path, count: int = 5) -> bytes:
+    with Journal(path) as journal:
+        for entry in ENTRIES[:count]:
+            journal.append(entry)
+    return path.read_bytes()
+
+
+def test_entries_come_back_in_order(tmp_path: Path) -> None:
+    write(tmp_path / "j")
+    with Journal(tmp_path / "j") as journal:
+        assert journal.read() == (ENTRIES, 0)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_journal_cut_anywhere_keeps_every_whole_line(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "j"
+    whole = write(path)
+    cut = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:cut])
+    with Journal(path) as journal:
+        kept = whole[:cut].count(b"\n")
+        assert journal.read() == (ENTRIES[:kept], 0)
+        journal.append(ENTRIES[4])
+        assert journal.read() == ([*ENTRIES[:kept], ENTRIES[4]], 0)
+
+
+def test_a_line_damaged_in_the_middle_is_counted_and_left_out(tmp_path: Path) -> None:
+    lines = write(tmp_path / "j").splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"2", b"3")
+    (tmp_path / "j").write_bytes(b"".join(lines))
+    with Journal(tmp_path / "j") as journal:
+        assert journal.read() == ([e for i, e in enumerate(ENTRIES) if i != 2], 1)
+
+
+def test_a_cleared_journal_is_empty_and_goes_on(tmp_path: Path) -> None:
+    write(tmp_path / "j")
+    with Journal(tmp_path / "j") as journal:
+        journal.clear()
+        journal.append(ENTRIES[0])
+        assert journal.read() == (ENTRIES[:1], 0)
