@@ -9,42 +9,55 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import polars as pl
 
 from curation.errors import InputError
+from curation.publish.card_header import ConfigTable, card_header
 from curation.publish.gates import GateResult
+from curation.publish.history import History
 from curation.publish.report import Threshold, format_number
 
-__all__ = ["CardData", "card_figures", "column_rows", "escape_markdown", "render_card"]
+__all__ = ["CardData", "card_figures", "column_rows", "escape_markdown", "read_template", "render_card"]
 
 _TEMPLATE: Final = "card.md.jinja"
 _MARKUP: Final = re.compile(r"[\\`*\[\]{}|~$^]|(?<!\w)_|_(?!\w)|:(?=/)|^[-+#=>:]|(?<=^\d)[.)](?=\s)")
-_SIZES: Final = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "n>1B")
-
 _TASKS: Final[Mapping[str, Mapping[str, list[str]]]] = {
     "preference": {"task_categories": ["text-generation"], "tags": ["preference", "dpo", "rlhf", "trl"]},
     "preference_unpaired": {"task_categories": ["text-generation"], "tags": ["preference", "kto", "trl"]},
+    "reward": {"task_categories": ["text-classification"], "tags": ["preference", "reward-model", "rlhf", "trl"]},
+    "sft": {"task_categories": ["text-generation"], "tags": ["sft", "trl"]},
     "refusal": {"task_categories": ["text-generation"], "tags": ["refusal", "safety", "sft", "trl"]},
     "retrieval": {
         "task_categories": ["sentence-similarity"],
         "tags": ["retrieval", "hard-negatives", "sentence-transformers"],
+    },
+    "retrieval_triplets": {
+        "task_categories": ["sentence-similarity"],
+        "tags": ["retrieval", "hard-negatives", "triplets", "sentence-transformers"],
     },
 }
 
 _ABOUT: Final[Mapping[str, str]] = {
     "preference": "Pairs of answers to one prompt, the better one first, with the evidence for their order.",
     "preference_unpaired": "Answers that are good or bad by a preference pair, one a row.",
+    "reward": "Two whole dialogues a row, the better one first, and the margin that reward models see.",
+    "sft": "Prompts with the answers that were chosen in preference pairs, each once.",
     "refusal": "Refusals where a refusal is expected, and answers to look-alikes where an answer is.",
     "retrieval": "Anchors with a positive and hard negatives.",
+    "retrieval_triplets": "Anchors with a positive and one hard negative a row, the nearest first.",
 }
 
 _TRAINING: Final[Mapping[str, str]] = {
     "preference": 'DPOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "preference_unpaired": 'KTOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
+    "reward": 'RewardTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
+    "sft": 'SFTTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "refusal": 'SFTTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "retrieval": 'SentenceTransformerTrainer(model=model, train_dataset=dataset["train"], loss=loss)',
+    "retrieval_triplets": 'SentenceTransformerTrainer(model=model, train_dataset=dataset["train"], loss=loss)',
 }
 
 _LIMITATIONS: Final = (
@@ -86,6 +99,10 @@ class CardData(NamedTuple):
     left_out: Sequence[str] = ()
     limitations: Sequence[str] = ()
     """Further ones, before those that hold for every dataset."""
+    history: History | None = None
+    """The versions, the last of which the card is of."""
+    tables: Sequence[ConfigTable] = ()
+    """Features and sizes for the header; see :func:`curation.publish.card_header.data_tables`."""
     location: str | None = None
     """What the loading snippet loads: the id on the Hub; by default the folder, seen from beside it."""
 
@@ -109,6 +126,15 @@ def render_card(data: CardData, *, template: str | None = None) -> str:
     import jinja2
     import jinja2.sandbox
 
+    header = card_header(
+        name=data.name,
+        license=data.license,
+        languages=data.languages,
+        task=_TASKS[data.dataset],
+        splits=data.splits,
+        evidence=data.evidence,
+        tables=data.tables,
+    )
     environment = jinja2.sandbox.SandboxedEnvironment(
         autoescape=False, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_safe
     )
@@ -116,7 +142,7 @@ def render_card(data: CardData, *, template: str | None = None) -> str:
     try:
         text = environment.from_string(template or packaged).render(
             data=data,
-            header=_Plain(_header(data)),
+            header=_Plain(header),
             about=_Plain(_ABOUT[data.dataset]),
             snippet=_Plain(_snippet(data)),
             training=_Plain(_TRAINING[data.dataset]),
@@ -127,7 +153,27 @@ def render_card(data: CardData, *, template: str | None = None) -> str:
         )
     except jinja2.TemplateError as error:
         raise InputError(f"card template: {' '.join(str(error).split())}; see card.md.jinja") from error
+    if not text.startswith(f"---\n{header}\n---\n"):
+        raise InputError(
+            "card template: the card does not begin with the Hub's header, and could not be loaded; let the "
+            "template begin with the lines ---, {{ header }} and ---"
+        )
     return text if text.endswith("\n") else text + "\n"
+
+
+def read_template(path: str | None) -> str | None:
+    """The text of a card template, None for None.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        found = getattr(error, "strerror", None) or error
+        raise InputError(f"card template {path}: cannot be read: {found}; see publish.card_template") from error
 
 
 def card_figures(
@@ -180,27 +226,6 @@ def _safe(value: Any) -> Any:
     return escape_markdown(format_number(value))
 
 
-def _header(data: CardData) -> str:
-    import yaml
-
-    meta: dict[str, Any] = {"pretty_name": data.name, "license": data.license}
-    if data.languages:
-        meta["language"] = list(data.languages)
-    task = _TASKS[data.dataset]
-    meta["task_categories"] = task["task_categories"]
-    meta["tags"] = [*task["tags"], "preference-curation"]
-    meta["size_categories"] = [_size(sum(data.splits.values()))]
-    folders = {"default": "data", **({"evidence": "evidence"} if data.evidence else {})}
-    meta["configs"] = [
-        {
-            "config_name": name,
-            "data_files": [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in data.splits],
-        }
-        for name, folder in folders.items()
-    ]
-    return str(yaml.safe_dump(meta, sort_keys=False, allow_unicode=True, width=1000)).rstrip("\n")
-
-
 def _snippet(data: CardData) -> str:
     split = next(iter(data.splits), "train")
     location = json.dumps(data.location or f"./{data.dataset}", ensure_ascii=False)
@@ -209,10 +234,6 @@ def _snippet(data: CardData) -> str:
         f"dataset = load_dataset({location})  # the folder, or the dataset's id on the Hub\n"
         f'first = dataset["{split}"][0]'
     )
-
-
-def _size(rows: int) -> str:
-    return next((name for power, name in enumerate(_SIZES) if rows < 10 ** (power + 3)), _SIZES[-1])
 
 
 def _type_name(kind: pl.DataType) -> str:

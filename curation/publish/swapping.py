@@ -36,6 +36,10 @@ class Folder(Protocol):
         """Relative path to SHA-256, of the files of the folder that readers see."""
         ...
 
+    def read(self, path: str) -> bytes | None:
+        """A file of the folder that readers see, None where there is none."""
+        ...
+
     def swap(self, paths: Sequence[str]) -> None:
         """Show readers the new folder, which consists of the files at ``paths``."""
         ...
@@ -98,6 +102,10 @@ class _Local:
         files = (path for path in self._folder.rglob("*") if path.is_file())
         return {path.relative_to(self._folder).as_posix(): _digest(path) for path in files}
 
+    def read(self, path: str) -> bytes | None:
+        file = self._folder / _inside(path)
+        return file.read_bytes() if file.is_file() else None
+
     def swap(self, paths: Sequence[str]) -> None:
         if not self._folder.exists():
             self._new.rename(self._folder)
@@ -128,6 +136,12 @@ class _Remote:
     def digests(self) -> dict[str, str]:
         contents = ((path, self._fs.cat_file(f"{self._folder}/{path}")) for path in self._existing())
         return {path: hashlib.sha256(data).hexdigest() for path, data in contents}
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return bytes(self._fs.cat_file(f"{self._folder}/{_inside(path)}"))
+        except FileNotFoundError:
+            return None
 
     def swap(self, paths: Sequence[str]) -> None:
         stale = sorted(set(self._existing()) - set(paths))

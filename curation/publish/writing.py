@@ -2,7 +2,7 @@
 
     <folder>/data/<split>-00000-of-00001.parquet
     <folder>/evidence/<split>-…             where there are columns that trainers must not read
-    <folder>/README.md, <folder>/assets/…   extra files
+    <folder>/README.md, <folder>/assets/…   extra files, such as the card and the history
 
 How a folder is replaced, on a disk and in an object store, is in ``curation.publish.swapping``.
 """
@@ -10,7 +10,7 @@ How a folder is replaced, on a disk and in an object store, is in ``curation.pub
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ from curation.errors import InputError, WorkspaceError
 from curation.publish.swapping import dataset_folder
 from schemas.columns import SPLITS
 
-__all__ = ["PublishedFile", "Written", "split_counts", "write_dataset"]
+__all__ = ["Draft", "PublishedFile", "Written", "arrow_schema", "split_counts", "write_dataset"]
 
 _ROW_GROUP: Final = 10_000
 _COMPRESSION_LEVEL: Final = 3
@@ -34,6 +34,21 @@ class PublishedFile(NamedTuple):
     rows: int | None
     bytes: int
     sha256: str
+    memory: int = 0
+    """Bytes of its rows as arrow holds them; 0 for what is no table."""
+
+
+class Draft(NamedTuple):
+    """A dataset whose data is there and whose other files are not, before readers see any of it."""
+
+    files: tuple[PublishedFile, ...]
+    published: Callable[[str], bytes | None]
+    """What readers see now: a file by its path in the folder, None where there is none."""
+
+
+class _Parquet(NamedTuple):
+    data: bytes
+    memory: int
 
 
 class Written(NamedTuple):
@@ -52,7 +67,7 @@ def write_dataset(
     split_column: str = "split",
     rows_per_shard: int = 100_000,
     evidence: pl.DataFrame | None = None,
-    extra_files: Mapping[str, bytes] | None = None,
+    extra_files: Mapping[str, bytes] | Callable[[Draft], Mapping[str, bytes]] | None = None,
 ) -> Written:
     """Write rows as parquet shards, one set a split, in place of what the folder held.
 
@@ -66,7 +81,7 @@ def write_dataset(
         split_column: see ``frame``.
         rows_per_shard: rows in a file, at most.
         evidence: further columns, row by row beside ``frame``, written under ``evidence/``.
-        extra_files: relative path to content, such as the card.
+        extra_files: relative path to content, such as the card; or what makes them, once the data is there.
 
     Raises:
         InputError: when a split has another name, or there are no rows.
@@ -83,10 +98,11 @@ def write_dataset(
             files = []
             for name, rows in parts.items():
                 without = rows.drop(split_column, strict=False)
-                for path, count, data in _shards(name, without, splits, counts, rows_per_shard):
-                    place.stage(path, data)
-                    files.append(_file(path, count, data))
-            for path, data in sorted((extra_files or {}).items()):
+                for path, rows_there, shard in _shards(name, without, splits, counts, rows_per_shard):
+                    place.stage(path, shard.data)
+                    files.append(_file(path, rows_there, shard.data, memory=shard.memory))
+            extra = extra_files(Draft(tuple(files), place.read)) if callable(extra_files) else extra_files
+            for path, data in sorted((extra or {}).items()):
                 place.stage(path, data)
                 files.append(_file(path, None, data))
             changed = place.digests() != {f.path: f.sha256 for f in files}
@@ -116,7 +132,7 @@ def split_counts(frame: pl.DataFrame, *, split_column: str = "split") -> dict[st
 
 def _shards(
     folder: str, frame: pl.DataFrame, splits: pl.Series, counts: Mapping[str, int], rows_per_shard: int
-) -> Iterator[tuple[str, int, bytes]]:
+) -> Iterator[tuple[str, int, _Parquet]]:
     """Each shard's relative path, rows and content, one at a time."""
     for split, count in counts.items():
         of_split = frame.filter(splits == split)
@@ -126,24 +142,26 @@ def _shards(
             yield f"{folder}/{split}-{number:05d}-of-{shards:05d}.parquet", shard.height, _parquet(shard)
 
 
-def _file(path: str, rows: int | None, data: bytes) -> PublishedFile:
-    return PublishedFile(path, rows, len(data), hashlib.sha256(data).hexdigest())
+def _file(path: str, rows: int | None, data: bytes, *, memory: int = 0) -> PublishedFile:
+    return PublishedFile(path, rows, len(data), hashlib.sha256(data).hexdigest(), memory)
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def _parquet(frame: pl.DataFrame) -> _Parquet:
     """Parquet with the plain arrow types that every reader knows (string and list, not their large kin)."""
     import pyarrow.parquet as pq
 
-    buffer = BytesIO()
-    schema = _plain_schema(frame.head(0).to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
+    buffer, memory = BytesIO(), 0
+    schema = arrow_schema(frame)
     with pq.ParquetWriter(buffer, schema, compression="zstd", compression_level=_COMPRESSION_LEVEL) as writer:
         for start in range(0, frame.height, _ROW_GROUP):
             group = frame.slice(start, _ROW_GROUP).to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer.write_table(group.cast(schema), row_group_size=_ROW_GROUP)
-    return buffer.getvalue()
+            writer.write_table(group := group.cast(schema), row_group_size=_ROW_GROUP)
+            memory += group.nbytes
+    return _Parquet(buffer.getvalue(), memory)
 
 
-def _plain_schema(schema: Any) -> Any:
+def arrow_schema(frame: pl.DataFrame) -> Any:
+    """The arrow schema of a frame's files, in the plain types that every reader knows."""
     import pyarrow as pa
 
     def plain(kind: Any) -> Any:
@@ -155,4 +173,5 @@ def _plain_schema(schema: Any) -> Any:
             return pa.struct([pa.field(f.name, plain(f.type)) for f in kind])
         return kind
 
+    schema = frame.head(0).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     return pa.schema([pa.field(f.name, plain(f.type)) for f in schema])

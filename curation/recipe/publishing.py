@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
 
-__all__ = ["DATASETS", "Publish", "Splits"]
+__all__ = ["DATASETS", "MADE_FROM", "Hub", "Publish", "Splits"]
 
 
-DATASETS: Final = ("preference", "preference_unpaired", "refusal", "retrieval")
+DatasetName = Literal[
+    "preference", "preference_unpaired", "reward", "sft", "refusal", "retrieval", "retrieval_triplets"
+]
+DATASETS: Final[tuple[DatasetName, ...]] = get_args(DatasetName)
+MADE_FROM: Final[dict[str, str]] = {
+    "reward": "preference",
+    "sft": "preference_unpaired",
+    "retrieval_triplets": "retrieval",
+}
+"""Datasets without a table of their own, to the table that they are another form of."""
 
 
 class Splits(Section):
-    """Shares of the prompts; a prompt is on one side only."""
+    """Shares of the prompts. What hangs together is on one side, and stays there from run to run."""
 
     train: float = Field(default=0.9, ge=0.0, le=1.0)
     validation: float = Field(default=0.0, ge=0.0, le=1.0)
     test: float = Field(default=0.1, ge=0.0, le=1.0)
+    near_duplicates: float | None = Field(
+        default=0.8,
+        gt=0.0,
+        le=1.0,
+        description="prompts whose word 3-grams have at least this Jaccard index are on one side (ours); "
+        "none: only families are",
+    )
+    stratify: Literal["category"] | None = Field(
+        default="category", description="meet the shares within each category, as nearly as whole groups allow"
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Splits:
@@ -29,10 +48,37 @@ class Splits(Section):
         return self
 
 
+class Hub(Section):
+    """Where ``curation run`` pushes datasets to when it is done; nowhere unless ``repos`` says so."""
+
+    repos: dict[DatasetName, str] = Field(
+        default_factory=dict,
+        description="dataset → a dataset repository (`owner/name`) or a folder's URL (`s3://…`, `file://…`)",
+    )
+    private: bool = Field(default=True, description="for repositories that it creates; a public one is refused")
+    pull_request: bool = Field(default=False, description="open a pull request instead of writing to main")
+
+
 class Publish(Section):
     """What is published."""
 
-    datasets: tuple[Literal["preference", "preference_unpaired", "refusal", "retrieval"], ...] = DATASETS[:1]
+    datasets: tuple[DatasetName, ...] = DATASETS[:1]
     license: str = Field(default="other", description="the licence in the cards, as the Hub names it")
     languages: tuple[str, ...] = Field(default=(), description="language codes for the cards: en, de, …")
     rows_per_shard: int = Field(default=100_000, ge=1)
+    card_template: str | None = Field(
+        default=None, description="a Jinja file for the cards, in place of ours (relative to the recipe)"
+    )
+    hub: Hub = Hub()
+
+    @model_validator(mode="after")
+    def _pushed_are_published(self) -> Publish:
+        for name in self.hub.repos:
+            if name not in self.datasets:
+                raise ValueError(f"publish.hub.repos has {name!r}, which is not among publish.datasets")
+        return self
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that the datasets are made from, each once."""
+        return tuple(dict.fromkeys(MADE_FROM.get(name, name) for name in self.datasets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from curation.errors import InputError
 from curation.prompts.sources import read_source
 from curation.recipe import Source
 from curation.stages.context import Context, Stage, StageResult
@@ -17,7 +18,12 @@ __all__ = ["STAGE"]
 def run(context: Context) -> StageResult:
     frames, rejects = [], []
     for source in context.recipe.sources:
-        rows, dropped = _read(source, context.limit)
+        try:
+            rows, dropped = _read(source, context.limit)
+        except InputError as error:
+            if context.workspace.version("inputs") is None:
+                raise
+            raise InputError(f"{error}; what was published before stays as it is") from error
         frames.append(rows)
         rejects.append(dropped)
     inputs = pl.concat(frames, how="vertical")

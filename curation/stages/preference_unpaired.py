@@ -25,5 +25,5 @@ STAGE = Stage(
     needs=("preference",),
     run=run,
     table="preference_unpaired",
-    enabled=lambda recipe: "preference_unpaired" in recipe.publish.datasets,
+    enabled=lambda recipe: "preference_unpaired" in recipe.publish.tables,
 )

@@ -7,37 +7,64 @@ from typing import Final
 
 import polars as pl
 
-from curation.publish.card import CardData, card_figures, column_rows, render_card
+from curation.publish.card import (
+    CardData,
+    card_figures,
+    column_rows,
+    escape_markdown,
+    read_template,
+    render_card,
+)
+from curation.publish.card_header import data_tables
 from curation.publish.formats import TrainerView, trainer_view
 from curation.publish.gates import raise_if_blocked
-from curation.publish.writing import split_counts, write_dataset
+from curation.publish.history import CHANGELOG, MANIFEST, render_changelog
+from curation.publish.writing import Draft, split_counts, write_dataset
 from curation.recipe import DATASETS, Recipe
+from curation.stages.changelog import updated_history
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, models_used, package_versions, table_versions, thresholds_used
+from curation.stages.forms import published_rows, table_of
 
 __all__ = ["STAGES"]
 
-_OF_PAIRS: Final = frozenset({"preference", "preference_unpaired"})
+_OF_PAIRS: Final = frozenset({"preference", "preference_unpaired", "reward", "sft"})
 
 
 def run(context: Context, *, dataset: str) -> StageResult:
     workspace = context.workspace
-    raise_if_blocked(gate_results(workspace, dataset))
-    frame = workspace.read(dataset)
+    raise_if_blocked(gate_results(workspace, table_of(dataset)))
+    frame = published_rows(context, dataset)
     view = trainer_view(dataset, frame)
     folder = workspace.dataset_path(dataset)
     waterfall = workspace.read("waterfall").filter(pl.col("dataset") == _waterfall_of(dataset))
     pairs = pair_evidence(workspace, texts=False) if dataset in _OF_PAIRS else None
     figures, captions = card_figures(waterfall=waterfall, pairs=pairs)
-    card = render_card(_card(context, dataset, view, waterfall, captions))
+    template = read_template(context.recipe.publish.card_template)
+
+    def beside_the_data(draft: Draft) -> dict[str, bytes]:
+        updated = updated_history(context, dataset, draft, view)
+        card = _card(context, dataset, view, waterfall, captions)
+        card = card._replace(history=updated.history, tables=data_tables(draft.files, view.frame, view.evidence))
+        changelog = render_changelog(updated.history, escape=escape_markdown)
+        beside = {
+            "README.md": render_card(card, template=template).encode(),
+            CHANGELOG: changelog.encode(),
+            **updated.files,
+            **figures,
+        }
+        others = tuple(sorted([*beside, MANIFEST]))
+        beside[MANIFEST] = updated.history.model_copy(update={"others": others}).to_bytes()
+        return beside
+
     written = write_dataset(
         view.frame,
         folder=folder,
         filesystem=None if workspace.is_local else workspace.filesystem(),
         rows_per_shard=context.recipe.publish.rows_per_shard,
         evidence=view.evidence,
-        extra_files={"README.md": card.encode(), **figures},
+        extra_files=beside_the_data,
     )
     facts = {"folder": folder, "changed": "yes" if written.changed else "no"}
     return StageResult(f"publish_{dataset}", frame.height, 0, facts)
@@ -45,7 +72,7 @@ def run(context: Context, *, dataset: str) -> StageResult:
 
 def _waterfall_of(dataset: str) -> str:
     """The dataset whose waterfall leads to this one."""
-    return "preference" if dataset in _OF_PAIRS else dataset
+    return "preference" if dataset in _OF_PAIRS else table_of(dataset)
 
 
 def _card(
@@ -67,7 +94,7 @@ def _card(
         thresholds=thresholds_used(workspace, recipe) if dataset in _OF_PAIRS else (),
         models=models_used(context),
         versions=package_versions() | {f"table {name}": str(v) for name, v in table_versions(workspace).items()},
-        gates=gate_results(workspace, dataset),
+        gates=gate_results(workspace, table_of(dataset)),
         columns=column_rows(view.frame),
         figures=captions,
         evidence=view.evidence is not None,
@@ -84,7 +111,7 @@ STAGES: Final = tuple(
         name=f"publish_{dataset}",
         group="publication",
         description=f"The folder of the dataset {dataset}, in the Hub's layout with its card.",
-        needs=(dataset, "gates"),
+        needs=(table_of(dataset), "gates"),
         run=partial(run, dataset=dataset),
         table=None,
         enabled=partial(_publishes, dataset=dataset),

@@ -8,12 +8,16 @@ from typing import Any, Final
 import polars as pl
 
 from curation.errors import InputError
+from curation.publish.refusing import RefusalSummary, summarise_refusals
 from curation.publish.report import ReportData, render_report
 from curation.recipe import Recipe
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, package_versions, table_versions, thresholds_used
+from curation.stages.forms import split_sizes
+from curation.stages.label_facts import label_facts
 from curation.stages.pairs import ches_aware_facts
+from curation.stages.refusals import candidate_refusals
 from curation.text import canonical_json, content_hash
 from curation.workspace import Workspace
 
@@ -70,6 +74,7 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         "candidates": f"{counts['candidates']:,}",
         "seed": str(recipe.seed),
         **{name: f"{value:,.6g}" for name, value in ches_aware_facts(context).items()},
+        **label_facts(context),
     }
     evidence = pair_evidence(workspace)
     return ReportData(
@@ -78,22 +83,34 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         waterfall=workspace.read("waterfall"),
         pairs=evidence if recipe.builds_pairs else evidence.clear(),
         rejects=workspace.read("rejects"),
+        refusals=_refusals(context),
+        searches=workspace.read("searches").to_dicts() if "retrieval" in recipe.publish.tables else (),
         models=models,
         gates=gate_results(workspace),
         thresholds=thresholds_used(workspace, recipe),
         versions=package_versions() | {f"table {name}": str(v) for name, v in table_versions(workspace).items()},
-        datasets={
-            name: dict(workspace.scan(name).group_by("split").len().sort("split").collect().iter_rows())
-            for name in recipe.publish.datasets
-        },
+        datasets={name: split_sizes(context, name) for name in recipe.publish.datasets},
     )
+
+
+def _refusals(context: Context) -> RefusalSummary | None:
+    """Verdicts on all candidates, beside what was expected of them."""
+    workspace = context.workspace
+    candidates = workspace.scan("candidates").select("candidate_id", "prompt_id", "generator").collect()
+    prompts = workspace.scan("prompts").select("prompt_id", "source", "category", "expected_behaviour").collect()
+    verdicts = candidate_refusals(context, candidates["candidate_id"]).select(
+        "candidate_id", "refusal_class", "refusal_kind", "refusal_category"
+    )
+    answers = candidates.join(prompts, on="prompt_id", how="left").join(verdicts, on="candidate_id", how="inner")
+    category = pl.coalesce(pl.col("category").cast(pl.String), "refusal_category")
+    return summarise_refusals(answers.with_columns(category=category).sort("candidate_id"))
 
 
 STAGE = Stage(
     name="report",
     group="publication",
     description="One HTML file: what was dropped and why, distributions of every score, and a sample of pairs.",
-    needs=("gates", "preference", "preference_unpaired", "refusal", "retrieval", "pair_scores"),
+    needs=("gates", "preference", "preference_unpaired", "refusal", "refusals", "retrieval", "pair_scores"),
     run=run,
     table=None,
 )

@@ -1,0 +1,124 @@
+"""What the Hub's refusals mean: which pass by themselves, and one line for those that do not."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from curation.errors import CurationError, InputError, PushError
+
+__all__ = ["check_repo_id", "is_of_the_hub", "passes_by_itself", "refusal", "wait_asked_for"]
+
+_PASSING: Final = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+_PREFIX: Final = re.compile(r"^(?:https?://[^/]+/)?(datasets|models|spaces|buckets|kernels)/(.+)$")
+_LONGEST_WAIT: Final = 120.0
+_SAID_BY_THE_HUB: Final = ("Invalid metadata in README.md", "LFS batch API returned errors")
+
+
+def check_repo_id(given: str) -> str:
+    """A repository's id, without what may stand before it.
+
+    Raises:
+        InputError: when it is not ``owner/name``, or is the address of something that is no dataset.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    prefixed = _PREFIX.match(given.rstrip("/"))
+    kind, repo_id = prefixed.groups() if prefixed else ("datasets", given)
+    if kind != "datasets":
+        raise InputError(f"{given!r} is the address of one of the Hub's {kind}: give a dataset's id, owner/name")
+    if repo_id.count("/") != 1:
+        raise InputError(f"repository id {repo_id!r}: expected owner/name, such as my-team/my-pairs")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(
+            f"repository id {repo_id!r}: the Hub allows letters, digits, '-', '_' and '.' in owner/name, at most "
+            f"96 of them, no '--' or '..', and none of '-' and '.' at the start or end"
+        ) from error
+    return repo_id
+
+
+def is_of_the_hub(error: BaseException) -> bool:
+    """Whether an error is the Hub's or the connection's, and not a fault of a program."""
+    said = isinstance(error, ValueError) and str(error).startswith(_SAID_BY_THE_HUB)
+    return said or _is_lost(error) or _status(error) is not None
+
+
+def passes_by_itself(error: BaseException) -> bool:
+    """Whether it is worth trying again: a lost connection, a limit, or a commit of somebody else's."""
+    return _is_lost(error) or _status(error) in _PASSING
+
+
+def wait_asked_for(error: BaseException) -> float | None:
+    """Seconds that the server asks to wait, None where it does not say."""
+    response = _response(error)
+    asked = "" if response is None else str(response.headers.get("Retry-After", ""))
+    return min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else None
+
+
+def refusal(error: BaseException, *, repo_id: str, endpoint: str, doing: str) -> CurationError:
+    """One line for what the Hub refused, and what to do.
+
+    Args:
+        error: of ``huggingface_hub`` or of the connection.
+        repo_id: the repository.
+        endpoint: the Hub's address.
+        doing: such as "read the repository".
+    """
+    status = _status(error)
+    if isinstance(error, ValueError) and str(error).startswith(_SAID_BY_THE_HUB):
+        return PushError(f"{repo_id}: cannot {doing}: {' '.join(str(error).split())[:300]}")
+    if status is None:
+        return PushError(
+            f"{repo_id}: cannot {doing}: {endpoint} cannot be reached ({type(_root(error)).__name__}). Nothing was "
+            f"committed; what was uploaded is kept: run the same command again"
+        )
+    head = f"{repo_id}: cannot {doing}: HTTP {status} from {endpoint}"
+    if status == 401:
+        return InputError(
+            f"{head}: the token is not accepted; log in again with `hf auth login`, or set HF_TOKEN to a valid one"
+        )
+    if status == 403:
+        return InputError(
+            f"{head}: the token has no write access there; make one with write access to "
+            f"{repo_id.split('/', maxsplit=1)[0]}"
+        )
+    if status in _PASSING:
+        return PushError(f"{head}, also after several tries: run the same command again later; uploads are kept")
+    return PushError(f"{head}: {_said(error)}")
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error that was raised while uploading came from: the first in its chain that is of HTTP."""
+    import httpx2
+
+    found: BaseException | None = error
+    while found is not None and _own_response(found) is None and not isinstance(found, httpx2.TransportError):
+        found = found.__cause__
+    return found or error
+
+
+def _is_lost(error: BaseException) -> bool:
+    import httpx2
+
+    return isinstance(_root(error), httpx2.TransportError)
+
+
+def _own_response(error: BaseException) -> Any:
+    return getattr(error, "response", None)
+
+
+def _response(error: BaseException) -> Any:
+    return _own_response(_root(error))
+
+
+def _status(error: BaseException) -> int | None:
+    response = _response(error)
+    return None if response is None else int(response.status_code)
+
+
+def _said(error: BaseException) -> str:
+    message = getattr(_root(error), "server_message", None)
+    return str(message or "no reason was given")[:200]
