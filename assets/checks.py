@@ -41,7 +41,10 @@ def gate_checks() -> dg.AssetChecksDefinition:
 def _result(spec: dg.AssetCheckSpec, found: GateResult | None) -> dg.AssetCheckResult:
     if found is None or found.value is None:
         return dg.AssetCheckResult(
-            check_name=spec.name, asset_key=spec.asset_key, passed=True, description="nothing to measure"
+            check_name=spec.name,
+            asset_key=spec.asset_key,
+            passed=True,
+            description="nothing to measure" if found is None else found.message,
         )
     return dg.AssetCheckResult(
         check_name=spec.name,

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.errors import GateError, RecipeError, closest
+from curation.publish.drift import DRIFT, FIRST_VERSION, Measured
 
 __all__ = ["ALL_DATASETS", "DEFAULT_THRESHOLDS", "GATES_OF", "GateResult", "check_gates", "raise_if_blocked"]
 
@@ -23,14 +24,21 @@ DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {
     "max_chosen_refusal_rate": 1.0,
     "max_reward_length_correlation": 1.0,
     "max_empty_categories": 0,
+    "max_contaminated_prompts": 0,
+    "max_size_change": 0.5,
+    "max_score_drift": 0.25,
+    "max_refusal_rate_change": 0.1,
+    "max_source_shift": 0.3,
+    "max_category_shift": 0.3,
+    "max_language_shift": 0.1,
 }
 """Every gate, and the threshold where none is given. ``min_`` and ``max_`` say which way it binds."""
 
 ALL_DATASETS: Final = "all"
 """What stands for a dataset's name where a gate is about all of them together."""
 
-_OF_ANY: Final = ("min_rows", "max_duplicate_rate")
-_OF_ALL: Final = ("max_leaking_prompts", "max_empty_categories")
+_OF_ANY: Final = ("min_rows", "max_duplicate_rate", *DRIFT)
+_OF_ALL: Final = ("max_leaking_prompts", "max_empty_categories", "max_contaminated_prompts")
 GATES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "preference": tuple(gate for gate in DEFAULT_THRESHOLDS if gate not in _OF_ALL),
     "preference_unpaired": _OF_ANY,
@@ -40,6 +48,7 @@ GATES_OF: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Dataset to the gates that can be measured on it."""
 
+_OF_CHANGE: Final = ("shift", "change", "drift")
 _CONTENT: Final = {
     "preference": ("prompt", "chosen", "rejected"),
     "preference_unpaired": ("prompt", "completion", "label"),
@@ -69,6 +78,8 @@ def check_gates(
     families: pl.DataFrame | None = None,
     categories: Sequence[str] = (),
     warn_only: Collection[str] = (),
+    previous: Mapping[str, pl.DataFrame] | None = None,
+    contaminated: pl.Series | None = None,
 ) -> list[GateResult]:
     """Measure every gate on the datasets of a run.
 
@@ -78,6 +89,9 @@ def check_gates(
         families: ``prompt_id``, ``family_id``: leakage is counted by family, by prompt without it.
         categories: those that the prompts have; each should be among the published rows.
         warn_only: gates whose failure does not block.
+        previous: dataset to the rows that were published last, for the gates that watch for drift; a dataset
+            without any passes them, and the result says that it is the first version.
+        contaminated: identifiers of prompts that stand in an evaluation set; None where nobody looked.
 
     Raises:
         RecipeError: when a threshold or ``warn_only`` names no gate.
@@ -96,9 +110,14 @@ def check_gates(
             if measured[0] is not None:
                 blocking = name not in warn_only
                 results.append(_result(name, dataset, measured, threshold=limits[name], blocking=blocking))
+        before = (previous or {}).get(dataset)
+        for name, compare in DRIFT.items():
+            moved = (None, FIRST_VERSION) if before is None else compare(before, frame)
+            results.append(_result(name, dataset, moved, threshold=limits[name], blocking=name not in warn_only))
     for name, measured in {
         "max_leaking_prompts": _leaking(frames, families),
         "max_empty_categories": _empty_categories(frames, categories),
+        "max_contaminated_prompts": _contaminated(frames, contaminated),
     }.items():
         blocking = name not in warn_only
         results.append(_result(name, ALL_DATASETS, measured, threshold=limits[name], blocking=blocking))
@@ -115,17 +134,13 @@ def raise_if_blocked(results: Sequence[GateResult]) -> None:
         )
 
 
-Measured = tuple[float | None, str]
-"""A value, and what it counts."""
-
-
 def _rows(dataset: str, frame: pl.DataFrame) -> Measured:
     return float(frame.height), "rows"
 
 
 def _ties(dataset: str, frame: pl.DataFrame) -> Measured:
     # A recipe may ask for a margin of 0 in some bands: ties are measured on the rewards themselves.
-    column = "strength_mean" if "strength_mean" in frame.columns else "margin"
+    column = "strength_mean" if "strength_mean" in frame.columns and frame["strength_mean"].count() else "margin"
     margins = frame[column].drop_nulls().drop_nans() if column in frame.columns else pl.Series(dtype=pl.Float64)
     return _share(int((margins == 0).sum()), len(margins)), "of the pairs with a margin have margin 0"
 
@@ -203,6 +218,17 @@ def _empty_categories(frames: Mapping[str, pl.DataFrame], categories: Sequence[s
     return float(len(missing)), f"categories of the prompts have no published row{names}"
 
 
+def _contaminated(frames: Mapping[str, pl.DataFrame], found: pl.Series | None) -> Measured:
+    """Published prompts that stand in an evaluation set."""
+    if found is None:
+        return None, "the recipe names no evaluation sets"
+    prompts = [frame["prompt_id"] for frame in frames.values() if "prompt_id" in frame.columns]
+    if not prompts:
+        return None, "no dataset has prompts"
+    both = pl.concat(prompts).unique().is_in(found.implode())
+    return float(both.sum()), "published prompts stand in an evaluation set"
+
+
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
@@ -211,11 +237,12 @@ def _result(name: str, dataset: str, measured: Measured, *, threshold: float, bl
     value, unit = measured
     at_least = name.startswith("min_")
     if value is None:
-        return GateResult(name, dataset, None, threshold, True, blocking, f"{dataset}: {name}: nothing to measure")
+        message = f"{dataset}: {name}: nothing to measure" + (f", {unit}" if unit else "")
+        return GateResult(name, dataset, None, threshold, True, blocking, message)
     passed = value >= threshold if at_least else value <= threshold
     bound = "at least" if at_least else "at most"
     by = "" if passed else f", {_number(abs(value - threshold), name)} too {'few' if at_least else 'many'}"
-    if "rate" in name or "correlation" in name:
+    if any(word in name for word in ("rate", "correlation", *_OF_CHANGE)):
         by = by.replace("few", "low").replace("many", "high")
     shown, limit = _number(value, name), _number(threshold, name)
     message = f"{dataset}: {name}: {shown} {unit}; allowed is {bound} {limit}{by}"
@@ -223,6 +250,10 @@ def _result(name: str, dataset: str, measured: Measured, *, threshold: float, bl
 
 
 def _number(value: float, name: str) -> str:
-    if "rate" in name:
+    if any(word in name for word in ("rate", "shift", "change")):
         return f"{value:.2%}" if value == 0 or abs(value) >= 0.0001 else f"{value:.1e}"
-    return f"{value:,.0f}" if float(value).is_integer() and "correlation" not in name else f"{value:.3f}"
+    return (
+        f"{value:,.0f}"
+        if float(value).is_integer() and not {"correlation", "drift"} & set(name.split("_"))
+        else f"{value:.3f}"
+    )

@@ -20,6 +20,13 @@ GateName = Literal[
     "max_chosen_refusal_rate",
     "max_reward_length_correlation",
     "max_empty_categories",
+    "max_contaminated_prompts",
+    "max_size_change",
+    "max_score_drift",
+    "max_refusal_rate_change",
+    "max_source_shift",
+    "max_category_shift",
+    "max_language_shift",
 ]
 
 
@@ -47,9 +54,37 @@ class Gates(Section):
     max_empty_categories: int = Field(
         default=0, ge=0, description="categories of the prompts without a published row"
     )
-    warn_only: tuple[GateName, ...] = Field(
-        default=("max_empty_categories",), description="gates that warn and do not block"
+    max_contaminated_prompts: int = Field(
+        default=0, ge=0, description="published prompts that stand in an evaluation set of hygiene.contamination"
     )
+    max_size_change: float = Field(
+        default=0.5, ge=0.0, description="rows, relative to the version that was published last"
+    )
+    max_score_drift: float = Field(
+        default=0.25,
+        ge=0.0,
+        description="population stability index of the score that moved most; 0.25 is usual (Siddiqi 2006)",
+    )
+    max_refusal_rate_change: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="of the chosen answers, against the version before"
+    )
+    max_source_shift: float = Field(
+        default=0.3, ge=0.0, le=1.0, description="share of the rows whose source would have to change"
+    )
+    max_category_shift: float = Field(default=0.3, ge=0.0, le=1.0, description="likewise of their category")
+    max_language_shift: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="likewise of their language, as guessed from script and function words",
+    )
+    warn_only: tuple[GateName, ...] = Field(
+        default=(
+            "max_empty_categories", "max_size_change", "max_score_drift", "max_refusal_rate_change",
+            "max_source_shift", "max_category_shift", "max_language_shift",
+        ),
+        description="gates that warn and do not block; an empty list makes all of them block",
+    )  # fmt: skip
 
     @property
     def thresholds(self) -> dict[str, float]:

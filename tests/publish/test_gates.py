@@ -40,7 +40,8 @@ def test_no_rows_fail(preference):
 
 def test_ties_are_counted_among_pairs_with_a_margin(preference):
     margins = [0.0] * 3 + [1.0] * 27 + [None] * 30
-    result = one(check_gates({"preference": preference.with_columns(margin=pl.Series(margins))}), "max_tie_rate")
+    tied = preference.with_columns(strength_mean=pl.Series(margins))
+    result = one(check_gates({"preference": tied}), "max_tie_rate")
     assert result.value == pytest.approx(0.1)
     assert result.message.endswith(
         "10.00% of the pairs with a margin have margin 0; allowed is at most 5.00%, 5.00% too high"
@@ -102,7 +103,7 @@ def test_what_cannot_be_measured_passes(preference):
 
 def test_blocked_publication_names_every_failure(preference):
     results = check_gates({"preference": preference.head(0)}, {"max_tie_rate": 0.0})
-    with pytest.raises(GateError, match=r"1 of \d gates failed: preference: min_rows"):
+    with pytest.raises(GateError, match=r"1 of \d+ gates failed: preference: min_rows"):
         raise_if_blocked(results)
 
 
@@ -115,3 +116,9 @@ def test_a_warning_does_not_block(preference):
 def test_an_unknown_gate_is_named():
     with pytest.raises(RecipeError, match=r"no gate 'max_tie_rates' .did you mean 'max_tie_rate'"):
         check_gates({}, {"max_tie_rates": 0.1})
+
+
+def test_ties_are_counted_on_the_margin_where_no_reward_model_spoke(preference):
+    margins = pl.Series([0.0] * 3 + [1.0] * 57)
+    unscored = preference.with_columns(strength_mean=pl.lit(None, pl.Float64), margin=margins)
+    assert one(check_gates({"preference": unscored}), "max_tie_rate").value == pytest.approx(0.05)
