@@ -116,12 +116,24 @@ def strength(
         str | None, typer.Option(help="a Boolean column: is the label right? calibrates label_probability")
     ] = None,
     bands: Annotated[_Bands, typer.Option(help="what the bands are cut by")] = _Bands.quantile,
+    action: Annotated[
+        list[str],
+        typer.Option(help="BAND=ACTION[+ACTION], such as likely_flipped=flip or very_strong=soft_label+margin"),
+    ] = [],  # noqa: B006
+    goals: Annotated[bool, typer.Option("--goals", help="each pair twice, conditioned on a goal score")] = False,
 ) -> None:
     """Add preference strength to pairs that have rewards."""
     from curation.commands.strength import run_strength
 
-    done = run_strength(input, output, labelled=labelled, bands=bands.value)
+    done = run_strength(
+        input, output, labelled=labelled, bands=bands.value, actions=_band_actions(action), goals=goals
+    )
     console.print(done.summary, markup=False, soft_wrap=True)
+
+
+def _band_actions(given: list[str]) -> dict[str, list[Any]]:
+    """BAND=ACTION+ACTION, as the user wrote it; unknown names are found where the actions are done."""
+    return {band: words.split("+") for band, _, words in (item.partition("=") for item in given)}
 
 
 class _Voting(StrEnum):

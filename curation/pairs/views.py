@@ -100,9 +100,9 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     def has(action: BandAction) -> pl.Expr:
         return pl.col("strength_band").is_in([band for band, names in wanted.items() if action in names])
 
-    numbered = frame.with_row_index("row")
+    numbered = frame.with_row_index("_index")
     dropped = numbered.filter(has("drop")).select(
-        row=pl.col("row").cast(pl.Int64),
+        row=pl.col("_index").cast(pl.Int64),
         rule=pl.lit("band_dropped"),
         value=pl.col("strength_band"),
         reason=pl.lit("the recipe drops pairs of this strength band"),

@@ -1,7 +1,8 @@
 """Which labels are probably wrong: a cross-fitted preference model, and every other witness there is.
 
-The text model is fitted without the row it judges. What voters say is in ``voters``, what ready rewards
-say in ``strength``; reading and writing files is elsewhere.
+The text model is fitted without the row it judges. Its inputs are in ``noise_features``, how far each kind of
+input is trusted in ``evidence``; votes and annotators are in ``noise_witnesses``. Reading and writing files is
+elsewhere.
 """
 
 from __future__ import annotations
@@ -15,14 +16,25 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.models.protocols import Encoder
-from curation.models.rewards.heads import Heads, block_slices, features, last_user_text
+from curation.models.rewards.heads import Heads, last_user_text
 from curation.scores.bradley_terry import fit_bradley_terry
 from curation.scores.calibration import sigmoid
-from curation.scores.ensemble import choose_penalty, feature_penalty, make_folds
+from curation.scores.ensemble import make_folds
+from curation.scores.evidence import choose_variances
 from curation.scores.margins import read_margins, scale_margins
-from curation.scores.noise_models import fit_noise, repo_posterior
+from curation.scores.noise_features import pair_differences
+from curation.scores.noise_models import ConfidentCounts, confident_counts, fit_noise, repo_posterior
+from curation.scores.noise_witnesses import (
+    PeoplesVotes,
+    annotator_column,
+    by_annotator,
+    people_columns,
+    peoples_votes,
+    with_votes,
+)
 from curation.scores.strength import summarise
-from curation.text import as_messages, fault_in_text, normalise, prompt_id
+from curation.scores.voters import Method
+from curation.text import as_messages, fault_in_text, prompt_id
 
 __all__ = ["ACTIONS", "LABEL_NOISE_COLUMNS", "LabelNoise", "label_noise", "suggest"]
 
@@ -33,20 +45,32 @@ FLIP_BELOW: Final = 0.2
 DROP_BELOW: Final = 0.5
 _FIRST_ETA: Final = 0.9  # RE-PO's starting share of right labels
 _EM_ROUNDS: Final = 4
-_WITNESS_PRIOR: Final = 3.0  # prior std of a witness's weight, against 1 for a style feature
+_ANNOTATORS: Final = {
+    "annotator": pl.String,
+    "rows": pl.Int64,
+    "right_share": pl.Float64,
+    "median_loss": pl.Float64,
+}
 
 
 class LabelNoise(NamedTuple):
     """The judged rows, the rest, and what the judgement rests on."""
 
     frame: pl.DataFrame
-    """The input rows that could be judged, in order, with ``LABEL_NOISE_COLUMNS``."""
+    """The input rows that could be judged, in order, with ``LABEL_NOISE_COLUMNS``; ``annotator_loss_rank``
+    where there are annotators, ``vote_probability`` where there are votes."""
     rejects: pl.DataFrame
     """``row``, ``rule``, ``value``, ``reason``."""
     used: list[str]
-    """The witnesses that were combined, in words."""
+    """The witnesses that were combined, in words, and those that said nothing."""
     right_share: float
     """η, the estimated share of right labels."""
+    voters: pl.DataFrame
+    """``voter``, ``votes``, ``reliability``: people and reward models."""
+    annotators: pl.DataFrame
+    """``annotator``, ``rows``, ``right_share``, ``median_loss``; the least reliable first."""
+    confident: ConfidentCounts
+    """Labels that the out-of-fold model confidently contradicts, with the answers of a random half exchanged."""
 
 
 def label_noise(
@@ -56,25 +80,31 @@ def label_noise(
     seed: int = 0,
     encoder: Encoder | str = "embedded",
     prior: Heads | str | None = "embedded",
+    annotator: str | None = None,
+    votes: str | None = None,
+    vote_method: Method = "dawid_skene",
     flip_below: float = FLIP_BELOW,
     drop_below: float = DROP_BELOW,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> LabelNoise:
     """The probability that each preference label is right, from models that have not seen the row.
 
-    A Bradley–Terry head over features of the two answers is fitted on the other folds (rows of one prompt
-    share a fold) with the EM of RE-PO: the label of row i is right with probability
-    w_i = p_i η / (p_i η + (1 − p_i)(1 − η)), p_i = σ(margin), η = mean w, starting at 0.9. The margins'
-    scale and the final η are those that fit the given labels best out of fold. The penalty
-    is chosen by cross-validated likelihood of the given labels. The bundled heads' margin and, where the
-    frame has ``chosen_rewards`` and ``rejected_rewards``, those models' mean margin are features too:
-    a witness that does not agree with the labels gets no weight.
+    A Bradley–Terry model over differences of the two answers (extent, style, relevance, the encoder's vectors,
+    ready heads, and the rewards in ``chosen_rewards`` and ``rejected_rewards``) is fitted on the other folds
+    with the EM of RE-PO: label i is right with probability w_i = p_i η / (p_i η + (1 − p_i)(1 − η)),
+    p_i = σ(margin), η = mean w, starting at 0.9. Rows of one prompt share a fold. How much each kind of
+    difference counts is chosen by the marginal likelihood of the given labels (``evidence``); a kind that does
+    not agree with them gets no weight. The margins' scale and the final η are those that fit the given labels
+    best out of fold. With annotators, each has an η of their own. Votes of people add their log-odds.
 
     Args:
         frame: ``prompt``, ``chosen``, ``rejected``: strings or lists of messages.
         folds: how many; each prompt is in one.
         encoder: a loaded encoder, or a MODEL argument.
         prior: reward heads, a folder of them, ``embedded``, or None for none.
+        annotator: a column that says who gave the label; null where nobody knows.
+        votes: a column of lists of {voter, vote}: chosen, rejected or tie.
+        vote_method: how votes are joined; see ``voters``.
         flip_below, drop_below: ``suggested_action`` is flip, drop or keep by ``label_probability``.
         advance: called with a number of rows as they are done.
 
@@ -88,23 +118,30 @@ def label_noise(
     if not 0 <= flip_below <= drop_below <= 1:
         raise InputError(f"thresholds are flip {flip_below}, drop {drop_below}; expected 0 <= flip <= drop <= 1")
     texts = _read(frame)
+    fold = make_folds(texts.groups, folds, seed)
+    kept = frame[texts.rows]
+    said = _votes(kept, votes, vote_method, seed)
+    who = annotator_column(kept, annotator)
     loaded = _open_encoder(encoder)
-    heads = _open_prior(prior, loaded)
-    groups = [texts.groups[row] for row in range(len(texts.rows))]
-    fold = make_folds(groups, folds, seed)
-    differences = _differences(texts, loaded, advance)
-    design, ridge_of, used = _design(differences, loaded.dimension, heads, frame[texts.rows])
-    raw = _out_of_fold(design, fold, ridge_of)
+    blocks, equal, used = _blocks(texts, kept, loaded, _open_prior(prior, loaded), advance)
+    raw = _out_of_fold(blocks, fold, used, seed)
     scale, eta = fit_noise(raw)
     margins = scale * raw
     probability = repo_posterior(sigmoid(margins), eta)
-    probability[~differences.any(axis=1)] = 0.5
-    scored = frame[texts.rows].with_columns(
+    people = None if who is None else by_annotator(margins, who, eta)
+    if people is not None:
+        probability = people.probability
+    probability = with_votes(probability, said)
+    probability[equal] = 0.5
+    columns = [
         pl.Series("label_probability", probability),
         pl.Series("label_margin", margins),
         pl.Series("suggested_action", suggest(probability, flip_below=flip_below, drop_below=drop_below)),
-    )
-    return LabelNoise(scored, texts.rejects, used, eta)
+    ]
+    voters, more = people_columns(kept, people, said, used)
+    annotators = pl.DataFrame(schema=_ANNOTATORS) if people is None else people.table
+    counts = _confident(margins, seed)
+    return LabelNoise(kept.with_columns(*columns, *more), texts.rejects, used, eta, voters, annotators, counts)
 
 
 def suggest(probability: FloatArray, *, flip_below: float, drop_below: float) -> list[str]:
@@ -175,44 +212,28 @@ def _open_prior(prior: Heads | str | None, encoder: Encoder) -> Heads | None:
     return prior
 
 
-def _differences(texts: _Texts, encoder: Encoder, advance: Callable[[int], None]) -> FloatArray:
-    """φ(chosen) − φ(rejected), (rows, features), some hundred rows at a time."""
-    size = 256
-    parts = []
-    for start in range(0, len(texts.rows), size):
-        part = slice(start, start + size)
-        prompts = texts.prompts[part]
-        chosen = [normalise(text) for text in texts.chosen[part]]
-        rejected = [normalise(text) for text in texts.rejected[part]]
-        values = features([*prompts, *prompts], [*chosen, *rejected], encoder).values
-        parts.append(values[: len(prompts)] - values[len(prompts) :])
-        advance(len(prompts))
-    return np.vstack(parts)
-
-
-def _design(
-    differences: FloatArray, dimension: int, heads: Heads | None, frame: pl.DataFrame
-) -> tuple[FloatArray, Callable[[float], FloatArray], list[str]]:
-    """The model's inputs, the penalty of each for a strength, and the witnesses in words."""
-    product = block_slices(dimension)["product"]
-    content = np.delete(differences, np.arange(product.start, product.stop), axis=1)
-    used = ["style, relevance and encoder features, cross-fitted"]
-    witnesses: list[FloatArray] = []
+def _blocks(
+    texts: _Texts, frame: pl.DataFrame, encoder: Encoder, heads: Heads | None, advance: Callable[[int], None]
+) -> tuple[dict[str, FloatArray], npt.NDArray[np.bool_], list[str]]:
+    """The model's inputs by kind, the rows without a difference, and the witnesses in words."""
+    found = pair_differences(
+        texts.prompts,
+        texts.chosen,
+        texts.rejected,
+        encoder=encoder,
+        heads=heads,
+        prompt_ids=texts.groups,
+        advance=advance,
+    )
+    blocks, used = dict(found.blocks), ["extent, style, relevance and encoder features, cross-fitted"]
     if heads is not None:
-        witnesses.append(differences @ heads.weights.mean(axis=0))
         used.append(f"{len(heads.weights)} ready reward heads")
     rewards = _reward_margins(frame)
     if rewards is not None:
-        witnesses.append(rewards)
+        size = float(np.sqrt((rewards**2).mean())) or 1.0
+        blocks["rewards"] = rewards[:, None] / size
         used.append("the rewards in chosen_rewards and rejected_rewards")
-    columns = [values / (float(np.sqrt((values**2).mean())) or 1.0) for values in witnesses]
-    design = np.column_stack([content, *columns])
-
-    def ridge_of(penalty: float) -> FloatArray:
-        kept = np.delete(feature_penalty(differences, dimension, penalty), np.arange(product.start, product.stop))
-        return np.concatenate([kept, np.full(len(columns), penalty / _WITNESS_PRIOR**2)])
-
-    return design, ridge_of, used
+    return blocks, found.equal, used
 
 
 def _reward_margins(frame: pl.DataFrame) -> FloatArray | None:
@@ -227,12 +248,25 @@ def _reward_margins(frame: pl.DataFrame) -> FloatArray | None:
 
 
 def _out_of_fold(
-    design: FloatArray, fold: npt.NDArray[np.int64], ridge_of: Callable[[float], FloatArray]
+    blocks: dict[str, FloatArray], fold: npt.NDArray[np.int64], used: list[str], seed: int
 ) -> FloatArray:
-    """The log-odds of each given label from heads without its fold, (rows,)."""
-    penalty = choose_penalty(design, fold, ridge_of)
-    ridge = ridge_of(penalty)
-    margins = np.empty(len(design))
+    """The log-odds of each given label from models without its fold, (rows,); says what did not count."""
+    variances = choose_variances(blocks, seed=seed).variances
+    silent = [name for name, value in variances.items() if value == 0.0]
+    if silent:
+        used.append(f"no weight, for they do not agree with the labels: {', '.join(silent)}")
+    counting = {name: block for name, block in blocks.items() if variances[name] > 0.0}
+    margins = np.zeros(len(fold))
+    if not counting:
+        return margins
+    design = np.hstack(list(counting.values()))
+    # A block's features share its variance: their mean square over a row is 1 after this scaling.
+    ridge = np.concatenate(
+        [
+            np.full(block.shape[1], (block**2).sum(axis=1).mean() / variances[name])
+            for name, block in counting.items()
+        ]
+    )
     for number in np.unique(fold):
         out = fold == number
         margins[out] = design[out] @ _repo_fit(design[~out], ridge)
@@ -249,3 +283,15 @@ def _repo_fit(design: FloatArray, ridge: FloatArray) -> FloatArray:
         right = repo_posterior(sigmoid(design @ weights), eta)
         eta = float(np.clip(right.mean(), 0.5, 0.99))
     return weights
+
+
+def _votes(frame: pl.DataFrame, column: str | None, method: Method, seed: int) -> PeoplesVotes | None:
+    return None if column is None else peoples_votes(frame, column, method=method, seed=seed)
+
+
+def _confident(margins: FloatArray, seed: int) -> ConfidentCounts:
+    """Confident-learning counts with the answers of a random half exchanged, so that there are two classes."""
+    first = np.random.default_rng(seed).permutation(len(margins)) % 2 == 0
+    if first.all():
+        return ConfidentCounts(np.zeros((2, 2), dtype=np.int64), 0.0)
+    return confident_counts(sigmoid(np.where(first, margins, -margins)), first)

@@ -5,6 +5,7 @@ A view: pairs and candidates stay as they are. What is published follows these d
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from curation.pairs.labels import decide_labels, relabelled
 from curation.recipe.strength import LabelNoise
 from curation.scores.label_noise import label_noise
 from curation.scores.policy_table import explode_pairs
-from curation.scores.structure import conflicts, length_bias, match_lengths, preference_cycles
+from curation.scores.structure import match_lengths, preference_cycles
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.head_features import encoder_for_heads
+from curation.stages.label_facts import structure_facts
 from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.text import canonical_json, content_hash
 
@@ -40,17 +42,30 @@ def run(context: Context) -> StageResult:
     known = known.join(noise, on="pair_id", how="left", maintain_order="left")
     lengths = [texts[side].str.len_chars().to_numpy() for side in ("chosen", "rejected")]
     suggestions = context.recipe.label_noise.actions.model_dump() if context.recipe.label_noise else {}
+    bands = options.actions.model_dump()
     decided = decide_labels(
-        known,
-        bands=options.actions.model_dump(),
+        _never_flipped(known, bands, suggestions),
+        bands=bands,
         suggestions=suggestions,
         drop_cycles=options.cycles == "drop",
         unmatched=_unmatched(lengths, context.recipe.seed) if options.match_lengths else None,
     )
-    facts |= _structure_facts(context, scored, cycles, lengths)
+    facts |= structure_facts(context, scored, int(cycles.sum()), lengths)
     facts |= {f"action {name}": n for name, n in decided.frame["action"].value_counts(sort=True).iter_rows()}
     frame = decided.frame.with_columns(noise_key=pl.lit(noise["noise_key"][0] if noise.height else ""))
     return context.write("pair_labels", "pair_labels", frame, rejects=decided.rejects, facts=facts)
+
+
+def _never_flipped(
+    pairs: pl.DataFrame, bands: Mapping[str, Sequence[str]], suggestions: Mapping[str, Sequence[str]]
+) -> pl.DataFrame:
+    """Pairs whose order is known from how their answers were made: what asks to flip them is not heard."""
+    made = pl.col("strategy").is_in(["constructed", "template_vs_forget"])
+    turning = [[name for name, actions in given.items() if "flip" in actions] for given in (bands, suggestions)]
+    return pairs.with_columns(
+        pl.when(~(made & pl.col(column).is_in(names).fill_null(value=False))).then(column).alias(column)
+        for column, names in zip(("strength_band", "suggested_action"), turning, strict=True)
+    )
 
 
 def labelled_pairs(context: Context) -> pl.DataFrame:
@@ -148,38 +163,6 @@ def _unmatched(lengths: list[Any], seed: int) -> pl.Series:
     gone = np.ones(len(lengths[0]), dtype=bool)
     gone[match_lengths(*lengths, seed=seed)] = False
     return pl.Series(gone)
-
-
-def _structure_facts(
-    context: Context, scored: pl.DataFrame, cycles: pl.Series, lengths: list[Any]
-) -> dict[str, int | float]:
-    """What the pairs say of each other and of length. Contradictions are counted before they were rejected."""
-    provided = _judged(context)
-    contradicted = conflicts(provided)
-    across = contradicted.filter(pl.col("sources").list.len() > 1)
-    facts: dict[str, int | float] = {
-        "pairs in a cycle": int(cycles.sum()),
-        "answers judged both ways": contradicted.height,
-        "of them across sources": across.height,
-    }
-    margins = scored["strength_mean"]
-    if margins.len() > margins.null_count():
-        bias = length_bias(margins.cast(pl.Float64).fill_null(np.nan).to_numpy(), *lengths)
-        facts["rank correlation of strength and length ratio"] = round(bias.correlation, 4)
-        facts["longer answer has the higher reward"] = round(bias.longer_preferred, 4)
-    return facts
-
-
-def _judged(context: Context) -> pl.DataFrame:
-    """Every judgement that the sources bring: prompt_id, chosen_id, rejected_id, source."""
-    rows = context.workspace.scan("inputs").filter(pl.col("kind") == "pair")
-    judged: pl.DataFrame = rows.select(
-        "prompt_id",
-        "source",
-        chosen_id=pl.col("candidate_ids").list.get(pl.col("chosen_index")),
-        rejected_id=pl.col("candidate_ids").list.get(pl.col("rejected_index")),
-    ).collect()
-    return judged.filter(pl.col("chosen_id") != pl.col("rejected_id"))
 
 
 STAGE = Stage(

@@ -97,3 +97,44 @@ def test_more_folds_than_prompts_leave_no_output(pairs: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="fewer than the 50 folds"):
         run_label_noise(pairs, tmp_path / "out.parquet", folds=50)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_band_actions_flip_the_users_own_columns_and_drop_with_a_reason(tmp_path: Path) -> None:
+    rows = [
+        {"chosen": f"c{n}", "rejected": f"r{n}", "chosen_rewards": [n - 6.0, n - 6.5],
+         "rejected_rewards": [0.0, 0.0], "chosen_source": "C", "rejected_source": "R", "mine": n}
+        for n in range(20)
+    ]  # fmt: skip
+    source = write(tmp_path / "in.jsonl", rows)
+    actions: dict[str, Any] = {
+        "likely_flipped": ["flip"],
+        "ambiguous": ["drop"],
+        "very_strong": ["margin", "weight"],
+    }
+    done = run_strength(source, tmp_path / "out.parquet", actions=actions)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    flipped = out.filter("flipped")
+    assert flipped.height == 4
+    assert flipped["chosen"].to_list() == [f"r{n}" for n in flipped["mine"]]
+    assert flipped["chosen_source"].unique().to_list() == ["R"]
+    assert (flipped["strength_mean"] > 0).all()
+    assert flipped["chosen_rewards"].list.first().unique().to_list() == [0.0]
+    assert done.rejected == {"band_dropped": 4}
+    assert out.filter(pl.col("margin") > 0).height == 2
+    assert out.height == 16
+
+
+def test_goals_give_each_pair_twice(tmp_path: Path) -> None:
+    rows = [{"chosen": "w", "rejected": "l", "chosen_rewards": [9.0], "rejected_rewards": [6.0]}]
+    run_strength(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet", goals=True)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out.select("goal", "chosen", "rejected", "flipped", "rejected_goal_reward").rows() == [
+        (9.0, "w", "l", False, -9.0),
+        (6.0, "l", "w", True, -9.0),
+    ]
+
+
+def test_an_unknown_band_is_one_line(tmp_path: Path) -> None:
+    rows = [{"chosen": "w", "rejected": "l", "chosen_rewards": [9.0], "rejected_rewards": [6.0]}]
+    with pytest.raises(InputError, match="band 'strong' is not known"):
+        run_strength(write(tmp_path / "in.jsonl", rows), tmp_path / "o.parquet", actions={"strong": ["drop"]})

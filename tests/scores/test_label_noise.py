@@ -52,7 +52,8 @@ def test_flipped_rows_get_low_probabilities() -> None:
     frame, flipped = noisy()
     result = label_noise(frame, encoder=ENCODER, prior=None)
     assert roc_auc_score(~flipped, result.frame["label_probability"]) > 0.99
-    assert result.right_share == pytest.approx(0.8, abs=0.06)
+    # All margins are alike here, so that wrong labels and an unsure model can hardly be told apart.
+    assert result.right_share == pytest.approx(0.8, abs=0.1)
 
 
 @pytest.mark.parametrize("flips", [0.05, 0.4])
@@ -141,3 +142,74 @@ def test_cross_fitted_margins_come_from_heads_without_the_fold() -> None:
     unseen = (fit.margins > 0).mean()
     assert seen > unseen + 0.1
     np.testing.assert_allclose(fit.margins, fit.chosen - fit.rejected)
+
+
+def test_a_witness_against_the_labels_gets_no_weight_and_is_named() -> None:
+    frame, _ = noisy(120)
+    random = np.random.default_rng(5)
+    noise = [[float(value)] for value in random.normal(size=120)]
+    frame = frame.with_columns(chosen_rewards=pl.Series(noise), rejected_rewards=pl.Series([[0.0]] * 120))
+    result = label_noise(frame, encoder=ENCODER, prior=None)
+    assert any("no weight" in line and "rewards" in line for line in result.used)
+
+
+def test_an_annotator_who_flips_is_found_and_rows_without_one_stay() -> None:
+    frame, _ = noisy(240, flips=0.0)
+    random = np.random.default_rng(1)
+    careless = np.arange(240) % 4 == 0
+    turned = careless & (random.random(240) < 0.5)
+    swap = pl.Series(turned)
+    frame = frame.with_columns(
+        chosen=pl.when(swap).then("rejected").otherwise("chosen"),
+        rejected=pl.when(swap).then("chosen").otherwise("rejected"),
+        annotator=pl.Series(
+            [None if n % 10 == 3 else "careless" if c else f"p{n % 3}" for n, c in enumerate(careless)]
+        ),
+    )
+    result = label_noise(frame, encoder=ENCODER, prior=None, annotator="annotator")
+    assert result.annotators["annotator"][0] == "careless"
+    assert result.annotators["right_share"][0] < 0.8
+    assert result.annotators["right_share"][1] > 0.9
+    assert result.frame.height == 240
+    assert result.frame["annotator_loss_rank"].null_count() == 0
+    assert any("rows without one" in line for line in result.used)
+
+
+def test_votes_of_people_are_weighed_by_their_reliability() -> None:
+    frame, flipped = noisy(100, flips=0.3)
+    # Texts say nothing here; three voters are right, one votes against everything.
+    frame = frame.with_columns(
+        chosen=pl.format("x{}", pl.int_range(100)), rejected=pl.format("y{}", pl.int_range(100))
+    )
+    votes = [
+        [{"voter": f"v{v}", "vote": "rejected" if f else "chosen"} for v in range(3)]
+        + [{"voter": "troll", "vote": "chosen" if f else "rejected"}, {"voter": "shy", "vote": "tie"}]
+        for f in flipped
+    ]
+    result = label_noise(frame.with_columns(votes=pl.Series(votes)), encoder=ENCODER, prior=None, votes="votes")
+    assert roc_auc_score(~flipped, result.frame["label_probability"]) > 0.99
+    reliability = dict(result.voters.select("voter", "reliability").iter_rows())
+    assert reliability["troll"] < 0.1
+    assert reliability["v0"] > 0.9
+
+
+def test_votes_of_another_kind_are_an_input_error() -> None:
+    frame, _ = noisy(40)
+    with pytest.raises(InputError, match="expected a list of"):
+        label_noise(frame.with_columns(votes=pl.lit(3)), encoder=ENCODER, prior=None, votes="votes")
+    odd = frame.with_columns(votes=pl.Series([[{"voter": "a", "vote": "maybe"}]] * 40))
+    with pytest.raises(InputError, match="a vote is 'maybe'"):
+        label_noise(odd, encoder=ENCODER, prior=None, votes="votes")
+
+
+def test_labels_that_nothing_explains_are_all_kept() -> None:
+    rows = 60
+    frame = pl.DataFrame(
+        {
+            "prompt": [f"p{n}" for n in range(rows)],
+            "chosen": [f"{n:03d}" for n in range(rows)],
+            "rejected": [f"{999 - n:03d}" for n in range(rows)],
+        }
+    )
+    result = label_noise(frame, encoder=ENCODER, prior=None)
+    assert set(result.frame["suggested_action"]) == {"keep"}

@@ -1,0 +1,184 @@
+"""Witnesses of a label besides its text: people's votes, reward models as voters, and who gave the label.
+
+Each adds log-odds, or says how reliable somebody is. The text model is in ``label_noise``; the voter models are
+crowd-kit's, in ``voters``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from curation.errors import InputError
+from curation.scores.calibration import sigmoid
+from curation.scores.margins import read_margins
+from curation.scores.noise_models import annotator_losses
+from curation.scores.voters import Method, aggregate_votes, reward_votes
+
+__all__ = [
+    "Annotators",
+    "PeoplesVotes",
+    "annotator_column",
+    "by_annotator",
+    "model_reliability",
+    "people_columns",
+    "peoples_votes",
+    "with_votes",
+]
+
+FloatArray = npt.NDArray[np.float64]
+_VOTES: Final = {"chosen": 1, "rejected": 0, "tie": None, "1": 1, "0": 0}
+_MOST_LOG_ODDS: Final = 4.0  # five like votes of strangers are no proof
+_PRIOR_ROWS: Final = 20.0  # an annotator's share of right labels starts at everybody's, worth so many rows
+_MIN_MODELS: Final = 3
+_EM_ROUNDS: Final = 50
+VOTER_SCHEMA: Final = {"voter": pl.String, "votes": pl.Int64, "reliability": pl.Float64}
+
+
+class PeoplesVotes(NamedTuple):
+    """What people say of the pairs."""
+
+    log_odds: FloatArray
+    """(rows,) that chosen is better; 0 where nobody voted."""
+    voters: pl.DataFrame
+    """``voter``, ``votes``, ``reliability``."""
+    voted: int
+    """Rows with a vote."""
+
+
+class Annotators(NamedTuple):
+    """Labels judged against their own annotator."""
+
+    probability: FloatArray
+    """(rows,) that the label is right, with the annotator's own share of right labels."""
+    loss_rank: FloatArray
+    """(rows,) share of the annotator's losses that are lower (PLD); the whole file's without an annotator."""
+    table: pl.DataFrame
+    """``annotator``, ``rows``, ``right_share``, ``median_loss``; the least reliable first."""
+    unknown: int
+    """Rows without an annotator."""
+
+
+def peoples_votes(
+    frame: pl.DataFrame, column: str, *, method: Method = "dawid_skene", seed: int = 0
+) -> PeoplesVotes:
+    """Votes that stand in a column: lists of {voter, vote}, vote being chosen, rejected or tie (1, 0 or null).
+
+    Raises:
+        InputError: when the column is missing or is something else.
+    """
+    votes = _vote_rows(frame, column)
+    found = np.zeros(frame.height)
+    if votes["vote"].null_count() == votes.height:
+        return PeoplesVotes(found, pl.DataFrame(schema=VOTER_SCHEMA), 0)
+    said = aggregate_votes(votes, method=method, seed=seed)
+    probability = np.clip(said.pairs["probability"].to_numpy(), 1e-6, 1 - 1e-6)
+    odds = np.log(probability) - np.log1p(-probability)
+    found[said.pairs["pair"].to_numpy()] = np.clip(odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
+    return PeoplesVotes(found, said.voters.select(list(VOTER_SCHEMA)), said.pairs.height)
+
+
+def _vote_rows(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """``pair`` (row number), ``voter``, ``vote``."""
+    if column not in frame.columns:
+        raise InputError(f"column {column!r} of votes is missing: found {', '.join(frame.columns)}")
+    kind = frame.schema[column]
+    inner = kind.inner if isinstance(kind, pl.List) else None
+    names = {field.name for field in inner.fields} if isinstance(inner, pl.Struct) else set()
+    if not {"voter", "vote"} <= names:
+        raise InputError(f"column {column!r} is {kind}, expected a list of {{voter, vote}} in each row")
+    rows = frame.select(pair=pl.int_range(pl.len()), said=pl.col(column)).explode("said", empty_as_null=True)
+    rows = rows.drop_nulls("said").unnest("said").select("pair", pl.col("voter").cast(pl.String), "vote")
+    words = rows["vote"].cast(pl.String).str.replace(r"\.0$", "")
+    unknown = words.drop_nulls().filter(~words.drop_nulls().is_in(list(_VOTES)))
+    if len(unknown):
+        raise InputError(
+            f"column {column!r}: a vote is {unknown[0]!r}, expected chosen, rejected or tie (1, 0, null)"
+        )
+    return rows.with_columns(words.replace_strict(_VOTES, return_dtype=pl.Int64).alias("vote"))
+
+
+def model_reliability(frame: pl.DataFrame) -> pl.DataFrame | None:
+    """Reward models as voters (Dawid–Skene): ``voter``, ``votes``, ``reliability``; None with fewer than three."""
+    margins = read_margins(frame, chosen="chosen_rewards", rejected="rejected_rewards").values
+    if margins.shape[1] < _MIN_MODELS or not np.isfinite(margins[margins != 0]).any():
+        return None
+    names = [f"reward model {number}" for number in range(margins.shape[1])]
+    return aggregate_votes(reward_votes(margins, names), method="dawid_skene").voters.select(list(VOTER_SCHEMA))
+
+
+def by_annotator(margins: FloatArray, annotators: pl.Series, right_share: float) -> Annotators:
+    """Each label's posterior with its own annotator's share of right labels, and its rank among their losses.
+
+    The share of annotator a is (k·η + Σ w_i) / (k + n_a), w_i the posteriors of their labels under that share,
+    by EM; k = 20 rows, so that somebody with few labels is taken for average.
+
+    Args:
+        margins: (rows,) out-of-fold log-odds of the given labels.
+        annotators: (rows,) of any type, null where nobody knows.
+        right_share: η of the whole file.
+    """
+    names = annotators.cast(pl.String)
+    likely = sigmoid(margins)
+    codes = names.rank("dense").fill_null(0).to_numpy().astype(np.int64)  # 0: nobody knows
+    rows = np.bincount(codes)
+    shares = np.full(len(rows), right_share)
+    for _ in range(_EM_ROUNDS):
+        own = shares[codes]
+        total = np.bincount(codes, weights=likely * own / (likely * own + (1 - likely) * (1 - own)))
+        shares[1:] = ((total + _PRIOR_ROWS * right_share) / (rows + _PRIOR_ROWS))[1:]
+    own = shares[codes]
+    right, wrong = likely * own, (1 - likely) * (1 - own)
+    losses = np.logaddexp(0.0, -margins)
+    ranks = annotator_losses(losses, names.to_list())
+    medians = ranks.drop_nulls("annotator").group_by("annotator").agg(median_loss=pl.col("loss").median())
+    known = pl.DataFrame({"annotator": names, "rows": rows[codes], "right_share": own}).drop_nulls("annotator")
+    table = known.unique("annotator").join(medians, on="annotator").sort("right_share", "annotator")
+    return Annotators(
+        right / (right + wrong),
+        ranks["loss_rank"].to_numpy(),
+        table.select("annotator", "rows", "right_share", "median_loss"),
+        int(names.null_count()),
+    )
+
+
+def annotator_column(frame: pl.DataFrame, column: str | None) -> pl.Series | None:
+    if column is None:
+        return None
+    if column not in frame.columns:
+        raise InputError(f"column {column!r} of annotators is missing: found {', '.join(frame.columns)}")
+    return frame[column] if frame[column].null_count() < frame.height else None
+
+
+def with_votes(probability: FloatArray, said: PeoplesVotes | None) -> FloatArray:
+    """Log-odds add up: given which answer is better, a vote does not depend on the text model's error."""
+    if said is None:
+        return probability.copy()
+    inside = np.clip(probability, 1e-9, 1 - 1e-9)
+    return sigmoid(np.log(inside) - np.log1p(-inside) + said.log_odds)
+
+
+def people_columns(
+    frame: pl.DataFrame, people: Annotators | None, said: PeoplesVotes | None, used: list[str]
+) -> tuple[pl.DataFrame, list[pl.Series]]:
+    """Everybody's reliability, and the columns that people add; says what was used."""
+    voters, more = [pl.DataFrame(schema=VOTER_SCHEMA)], []
+    if people is not None:
+        more.append(pl.Series("annotator_loss_rank", people.loss_rank))
+        used.append(
+            f"{people.table.height} annotators, each with their own share of right labels and losses"
+            + (f" ({people.unknown:,} rows without one are judged by the whole file)" if people.unknown else "")
+        )
+    if said is not None:
+        more.append(pl.Series("vote_probability", sigmoid(said.log_odds)))
+        voters.append(said.voters)
+        used.append(f"votes of {said.voters.height:,} people on {said.voted:,} rows")
+    if {"chosen_rewards", "rejected_rewards"} <= set(frame.columns):
+        models = model_reliability(frame)
+        if models is not None:
+            voters.append(models)
+            used.append("Dawid-Skene over the reward models, for their reliability only")
+    return pl.concat(voters), more

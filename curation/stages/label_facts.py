@@ -1,0 +1,98 @@
+"""What a run's pairs say of each other, of length and of the reward models: for terminal and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curation.scores.margins import read_margins
+from curation.scores.structure import conflicts, length_bias
+from curation.scores.voters import aggregate_votes, reward_votes
+from curation.stages.context import Context
+from curation.stages.rewards import reward_steps
+
+__all__ = ["label_facts", "structure_facts"]
+
+_MIN_VOTERS = 3
+
+
+def structure_facts(
+    context: Context, scored: pl.DataFrame, in_cycle: int, lengths: Sequence[Any]
+) -> dict[str, int | float]:
+    """Cycles, contradictions within and across sources, and length bias.
+
+    Args:
+        scored: pairs with ``strength_mean``.
+        in_cycle: how many of them lie on a cycle.
+        lengths: (pairs,) characters of chosen and of rejected.
+    """
+    contradicted = conflicts(_judged(context))
+    across = contradicted.filter(pl.col("sources").list.len() > 1)
+    facts: dict[str, int | float] = {
+        "pairs in a cycle": in_cycle,
+        "two answers judged both ways": contradicted.height,
+        "of them across sources": across.height,
+    }
+    margins = scored["strength_mean"]
+    if margins.null_count() < margins.len():
+        bias = length_bias(margins.cast(pl.Float64).fill_null(np.nan).to_numpy(), *lengths)
+        facts["rank correlation of strength and length ratio"] = round(bias.correlation, 4)
+        facts["the longer answer has the higher reward"] = round(bias.longer_preferred, 4)
+    return facts
+
+
+def label_facts(context: Context) -> dict[str, str]:
+    """The same for the report, read from the tables of the last run, and how reliable each reward model is."""
+    if not context.recipe.builds_pairs:
+        return {}
+    labels = context.workspace.read("pair_labels")
+    scores = context.workspace.read("pair_scores")
+    pairs = context.workspace.read("pairs").join(scores, on="pair_id", how="left", maintain_order="left")
+    if labels.is_empty() or pairs.is_empty():
+        return {}
+    # length_ratio is all that length bias needs: chosen is so many times as long as rejected.
+    lengths = [pairs["length_ratio"].fill_null(1.0).clip(1e-6, 1e6).to_numpy() * 1e6, np.full(pairs.height, 1e6)]
+    found = structure_facts(context, pairs, int(labels["in_cycle"].sum()), lengths)
+    facts = {name: f"{value:,.6g}" for name, value in found.items()}
+    done = labels.filter(pl.col("action") != "keep")["action"].value_counts(sort=True)
+    facts |= {f"labels: {action}": f"{count:,}" for action, count in done.iter_rows()}
+    return facts | _reliability(context, pairs)
+
+
+def _reliability(context: Context, pairs: pl.DataFrame) -> dict[str, str]:
+    """Dawid–Skene over the reward models' votes; nothing with fewer than three."""
+    known = pairs.drop_nulls(["chosen_rewards", "rejected_rewards"])
+    if known.is_empty():
+        return {}
+    margins = read_margins(known, chosen="chosen_rewards", rejected="rejected_rewards").values
+    if margins.shape[1] < _MIN_VOTERS or not (np.isfinite(margins) & (margins != 0)).any():
+        return {}
+    names = _names(context, margins.shape[1])
+    voters = aggregate_votes(reward_votes(margins, names), method="dawid_skene").voters
+    said = ", ".join(f"{name} {share:.2f}" for name, share in voters.select("voter", "reliability").iter_rows())
+    return {"reliability of the reward models as voters (Dawid-Skene)": said}
+
+
+def _names(context: Context, width: int) -> list[str]:
+    """A name for each reward: the model, and a number where it gives several."""
+    steps = reward_steps(context)
+    each = width // max(len(steps), 1)
+    if each * len(steps) != width:
+        return [f"reward {number}" for number in range(width)]
+    models = [reward.model for reward in context.recipe.rewards]
+    return [f"{model} {number}" if each > 1 else model for model in models for number in range(each)]
+
+
+def _judged(context: Context) -> pl.DataFrame:
+    """Every judgement that the sources bring: prompt_id, chosen_id, rejected_id, source."""
+    rows = context.workspace.scan("inputs").filter(pl.col("kind") == "pair")
+    judged: pl.DataFrame = rows.select(
+        "prompt_id",
+        "source",
+        chosen_id=pl.col("candidate_ids").list.get(pl.col("chosen_index")),
+        rejected_id=pl.col("candidate_ids").list.get(pl.col("rejected_index")),
+    ).collect()
+    return judged.filter(pl.col("chosen_id") != pl.col("rejected_id"))
