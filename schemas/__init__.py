@@ -8,6 +8,7 @@ import dataframely as dy
 
 from schemas.bookkeeping import Failures, Gates, Rejects, Runs, Searches, Waterfall
 from schemas.candidates import Candidates, Generations
+from schemas.constructed import Constructed
 from schemas.embeddings import Embeddings
 from schemas.hygiene import Hygiene
 from schemas.inputs import Inputs
@@ -27,6 +28,7 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "prompts": Prompts,
     "candidates": Candidates,
     "generations": Generations,
+    "constructed": Constructed,
     "embeddings": Embeddings,
     "rewards": Rewards,
     "requests": Requests,

@@ -19,7 +19,7 @@ __all__ = [
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 EXPECTED_BEHAVIOURS: Final = ("comply", "refuse")
-ORIGINS: Final = ("provided", "generated", "edited", "template")
+ORIGINS: Final = ("provided", "generated", "edited", "borrowed", "template")
 SPLITS: Final = ("train", "validation", "test")
 
 _HEX: Final = r"^[0-9a-f]{32}$"

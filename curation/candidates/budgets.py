@@ -51,7 +51,8 @@ def difficulty_targets(fail_rates: npt.NDArray[np.float64], *, hardest: int) -> 
     if highest == 0:
         return np.zeros(rates.size, dtype=np.int64)
     # A product such as 0.1 * 3 / 0.3 is a hair above 1 in binary; that hair must not buy an answer.
-    return np.ceil(np.round(rates / highest * hardest, 9)).astype(np.int64)
+    targets: Ints = np.ceil(np.round(rates / highest * hardest, 9)).astype(np.int64)
+    return targets
 
 
 def sample_until(

@@ -17,6 +17,11 @@ __all__ = ["OffTopic", "off_topic_answers"]
 
 _DRAWS: Final = 12
 _LONG_WORD: Final = r"\b\p{L}{4,}\b|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}]"
+_REQUEST_WORDS: Final = (
+    r"(?i)\b(?:please|explain|describe|write|tell|give|list|make|name|what|which|when|where|does|have|with|that|this"
+    r"|from|about|would|could|should|there|they|your|some|into|following)\b"
+)
+"""Said in any request, so that they tell no topic."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -96,7 +101,8 @@ class _Sets(NamedTuple):
 
 def _word_sets(texts: pl.Series) -> _Sets:
     """The distinct longer words of each text, hashed and sorted; of a text without any, all its words."""
-    long = texts.str.extract_all(_LONG_WORD).list.join(" ")
+    topics = texts.str.replace_all(_REQUEST_WORDS, " ")
+    long = topics.str.extract_all(_LONG_WORD).list.join(" ")
     words = shingle(
         pl.select(pl.when(long.alias("a") != "").then(long.alias("a")).otherwise(texts.alias("b"))).to_series(), n=1
     )

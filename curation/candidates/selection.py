@@ -50,8 +50,7 @@ def acceptance_probabilities(scores: Floats, *, beta: float) -> Floats:
     if beta == 0:
         return (below == 0).astype(np.float64)
     with np.errstate(over="ignore", under="ignore"):
-        probabilities: Floats = np.exp(below / beta)
-    return probabilities
+        return np.asarray(np.exp(below / beta), dtype=np.float64)
 
 
 def rejection_sample(

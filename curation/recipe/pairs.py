@@ -15,6 +15,7 @@ __all__ = ["CurriculumOrder", "Mixture", "PairStrategy", "Pairs", "Selection", "
 PairStrategy = Literal[
     "provided", "best_vs_worst", "best_vs_random", "best_vs_median", "best_vs_each", "margin_window", "all",
     "first_round", "tournament", "diverse", "ches_aware", "refusal_vs_compliance", "template_vs_forget",
+    "constructed",
 ]  # fmt: skip
 
 
@@ -47,6 +48,11 @@ class Pairs(Section):
         ge=0.0,
         le=1.0,
         description="for refusal_vs_compliance: the detector's probability of the answer's class, at least",
+    )
+    rank_constructed: bool = Field(
+        default=False,
+        description="let constructed answers take part in the strategies that go by a score or a refusal: a "
+        "reward model may then choose an answer that was made to be wrong",
     )
     forget_sources: tuple[str, ...] = Field(
         default=(), description="for template_vs_forget: the sources whose answers the model is to forget"

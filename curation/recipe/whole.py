@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from curation.errors import closest
 from curation.models.chat.connection import is_address
 from curation.recipe.base import Section
+from curation.recipe.candidates import Answers, Constructed
 from curation.recipe.gates import Gates
 from curation.recipe.generation import Costs, Generation, Pool
 from curation.recipe.hygiene import Hygiene
@@ -40,6 +41,8 @@ class Recipe(Section):
     generation: tuple[Generation, ...] = ()
     pool: Pool = Pool()
     costs: Costs = Costs()
+    answers: Answers = Answers()
+    constructed: Constructed | None = None
     encoder: Encoder | None = Encoder()
     rewards: tuple[Reward, ...] = (Reward(),)
     reward_training: RewardTraining = RewardTraining()
@@ -79,7 +82,13 @@ class Recipe(Section):
             if name not in (*names, "none"):
                 found = f"{closest(name, names)}; found {', '.join(names)}"
                 raise ValueError(f"{key}: there is no source {name!r}{found}")
-        ranked = set(self.pairs.strategies) - {"provided", "refusal_vs_compliance", "template_vs_forget"}
+        if "constructed" in self.pairs.strategies and not self.constructs:
+            raise ValueError(
+                "pairs.strategies has 'constructed', which needs the section constructed or a model of generation "
+                "with only_as_rejected"
+            )
+        unranked = {"provided", "refusal_vs_compliance", "template_vs_forget", "constructed"}
+        ranked = set(self.pairs.strategies) - unranked
         if ranked and self.pairs.score == "rewards" and not self.rewards:
             raise ValueError(f"pairs.strategies has {sorted(ranked)[0]!r}, which needs the section rewards")
         return self
@@ -104,6 +113,12 @@ class Recipe(Section):
     def builds_pairs(self) -> bool:
         """Whether any dataset is made of pairs."""
         return not {"preference", "preference_unpaired"}.isdisjoint(self.publish.tables)
+
+    @property
+    def constructs(self) -> bool:
+        """Whether answers are made on purpose."""
+        weaker = any(generation.only_as_rejected for generation in self.generation)
+        return self.constructed is not None or weaker or bool(self.pairs.forget_sources)
 
     @property
     def relabels(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 from curation.stages import (
     candidates,
+    constructed,
     embeddings,
     gates,
     generations,
@@ -41,6 +42,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     hygiene.STAGE,
     prompts.STAGE,
     generations.STAGE,
+    constructed.STAGE,
     candidates.STAGE,
     embeddings.STAGE,
     reward_heads.STAGE,

@@ -10,10 +10,12 @@ import polars as pl
 
 from curation.pairs.behaviour import forget_pairs, refusal_pairs
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
+from curation.pairs.constructed import constructed_pairs
 from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, without_conflicts
 from curation.pairs.provided import provided_pairs
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
+from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import without_lost_answers
 from curation.stages.hygiene import prompted_inputs
@@ -35,6 +37,9 @@ def run(context: Context) -> StageResult:
             built.append(provided_pairs(prompted_inputs(context).collect()))
         elif strategy == "refusal_vs_compliance":
             built.append(_by_refusal(context))
+        elif strategy == "constructed":
+            answers = context.workspace.scan("candidates").select("candidate_id").collect()["candidate_id"]
+            built.append(constructed_pairs(constructed_rows(context), answers=answers))
         elif strategy == "template_vs_forget":
             built.append(_by_forgetting(context))
         else:
@@ -72,6 +77,8 @@ def _by_refusal(context: Context) -> BuiltPairs:
     prompts = context.workspace.scan("prompts").select("prompt_id", "expected_behaviour")
     answers = context.workspace.scan("candidates").select("prompt_id", "candidate_id")
     candidates = answers.join(prompts, on="prompt_id", maintain_order="left").collect()
+    made = not_ranked(context, but=("refined", "template_refusal"))
+    candidates = candidates.join(made, on="candidate_id", how="anti", maintain_order="left")
     classes = candidate_refusals(context, candidates["candidate_id"])
     classes = classes.select("candidate_id", "refusal_probability", "refusal_class")
     known = candidates.join(classes, on="candidate_id", how="left", maintain_order="left")
@@ -135,7 +142,10 @@ def ches_aware_facts(context: Context) -> dict[str, int | float]:
 def _scored(context: Context) -> pl.DataFrame:
     """Every candidate with the score that ranks it: prompt_id, candidate_id, score."""
     candidates = (
-        context.workspace.scan("candidates").select("prompt_id", "candidate_id", "provided_score").collect()
+        context.workspace.scan("candidates")
+        .select("prompt_id", "candidate_id", "provided_score")
+        .collect()
+        .join(not_ranked(context), on="candidate_id", how="anti", maintain_order="left")
     )
     if context.recipe.pairs.score == "provided":
         return candidates.rename({"provided_score": "score"})
@@ -183,7 +193,7 @@ STAGE = Stage(
     name="pairs",
     group="pairs",
     description="Two answers to one prompt, the first preferred. A view over candidates: no model is called.",
-    needs=("inputs", "hygiene", "prompts", "candidates", "rewards", "refusals", "policy_stats"),
+    needs=("inputs", "hygiene", "prompts", "constructed", "candidates", "rewards", "refusals", "policy_stats"),
     run=run,
     table="pairs",
     enabled=lambda recipe: recipe.builds_pairs,
