@@ -13,6 +13,7 @@ from rich.table import Table
 
 from curation.cli_files import files
 from curation.cli_push import pushing
+from curation.cli_refusals import refusal_commands
 from curation.cli_rewards import scores
 from curation.errors import CurationError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(files)
 app.add_typer(pushing)
 app.add_typer(scores)
+app.add_typer(refusal_commands)
 console: Final = Console(highlight=False)
 _state = {"debug": False}
 

@@ -78,25 +78,6 @@ def ches(
 
 
 @files.command()
-def refusals(
-    input: InputFile,
-    output: OutputFile,
-    model: Model = "embedded",
-    taxonomy: Annotated[
-        str, typer.Option(help="categories of prompts: sorry_bench, coconot, a YAML file, or none")
-    ] = "sorry_bench",
-) -> None:
-    """Tell refusals from answers; name the category of each prompt."""
-    from curation.commands.refusals import run_refusals
-
-    with _rows("refusals") as bar:
-        done = run_refusals(
-            input, output, model=model, taxonomy=None if taxonomy == "none" else taxonomy, progress=bar
-        )
-    console.print(done.summary, markup=False, soft_wrap=True)
-
-
-@files.command()
 def negatives(
     input: InputFile,
     output: OutputFile,

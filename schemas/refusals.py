@@ -1,4 +1,4 @@
-"""``refusals``: whether each candidate refuses, under each detector."""
+"""``refusals``: whether each candidate refuses. ``requests``: whether each prompt should be refused."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ from typing import Final
 
 import dataframely as dy
 
-from schemas.columns import identifier, probability
+from schemas.columns import SPLITS, identifier, probability, reference
 
-__all__ = ["REFUSAL_CLASSES", "Refusals"]
+__all__ = ["REFUSAL_CLASSES", "REFUSAL_FAULTS", "REFUSAL_KINDS", "RefusalPairs", "Refusals", "Requests"]
 
 REFUSAL_CLASSES: Final = ("compliance", "partial_refusal", "full_refusal")
+REFUSAL_KINDS: Final = (
+    "declined",
+    "deflected",
+    "disclaimed",
+    "contradicted",
+    "dont_know",
+    "capability_limit",
+    "empty_or_filtered",
+)
+REFUSAL_FAULTS: Final = ("over_refusal", "unsafe_compliance")
 
 
 class Refusals(dy.Schema):
@@ -22,3 +32,24 @@ class Refusals(dy.Schema):
     refusal_class = dy.String(check={"class_known": lambda c: c.is_in(REFUSAL_CLASSES)})
     refusal_kind = dy.String(nullable=True)
     refusal_category = dy.String(nullable=True)
+
+
+class Requests(dy.Schema):
+    """Ledger of what is thought of each prompt."""
+
+    prompt_id = identifier()
+    model = dy.String(primary_key=True)
+    refuse_probability = probability()
+    look_alike_probability = probability()
+    refuse_reason = dy.String(nullable=True, description="one of CoCoNot's five, where it should be refused")
+    refusal_category = dy.String(nullable=True, description="of the recipe's taxonomy; null: near to none")
+
+
+class RefusalPairs(dy.Schema):
+    """Faults turned round: the answer that behaves as it should against the one that does not."""
+
+    prompt_id = reference(primary_key=True)
+    chosen_id = reference(primary_key=True)
+    rejected_id = reference(primary_key=True)
+    fault = dy.String(check={"fault_known": lambda c: c.is_in(REFUSAL_FAULTS)})
+    split = dy.String(check={"split_known": lambda c: c.is_in(SPLITS)})

@@ -8,17 +8,28 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.commands.streams import open_stream
-from curation.files import check_output, read_frame, write_frame
+from curation.errors import InputError
+from curation.files import ROW, check_output, read_frame, write_frame, write_whole
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import RefusalDetector
+from curation.models.refusals import refusal_fingerprint
 from curation.progress import StepProgress
+from curation.refusals.calibrated import apply_calibration, fit_stored, load_calibration
 from curation.refusals.detection import detect_refusals
 from curation.refusals.estimation import labelled_rates, sample_for_labelling
+from curation.refusals.requests import RequestModel, detect_requests, open_request_model
 from curation.refusals.taxonomy import CategoryAssigner, open_assigner
 from curation.text import messages_text
 from schemas.refusals import REFUSAL_CLASSES
 
-__all__ = ["RefusalsDone", "run_refusals", "run_refusals_rate", "run_sample_for_labelling"]
+__all__ = [
+    "RefusalsDone",
+    "rates_text",
+    "run_calibrate",
+    "run_refusals",
+    "run_refusals_rate",
+    "run_sample_for_labelling",
+]
 
 _SHAPES: Final = ("response", "messages", "bare")
 _CHUNK_ROWS: Final = 8_192
@@ -44,17 +55,22 @@ def run_refusals(
     *,
     model: str | RefusalDetector = EMBEDDED,
     taxonomy: str | None = "sorry_bench",
+    calibration: str | Path | None = None,
+    requests: bool = False,
     progress: StepProgress | None = None,
 ) -> RefusalsDone:
     """Add ``refusal_probability``, ``refusal_class``, ``refusal_kind`` to a file of answers.
 
-    Where there are prompts, ``refusal_category`` too. Null and empty answers go to the rejects.
+    Where there are prompts, ``refusal_category`` too. Null and empty answers go to the rejects, and so do those
+    on which a judge gave no verdict that can be read.
 
     Args:
         input: a file with ``response``, and ``prompt`` if there is one; or with ``messages``.
         output: the file to write.
         model: a MODEL, or an open detector.
         taxonomy: the name of a taxonomy, the path of a YAML file, or None for no categories.
+        calibration: a file that ``run_calibrate`` wrote.
+        requests: also add ``refuse_probability``, ``look_alike_probability`` and ``refuse_reason`` of the prompts.
         progress: is told of rows as they are written.
 
     Raises:
@@ -63,14 +79,26 @@ def run_refusals(
     """
     classes = dict.fromkeys(REFUSAL_CLASSES, 0)
     truncated = 0
+    calibrated = load_calibration(calibration) if calibration is not None else None
     with open_stream(input, output, shapes=_SHAPES, chunk_rows=_CHUNK_ROWS) as stream:
         detector = _open(model)
         assigner: CategoryAssigner | None = None
+        asked: RequestModel | None = None
+        if requests and stream.shape == "bare":
+            raise InputError(f"{input}: --requests needs prompts, and the file has none")
         for chunk in stream.chunks():
             rows = chunk.filter(pl.col("response").is_not_null())
             if stream.shape != "bare" and taxonomy is not None and assigner is None:
                 assigner = open_assigner(taxonomy)
             found = detect_refusals(_flat(rows, bare=stream.shape == "bare"), detector=detector, taxonomy=assigner)
+            for row in found.filter(pl.col("refusal_class").is_null())["row"]:
+                stream.reject(row, "unreadable_verdict", "", "the judge gave no verdict that can be read")
+            found = found.filter(pl.col("refusal_class").is_not_null())
+            if calibrated is not None:
+                found = apply_calibration(found, calibrated)
+            if requests:
+                asked = asked or open_request_model()
+                found = detect_requests(found, model=asked)
             for name, count in found["refusal_class"].value_counts().iter_rows():
                 classes[name] += count
             truncated += int(found[_TRUNCATED].sum())
@@ -102,6 +130,53 @@ def _flat(rows: pl.DataFrame, *, bare: bool) -> pl.DataFrame:
     return plain.with_columns(prompt=pl.Series(texts, dtype=pl.String))
 
 
+def run_calibrate(input: str | Path, output: str | Path, *, label: str = "label", model: str = EMBEDDED) -> str:
+    """Fit a calibration to a labelled file and write it as JSON; returns what to tell the user.
+
+    Args:
+        input: a file with a column of labels, and ``refusal_probability`` (from ``run_refusals``) or ``response``.
+        output: the file to write.
+        label: the column of labels.
+        model: the detector, where there are no probabilities yet.
+
+    Raises:
+        InputError: when a column is missing or a label is neither 0 nor 1 nor empty.
+    """
+    target = Path(output)
+    if target.suffix != ".json":
+        raise InputError(f"{target}: a calibration is written as .json")
+    frame, _ = read_frame(input)
+    if "refusal_probability" not in frame.columns:
+        frame = detect_refusals(frame, detector=model)
+    fitted = fit_stored(frame, label=label, detector=refusal_fingerprint(model))
+    with write_whole(target) as file:
+        file.write(fitted.stored.to_json().encode())
+    table = fitted.by_category.filter("own")
+    lines = [
+        f"calibration error {fitted.error_before:.3f} before, {fitted.error_after:.3f} after (on the rows it was "
+        f"fitted to); threshold {fitted.stored.threshold:.2f}",
+        f"{table.height} categories have a threshold of their own, largest minus smallest {fitted.spread:.2f}",
+    ]
+    lines += [
+        f"{name or 'no category'}: {rows:,} rows, threshold {threshold:.2f}, accuracy {own:.1%}, "
+        f"{common:.1%} at the common one"
+        for name, rows, threshold, own, common in table.select(
+            "category", "rows", "threshold", "accuracy", "accuracy_at_common"
+        ).iter_rows()
+    ]
+    return "\n".join([*lines, f"written to {target}"])
+
+
+def rates_text(rates: pl.DataFrame) -> str:
+    """Rates as lines of text."""
+    lines = []
+    for name, rows, labelled, raw, rate, low, high in rates.iter_rows():
+        estimate = "too few labels" if rate is None else f"{rate:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        title = name if name is not None else "all"
+        lines.append(f"{title}: {estimate}; {rows:,} answers, {labelled:,} labelled, the detector alone {raw:.1%}")
+    return "\n".join(lines)
+
+
 def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int, seed: int = 0) -> int:
     """Draw about ``size`` answers of a file that ``run_refusals`` wrote, as a sheet to fill in.
 
@@ -113,7 +188,7 @@ def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int
     """
     target = check_output(output)
     frame, _ = read_frame(input)
-    sheet = sample_for_labelling(frame, size=size, seed=seed)
+    sheet = sample_for_labelling(frame.drop(ROW), size=size, seed=seed)
     write_frame(sheet, target)
     return sheet.height
 

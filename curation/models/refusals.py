@@ -1,6 +1,6 @@
-"""Opens a refusal detector: the bundled one, or any sequence classifier. No thresholds on data, no files.
+"""Opens a refusal detector: the bundled one, any sequence classifier, or an LLM judge. No thresholds on data.
 
-An LLM judge is in ``curation/models/refusal_judge.py``.
+What a judge is asked is in ``curation/models/refusal_judge.py``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ from curation.models.quiet import no_progress_bar
 from curation.text import canonical_json
 
 if TYPE_CHECKING:
+    from curation.models.refusal_judge import RefusalJudge
     from curation.refusals.cascade import Cascade
 
-__all__ = ["ClassifierDetector", "open_refusal_detector", "refusal_fingerprint"]
+__all__ = [
+    "ClassifierDetector",
+    "judge_fingerprint",
+    "open_refusal_detector",
+    "open_refusal_judge",
+    "refusal_fingerprint",
+]
 
 _BUNDLED_WEIGHTS: Final = "lexical.safetensors"
 _REFUSING_LABELS: Final = ("refus", "reject", "declin")
@@ -75,6 +82,54 @@ def open_refusal_detector(
         batch_size=batch_size,
         device=device,
     )
+
+
+def judge_fingerprint(
+    model: str, *, backend: str = "auto", revision: str | None = None, max_new_tokens: int = 48
+) -> str:
+    """What a judge's verdicts depend on.
+
+    Raises:
+        InputError: when ``model`` is no chat model.
+    """
+    from curation.models.chat import chat_fingerprint
+    from curation.models.refusal_judge import JUDGE_VERSION, judge_options
+
+    options = judge_options(max_new_tokens=max_new_tokens)
+    return f"judge{JUDGE_VERSION}:{chat_fingerprint(model, options, backend=backend, revision=revision)}"
+
+
+def open_refusal_judge(
+    model: str,
+    *,
+    backend: str = "auto",
+    revision: str | None = None,
+    max_new_tokens: int = 48,
+    concurrency: int = 64,
+    timeout: float = 600.0,
+    key_variable: str = "OPENAI_API_KEY",
+) -> RefusalJudge:
+    """An LLM that judges answers.
+
+    Args:
+        model: a folder, a Hub id, or ``http://host:port/v1#name`` for a server.
+        backend: ``auto``, ``server``, ``transformers`` or ``vllm``; see ``curation.models.chat.open_chat``.
+        revision: the caller's own name for what a server serves.
+        max_new_tokens: of a verdict.
+        concurrency: requests that a server has at once.
+        timeout: seconds for one reply.
+        key_variable: the environment variable with a server's key.
+
+    Raises:
+        InputError: when ``model`` is no chat model.
+        ModelError: when it cannot be loaded.
+    """
+    from curation.models.chat import Connection, open_chat
+    from curation.models.refusal_judge import RefusalJudge, judge_options
+
+    connection = Connection(concurrency=concurrency, timeout=timeout, key_variable=key_variable)
+    options = judge_options(max_new_tokens=max_new_tokens)
+    return RefusalJudge(open_chat(model, options, backend=backend, revision=revision, connection=connection))
 
 
 def _is_bundled(ref: ModelRef) -> bool:

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from curation.errors import RecipeError, closest
 from curation.recipe.hygiene import Hygiene
+from curation.recipe.refusals import RefusalDetection
 from curation.recipe.whole import Recipe
+from schemas.taxonomies import TAXONOMIES
 
 __all__ = ["load_recipe"]
 
@@ -122,6 +124,18 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
             "workspace": absolute(recipe.workspace),
             "negatives": negatives,
             "hygiene": _hygiene(recipe.hygiene, absolute),
+            "refusals": recipe.refusals and _refusals(recipe.refusals, absolute),
+            "publish": recipe.publish.model_copy(update={"card_template": absolute(recipe.publish.card_template)}),
+        }
+    )
+
+
+def _refusals(refusals: RefusalDetection, absolute: Callable[[str | None], str | None]) -> RefusalDetection:
+    named = refusals.taxonomy is None or refusals.taxonomy in TAXONOMIES
+    return refusals.model_copy(
+        update={
+            "taxonomy": refusals.taxonomy if named else absolute(refusals.taxonomy),
+            "calibration": absolute(refusals.calibration),
         }
     )
 

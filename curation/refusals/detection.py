@@ -42,7 +42,8 @@ def detect_refusals(
         The frame with ``refusal_probability`` (of a partial or full refusal), ``refusal_class``
         (``compliance``, ``partial_refusal``, ``full_refusal``), ``refusal_kind``, ``refusal_truncated``
         (only the beginning and the end of the answer were read) and, where there is a prompt, ``refusal_category``
-        (null where the request belongs to no category). Answers that are null get nulls.
+        (null where the request belongs to no category). Answers that are null get nulls, and so do
+        those on which a judge gave no verdict that can be read.
 
     Raises:
         InputError: when a column is missing or holds something else.
@@ -61,7 +62,9 @@ def detect_refusals(
     found = pl.DataFrame(
         {
             "row": place,
-            "refusal_probability": pl.Series([p for s in scores for p in s.probability], dtype=pl.Float64),
+            "refusal_probability": pl.Series([p for s in scores for p in s.probability], dtype=pl.Float64).fill_nan(
+                None
+            ),
             "refusal_class": pl.Series([c for s in scores for c in s.refusal_class], dtype=pl.String),
             "refusal_kind": pl.Series([k for s in scores for k in s.kind], dtype=pl.String),
             "refusal_truncated": pl.Series([bool(t) for s in scores for t in s.truncated], dtype=pl.Boolean),

@@ -6,6 +6,7 @@ deserves an answer (CoCoNot's contrast set, XSTest's safe prompts).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,6 +26,7 @@ __all__ = [
     "RequestScores",
     "detect_requests",
     "open_request_model",
+    "request_fingerprint",
 ]
 
 REASONS: Final = ("humanizing", "incomplete", "indeterminate", "safety", "unsupported")
@@ -70,6 +72,21 @@ class RequestModel:
         chances = 1 / (1 + np.exp(-logits[:, :2]))
         powers = np.exp(logits[:, 2:] - logits[:, 2:].max(axis=1, keepdims=True))
         return RequestScores(chances[:, 0], chances[:, 1], powers / powers.sum(axis=1, keepdims=True))
+
+
+def request_fingerprint(folder: Path = EMBEDDED_DIR / "refusals") -> str:
+    """What the numbers depend on: the heads and the encoder.
+
+    Raises:
+        ModelError: when the heads are missing.
+    """
+    from curation.models.encoder import encoder_fingerprint
+
+    try:
+        digest = hashlib.sha256((folder / REQUEST_WEIGHTS).read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        raise ModelError(f"request model in {folder}: {REQUEST_WEIGHTS} is missing; make it again") from error
+    return f"requests@{digest}+{encoder_fingerprint()}/{_MAX_TOKENS}"
 
 
 def open_request_model(folder: Path = EMBEDDED_DIR / "refusals") -> RequestModel:

@@ -18,6 +18,7 @@ import yaml
 
 from curation.errors import InputError, closest
 from curation.models.protocols import Encoder
+from curation.text import content_hash
 from schemas.taxonomies import TAXONOMIES, taxonomy_path
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "confusion",
     "open_assigner",
     "open_taxonomy",
+    "taxonomy_fingerprint",
 ]
 
 MIN_SIMILARITY: Final = 0.35
@@ -119,6 +121,17 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
     categories = tuple(_category(item, n, path) for n, item in enumerate(content["categories"], start=1))
     _check_tree(categories, path)
     return Taxonomy(str(content.get("name", path.stem)), str(content.get("version", "")), categories)
+
+
+def taxonomy_fingerprint(name_or_path: str | Path) -> str:
+    """A hash of everything that decides an assignment: categories, prototypes and the least similarity.
+
+    Raises:
+        InputError: see ``open_taxonomy``.
+    """
+    taxonomy = open_taxonomy(name_or_path)
+    parts = [f"{c.name}\x1f{c.parent or ''}\x1f" + "\x1f".join(c.prototypes) for c in taxonomy.categories]
+    return f"{taxonomy.name}@{content_hash('taxonomy', str(MIN_SIMILARITY), *parts)[:8]}"
 
 
 def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:

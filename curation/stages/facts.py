@@ -15,6 +15,7 @@ from curation.stages.embeddings import embedding_step
 from curation.stages.generations import generation_steps
 from curation.stages.policy_stats import policy_step
 from curation.stages.refusals import refusal_step
+from curation.stages.requests import judges_requests, request_step
 from curation.stages.rewards import reward_steps
 from curation.workspace import LEDGER_TABLES, Workspace
 from schemas import TABLES
@@ -41,6 +42,7 @@ def models_used(context: Context) -> list[dict[str, Any]]:
     recipe = context.recipe
     steps: list[Any] = [*generation_steps(context), *reward_steps(context)]
     steps += [embedding_step(context)] if recipe.encoder else []
+    steps += [request_step(context)] if judges_requests(recipe) else []
     steps += [refusal_step(context)] if recipe.refusals else []
     steps += [policy_step(context)] if recipe.policy else []
     return [{"step": step.name, "producer": step.key.producer} for step in steps]

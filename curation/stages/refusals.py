@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
 from curation.models.protocols import RefusalDetector
-from curation.models.refusals import open_refusal_detector, refusal_fingerprint
+from curation.models.refusals import (
+    judge_fingerprint,
+    open_refusal_detector,
+    open_refusal_judge,
+    refusal_fingerprint,
+)
 from curation.recipe import RefusalDetection
+from curation.refusals.calibrated import StoredCalibration, apply_calibration, load_calibration
+from curation.refusals.taxonomy import taxonomy_fingerprint
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
 from curation.text import messages_text
 from schemas import TABLES
 
-__all__ = ["STAGE", "RefusalStep", "candidate_refusals", "refusal_step"]
+if TYPE_CHECKING:
+    from curation.refusals.taxonomy import CategoryAssigner
 
-_STEP_VERSION = 1
+__all__ = ["STAGE", "RefusalStep", "candidate_refusals", "detector_fingerprint", "refusal_step"]
+
+_STEP_VERSION = 2
+
+
+def detector_fingerprint(options: RefusalDetection) -> str:
+    """What the verdicts depend on: the detector or judge, the calibration, the taxonomy."""
+    judge = options.judge
+    if judge is not None:
+        chosen = judge_fingerprint(
+            judge.model, backend=judge.backend, revision=judge.revision, max_new_tokens=judge.max_new_tokens
+        )
+    else:
+        labels, length = options.refusal_labels, options.max_length
+        chosen = refusal_fingerprint(options.model, refusal_labels=labels, max_length=length)
+    calibrated = f" calibrated@{load_calibration(options.calibration).fingerprint}" if options.calibration else ""
+    sorted_by = f" by {taxonomy_fingerprint(options.taxonomy)}" if options.taxonomy else ""
+    return f"{chosen}{calibrated}{sorted_by}"
 
 
 @dataclass(frozen=True)
@@ -37,16 +63,38 @@ class RefusalStep:
 
     @property
     def key(self) -> LedgerKey:
-        producer = refusal_fingerprint(self.options.model)
-        return LedgerKey("refusals", "candidate_id", "detector", f"{producer} step{_STEP_VERSION}")
+        producer = f"{detector_fingerprint(self.options)} step{_STEP_VERSION}"
+        return LedgerKey("refusals", "candidate_id", "detector", producer)
 
     def open(self) -> Worker:
-        return _Detecting(open_refusal_detector(self.options.model))
+        options = self.options
+        calibration = load_calibration(options.calibration) if options.calibration else None
+        return _Detecting(_open(options), options.taxonomy, calibration)
+
+
+def _open(options: RefusalDetection) -> RefusalDetector:
+    judge = options.judge
+    if judge is not None:
+        return open_refusal_judge(
+            judge.model,
+            backend=judge.backend,
+            revision=judge.revision,
+            max_new_tokens=judge.max_new_tokens,
+            concurrency=judge.concurrency,
+            timeout=judge.timeout,
+            key_variable=judge.key_variable,
+        )
+    return open_refusal_detector(
+        options.model, refusal_labels=options.refusal_labels, max_length=options.max_length
+    )
 
 
 @dataclass
 class _Detecting:
     detector: RefusalDetector
+    taxonomy: str | None
+    calibration: StoredCalibration | None
+    assigner: CategoryAssigner | None = None
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         prompts = [messages_text(messages) for messages in batch["messages"].to_list()]
@@ -54,12 +102,39 @@ class _Detecting:
         rows = pl.DataFrame(
             {
                 "candidate_id": batch["candidate_id"],
-                "refusal_probability": found.probability,
-                "refusal_class": found.refusal_class,
+                "refusal_probability": pl.Series(found.probability, dtype=pl.Float64),
+                "refusal_class": pl.Series(found.refusal_class, dtype=pl.String),
+                "refusal_kind": pl.Series(found.kind, dtype=pl.String),
+                "refusal_category": self._categories(prompts, found.refusal_class),
             }
         )
-        null = pl.lit(None, dtype=pl.String)
-        return Batch(rows.with_columns(refusal_kind=null, refusal_category=null), failures_frame([]))
+        unread = rows["refusal_class"].is_null()
+        if self.calibration is not None:
+            rows = apply_calibration(rows, self.calibration)
+        failures = [
+            {
+                "row_id": name,
+                "item_id": name,
+                "rule": "unreadable_verdict",
+                "value": None,
+                "reason": "the judge gave no verdict that can be read",
+            }
+            for name in rows.filter(unread)["candidate_id"]
+        ]
+        return Batch(rows.filter(~unread), failures_frame(failures))
+
+    def _categories(self, prompts: list[str], classes: object) -> pl.Series:
+        """Of the requests whose answers refuse; with thresholds per category of all requests."""
+        from curation.refusals.taxonomy import assign_categories, open_assigner
+
+        names = pl.Series(classes, dtype=pl.String)
+        everywhere = self.calibration is not None and bool(self.calibration.thresholds)
+        wanted = [p if everywhere or c != "compliance" else None for p, c in zip(prompts, names, strict=True)]
+        if self.taxonomy is None or all(text is None for text in wanted):
+            return pl.Series("refusal_category", [None] * len(wanted), dtype=pl.String)
+        if self.assigner is None:
+            self.assigner = open_assigner(self.taxonomy)
+        return assign_categories(wanted, self.assigner).rename("refusal_category")
 
 
 def refusal_step(context: Context) -> RefusalStep:
@@ -69,7 +144,8 @@ def refusal_step(context: Context) -> RefusalStep:
 
 
 def candidate_refusals(context: Context, candidates: pl.Series) -> pl.DataFrame:
-    """candidate_id, refusal_probability, refusal_class; no rows where the recipe detects no refusals."""
+    """candidate_id, refusal_probability, refusal_class, refusal_kind, refusal_category; no rows where the recipe
+    detects no refusals."""
     if context.recipe.refusals is None:
         return TABLES["refusals"].create_empty()
     return context.ledger.fetch(refusal_step(context).key, candidates)
@@ -87,7 +163,7 @@ def run(context: Context) -> StageResult:
 STAGE = Stage(
     name="refusals",
     group="scores",
-    description="Whether each candidate refuses: its probability and class.",
+    description="Whether each candidate refuses: its probability, class, kind, and the category of the request.",
     needs=("prompts", "candidates"),
     run=run,
     table="refusals",

@@ -1,0 +1,115 @@
+"""The commands on refusals. They parse and print; the work is in ``commands/refusals.py`` and ``calibration``.
+
+``curation refusals INPUT`` detects; ``curation refusals sample-for-labelling|rate|calibrate`` are beside it: one
+group, whose first word may be left out for detection.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from curation.progress import RichProgress
+
+__all__ = ["refusal_commands"]
+
+refusal_commands: Final = typer.Typer()
+console: Final = Console(highlight=False)
+
+InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
+OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
+
+
+class _DetectUnlessNamed(TyperGroup):
+    """``refusals INPUT …`` means ``refusals detect INPUT …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["detect", *args]
+        return super().parse_args(ctx, args)
+
+
+group: Final = typer.Typer(
+    cls=_DetectUnlessNamed,
+    no_args_is_help=True,
+    help="Tell refusals from answers (refusals INPUT -o OUT); sample answers to label, estimate rates, calibrate.",
+)
+refusal_commands.add_typer(group, name="refusals")
+
+
+@group.command()
+def detect(
+    input: InputFile,
+    output: OutputFile,
+    model: Annotated[str, typer.Option(help="a folder, a Hub id of a classifier, or embedded")] = "embedded",
+    judge: Annotated[
+        str | None,
+        typer.Option(help="a chat model that judges instead: a folder, a Hub id, http://host:port/v1#name"),
+    ] = None,
+    taxonomy: Annotated[
+        str, typer.Option(help="categories of prompts: sorry_bench, coconot, a YAML file, or none")
+    ] = "sorry_bench",
+    calibration: Annotated[Path | None, typer.Option(help="a file that `refusals calibrate` wrote")] = None,
+    requests: Annotated[
+        bool, typer.Option("--requests", help="also judge the prompts: should they be refused, why, look-alikes")
+    ] = False,
+) -> None:
+    """Tell refusals from answers; name the category of each prompt."""
+    from curation.commands.refusals import run_refusals
+    from curation.models.refusals import open_refusal_judge
+
+    with RichProgress().step("refusals", None) as bar:
+        done = run_refusals(
+            input,
+            output,
+            model=model if judge is None else open_refusal_judge(judge),
+            taxonomy=None if taxonomy == "none" else taxonomy,
+            calibration=calibration,
+            requests=requests,
+            progress=bar,
+        )
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
+@group.command()
+def sample_for_labelling(
+    input: InputFile,
+    output: OutputFile,
+    size: Annotated[int, typer.Option(min=2, help="answers to draw, on average")] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw answers to label by hand, with known probabilities: a sheet with a column label to fill in."""
+    from curation.commands.refusals import run_sample_for_labelling
+
+    drawn = run_sample_for_labelling(input, output, size=size, seed=seed)
+    text = f"{drawn:,} answers drawn into {output}: fill in label with 0 (answers) or 1 (refuses)"
+    console.print(text, markup=False, soft_wrap=True)
+
+
+@group.command()
+def rate(
+    input: InputFile,
+    sheet: Annotated[str, typer.Option(help="the sheet from sample-for-labelling, filled in")],
+    by: Annotated[str | None, typer.Option(help="a column: one rate for each of its values")] = None,
+) -> None:
+    """Estimate refusal rates with 95 % intervals from a detected file and its filled-in sheet."""
+    from curation.commands.refusals import rates_text, run_refusals_rate
+
+    console.print(rates_text(run_refusals_rate(input, sheet, by=by)), markup=False, soft_wrap=True)
+
+
+@group.command()
+def calibrate(
+    input: InputFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="a .json file for --calibration and recipes")],
+    label: Annotated[str, typer.Option(help="the column of labels: 0 answers, 1 refuses")] = "label",
+    model: Annotated[str, typer.Option(help="the detector, where INPUT was not detected yet")] = "embedded",
+) -> None:
+    """Fit calibrated probabilities and thresholds per category to a labelled file."""
+    from curation.commands.refusals import run_calibrate
+
+    console.print(run_calibrate(input, output, label=label, model=model), markup=False, soft_wrap=True)

@@ -1,0 +1,127 @@
+"""How often answers refuse, rightly and wrongly, by source, category and generator. No verdicts are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+__all__ = ["RefusalSummary", "WorstCategory", "summarise_refusals"]
+
+_GROUPINGS: Final = ("source", "category", "generator")
+_MOST_GROUPS: Final = 30
+_FEW: Final = 5
+"""Categories with fewer answers are not called the worst."""
+
+
+class WorstCategory(NamedTuple):
+    """The category in which something goes wrong most often, beside the average over categories."""
+
+    fault: str
+    category: str
+    rate: float
+    rows: int
+    average: float
+    categories: int
+
+
+class RefusalSummary(NamedTuple):
+    """What the report says of refusals among all answers."""
+
+    answers: int
+    refusing: float | None
+    expected_refusals: int
+    """Answers to prompts that should be refused."""
+    unsafe_compliances: int
+    """Of these, those that comply."""
+    expected_answers: int
+    over_refusals: int
+    groups: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]
+    """By source, category and generator: ``name``, ``answers``, ``refusing``, ``partial``, ``over_refusals``,
+    ``unsafe_compliances``; the most answers first."""
+    kinds: Sequence[tuple[str, int]]
+    """Kinds of refusal and how many there are."""
+    worst: Sequence[WorstCategory]
+
+
+def summarise_refusals(answers: pl.DataFrame) -> RefusalSummary | None:
+    """What is in the verdicts; None where there are none.
+
+    Args:
+        answers: one answer a row: ``refusal_class``, ``refusal_kind``, ``expected_behaviour`` (may be null),
+            ``source``, ``category``, ``generator``. Rows without a verdict do not count.
+    """
+    known = answers.filter(pl.col("refusal_class").is_not_null())
+    if known.is_empty():
+        return None
+    marked = _marked(known)
+    total = marked.select(_counts()).row(0, named=True)
+    kinds = marked.filter("refuses").select(pl.col("refusal_kind").fill_null("not told")).to_series()
+    return RefusalSummary(
+        answers=total["answers"],
+        refusing=total["refusing"],
+        expected_refusals=total["to_refuse"],
+        unsafe_compliances=total["unsafe_compliances"],
+        expected_answers=total["to_answer"],
+        over_refusals=total["over_refusals"],
+        groups=[(by, _groups(marked, by)) for by in _GROUPINGS if marked[by].n_unique() > 1],
+        kinds=list(
+            kinds.value_counts(sort=True).sort("count", "refusal_kind", descending=[True, False]).iter_rows()
+        ),
+        worst=[w for fault, among in _FAULTS.items() if (w := _worst(marked, fault, among)) is not None],
+    )
+
+
+_FAULTS: Final = {"unsafe_compliance": "refuse", "over_refusal": "comply"}
+"""A fault, and what was expected where it can happen."""
+
+
+def _marked(known: pl.DataFrame) -> pl.DataFrame:
+    refuses = pl.col("refusal_class") != "compliance"
+    expected = pl.col("expected_behaviour").cast(pl.String)
+    return known.with_columns(
+        refuses=refuses,
+        over_refusal=refuses & (expected == "comply").fill_null(False),
+        unsafe_compliance=~refuses & (expected == "refuse").fill_null(False),
+        expected=expected,
+    )
+
+
+def _counts() -> list[pl.Expr]:
+    return [
+        pl.len().alias("answers"),
+        pl.col("refuses").mean().alias("refusing"),
+        (pl.col("refusal_class") == "partial_refusal").mean().alias("partial"),
+        (pl.col("expected") == "refuse").sum().alias("to_refuse"),
+        (pl.col("expected") == "comply").sum().alias("to_answer"),
+        pl.col("over_refusal").sum().alias("over_refusals"),
+        pl.col("unsafe_compliance").sum().alias("unsafe_compliances"),
+    ]
+
+
+def _groups(marked: pl.DataFrame, by: str) -> list[dict[str, Any]]:
+    name = pl.col(by).cast(pl.String).fill_null("(none)").alias("name")
+    return (
+        marked.group_by(name)
+        .agg(_counts())
+        .sort("answers", "name", descending=[True, False])
+        .head(_MOST_GROUPS)
+        .to_dicts()
+    )
+
+
+def _worst(marked: pl.DataFrame, fault: str, expected: str) -> WorstCategory | None:
+    """Of the categories with enough answers where the fault can happen."""
+    rates = (
+        marked.filter((pl.col("expected") == expected) & pl.col("category").is_not_null())
+        .group_by("category")
+        .agg(rate=pl.col(fault).mean(), rows=pl.len())
+        .filter(pl.col("rows") >= _FEW)
+        .sort("rate", "rows", "category", descending=[True, True, False])
+    )
+    if rates.is_empty():
+        return None
+    category, rate, rows = rates.row(0)
+    average = float(rates["rate"].to_numpy().mean())
+    return WorstCategory(fault.replace("_", " "), str(category), rate, rows, average, rates.height)

@@ -1,0 +1,88 @@
+"""Recipe sections ``refusals`` and ``refusal_dataset``: how refusals are told, and what is built of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from curation.recipe.base import Section
+
+__all__ = ["RefusalDataset", "RefusalDetection", "RefusalJudge"]
+
+
+class RefusalJudge(Section):
+    """A chat model that says whether an answer refuses."""
+
+    model: str = Field(description="a folder, a Hub id, or http://host:port/v1#name for a server")
+    backend: Literal["auto", "server", "transformers", "vllm"] = Field(
+        default="auto", description="auto: the server for an address, else transformers"
+    )
+    revision: str | None = Field(default=None, description="your own name for what a server serves")
+    max_new_tokens: int = Field(default=48, ge=16)
+    concurrency: int = Field(default=64, ge=1, description="requests that a server has at once")
+    timeout: float = Field(default=600.0, gt=0, description="seconds for one reply")
+    key_variable: str = Field(default="OPENAI_API_KEY", description="the environment variable with a server's key")
+
+
+class RefusalDetection(Section):
+    """The model that tells refusals from answers, and how requests are sorted."""
+
+    model: str = Field(default="embedded", description="a folder, a Hub id of any classifier, or embedded")
+    refusal_labels: tuple[str, ...] = Field(
+        default=(), description="labels of a classifier that mean a refusal; by default those whose name says so"
+    )
+    max_length: int = Field(default=512, ge=8, description="tokens a classifier reads, of longer answers both ends")
+    judge: RefusalJudge | None = Field(default=None, description="an LLM judges instead of model")
+    calibration: str | None = Field(
+        default=None, description="a file that `curation refusals calibrate` wrote (relative to the recipe)"
+    )
+    taxonomy: str | None = Field(
+        default="sorry_bench",
+        description="categories of requests: sorry_bench, coconot, your own YAML file (relative to the recipe), "
+        "or none",
+    )
+    requests: bool = Field(
+        default=False,
+        description="also judge the prompts: should they be refused, why, and are they look-alikes; "
+        "always done where the refusal dataset takes expectations from there",
+    )
+    batch_rows: int = Field(default=1024, ge=1)
+
+
+class RefusalDataset(Section):
+    """What goes into the dataset ``refusal``: quotas, contrast, tokens."""
+
+    expectation: Literal["given", "predicted"] = Field(
+        default="given",
+        description="where a prompt has no expected behaviour: none, or what the prompt model is sure of",
+    )
+    min_expectation: float = Field(
+        default=0.9, gt=0.5, le=1.0, description="how sure the prompt model must be, for expectation: predicted"
+    )
+    quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="category → rows wanted; a shortfall is reported, never padded"
+    )
+    quota: int | None = Field(default=None, ge=0, description="rows wanted of every other category; none: all")
+    contrast_per_refusal: float | None = Field(
+        default=None, ge=0.0, description="at most so many contrast rows for each refusal; none: no limit"
+    )
+    faults: Literal["pair", "drop"] = Field(
+        default="pair",
+        description="over-refusals and unsafe compliances: also turned round into pairs (table refusal_pairs), or "
+        "only dropped",
+    )
+    unknown: Literal["drop", "uncertain"] = Field(
+        default="drop", description="prompts without an expected behaviour: dropped, or of kind uncertain"
+    )
+    partial: Literal["drop", "refusal"] = Field(
+        default="drop", description="whether a partial refusal counts as one where one is due"
+    )
+    min_confidence: float = Field(
+        default=0.6, ge=0.5, le=1.0, description="probability of the class found, below which an answer is left out"
+    )
+    per_prompt: int = Field(default=1, ge=1, description="answers of one prompt, the surest first")
+    tokens: Literal["behaviour", "category"] = Field(
+        default="behaviour", description="[refuse] and [respond], or a token per category (Jain et al. 2024)"
+    )
+    prepend: bool = Field(default=False, description="also write the token before the answer")

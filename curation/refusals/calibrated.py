@@ -1,0 +1,183 @@
+"""A calibration kept in a file: Platt scaling and thresholds per category, applied to a detector's verdicts.
+
+Fitting is in ``calibration``; detecting in ``detection``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from curation.errors import InputError
+from curation.refusals.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    thresholds_per_category,
+)
+from curation.text import canonical_json, content_hash
+
+__all__ = ["FittedCalibration", "StoredCalibration", "apply_calibration", "fit_stored", "load_calibration"]
+
+_VERSION: Final = 1
+_FIELDS: Final = frozenset({"version", "slope", "intercept", "threshold", "thresholds", "detector"})
+
+
+class StoredCalibration(NamedTuple):
+    """What a calibration file holds."""
+
+    scaling: Calibration
+    threshold: float
+    """Of the calibrated probability, for categories without their own."""
+    thresholds: Mapping[str, float]
+    """By category."""
+    detector: str | None
+    """The fingerprint of the detector that it was fitted for; None where nobody said."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the verdicts depend on."""
+        return content_hash("refusal calibration", canonical_json(self._content()))[:12]
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "version": _VERSION,
+            "slope": self.scaling.slope,
+            "intercept": self.scaling.intercept,
+            "threshold": self.threshold,
+            "thresholds": dict(sorted(self.thresholds.items())),
+            "detector": self.detector,
+        }
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(self._content(), indent=1, ensure_ascii=False) + "\n"
+
+
+class FittedCalibration(NamedTuple):
+    """A calibration and how good it is on the rows that it was fitted to."""
+
+    stored: StoredCalibration
+    by_category: pl.DataFrame
+    """See ``thresholds_per_category``: of the calibrated probabilities."""
+    spread: float
+    error_before: float
+    """Expected calibration error, 10 bins."""
+    error_after: float
+
+
+def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | None = None) -> FittedCalibration:
+    """Fit to labelled answers.
+
+    Args:
+        frame: ``refusal_probability``, a column of labels (0 answers, 1 refuses; null: not labelled) and, for
+            thresholds of their own, ``refusal_category``.
+        label: the column of labels.
+        detector: the fingerprint of the detector, kept in the file.
+
+    Raises:
+        InputError: when a column is missing, a label is something else, or only one class is there.
+    """
+    for column in ("refusal_probability", label):
+        if column not in frame.columns:
+            raise InputError(f"column {column!r} is missing, found {', '.join(frame.columns)}")
+    known = frame.filter(pl.col(label).is_not_null() & pl.col("refusal_probability").is_not_null())
+    wrong = known.filter(~pl.col(label).cast(pl.String).is_in(["0", "1", "0.0", "1.0", "true", "false"]))
+    if wrong.height:
+        raise InputError(f"column {label!r} holds {wrong[label][0]!r}: expected 0 (answers) or 1 (refuses)")
+    text = known[label].cast(pl.String)
+    y = text.is_in(["1", "1.0", "true"]).to_numpy().astype(np.float64)
+    p = known["refusal_probability"].to_numpy().astype(np.float64)
+    if not len(p):
+        raise InputError(f"no row has a number in {label!r}: fill in 0 (answers) or 1 (refuses)")
+    scaling = fit_calibration(p, y)
+    calibrated = scaling.apply(p)
+    names = known["refusal_category"].to_list() if "refusal_category" in known.columns else [None] * len(p)
+    found = thresholds_per_category(calibrated, y, names)
+    own = found.frame.filter(pl.col("own") & pl.col("category").is_not_null())
+    stored = StoredCalibration(
+        scaling, found.common, dict(own.select("category", "threshold").iter_rows()), detector
+    )
+    before, after = expected_calibration_error(p, y), expected_calibration_error(calibrated, y)
+    return FittedCalibration(stored, found.frame, found.spread, before, after)
+
+
+def load_calibration(path: str | Path) -> StoredCalibration:
+    """Read a calibration file.
+
+    Raises:
+        InputError: when it is missing or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"calibration {path} cannot be read ({type(error).__name__}): give a file that is there"
+        ) from None
+    except ValueError:
+        raise InputError(f"calibration {path} is not JSON: make it with `curation refusals calibrate`") from None
+    if not isinstance(content, dict) or set(content) != _FIELDS or content["version"] != _VERSION:
+        raise InputError(
+            f"calibration {path}: expected the fields {', '.join(sorted(_FIELDS))}, version {_VERSION}; make "
+            "it with `curation refusals calibrate`"
+        )
+    slope, intercept = _number(path, "slope", content["slope"]), _number(path, "intercept", content["intercept"])
+    if not isinstance(content["thresholds"], dict):
+        raise InputError(f"calibration {path}: thresholds must map categories to numbers")
+    thresholds = {str(k): _share(path, f"thresholds.{k}", v) for k, v in content["thresholds"].items()}
+    common = _share(path, "threshold", content["threshold"])
+    detector = content["detector"]
+    return StoredCalibration(Calibration(slope, intercept), common, thresholds, detector and str(detector))
+
+
+def apply_calibration(frame: pl.DataFrame, calibration: StoredCalibration) -> pl.DataFrame:
+    """Replace probabilities by calibrated ones and draw the line between answer and refusal anew.
+
+    Args:
+        frame: ``refusal_probability``, ``refusal_class``, ``refusal_kind`` and, for thresholds per category,
+            ``refusal_category``.
+        calibration: what to apply.
+
+    Returns:
+        The frame with the three columns changed: an answer that comes to lie above its threshold is a full
+        refusal (of no known kind), a refusal that comes to lie below is compliance. Nulls stay.
+    """
+    raw = frame["refusal_probability"].to_numpy().astype(np.float64)
+    values = pl.Series("refusal_probability", calibration.scaling.apply(raw)).fill_nan(None)
+    threshold = pl.lit(calibration.threshold)
+    if "refusal_category" in frame.columns and calibration.thresholds:
+        category = pl.col("refusal_category").cast(pl.String)
+        threshold = category.replace_strict(
+            dict(calibration.thresholds), default=calibration.threshold, return_dtype=pl.Float64
+        )
+    refuses = pl.col("refusal_probability") >= threshold
+    was = pl.col("refusal_class")
+    return frame.with_columns(values).with_columns(
+        refusal_class=pl.when(was.is_null() | refuses.is_null())
+        .then(was)
+        .when(~refuses)
+        .then(pl.lit("compliance"))
+        .when(was == "compliance")
+        .then(pl.lit("full_refusal"))
+        .otherwise(was),
+        refusal_kind=pl.when(refuses).then(pl.col("refusal_kind")),
+    )
+
+
+def _number(path: str | Path, field: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"calibration {path}: {field} is {value!r}, expected a number")
+    return float(value)
+
+
+def _share(path: str | Path, field: str, value: Any) -> float:
+    number = _number(path, field, value)
+    if not 0 <= number <= 1:
+        raise InputError(f"calibration {path}: {field} is {number:g}, expected 0 to 1")
+    return number

@@ -1,0 +1,112 @@
+"""Stage ``requests``: whether each prompt should be refused, why, and whether it only looks as if it should."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from curation.engine import Batch, Worker, failures_frame
+from curation.ledger import LedgerKey
+from curation.recipe import Recipe, RefusalDetection
+from curation.refusals.requests import detect_requests, open_request_model, request_fingerprint
+from curation.refusals.taxonomy import assign_categories, open_assigner, taxonomy_fingerprint
+from curation.stages.context import Context, Stage, StageResult
+from curation.text import messages_text
+from schemas import TABLES
+
+if TYPE_CHECKING:
+    from curation.refusals.requests import RequestModel
+    from curation.refusals.taxonomy import CategoryAssigner
+
+__all__ = ["STAGE", "RequestStep", "judges_requests", "prompt_requests", "request_step"]
+
+_STEP_VERSION = 1
+
+
+def judges_requests(recipe: Recipe) -> bool:
+    """Whether the recipe needs to know what is thought of its prompts."""
+    if recipe.refusals is None:
+        return False
+    predicted = recipe.refusal_dataset.expectation == "predicted" and "refusal" in recipe.publish.datasets
+    return recipe.refusals.requests or predicted
+
+
+@dataclass(frozen=True)
+class RequestStep:
+    """The bundled request model and one taxonomy."""
+
+    options: RefusalDetection
+
+    @property
+    def name(self) -> str:
+        return "requests"
+
+    @property
+    def batch_rows(self) -> int:
+        return self.options.batch_rows
+
+    @property
+    def key(self) -> LedgerKey:
+        taxonomy = self.options.taxonomy
+        sorted_by = f" by {taxonomy_fingerprint(taxonomy)}" if taxonomy else ""
+        return LedgerKey(
+            "requests", "prompt_id", "model", f"{request_fingerprint()}{sorted_by} step{_STEP_VERSION}"
+        )
+
+    def open(self) -> Worker:
+        taxonomy = self.options.taxonomy
+        return _Judging(open_request_model(), open_assigner(taxonomy) if taxonomy else None)
+
+
+@dataclass
+class _Judging:
+    model: RequestModel
+    assigner: CategoryAssigner | None
+
+    def __call__(self, batch: pl.DataFrame) -> Batch:
+        texts = [messages_text(messages) for messages in batch["messages"].to_list()]
+        asked = batch.select("prompt_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
+        found = detect_requests(asked, model=self.model).drop("prompt")
+        category = pl.Series("category", [None] * len(texts), dtype=pl.String)
+        if self.assigner is not None:
+            category = assign_categories(texts, self.assigner)
+        return Batch(found.with_columns(refusal_category=category), failures_frame([]))
+
+
+def request_step(context: Context) -> RequestStep:
+    """The step that a recipe asks for."""
+    assert context.recipe.refusals is not None
+    return RequestStep(context.recipe.refusals)
+
+
+def prompt_requests(context: Context, prompts: pl.Series) -> pl.DataFrame:
+    """The rows of ``requests`` for these prompts; none where the recipe does not judge them."""
+    if not judges_requests(context.recipe):
+        return pl.DataFrame(TABLES["requests"].create_empty())
+    return context.ledger.fetch(request_step(context).key, prompts)
+
+
+def run(context: Context) -> StageResult:
+    prompts = context.workspace.scan("prompts").select("prompt_id", "messages").collect()
+    report = context.compute(request_step(context), prompts)
+    found = prompt_requests(context, prompts["prompt_id"])
+    facts = {
+        "computed": report.computed,
+        "to refuse": int((found["refuse_probability"] >= 0.5).sum()),
+        "look-alikes": int((found["look_alike_probability"] >= 0.5).sum()),
+    }
+    return StageResult("requests", prompts.height, report.failed, facts)
+
+
+STAGE = Stage(
+    name="requests",
+    group="scores",
+    description="Whether each prompt should be refused, its reason and category, and whether it is a look-alike.",
+    needs=("prompts",),
+    run=run,
+    table="requests",
+    enabled=judges_requests,
+    uses_model=True,
+)

@@ -1,0 +1,91 @@
+"""From a file of answers to a sheet, rates and a calibration, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from curation.cli import app
+
+REFUSES = "I'm sorry, but I can't help with that. Number {}."
+HELPS = "Fold the paper {} times, then press the edges flat."
+
+
+def curation(*arguments: str | Path, status: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == status, (done.output, done.exception)
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labelling")
+    texts = [(REFUSES if i % 4 == 0 else HELPS).format(i) for i in range(80)]
+    pl.DataFrame({"response": texts, "group": ["a", "b"] * 40}).write_ndjson(folder / "answers.jsonl")
+    curation("refusals", folder / "answers.jsonl", "-o", folder / "detected.parquet")
+    return folder / "detected.parquet"
+
+
+def filled(sheet: Path) -> Path:
+    frame = pl.read_parquet(sheet)
+    refuses = pl.col("response").str.starts_with("I'm sorry").cast(pl.Int8)
+    frame.with_columns(label=refuses).write_parquet(sheet)
+    return sheet
+
+
+def test_a_filled_sheet_gives_rates_for_all_and_by_group(detected: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.parquet"
+    said = curation("refusals", "sample-for-labelling", detected, "-o", sheet, "--size", 40)
+    drawn = pl.read_parquet(sheet)
+    assert f"{drawn.height} answers drawn" in said
+    assert drawn["label"].null_count() == drawn.height
+    lines = curation("refusals", "rate", detected, "--sheet", filled(sheet), "--by", "group").splitlines()
+    assert lines[0].startswith("all: 25.0% (95 % interval")
+    assert [line.split(":")[0] for line in lines] == ["all", "a", "b"]
+
+
+def test_an_unfilled_sheet_is_named_by_its_row(detected: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.parquet"
+    curation("refusals", "sample-for-labelling", detected, "-o", sheet, "--size", 40)
+    done = CliRunner().invoke(app, ["refusals", "rate", str(detected), "--sheet", str(sheet)])
+    assert "has no label" in str(done.exception)
+
+
+def test_a_calibration_moves_the_threshold_and_is_applied(detected: Path, tmp_path: Path) -> None:
+    labelled = pl.read_parquet(detected).with_columns(label=pl.col("response").str.starts_with("I'm").cast(pl.Int8))
+    labelled.write_parquet(tmp_path / "labelled.parquet")
+    file = tmp_path / "calibration.json"
+    assert "calibration error" in curation("refusals", "calibrate", tmp_path / "labelled.parquet", "-o", file)
+    content = json.loads(file.read_text())
+    assert content["slope"] > 0
+    file.write_text(json.dumps(content | {"threshold": 1.0}))
+    said = curation("refusals", detected, "-o", tmp_path / "again.parquet", "--calibration", file)
+    assert "compliance 80" in said
+    again = pl.read_parquet(tmp_path / "again.parquet")
+    assert again["refusal_kind"].null_count() == 80
+    assert again["refusal_probability"].max() > 0.9
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"version": 1}', '{"version": 1, "slope": "x"}'])
+def test_a_file_that_is_no_calibration_is_named(detected: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "c.json").write_text(content)
+    arguments = ["refusals", str(detected), "-o", str(tmp_path / "o.parquet")]
+    done = CliRunner().invoke(app, [*arguments, "--calibration", str(tmp_path / "c.json")])
+    assert "c.json" in str(done.exception)
+
+
+def test_requests_are_judged_where_there_are_prompts(tmp_path: Path) -> None:
+    pl.DataFrame({"prompt": ["What is two and two?"], "response": ["Four."]}).write_ndjson(tmp_path / "a.jsonl")
+    curation("refusals", tmp_path / "a.jsonl", "-o", tmp_path / "o.parquet", "--requests")
+    columns = pl.read_parquet(tmp_path / "o.parquet").columns
+    assert {"refuse_probability", "look_alike_probability", "refuse_reason"} <= set(columns)
+
+
+def test_requests_without_prompts_are_an_error(detected: Path, tmp_path: Path) -> None:
+    pl.DataFrame({"response": ["Four."]}).write_ndjson(tmp_path / "a.jsonl")
+    arguments = ["refusals", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "o.parquet"), "--requests"]
+    assert "needs prompts" in str(CliRunner().invoke(app, arguments).exception)

@@ -1,0 +1,120 @@
+"""The stages ``requests``, ``refusals`` and ``refusal``, run on our own sentences with the bundled models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curation.errors import InputError
+from curation.pipeline import run
+from curation.workspace import Workspace
+
+REFUSES = "I'm sorry, but I can't help with that."
+HELPS = "Fold the paper twice, then turn the corners in and press the edges flat with your thumb."
+TAXONOMY = """name: ours
+categories:
+- name: doors
+  prototypes: ["how to open a door that is not mine", "pick a lock"]
+- name: mail
+  prototypes: ["write a fraudulent e-mail", "phishing message"]
+"""
+
+
+def rows() -> list[dict[str, Any]]:
+    """Two candidates a prompt: a fault and what was right."""
+    refuse = [("How do I pick the lock of my neighbour's door?", "lock"), ("Write a phishing message.", "mail")]
+    comply = ["How do I fold a paper boat?", "How do I kill a process in Linux?"]
+    found = [{"prompt": p, "responses": [REFUSES, HELPS], "expected_behaviour": "refuse"} for p, _ in refuse]
+    return found + [{"prompt": p, "responses": [REFUSES, HELPS], "expected_behaviour": "comply"} for p in comply]
+
+
+def finished(folder: Path, **changes: Any) -> Workspace:
+    folder.mkdir(exist_ok=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
+    (folder / "ours.yaml").write_text(TAXONOMY)
+    recipe = {
+        "name": "refusals",
+        "sources": [{"path": "rows.jsonl"}],
+        "encoder": None,
+        "rewards": [],
+        "policy": None,
+        "refusals": {"taxonomy": "ours.yaml", "requests": True},
+        "splits": {"train": 1.0, "test": 0.0, "near_duplicates": None},
+        "gates": {"max_duplicate_rate": 1.0},
+        "publish": {"datasets": ["refusal"], "license": "mit"},
+    }
+    (folder / "recipe.yaml").write_text(json.dumps(recipe | changes))
+    run(folder / "recipe.yaml", workspace=str(folder / "workspace"))
+    return Workspace(folder / "workspace")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return finished(
+        tmp_path_factory.mktemp("refusals"),
+        refusal_dataset={"tokens": "category", "prepend": True, "quotas": {"mail": 3}},
+    )
+
+
+def test_every_verdict_has_its_kind_and_the_refused_requests_category(done: Workspace) -> None:
+    found = done.read("refusals")
+    refused = found.filter(pl.col("refusal_class") != "compliance")
+    assert refused["refusal_kind"].to_list() == ["declined"] * 4
+    prompts = done.read("candidates").select("candidate_id", "prompt_id").join(done.read("prompts"), on="prompt_id")
+    sorted_ = refused.join(prompts, on="candidate_id").select(pl.col("messages").list.first(), "refusal_category")
+    category = {m["content"]: c for m, c in sorted_.iter_rows()}
+    assert (category[rows()[0]["prompt"]], category[rows()[2]["prompt"]]) == ("doors", None)
+    assert found.filter(pl.col("refusal_class") == "compliance")["refusal_kind"].null_count() == 4
+
+
+def test_requests_are_sorted_by_the_users_own_taxonomy(done: Workspace) -> None:
+    prompts = done.read("prompts").select("prompt_id", "messages")
+    found = done.read("requests").join(prompts, on="prompt_id")
+    category = {m[0]["content"]: c for m, c in found.select("messages", "refusal_category").iter_rows()}
+    assert category[rows()[0]["prompt"]] == "doors"
+    assert category[rows()[1]["prompt"]] == "mail"
+    assert category["How do I fold a paper boat?"] is None
+
+
+def test_each_prompt_gives_its_right_answer_with_its_token(done: Workspace) -> None:
+    built = done.read("refusal")
+    by_prompt = {
+        m[0]["content"]: (m[-1]["content"], t) for m, t in built.select("messages", "refusal_token").rows()
+    }
+    assert by_prompt[rows()[0]["prompt"]] == (f"[doors] {REFUSES}", "[doors]")
+    assert by_prompt["How do I fold a paper boat?"] == (f"[respond] {HELPS}", "[respond]")
+    assert built["kind"].value_counts().sort("kind").rows() == [("contrast", 2), ("refusal", 2)]
+
+
+def test_faults_are_rejected_with_their_rule_and_turned_round(done: Workspace) -> None:
+    rejects = done.read("rejects").filter(pl.col("stage") == "refusal")
+    assert rejects["rule"].value_counts().sort("rule").rows() == [("over_refusal", 2), ("unsafe_compliance", 2)]
+    pairs = done.read("refusal_pairs")
+    candidates = done.read("candidates").select("candidate_id", "response")
+    sides = pairs.join(candidates, left_on="chosen_id", right_on="candidate_id").select("fault", "response")
+    assert dict(sides.unique().iter_rows()) == {"over_refusal": HELPS, "unsafe_compliance": REFUSES}
+
+
+def test_a_quota_that_cannot_be_met_is_reported_and_not_padded(tmp_path: Path) -> None:
+    from curation.recipe import load_recipe
+    from curation.stages import refusal
+    from curation.stages.context import Context
+
+    workspace = finished(tmp_path, refusal_dataset={"quotas": {"mail": 3}})
+    context = Context(workspace, load_recipe(tmp_path / "recipe.yaml"))
+    assert refusal.run(context).facts["short of mail"] == "2 of 3"
+    assert workspace.read("refusal").filter(pl.col("category") == "mail").height == 1
+
+
+def test_faults_dropped_give_no_pairs(tmp_path: Path) -> None:
+    assert finished(tmp_path, refusal_dataset={"faults": "drop"}).read("refusal_pairs").is_empty()
+
+
+def test_a_taxonomy_with_a_cycle_ends_the_run_before_any_model(tmp_path: Path) -> None:
+    (tmp_path / "round.yaml").write_text("categories: [{name: a, parent: b}, {name: b, parent: a}]")
+    with pytest.raises(InputError, match="circle"):
+        finished(tmp_path, refusals={"taxonomy": "round.yaml"})
