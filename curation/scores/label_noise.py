@@ -22,7 +22,7 @@ from curation.scores.calibration import sigmoid
 from curation.scores.ensemble import make_folds
 from curation.scores.evidence import choose_variances
 from curation.scores.margins import read_margins, scale_margins
-from curation.scores.noise_features import pair_differences
+from curation.scores.noise_features import BLOCK_WORDS, pair_differences
 from curation.scores.noise_models import ConfidentCounts, confident_counts, fit_noise, repo_posterior
 from curation.scores.noise_witnesses import (
     PeoplesVotes,
@@ -123,7 +123,8 @@ def label_noise(
     said = _votes(kept, votes, vote_method, seed)
     who = annotator_column(kept, annotator)
     loaded = _open_encoder(encoder)
-    blocks, equal, used = _blocks(texts, kept, loaded, _open_prior(prior, loaded), advance)
+    used: list[str] = []
+    blocks, equal = _blocks(texts, kept, loaded, _open_prior(prior, loaded), advance)
     raw = _out_of_fold(blocks, fold, used, seed)
     scale, eta = fit_noise(raw)
     margins = scale * raw
@@ -214,8 +215,8 @@ def _open_prior(prior: Heads | str | None, encoder: Encoder) -> Heads | None:
 
 def _blocks(
     texts: _Texts, frame: pl.DataFrame, encoder: Encoder, heads: Heads | None, advance: Callable[[int], None]
-) -> tuple[dict[str, FloatArray], npt.NDArray[np.bool_], list[str]]:
-    """The model's inputs by kind, the rows without a difference, and the witnesses in words."""
+) -> tuple[dict[str, FloatArray], npt.NDArray[np.bool_]]:
+    """The model's inputs by kind, and the rows without a difference."""
     found = pair_differences(
         texts.prompts,
         texts.chosen,
@@ -225,15 +226,12 @@ def _blocks(
         prompt_ids=texts.groups,
         advance=advance,
     )
-    blocks, used = dict(found.blocks), ["extent, style, relevance and encoder features, cross-fitted"]
-    if heads is not None:
-        used.append(f"{len(heads.weights)} ready reward heads")
+    blocks = dict(found.blocks)
     rewards = _reward_margins(frame)
     if rewards is not None:
         size = float(np.sqrt((rewards**2).mean())) or 1.0
         blocks["rewards"] = rewards[:, None] / size
-        used.append("the rewards in chosen_rewards and rejected_rewards")
-    return blocks, found.equal, used
+    return blocks, found.equal
 
 
 def _reward_margins(frame: pl.DataFrame) -> FloatArray | None:
@@ -252,9 +250,14 @@ def _out_of_fold(
 ) -> FloatArray:
     """The log-odds of each given label from models without its fold, (rows,); says what did not count."""
     variances = choose_variances(blocks, seed=seed).variances
-    silent = [name for name, value in variances.items() if value == 0.0]
-    if silent:
-        used.append(f"no weight, for they do not agree with the labels: {', '.join(silent)}")
+    words = [
+        [BLOCK_WORDS[name] for name, value in variances.items() if (value > 0.0) is given]
+        for given in (True, False)
+    ]
+    if words[0]:
+        used.append(f"a model of the other folds' labels from {', '.join(words[0])}")
+    if words[1]:
+        used.append(f"without weight, for they do not agree with the labels: {', '.join(words[1])}")
     counting = {name: block for name, block in blocks.items() if variances[name] > 0.0}
     margins = np.zeros(len(fold))
     if not counting:

@@ -16,7 +16,7 @@ from curation.models.protocols import Encoder
 from curation.models.rewards.heads import Heads, block_slices, features, heads_rewards
 from curation.text import normalise
 
-__all__ = ["EXTENT_FEATURES", "Differences", "extent_features", "pair_differences"]
+__all__ = ["BLOCK_WORDS", "EXTENT_FEATURES", "Differences", "extent_features", "pair_differences"]
 
 FloatArray = npt.NDArray[np.float64]
 EXTENT_FEATURES: Final = (
@@ -28,6 +28,16 @@ EXTENT_FEATURES: Final = (
     "distinct_words",
     "root_distinct_words",
 )
+BLOCK_WORDS: Final = {
+    "extent": "length",
+    "style": "style",
+    "relevance": "relevance to the prompt",
+    "response": "the answers' vectors",
+    "product": "products of prompt and answer vectors",
+    "heads": "ready reward heads",
+    "rewards": "the rewards in chosen_rewards and rejected_rewards",
+}
+"""What each block is called in a report."""
 _CHUNK_ROWS: Final = 256
 
 

@@ -90,7 +90,7 @@ def test_label_noise_adds_its_columns(pairs: Path, tmp_path: Path) -> None:
     assert out.height == 12 == sum(done.actions.values())
     assert out["label_probability"].is_between(0, 1).all()
     assert set(out["suggested_action"]) <= {"keep", "drop", "flip"}
-    assert len(done.used) == 2
+    assert "ready reward heads" in " ".join(done.used)
 
 
 def test_more_folds_than_prompts_leave_no_output(pairs: Path, tmp_path: Path) -> None:

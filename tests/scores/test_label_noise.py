@@ -150,7 +150,7 @@ def test_a_witness_against_the_labels_gets_no_weight_and_is_named() -> None:
     noise = [[float(value)] for value in random.normal(size=120)]
     frame = frame.with_columns(chosen_rewards=pl.Series(noise), rejected_rewards=pl.Series([[0.0]] * 120))
     result = label_noise(frame, encoder=ENCODER, prior=None)
-    assert any("no weight" in line and "rewards" in line for line in result.used)
+    assert any("without weight" in line and "the rewards" in line for line in result.used)
 
 
 def test_an_annotator_who_flips_is_found_and_rows_without_one_stay() -> None:
