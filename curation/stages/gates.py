@@ -7,6 +7,7 @@ import polars as pl
 from curation.publish.drift import DRIFT_COLUMNS, FIRST_VERSION
 from curation.publish.gates import check_gates
 from curation.recipe import MADE_FROM
+from curation.stages.contamination import contaminated_prompts
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.published import published_columns
 from schemas import TABLES
@@ -24,7 +25,7 @@ def run(context: Context) -> StageResult:
         categories=prompts["category"].drop_nulls().unique().sort().to_list(),
         warn_only=gates.warn_only,
         previous=_published(context),
-        contaminated=_contaminated(context),
+        contaminated=contaminated_prompts(context),
     )
     frame = pl.DataFrame(results, schema=TABLES["gates"].create_empty().schema, orient="row")
     failed = [r for r in results if not r.passed]
@@ -52,20 +53,11 @@ def _published(context: Context) -> dict[str, pl.DataFrame]:
     return found
 
 
-def _contaminated(context: Context) -> pl.Series | None:
-    """Prompts that the hygiene stage found in an evaluation set; None where the recipe names no such set."""
-    if context.recipe.hygiene.contamination is None:
-        return None
-    rows = context.workspace.scan("hygiene").filter(pl.col("rule").str.starts_with("evaluation"))
-    found: pl.DataFrame = rows.select("prompt_id").unique().collect()
-    return found["prompt_id"]
-
-
 STAGE = Stage(
     name="gates",
     group="publication",
     description="What must hold of the datasets before they are published: each gate, its value and threshold.",
-    needs=("preference", "preference_unpaired", "refusal", "retrieval", "prompts", "hygiene"),
+    needs=("preference", "preference_unpaired", "refusal", "retrieval", "prompts", "hygiene", "candidates"),
     run=run,
     table="gates",
 )

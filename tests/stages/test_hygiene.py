@@ -13,6 +13,9 @@ import yaml
 from curation.errors import InputError, RecipeError
 from curation.pipeline import run
 from curation.recipe import load_recipe
+from curation.stages.contamination import contaminated_prompts
+from curation.stages.context import Context
+from curation.text import prompt_id
 from curation.workspace import Workspace
 
 BARE: dict[str, Any] = {
@@ -90,6 +93,23 @@ def test_answers_are_compared_when_asked_for(folder: Folder) -> None:
     folder.run(hygiene={"contamination": {"against": ["sets/math.jsonl"], "check": ["responses"]}})
     # The pair of the problem itself repeats it in its answers.
     assert set(folder.rejects("hygiene")) == {"one#2", "two#0"}
+
+
+def test_a_made_prompt_in_an_evaluation_set_blocks(folder: Folder) -> None:
+    folder.write("sets/math.jsonl", [{"question": PROBLEM}])
+    settings = {"hygiene": {"contamination": {"against": ["sets"]}}}
+    folder.run(**settings)
+    recipe = load_recipe(folder.path / "recipe.yaml")
+    context = Context(folder.workspace, recipe)
+    dropped = folder.workspace.read("hygiene")["prompt_id"].to_list()
+    assert contaminated_prompts(context).to_list() == dropped  # type: ignore[union-attr]
+    prompts = folder.workspace.read("prompts")
+    messages = [{"role": "user", "content": f"In the past, {PROBLEM}"}]
+    made = prompts.head(1).with_columns(
+        prompt_id=pl.lit(prompt_id(messages)), messages=pl.Series([messages], dtype=prompts.schema["messages"])
+    )
+    folder.workspace.overwrite("prompts", pl.concat([prompts, made]))
+    assert set(contaminated_prompts(context)) == {*dropped, prompt_id(messages)}  # type: ignore[arg-type]
 
 
 def test_near_duplicate_prompts_go_across_sources_and_name_the_row_kept(folder: Folder) -> None:
