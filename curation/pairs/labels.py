@@ -109,7 +109,7 @@ def relabelled(scores: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     return flip_pairs(kept, pl.col("_flip")).drop("_flip")
 
 
-def _joined(words: list[pl.Expr]) -> pl.Expr:
+def _joined(words: Sequence[pl.Expr]) -> pl.Expr:
     joined = pl.concat_str(words, separator="+", ignore_nulls=True)
     return pl.when(joined == "").then(pl.lit("keep")).otherwise(joined)
 

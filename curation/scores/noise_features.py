@@ -105,7 +105,7 @@ def pair_differences(
         blocks[ours] = _unit(block) if ours in ("style", "relevance") else block
     if heads is not None:
         blocks["heads"] = _unit(heads_rewards(heads, difference, prompt_ids).mean(axis=1, keepdims=True))
-    return Differences(blocks, ~difference.any(axis=1))
+    return Differences(blocks, np.asarray(~difference.any(axis=1)))
 
 
 def _unit(block: FloatArray) -> FloatArray:
