@@ -139,6 +139,12 @@ class Selection(Section):
     """Which pairs are kept. The rules apply in order; a dropped pair names the first that it broke."""
 
     rules: tuple[SelectionRule, ...] = ()
+    max_refusal_pair_share: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="of the kept pairs, so many may have two refusals, even in part: the lowest ln_ches first",
+    )
     drop_refusal_pairs: bool = Field(
         default=False,
         description="drop pairs in which both answers refuse: displacement does its harm there (Razin et al. 2025)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from curation.pairs.refusing import limit_refusal_pairs
 from curation.pairs.selection import select_pairs
 from curation.publish.formats import preference_frame
 from curation.stages.arrangement import arranged_pairs
@@ -22,8 +23,9 @@ def run(context: Context) -> StageResult:
     pairs, scores = labelled_pairs(context), labelled_scores(context)
     scored = pairs.select("pair_id").join(scores, on="pair_id", how="left", maintain_order="left")
     selected = select_pairs(scored, options.rules, drop_refusal_pairs=options.drop_refusal_pairs)
+    limited = limit_refusal_pairs(selected.kept, share=options.max_refusal_pair_share)
     frame = preference_frame(
-        pairs=pairs.join(selected.kept, on="pair_id", how="semi", maintain_order="left"),
+        pairs=pairs.join(limited.kept, on="pair_id", how="semi", maintain_order="left"),
         prompts=workspace.read("prompts"),
         candidates=workspace.read("candidates"),
         pair_scores=scores,
@@ -31,7 +33,7 @@ def run(context: Context) -> StageResult:
     facts = {f"threshold of {t['rule']}": t["threshold"] for t in selected.thresholds.iter_rows(named=True)}
     distinct = distinct_pairs(context, frame)
     arranged = arranged_pairs(context, distinct.kept)
-    rejects = concat_rejects(selected.rejects, distinct.rejects, arranged.rejects)
+    rejects = concat_rejects(selected.rejects, limited.rejects, distinct.rejects, arranged.rejects)
     facts |= distinct.facts | arranged.facts
     result = context.write("preference", "preference", arranged.kept, rejects=rejects, facts=facts)
     # A row of a source is a pair only where the sources bring the pairs.
