@@ -7,12 +7,13 @@ import pytest
 
 from curation.pairs.refusing import limit_refusal_pairs
 
+FULL = "full_refusal"
 PAIRS = pl.DataFrame(
     {
         "pair_id": [f"{n:032x}" for n in range(8)],
         "ln_ches": [0.1, 0.9, None, 0.2, 0.0, 0.5, 0.3, 0.7],
-        "chosen_refusal_class": ["full_refusal"] * 4 + ["compliance", "full_refusal", "compliance", None],
-        "rejected_refusal_class": [
+        "chosen_refusal_class": [FULL] * 4 + ["compliance", "full_refusal", "compliance", None],
+        "rejected_refusal_class": [FULL, "partial_refusal", FULL, FULL, FULL, "compliance", "compliance", FULL],
             "full_refusal",
             "partial_refusal",
             "full_refusal",
