@@ -14,15 +14,6 @@ PAIRS = pl.DataFrame(
         "ln_ches": [0.1, 0.9, None, 0.2, 0.0, 0.5, 0.3, 0.7],
         "chosen_refusal_class": [FULL] * 4 + ["compliance", "full_refusal", "compliance", None],
         "rejected_refusal_class": [FULL, "partial_refusal", FULL, FULL, FULL, "compliance", "compliance", FULL],
-            "full_refusal",
-            "partial_refusal",
-            "full_refusal",
-            "full_refusal",
-            "full_refusal",
-            "compliance",
-            "compliance",
-            "full_refusal",
-        ],
     }
 )
 
