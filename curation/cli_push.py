@@ -59,8 +59,9 @@ def push_lines(result: PushResult) -> list[str]:
     lines += [f"  - {path}" for path in plan.deletes[:_SHOWN]]
     if len(plan.deletes) > _SHOWN:
         lines.append(f"  - and {len(plan.deletes) - _SHOWN:,} more")
+    written, deleted = ("to write", "to delete") if result.outcome == "would push" else ("written", "deleted")
     lines.append(
-        f"  {len(plan.uploads):,} files to write ({_bytes(size)}), {len(plan.deletes):,} to delete, "
+        f"  {len(plan.uploads):,} files {written} ({_bytes(size)}), {len(plan.deletes):,} {deleted}, "
         f"{plan.unchanged:,} unchanged"
     )
     return [*lines, *(f"  {note}" for note in result.notes)]

@@ -53,6 +53,8 @@ class Version(_Part):
     removed: int = 0
     changed: int = 0
     reasons: tuple[Reason, ...] = ()
+    moved: tuple[str, ...] = ()
+    """What the gates that watch for drift measured against the version before."""
     settings: tuple[str, ...] = ()
     """What else differs from the version before: settings, models, thresholds, columns."""
     changes_file: str | None = None
@@ -157,6 +159,9 @@ def render_changelog(history: History, *, escape: Any) -> str:
             lines += ["", "No row differs: the same rows stand in other files, in another order or other columns."]
         if version.changes_file:
             lines += ["", f"Every one of them: [{version.changes_file}]({version.changes_file})."]
+        if version.moved:
+            lines += ["", "What moved, by the gates that watch for it:", ""]
+            lines += [f"- {escape(line)}" for line in version.moved]
         if version.settings:
             lines += ["", "Also different from the version before:", ""]
             lines += [f"- {escape(line)}" for line in version.settings]

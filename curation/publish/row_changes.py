@@ -33,8 +33,8 @@ class RowChanges(NamedTuple):
     """What became of the rows."""
 
     rows: pl.DataFrame
-    """The dataset's key, ``prompt_id``, ``source`` where it is known, ``change`` (added, removed, changed) and
-    ``columns`` (for changed rows: what differs, a list of groups such as text, split, rewards)."""
+    """The dataset's key, ``prompt_id``, ``change`` (added, removed, changed) and ``columns``: what differs in
+    changed rows, a list of groups such as text, split, rewards."""
     columns_added: tuple[str, ...]
     columns_removed: tuple[str, ...]
 
@@ -87,11 +87,10 @@ def row_changes(dataset: str, before: Iterable[pl.DataFrame], after: Iterable[pl
     none = pl.lit([], dtype=pl.List(pl.String))
     listed = pl.concat_list(differs).list.drop_nulls() if differs else none
     changed = both.with_columns(columns=listed).filter(pl.col("columns").list.len() > 0)
-    names = [*key, "prompt_id", *(["source"] if "source" in new.columns else [])]
     parts = [
-        frame.with_columns(change=pl.lit(change), **({} if change == "changed" else {"columns": none}))
-        .with_columns(*([] if "source" in frame.columns else [pl.lit(None, pl.String).alias("source")]))
-        .select(*dict.fromkeys([*names, "change", "columns"]))
+        frame.with_columns(change=pl.lit(change), **({} if change == "changed" else {"columns": none})).select(
+            *key, "prompt_id", "change", "columns"
+        )
         for change, frame in (("added", added), ("removed", removed), ("changed", changed))
     ]
     gone = tuple(c for c in old_columns if c not in new_columns)
@@ -100,7 +99,7 @@ def row_changes(dataset: str, before: Iterable[pl.DataFrame], after: Iterable[pl
 
 
 def _fingerprints(dataset: str, frames: Iterable[pl.DataFrame]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Each row's key, prompt, source and one hash for each group of columns; and the columns that there are."""
+    """Each row's key, prompt and one hash for each group of columns; and the columns that there are."""
     parts: list[pl.DataFrame] = []
     columns: tuple[str, ...] = ()
     key = ROW_KEYS[dataset]
@@ -111,12 +110,11 @@ def _fingerprints(dataset: str, frames: Iterable[pl.DataFrame]) -> tuple[pl.Data
             frame.select(
                 *key,
                 *([] if "prompt_id" in key else [pl.col(prompt_column(dataset)).alias("prompt_id")]),
-                *([pl.col("source")] if "source" in columns else []),
                 *(pl.struct(_members(g, columns)).hash(seed=1).alias(f"={g}") for g in groups),
             )
         )
     if not parts:
-        schema = dict.fromkeys((*key, "prompt_id", "source"), pl.String)
+        schema = dict.fromkeys((*key, "prompt_id"), pl.String)
         return pl.DataFrame(schema=schema), ()
     return pl.concat(parts), columns
 

@@ -32,7 +32,7 @@ _IS_THERE: Final = {
 def with_reasons(
     workspace: Workspace, dataset: str, rows: pl.DataFrame, *, tables_before: Mapping[str, int]
 ) -> pl.DataFrame:
-    """The rows of :class:`curation.publish.row_changes.RowChanges` with a column ``reason``.
+    """The rows of :class:`curation.publish.row_changes.RowChanges` with columns ``source`` and ``reason``.
 
     A row that was removed is looked for in the tables as they are, one that was added in the tables as they
     were: there its prompt or an answer of it is missing, or a rule dropped it, or its prompt gave other rows.
@@ -43,8 +43,9 @@ def with_reasons(
         rows: what changed.
         tables_before: the table versions that the version before was made from.
     """
+    nothing = pl.lit(None, pl.String)
     changed = rows.filter(pl.col("change") == "changed").with_columns(
-        reason=pl.concat_str(pl.lit("other "), pl.col("columns").list.join(" and "))
+        source=nothing, reason=pl.concat_str(pl.lit("other "), pl.col("columns").list.join(" and "))
     )
     removed = rows.filter(pl.col("change") == "removed")
     added = rows.filter(pl.col("change") == "added")
@@ -55,8 +56,7 @@ def with_reasons(
         added = _explained(_Tables(workspace, tables_before), _Tables(workspace, None), dataset, added, _IS_THERE)
     except (WorkspaceError, OSError, pl.exceptions.ComputeError):
         # Files of an earlier table version may have been vacuumed: the rows are still named, only not why.
-        removed = removed.with_columns(reason=pl.lit(_UNKNOWN))
-        added = added.with_columns(reason=pl.lit(_UNKNOWN))
+        removed, added = (part.with_columns(source=nothing, reason=pl.lit(_UNKNOWN)) for part in (removed, added))
     return pl.concat([added, removed, changed]).drop("columns")
 
 
@@ -80,7 +80,8 @@ def _explained(
     """The reason why rows are not among the published ones elsewhere."""
     key = list(ROW_KEYS[dataset])
     if rows.is_empty():
-        return rows.with_columns(reason=pl.lit(None, pl.String))
+        return rows.with_columns(source=pl.lit(None, pl.String), reason=pl.lit(None, pl.String))
+    sources = here.scan("prompts").select("prompt_id", "source")
     prompts = elsewhere.scan("prompts").select("prompt_id", _prompt=pl.lit(True))
     rules = elsewhere.scan("rejects").select("table", "row_id", "rule").unique("row_id", keep="first")
     of_prompts = rules.filter(pl.col("table").is_in(["prompts", "inputs"])).select(
@@ -89,6 +90,7 @@ def _explained(
     found = (
         rows.lazy()
         .with_row_index("__row")
+        .join(sources, on="prompt_id", how="left")
         .join(prompts, on="prompt_id", how="left")
         .join(of_prompts, on="prompt_id", how="left")
         .join(_dropped(elsewhere, dataset).unique(key), on=key, how="left")
@@ -106,7 +108,7 @@ def _explained(
         .then(pl.lit(words["answer"]))
         .otherwise(pl.lit(words["built"]))
     )
-    explained: pl.DataFrame = found.with_columns(reason=reason).select(*rows.columns, "reason").collect()
+    explained: pl.DataFrame = found.with_columns(reason=reason).select(*rows.columns, "source", "reason").collect()
     return explained
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from curation.publish.drift import DRIFT
 from curation.publish.formats import TrainerView
 from curation.publish.history import MANIFEST, History, Reason, Version, data_digest, next_name
 from curation.publish.report import format_number
@@ -18,7 +19,8 @@ from curation.publish.writing import Draft, PublishedFile, split_counts
 from curation.recipe import Recipe
 from curation.stages.causes import with_reasons
 from curation.stages.context import Context
-from curation.stages.facts import models_used, package_versions, table_versions, thresholds_used
+from curation.stages.facts import gate_results, models_used, package_versions, table_versions, thresholds_used
+from curation.stages.forms import table_of
 from curation.text import content_hash
 
 __all__ = ["Updated", "updated_history"]
@@ -104,10 +106,17 @@ def _compared(
         update={
             **{word: counts.get(word, 0) for word in ("added", "removed", "changed")},
             "reasons": _reasons(dataset, rows),
+            "moved": _moved(context, dataset),
             "settings": (*columns, *_differences(before.made_from, made_from)),
             "changes_file": next(iter(listed), None),
         }
     ), listed
+
+
+def _moved(context: Context, dataset: str) -> tuple[str, ...]:
+    """What the gates measured against the version before, where they could."""
+    found = gate_results(context.workspace, table_of(dataset))
+    return tuple(gate.message for gate in found if gate.name in DRIFT and gate.value is not None)
 
 
 def _reasons(dataset: str, rows: pl.DataFrame) -> tuple[Reason, ...]:

@@ -16,6 +16,7 @@ from curation.publish.card import (
     render_card,
 )
 from curation.publish.card_header import data_tables
+from curation.publish.drift import DRIFT
 from curation.publish.formats import TrainerView, trainer_view
 from curation.publish.gates import raise_if_blocked
 from curation.publish.history import CHANGELOG, MANIFEST, render_changelog
@@ -30,6 +31,11 @@ from curation.stages.forms import published_rows, table_of
 __all__ = ["STAGES"]
 
 _OF_PAIRS: Final = frozenset({"preference", "preference_unpaired", "reward", "sft"})
+
+_NEGATIVE_MARGINS: Final = (
+    "margin is the mean margin of the reward models, unchanged: it is below 0 where they contradict the label, and "
+    "the trainer then asks for less than equality. Drop the column to train without margins."
+)
 
 
 def run(context: Context, *, dataset: str) -> StageResult:
@@ -94,11 +100,13 @@ def _card(
         thresholds=thresholds_used(workspace, recipe) if dataset in _OF_PAIRS else (),
         models=models_used(context),
         versions=package_versions() | {f"table {name}": str(v) for name, v in table_versions(workspace).items()},
-        gates=gate_results(workspace, table_of(dataset)),
+        # What a gate says of drift depends on when it is asked, and not on the data: it is in the changelog.
+        gates=[gate for gate in gate_results(workspace, table_of(dataset)) if gate.name not in DRIFT],
         columns=column_rows(view.frame),
         figures=captions,
         evidence=view.evidence is not None,
         left_out=view.left_out,
+        limitations=(_NEGATIVE_MARGINS,) if dataset == "reward" and "margin" in view.frame.columns else (),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from huggingface_hub.utils import disable_progress_bars
 
 from curation.errors import InputError, PushError
 from curation.publish.history import CHANGELOG, MANIFEST, History, Version, data_digest, render_changelog
@@ -28,7 +29,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    disable_progress_bars()
     server = Hub()
     yield server
     server.close()

@@ -57,7 +57,7 @@ class Place:
             "policy": None,
             "selection": {"rules": [{"score": "length_ratio", "min": 0.5}]},
             "splits": {"train": 1.0, "test": 0.0},
-            "publish": {"datasets": ["preference", "preference_unpaired", "sft"], "license": "mit"},
+            "publish": {"datasets": ["preference"], "license": "mit"},
         }
         if rows is not None:
             (self.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -115,10 +115,10 @@ def test_a_threshold_is_said_as_the_reason_and_as_a_setting(place):
     tighter = {"rules": [{"score": "length_ratio", "min": 0.9}]}
     place.run(None, selection=tighter)
     assert [change for change, _ in place.reasons()] == ["removed"]
-    assert list(place.reasons()) == [("removed", "dropped by length_ratio_below_min")]
+    assert list(place.reasons()) == [("removed", "dropped by length_ratio_below_bound")]
     assert "recipe selection.rules.1.min: 0.500 → 0.900" in place.history().latest.settings
     place.run(None)
-    assert list(place.reasons()) == [("added", "no longer dropped by length_ratio_below_min")]
+    assert list(place.reasons()) == [("added", "no longer dropped by length_ratio_below_bound")]
     assert [v.name for v in place.history().versions] == ["v1", "v2", "v3"]
 
 
@@ -138,10 +138,11 @@ def test_the_rows_of_every_change_are_kept_by_id(place):
 
 
 def test_datasets_of_answers_say_why_too(place):
-    place.run(source_rows(20))
-    place.run(None, selection={"rules": [{"score": "length_ratio", "min": 0.9}]})
+    publish = {"datasets": ["preference_unpaired", "sft"]}
+    place.run(source_rows(20), publish=publish)
+    place.run(None, publish=publish, selection={"rules": [{"score": "length_ratio", "min": 0.9}]})
     for dataset in ("preference_unpaired", "sft"):
-        assert list(place.reasons(dataset)) == [("removed", "dropped by length_ratio_below_min")]
+        assert list(place.reasons(dataset)) == [("removed", "dropped by length_ratio_below_bound")]
 
 
 def test_an_answer_that_changed_is_another_row(place):
@@ -188,7 +189,7 @@ def test_a_source_that_vanished_is_said_and_the_last_version_stays(place, tmp_pa
         ("preferences", r"no dataset is called 'preferences' \(did you mean 'preference'\?\)"),
         ("../tables", "no dataset is called '../tables'"),
         ("a/b", "no dataset is called 'a/b'"),
-        ("retrieval", r"has not published 'retrieval', but preference, preference_unpaired, sft"),
+        ("retrieval", r"has not published 'retrieval', but preference: name it"),
     ],
 )
 def test_a_dataset_that_is_not_there_is_said(place, dataset, message):
@@ -233,7 +234,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     server = Hub()
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     yield server
     server.close()
 
