@@ -113,12 +113,13 @@ class _Plain(str):
     __slots__ = ()
 
 
-def render_card(data: CardData, *, template: str | None = None) -> str:
+def render_card(data: CardData, *, template: str | None = None, template_path: str = "") -> str:
     """The card as markdown.
 
     Args:
         data: what it says.
         template: Jinja text in place of the packaged one; it is given the same names.
+        template_path: where that text is from, for errors.
 
     Raises:
         InputError: when the template is broken, or asks for a field that there is not.
@@ -126,6 +127,7 @@ def render_card(data: CardData, *, template: str | None = None) -> str:
     import jinja2
     import jinja2.sandbox
 
+    named = f"card template {template_path}".rstrip()
     header = card_header(
         name=data.name,
         license=data.license,
@@ -152,11 +154,11 @@ def render_card(data: CardData, *, template: str | None = None) -> str:
             figures=[(_Plain(path), caption) for path, caption in data.figures.items()],
         )
     except jinja2.TemplateError as error:
-        raise InputError(f"card template: {' '.join(str(error).split())}; see card.md.jinja") from error
+        raise InputError(f"{named}: {' '.join(str(error).split())}; see card.md.jinja") from error
     if not text.startswith(f"---\n{header}\n---\n"):
         raise InputError(
-            "card template: the card does not begin with the Hub's header, and could not be loaded; let the "
-            "template begin with the lines ---, {{ header }} and ---"
+            f"{named}: the card does not begin with the Hub's header, and could not be loaded; let the template "
+            "begin with the lines ---, {{ header }} and ---"
         )
     return text if text.endswith("\n") else text + "\n"
 

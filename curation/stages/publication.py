@@ -47,7 +47,8 @@ def run(context: Context, *, dataset: str) -> StageResult:
     waterfall = workspace.read("waterfall").filter(pl.col("dataset") == _waterfall_of(dataset))
     pairs = pair_evidence(workspace, texts=False) if dataset in _OF_PAIRS else None
     figures, captions = card_figures(waterfall=waterfall, pairs=pairs)
-    template = read_template(context.recipe.publish.card_template)
+    path = context.recipe.publish.card_template
+    template = read_template(path)
 
     def beside_the_data(draft: Draft) -> dict[str, bytes]:
         updated = updated_history(context, dataset, draft, view)
@@ -55,7 +56,7 @@ def run(context: Context, *, dataset: str) -> StageResult:
         card = card._replace(history=updated.history, tables=data_tables(draft.files, view.frame, view.evidence))
         changelog = render_changelog(updated.history, escape=escape_markdown)
         beside = {
-            "README.md": render_card(card, template=template).encode(),
+            "README.md": render_card(card, template=template, template_path=path or "").encode(),
             CHANGELOG: changelog.encode(),
             **updated.files,
             **figures,
