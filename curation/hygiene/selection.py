@@ -1,6 +1,8 @@
 """Rows chosen for diversity, for likeness to a target, or for matching lengths. Nothing is removed as bad.
 
-Each function returns row numbers, in the order chosen, and is deterministic for a seed.
+Each function returns row numbers, in the order chosen, and is deterministic for a seed. Checked against its
+source: DSIR (the authors' code), stochastic greedy and TAROT (abstracts). The bound of ``k_centre`` is the
+textbook's (Gonzalez 1985), not looked up.
 """
 
 from __future__ import annotations
@@ -144,7 +146,8 @@ def gumbel_top_k(log_weights: Any, count: int, *, seed: int = 0) -> Int64:
 def whitened(vectors: Any, *, reference: Any, ridge: float = 1e-3) -> Float32:
     """``vectors`` in coordinates in which ``reference`` has equal variance everywhere, L2-normalised.
 
-    Wang et al. 2024, TAROT, section 3: a few directions of high variance otherwise decide every distance.
+    Feng et al. 2025, TAROT: a few directions of high variance otherwise decide every distance. There the
+    vectors are loss gradients; any will do here.
 
     Args:
         vectors: (n, d).

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.negatives.inputs import Embeddings, Float32, blocks
-from curation.negatives.search import exact_search
+from curation.negatives.search import Found, exact_search, search_lists
 from curation.negatives.threads import over_shards
 
 __all__ = [
@@ -16,12 +16,15 @@ __all__ = [
     "Probing",
     "assign",
     "nearest_lists",
+    "search_clusters",
     "suggest_lists",
     "train_centroids",
     "tune_probes",
 ]
 
 _BLOCK: Final = 1_024
+_PROBES_AT_ONCE: Final = 16_777_216
+"""Pairs of a query and a list that are held at once: about 200 MB."""
 _ROWS_PER_LIST: Final = 20
 """Rows of the training sample for each centroid."""
 _ROUNDS: Final = 3
@@ -128,6 +131,30 @@ def nearest_lists(
 
     over_shards(work, len(queries), threads=threads)
     return found
+
+
+def search_clusters(
+    queries: Embeddings,
+    corpus: Embeddings,
+    k: int,
+    clusters: Clusters,
+    *,
+    lists: int,
+    threads: int | None = None,
+) -> Found:
+    """The k nearest corpus rows of each query among the rows of its nearest ``lists`` clusters.
+
+    Queries go in blocks, so that what is known of which query looks where stays small beside the corpus.
+    """
+    rows = np.empty((len(queries), k), np.int64)
+    scores = np.empty((len(queries), k), np.float32)
+    for part in blocks(len(queries), max(_BLOCK, _PROBES_AT_ONCE // lists)):
+        probes = nearest_lists(queries[part], clusters.centroids, lists, threads=threads)
+        found = search_lists(
+            queries[part], corpus, k, list_of_row=clusters.list_of_row, probes=probes, threads=threads
+        )
+        rows[part], scores[part] = found
+    return Found(rows, scores)
 
 
 def tune_probes(

@@ -8,13 +8,13 @@ from curation.errors import InputError, closest
 from curation.negatives.clusters import (
     Clusters,
     assign,
-    nearest_lists,
+    search_clusters,
     suggest_lists,
     train_centroids,
     tune_probes,
 )
 from curation.negatives.inputs import Embeddings
-from curation.negatives.search import Found, exact_search, search_lists
+from curation.negatives.search import Found, exact_search
 
 __all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search", "searches_exactly"]
 
@@ -81,7 +81,6 @@ def search(
     probing = tune_probes(queries, corpus, clusters, k, target=target_recall, seed=seed, threads=threads)
     if index == "auto" and probing.lists > _WORTH_IT * len(centroids):
         return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
-    probes = nearest_lists(queries, centroids, probing.lists, threads=threads)
-    found = search_lists(queries, corpus, k, list_of_row=clusters.list_of_row, probes=probes, threads=threads)
+    found = search_clusters(queries, corpus, k, clusters, lists=probing.lists, threads=threads)
     method = f"ivf: {probing.lists} of {len(centroids)} lists"
     return Searched(found, probing.recall, method)

@@ -154,7 +154,8 @@ def _off_topic(prompts: Embeddings, owner: Int64, own: int, threshold: float, rn
 def topic_batches(anchor_embeddings: Any, *, topics: int, batch_size: int, seed: int = 0) -> list[Int64]:
     """Training batches of anchors of one topic each, so that in-batch negatives are hard ones.
 
-    Hofstätter et al. 2021, TAS-Balanced: queries are clustered, a batch is drawn from one cluster. Every
+    After Hofstätter et al. 2021, TAS-Balanced: queries are clustered, a batch is drawn from one cluster (as
+    later papers describe it; the paper itself was not at hand). Every
     anchor is in exactly one batch; the last batch of a topic may be smaller. The balance over margins is
     ``sampling="margin_bins"``.
 

@@ -23,14 +23,14 @@ from curation.negatives.clusters import (
     Clusters,
     Probing,
     assign,
-    nearest_lists,
+    search_clusters,
     suggest_lists,
     train_centroids,
     tune_probes,
 )
 from curation.negatives.index import TARGET_RECALL, Searched
 from curation.negatives.inputs import Embeddings, as_embeddings, blocks
-from curation.negatives.search import Found, exact_search, search_lists
+from curation.negatives.search import Found, exact_search
 
 __all__ = ["CorpusIndex", "Storage", "build_index", "open_index"]
 
@@ -134,10 +134,7 @@ class CorpusIndex:
             if len(queries)
             else Probing(1, 1.0, 1.0)
         )
-        probes = nearest_lists(queries, clusters.centroids, probing.lists, threads=threads)
-        found = search_lists(
-            queries, stored, deep, list_of_row=clusters.list_of_row, probes=probes, threads=threads
-        )
+        found = search_clusters(queries, stored, deep, clusters, lists=probing.lists, threads=threads)
         recall = probing.recall
         if exact is not None and self.storage != "float32":
             found = _rescored(found, queries, exact, k)
