@@ -103,7 +103,7 @@ def test_label_noise_finds_the_exchanged_rows(plain: Workspace) -> None:
 
 def test_a_flipped_pair_says_so_and_its_scores_change_sides(folder: Path) -> None:
     changes = {
-        "label_noise": {"flip_below": 0.5, "drop_below": 0.5, "actions": {"flip": ["flip", "soft_label"]}},
+        "label_noise": {"flip_below": 0.85, "drop_below": 0.85, "actions": {"flip": ["flip", "soft_label"]}},
         "strength": {"actions": {"very_strong": ["margin", "weight"]}},
     }
     result = run(recipe(folder, **changes), workspace=folder / "w")
