@@ -14,6 +14,7 @@ from rich.table import Table
 from curation.cli_files import files
 from curation.cli_push import pushing
 from curation.cli_refusals import refusal_commands
+from curation.cli_review import review
 from curation.cli_rewards import scores
 from curation.errors import CurationError
 
@@ -30,6 +31,7 @@ app.add_typer(files)
 app.add_typer(pushing)
 app.add_typer(scores)
 app.add_typer(refusal_commands)
+app.add_typer(review, name="review")
 console: Final = Console(highlight=False)
 _state = {"debug": False}
 

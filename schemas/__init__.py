@@ -18,6 +18,7 @@ from schemas.policy_stats import PolicyStats
 from schemas.prompts import Prompts
 from schemas.published import Preference, PreferenceUnpaired, Refusal, Retrieval
 from schemas.refusals import RefusalPairs, Refusals, Requests
+from schemas.review import ReviewLabels
 from schemas.rewards import Rewards
 
 __all__ = ["TABLES"]
@@ -42,6 +43,7 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "preference_unpaired": PreferenceUnpaired,
     "refusal": Refusal,
     "retrieval": Retrieval,
+    "review_labels": ReviewLabels,
     "rejects": Rejects,
     "failures": Failures,
     "waterfall": Waterfall,

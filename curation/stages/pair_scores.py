@@ -6,6 +6,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.files import ROW, read_frame
+from curation.review.answers import reviewed_pairs
 from curation.scores.policy_table import explode_pairs
 from curation.scores.similarity import pair_cosines
 from curation.scores.strength import preference_strength
@@ -90,9 +91,10 @@ def _with_strength(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
         "rejected_rewards",
         *(pl.col(f"{name.removesuffix('_length')}_response").str.len_chars().alias(name) for name in _LENGTHS),
     )
-    labelled = None if options.labelled is None else "label_right"
+    people = labelled_rows(context)
+    labelled = None if people.is_empty() and options.labelled is None else "label_right"
     if labelled is not None:
-        known = known.join(labelled_rows(context), on="pair_id", how="left", maintain_order="left")
+        known = known.join(people, on="pair_id", how="left", maintain_order="left")
     plain = {"scaling": options.scaling, "labelled": labelled, "bands": options.bands}
     found = [
         preference_strength(known, **plain, thresholds=options.thresholds, lengths=lengths)  # type: ignore[arg-type]
@@ -108,11 +110,15 @@ def _with_strength(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
 def labelled_rows(context: Context) -> pl.DataFrame:
     """``pair_id`` and ``label_right`` of the sample that calibrates, each pair once.
 
+    What people said in a review of this workspace, and before it what stands in the file of the recipe.
+
     Raises:
         InputError: when the file cannot be read, or lacks one of the two columns.
     """
+    said = reviewed_pairs(context.workspace, context.workspace.read("pairs"))
     path = context.recipe.strength.labelled
-    assert path is not None
+    if path is None:
+        return said
     frame, _ = read_frame(path)
     for column in ("pair_id", "label_right"):
         if column not in frame.columns:
@@ -121,7 +127,7 @@ def labelled_rows(context: Context) -> pl.DataFrame:
                 f"expected pair_id and label_right (Boolean), as strength.labelled needs them"
             )
     rows = frame.select("pair_id", pl.col("label_right").cast(pl.Boolean, strict=False)).drop_nulls()
-    return rows.unique("pair_id", keep="last", maintain_order=True)
+    return pl.concat([said, rows]).unique("pair_id", keep="last", maintain_order=True)
 
 
 def _with_policy(context: Context, scores: pl.DataFrame) -> pl.DataFrame:

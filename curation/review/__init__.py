@@ -1,0 +1,1 @@
+"""Asking people about pairs: a sample goes out, answers come back as labels with their annotator."""
