@@ -25,7 +25,7 @@ from curation.ledger import LedgerKey
 from curation.text import content_hash
 from curation.workspace import Workspace
 
-__all__ = ["FSYNC_SECONDS", "Journal", "JournalEntries", "journal_path"]
+__all__ = ["FSYNC_SECONDS", "Journal", "JournalEntries", "draining_marker", "is_draining", "journal_path"]
 
 FSYNC_SECONDS: Final = 1.0
 
@@ -45,6 +45,28 @@ def journal_path(workspace: Workspace, key: LedgerKey) -> Path:
         return Path(workspace.path("journal", name))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "preference-curation" / "journal" / content_hash(workspace.url)[:16] / name
+
+
+def draining_marker(workspace: Workspace, key: LedgerKey, process: int) -> Path:
+    """The file that says that a process only waits for the answers that were under way when its run was killed."""
+    return journal_path(workspace, key).with_suffix(f".draining-{process}")
+
+
+def is_draining(workspace: Workspace, key: LedgerKey) -> bool:
+    """Whether such a process is alive."""
+    path = journal_path(workspace, key)
+    found = [int(p.suffix.rpartition("-")[2]) for p in path.parent.glob(f"{path.stem}.draining-*")]
+    return any(_is_alive(process) for process in found)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class Journal:

@@ -29,7 +29,7 @@ import polars as pl
 from curation import errors
 from curation.engine import StepReport, interrupts
 from curation.errors import CurationError, ModelError
-from curation.journal import journal_path
+from curation.journal import draining_marker, journal_path
 from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
 from curation.streaming import Budget, StreamStep, run_stream
@@ -204,7 +204,7 @@ def main() -> int:
     ledger = Ledger(Workspace(url, storage_options=storage_options, create=False))
     module, _, function = order["step"][0].partition(":")
     step: StreamStep = getattr(importlib.import_module(module), function)(**order["step"][1])
-    draining = journal_path(ledger.workspace, step.key).with_suffix(".draining")
+    draining = draining_marker(ledger.workspace, step.key, os.getpid())
     stop = _until_told(draining)
     try:
         done = run_stream(

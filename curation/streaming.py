@@ -18,7 +18,7 @@ import polars as pl
 
 from curation.engine import StepReport, failures_frame, interrupts
 from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
-from curation.journal import Journal, journal_path
+from curation.journal import Journal, is_draining, journal_path
 from curation.ledger import Ledger, LedgerKey
 from curation.progress import ProgressSink, SilentProgress, StepProgress
 from curation.workspace import Workspace
@@ -270,7 +270,6 @@ class _Shown:
 @contextmanager
 def _locked(workspace: Workspace, key: LedgerKey, progress: ProgressSink) -> Iterator[None]:
     """The table's lock; where a killed run's sender still waits for answers, as soon as it has them."""
-    draining = journal_path(workspace, key).with_suffix(".draining")
     started, told = time.monotonic(), False
     while True:
         lock = workspace.lock(key.table)
@@ -278,9 +277,10 @@ def _locked(workspace: Workspace, key: LedgerKey, progress: ProgressSink) -> Ite
             lock.__enter__()
             break
         except WorkspaceError:
-            if not draining.exists() and time.monotonic() - started > _SECONDS_TO_NOTICE:
+            draining = is_draining(workspace, key)
+            if not draining and time.monotonic() - started > _SECONDS_TO_NOTICE:
                 raise
-            if draining.exists() and not told:
+            if draining and not told:
                 told = True
                 progress.note(f"{key.table}: waiting for the answers that were under way when a run was killed")
             time.sleep(0.1)

@@ -54,7 +54,7 @@ class ChatServer:
         self.seen: Counter[str] = Counter()
 
     def note(self, *words: str) -> None:
-        os.write(self.log, (" ".join(words) + "\n").encode())
+        os.write(self.log, (" ".join(words) + f" {time.time():.3f}\n").encode())
 
     def fault(self, name: str) -> str | None:
         """By the request and how often it came alone, so that the order of arrival changes nothing."""
@@ -84,7 +84,8 @@ class ChatServer:
         messages, seed = request["messages"], request.get("seed", 0)
         name = identity(messages, seed)
         self.note("got", name)
-        if request["model"] not in self.options.models.split(","):
+        gone = 0 < self.options.gone_after <= len(self.seen)
+        if gone or request["model"] not in self.options.models.split(","):
             return await self.send(writer, 404, {"error": {"message": "no such model", "code": "model_not_found"}})
         return await self.complete(request, name, writer)
 
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--models", default="policy")
     parser.add_argument("--key", default="")
     parser.add_argument("--no-list", action="store_true")
+    parser.add_argument("--gone-after", type=int, default=0, help="requests after which the model is gone")
     asyncio.run(ChatServer(parser.parse_args()).serve())
 
 

@@ -45,6 +45,7 @@ class Exchange:
         self._away_since: float | None = None
         self._answered = self._refused = self._failed_in_a_row = 0
         self._client: Any = None
+        self._stopping = False
         self._slots = asyncio.Semaphore(connection.concurrency)
         self._random = random.Random()
 
@@ -68,6 +69,10 @@ class Exchange:
         )
         await self._check_model()
 
+    def stop_sending(self) -> None:
+        """From now on wait for the replies that are under way, and ask for no other."""
+        self._stopping = True
+
     async def close(self) -> None:
         """Let the connections go."""
         if self._client is not None:
@@ -87,6 +92,8 @@ class Exchange:
         sent = 0
         while True:
             async with self._slots:
+                if self._stopping:
+                    raise ModelError("no more requests are sent")
                 outcome = await self._send(self._body(request))
             if outcome is None:
                 continue
@@ -194,6 +201,8 @@ class Exchange:
         self._away_since = None
 
     async def _wait_for_server(self) -> None:
+        if self._stopping:
+            raise ModelError("no more requests are sent")
         now = time.monotonic()
         self._away_since = now if self._away_since is None else self._away_since
         away = now - self._away_since

@@ -64,8 +64,13 @@ class ServerChat:
                         request = next(waiting, None)
                     if under_way == 0:
                         return
-                    reply = loop.next_result()
                     under_way -= 1
+                    try:
+                        reply = loop.next_result()
+                    except ModelError:
+                        exchange.stop_sending()
+                        yield from loop.last_results(under_way)
+                        raise
                     yield reply
             finally:
                 loop.stop_tasks()
@@ -98,6 +103,14 @@ class _LoopThread:
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def last_results(self, count: int) -> Iterator[ChatReply]:
+        """The replies among the next results: what was under way is paid for, even when no more is sent."""
+        for _ in range(count):
+            try:
+                yield self.next_result()
+            except ModelError:
+                continue
 
     def wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()

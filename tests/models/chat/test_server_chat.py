@@ -209,3 +209,14 @@ def test_an_address_that_is_none_is_refused_without_its_secret(model: str) -> No
     with pytest.raises(InputError) as caught:
         open_chat(model, OPTIONS)
     assert "secret" not in str(caught.value)
+
+
+def test_what_is_under_way_when_the_call_ends_early_is_still_handed_over(tmp_path: Path) -> None:
+    """One request in a hundred finds out that no other can succeed; the others of its time were answered."""
+    with running(tmp_path / "log", "--delay", "0.3", "--no-list", "--gone-after", "20") as server:
+        replies: list[ChatReply] = []
+        found = chat_with(server, concurrency=16).chat(asks(100))
+        with pytest.raises(ModelError, match="no model 'policy'"):
+            replies.extend(found)
+        answered = sum(line[0] == "answered" for line in server.lines())
+        assert len(replies) == answered == 20
