@@ -12,6 +12,7 @@ from schemas.constructed import Constructed
 from schemas.embeddings import Embeddings
 from schemas.hygiene import Hygiene
 from schemas.inputs import Inputs
+from schemas.mutations import Mutations
 from schemas.pair_labels import PairLabels
 from schemas.pairs import Pairs, PairScores
 from schemas.policy_stats import PolicyStats
@@ -26,6 +27,7 @@ __all__ = ["TABLES"]
 TABLES: Final[dict[str, type[dy.Schema]]] = {
     "inputs": Inputs,
     "hygiene": Hygiene,
+    "mutations": Mutations,
     "prompts": Prompts,
     "candidates": Candidates,
     "generations": Generations,

@@ -18,6 +18,8 @@ class Prompts(dy.Schema):
     category = dy.String(nullable=True)
     expected_behaviour = dy.String(nullable=True, check={"behaviour_known": lambda c: c.is_in(EXPECTED_BEHAVIOURS)})
     family_id = reference()
+    parent_id = reference(nullable=True)
+    mutation = dy.String(nullable=True, description="how it was made from its parent; null for a source's prompt")
     group_id = dy.String(
         nullable=True, description="prompts that share it are in one split: families, near-duplicates"
     )

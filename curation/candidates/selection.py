@@ -47,10 +47,11 @@ def acceptance_probabilities(scores: Floats, *, beta: float) -> Floats:
     Liu et al. 2023 (RSO), algorithm 1.
     """
     below = np.asarray(scores, dtype=np.float64) - np.max(scores)
-    if beta == 0:
-        return (below == 0).astype(np.float64)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.exp(below / beta), dtype=np.float64)
+    chances: Floats = (below == 0).astype(np.float64)
+    if beta > 0:
+        with np.errstate(over="ignore", under="ignore"):
+            chances = np.exp(below / beta)
+    return chances
 
 
 def rejection_sample(

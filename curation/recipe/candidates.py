@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from curation.recipe.base import Section
 from curation.recipe.generation import Generation
 
-__all__ = ["Answers", "Constructed", "OffTopic", "Refinement", "SubtleErrors", "WordErrors"]
+__all__ = ["Answers", "Constructed", "Mutations", "OffTopic", "Refinement", "SubtleErrors", "WordErrors"]
 
 
 class Answers(Section):
@@ -104,4 +104,36 @@ class Constructed(Section):
     def _has_a_verifier(self) -> Constructed:
         if self.right == "verifier" and self.verifier is None:
             raise ValueError("right is verifier, which needs the key verifier")
+        return self
+
+
+class Mutations(Section):
+    """Prompts made from the sources' prompts (SORRY-Bench, Xie et al. 2024; Andriushchenko & Flammarion 2024).
+
+    A mutated prompt keeps the category and the expected behaviour of its parent, is in its split, and has none of
+    its answers.
+    """
+
+    kinds: tuple[
+        Literal[
+            "past_tense", "future_tense", "ascii", "atbash", "caesar", "morse", "misspellings", "question",
+            "role_play", "slang", "uncommon_dialects", "authority_endorsement", "evidence_based_persuasion",
+            "expert_endorsement", "logical_appeal", "misrepresentation", "technical_terms", "translate_zh_cn",
+            "translate_fr", "translate_ml", "translate_mr", "translate_ta",
+        ],
+        ...,
+    ] = Field(min_length=1, description="from authority_endorsement on they are made by the model")  # fmt: skip
+    model: Generation | None = Field(default=None, description="the chat model that rewrites; samples is not read")
+    sources: tuple[str, ...] = Field(default=(), description="whose prompts are mutated; all by default")
+    per_prompt: int | None = Field(
+        default=None, ge=1, description="so many of the kinds, drawn by the seed, for each prompt; all by default"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Mutations:
+        from curation.prompts.mutations import MODEL_MUTATIONS
+
+        needing = [kind for kind in self.kinds if kind in MODEL_MUTATIONS]
+        if needing and self.model is None:
+            raise ValueError(f"kinds has {needing[0]!r}, which needs the key model")
         return self

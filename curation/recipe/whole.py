@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from curation.errors import closest
 from curation.models.chat.connection import is_address
 from curation.recipe.base import Section
-from curation.recipe.candidates import Answers, Constructed
+from curation.recipe.candidates import Answers, Constructed, Mutations
 from curation.recipe.gates import Gates
 from curation.recipe.generation import Costs, Generation, Pool
 from curation.recipe.hygiene import Hygiene
@@ -43,6 +43,7 @@ class Recipe(Section):
     costs: Costs = Costs()
     answers: Answers = Answers()
     constructed: Constructed | None = None
+    mutations: Mutations | None = None
     encoder: Encoder | None = Encoder()
     rewards: tuple[Reward, ...] = (Reward(),)
     reward_training: RewardTraining = RewardTraining()
@@ -78,6 +79,7 @@ class Recipe(Section):
             raise ValueError("pairs.strategies has 'refusal_vs_compliance', which needs the section refusals")
         mixed = self.selection.mixture.sources if self.selection.mixture else {}
         named = {"pairs.forget_sources": self.pairs.forget_sources, "selection.mixture.sources": tuple(mixed)}
+        named["mutations.sources"] = self.mutations.sources if self.mutations else ()
         for key, name in ((key, name) for key, wanted in named.items() for name in wanted):
             if name not in (*names, "none"):
                 found = f"{closest(name, names)}; found {', '.join(names)}"

@@ -16,6 +16,7 @@ from curation.stages import (
     generations,
     hygiene,
     inputs,
+    mutations,
     pair_labels,
     pair_scores,
     pairs,
@@ -40,6 +41,7 @@ __all__ = ["STAGES"]
 STAGES: Final[tuple[Stage, ...]] = (
     inputs.STAGE,
     hygiene.STAGE,
+    mutations.STAGE,
     prompts.STAGE,
     generations.STAGE,
     constructed.STAGE,
