@@ -1,6 +1,6 @@
 """Refusal detection, measured: ``python benchmarks/refusals.py [--data DIR] [--only PART …]``.
 
-Parts: chatgpt, xstest, matrix, speed, coconot, dsl. No text of the data is printed.
+Parts: chatgpt, xstest, folds (a quarter of an hour each), matrix, speed, coconot, dsl. No text is printed.
 """
 
 from __future__ import annotations
@@ -108,6 +108,44 @@ def xstest(data: Path) -> None:
     print(f"common {table.common:.2f}, spread {table.spread:.2f}")
 
 
+def folds(data: Path, count: int = 1) -> None:
+    """Encoder, lexical part and both, fitted on four fifths of the prompts and tested on the rest.
+
+    The lexical part learns from the fold's own encoder what to think of unlabelled answers.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    from curation.embedded._refusals_encoder import fine_tune
+    from curation.embedded.make_refusals import CASCADE, distilled, encoder_answers
+
+    sources = labelled_sources(data)
+    answers = [a for rows in sources.values() for a in rows]
+    names = np.array([n for n, rows in sources.items() for _ in rows])
+    strata = np.array([f"{n} {a.refusal}" for n, a in zip(names, answers, strict=True)])
+    split = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(answers, strata, [a.group for a in answers])
+    unlabelled = unlabelled_answers(data)
+    found = np.full((3, len(answers)), np.nan)
+    for _, (train, test) in zip(range(count), split, strict=False):
+        seen = {name: [answers[r] for r in train if names[r] == name] for name in sources}
+        held = {answers[r].text for r in test}
+        encoder = fine_tune(encoder_answers(seen))
+        taught, soft, weights = distilled(seen, [t for t in unlabelled if t not in held], encoder)
+        given = features([a.text for a in taught], FOLDER)
+        model = fit_lexical(taught, given, range(len(taught)), FOLDER, soft=soft, weights=weights)
+        words = model.score([read(answers[r].text) for r in test]).refusal
+        read_by = encoder.logits([answers[r].text for r in test])[:, 0]
+        both = CASCADE.lexical_weight * words + CASCADE.encoder_weight * read_by
+        both = np.where(np.abs(words) < CASCADE.gate, both, words)
+        found[:, test] = words, read_by, both
+    labels = np.array([a.refusal for a in answers])
+    print(f"\n### Held out by prompt, {count} of 5 folds, accuracy %\n")
+    row("source", "lexical", "encoder", "as bundled", "rows")
+    row(*["---"] * 5)
+    for name in sources:
+        mine = np.flatnonzero((names == name) & np.isfinite(found[0]))
+        row(name, *(f"{100 * ((f[mine] > 0) == labels[mine]).mean():.1f}" for f in found), len(mine))
+
+
 def matrix(data: Path) -> None:
     """A fit on one source tested on each other one (lexical part)."""
     sources = labelled_sources(data)
@@ -205,7 +243,15 @@ def dsl(data: Path) -> None:
         row(title, *shares, f"{np.mean(errors):+.4f}", f"{np.mean(naive_errors):+.4f}")
 
 
-PARTS = {"chatgpt": chatgpt, "xstest": xstest, "matrix": matrix, "speed": speed, "coconot": coconot, "dsl": dsl}
+PARTS = {
+    "chatgpt": chatgpt,
+    "xstest": xstest,
+    "folds": folds,
+    "matrix": matrix,
+    "speed": speed,
+    "coconot": coconot,
+    "dsl": dsl,
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Fine-tunes the first layers of MiniLM. The network itself is in curation/models/refusal_encoder.py."""
+"""Fine-tunes MiniLM but for its first layer. The network itself is in curation/models/refusal_encoder.py."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from curation.models.refusal_encoder import (
 
 __all__ = ["fine_tune", "save_encoder"]
 
-_LAYERS: Final = 4
+_LAYERS: Final = 6
 _FROZEN_LAYERS: Final = 1
-_BATCH: Final = 24
-_RATE: Final = 1.5e-4
-_LAYER_DECAY: Final = 0.85
+_BATCH: Final = 16
+_RATE: Final = 1e-4
+_LAYER_DECAY: Final = 0.9
 _WARM_UP: Final = 0.1
 _DROPOUT: Final = 0.1
 _SMOOTHING: Final = 0.05
 _SORTED_TOGETHER: Final = 20
 
 
-def fine_tune(answers: Sequence[Answer], *, epochs: int = 3, seed: int = 0) -> RefusalEncoder:
+def fine_tune(answers: Sequence[Answer], *, epochs: int = 4, seed: int = 0) -> RefusalEncoder:
     """A network fitted to the answers' labels; those with a class also teach partial against full."""
     import torch
     from safetensors import safe_open
@@ -54,7 +54,7 @@ def fine_tune(answers: Sequence[Answer], *, epochs: int = 3, seed: int = 0) -> R
     weights["head.bias"] = torch.zeros(2)
     network = Network(load_embeddings(base), weights)
     groups = _groups(weights)
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     ids = tokenise([answer.text for answer in answers], tokenizer)
     steps = epochs * math.ceil(len(ids) / _BATCH)
     rates = [group["lr"] for group in optimiser.param_groups]
@@ -63,7 +63,8 @@ def fine_tune(answers: Sequence[Answer], *, epochs: int = 3, seed: int = 0) -> R
         scale = min(1.0, (step + 1) / (_WARM_UP * steps)) * max(0.0, 1 - step / steps)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * scale
-        found = network(*padded([ids[row] for row in rows]), dropout=_DROPOUT)
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # three times as fast where the CPU has AMX
+            found = network(*padded([ids[row] for row in rows]), dropout=_DROPOUT).float()
         targets, known = _targets([answers[row] for row in rows])
         losses = functional.binary_cross_entropy_with_logits(
             found, targets * (1 - 2 * _SMOOTHING) + _SMOOTHING, reduction="none"

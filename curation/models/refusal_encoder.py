@@ -1,6 +1,6 @@
 """The small transformer that reads the answers the lexical part is unsure of. Inference only; no cascade.
 
-The first layers of all-MiniLM-L6-v2, fine-tuned (``python -m curation.embedded.make_refusals``). Its word
+All layers of all-MiniLM-L6-v2, fine-tuned (``python -m curation.embedded.make_refusals``). Its word
 embeddings were kept as they are, so they come from the MiniLM package and are not stored twice.
 """
 
@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 ENCODER_WEIGHTS: Final = "encoder.safetensors"
-HEAD_TOKENS: Final = 56
-TAIL_TOKENS: Final = 16
+HEAD_TOKENS: Final = 72
+TAIL_TOKENS: Final = 24
 _HEADS: Final = 12
 _EPSILON: Final = 1e-12
 _BATCH: Final = 32
@@ -135,7 +135,7 @@ class Network:
             self._linear(f"{name}.attention.self.{part}", hidden).view(n, length, _HEADS, -1).transpose(1, 2)
             for part in ("query", "key", "value")
         )
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         seen = self._linear(f"{name}.attention.output.dense", seen.transpose(1, 2).reshape(n, length, width))
         w = self.weights
         hidden = self._norm(

@@ -32,7 +32,7 @@ __all__ = [
 
 _BUNDLED_WEIGHTS: Final = "lexical.safetensors"
 _REFUSING_LABELS: Final = ("refus", "reject", "declin")
-_CODE_VERSION: Final = 1  # raised when the reading of answers changes
+_CODE_VERSION: Final = 2  # raised when the reading of answers changes
 
 
 def refusal_fingerprint(
