@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ ANSWERS = [["on the mat", "on the other mat", "x"], ["the mat", ""]]
 WIDE = {"hidden_size": 128, "head_dim": 32}
 
 
-@pytest.mark.skipif(HAS_VLLM, reason="vLLM is installed")
-def test_missing_vllm_names_the_extra(tmp_path: Path) -> None:
+def test_missing_vllm_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingExtraError, match=r"preference-curation\[vllm\]"):
         open_policy(str(save_policy(tmp_path, "llama")), backend="vllm")
 
