@@ -5,12 +5,17 @@ of each pair of runs. The peer is given ready embeddings through a model that lo
 are timed on mining alone.
 
     .venv/bin/python benchmarks/negatives_speed.py [--sizes 50000x50000 20000x200000] [--repeats 3]
-        [--data-kind topics|random] [--scratch DIR]
+        [--data-kind topics|random] [--scratch DIR] [--phase all|make|time|recall]
+
+Where the machine can be had alone only for minutes, give a ``--scratch`` folder and run the phases one by one:
+``make`` the embeddings, ``time`` the two alone on the machine, then ``recall``, which prints the row. What was
+measured is kept in the folder. ``--plot FILE.svg`` draws seconds against size from all of the folder's results.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -145,21 +150,57 @@ def child(task: str, folder: Path) -> dict[str, Any]:
     return answer
 
 
-def compare(anchors: int, documents: int, kind: str, repeats: int, folder: Path) -> str:
-    make_embeddings(anchors, documents, kind, folder)
-    runs = [(child("peer", folder), child("ours", folder)) for _ in range(repeats)]
-    recall = child("recall", folder)["recall"]
+def phases(name: str, kind: str, repeats: int, phase: str, folder: Path) -> str | None:
+    """One size, in the folder; the row of the table once the last phase has run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    anchors, documents = map(int, name.split("x"))
+    results = folder / "results.json"
+    if phase in ("all", "make"):
+        make_embeddings(anchors, documents, kind, folder)
+    if phase in ("all", "time"):
+        runs = [(child("peer", folder), child("ours", folder)) for _ in range(repeats)]
+        results.write_text(json.dumps({"size": name, "kind": kind, "runs": runs}))
+    if phase not in ("all", "recall"):
+        return None
+    measured = json.loads(results.read_text()) | child("recall", folder)
+    results.write_text(json.dumps(measured))
+    return row(measured)
+
+
+def row(measured: dict[str, Any]) -> str:
+    """A line of the table."""
+    anchors, documents = map(int, measured["size"].split("x"))
+    runs = measured["runs"]
     peer, ours = (
         {key: statistics.median(pair[side][key] for pair in runs) for key in ("seconds", "cpu", "memory")}
         for side in (0, 1)
     )
     ratio = statistics.median(b["seconds"] / a["seconds"] for a, b in runs)
     return (
-        f"| {anchors:,} × {documents:,} | {kind} | {peer['seconds']:.1f} | {ours['seconds']:.1f} "
-        f"| **{ratio:.2f}** "
-        f"| {ours['cpu'] / peer['cpu']:.2f} | {recall:.4f} | {runs[0][1]['method']} "
+        f"| {anchors:,} × {documents:,} | {measured['kind']} | {len(runs)} | {peer['seconds']:.1f} "
+        f"| {ours['seconds']:.1f} | **{ratio:.3f}** "
+        f"| {ours['cpu'] / peer['cpu']:.2f} | {measured['recall']:.4f} | {runs[0][1]['method']} "
         f"| {peer['memory']:.2f} | {ours['memory']:.2f} | {ours['memory'] / peer['memory']:.2f} |"
     )
+
+
+def plot(scratch: Path, file: Path) -> None:
+    """Seconds against anchors × documents, both on logarithmic axes."""
+    import altair as alt
+
+    values = []
+    for path in sorted(scratch.glob("*/results.json")):
+        measured = json.loads(path.read_text())
+        anchors, documents = map(int, measured["size"].split("x"))
+        for side, who in ((0, "sentence-transformers, faiss"), (1, "ours")):
+            seconds = statistics.median(pair[side]["seconds"] for pair in measured["runs"])
+            label = f"{anchors // 1000}k × {documents // 1000}k: {seconds:.1f} s"
+            values.append({"pairs": anchors * documents, "seconds": seconds, "who": who, "label": label})
+    x = alt.X("pairs:Q", title="anchors × documents", scale=alt.Scale(type="log"), axis=alt.Axis(format=".0e"))
+    y = alt.Y("seconds:Q", title="seconds on 2 cores", scale=alt.Scale(type="log"))
+    base = alt.Chart(alt.Data(values=values)).encode(x=x, y=y, color=alt.Color("who:N", title=None))
+    text = base.mark_text(align="right", dx=-8, dy=-6, fontSize=10).encode(text="label:N")
+    alt.layer(base.mark_line(point=True), text).properties(width=520, height=320).save(str(file))
 
 
 def main() -> None:
@@ -168,6 +209,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--data-kind", nargs="*", default=["topics"])
     parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--phase", choices=["all", "make", "time", "recall"], default="all")
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--data", help="not used: the embeddings are made here")
     parser.add_argument("--child", choices=["peer", "ours", "recall"])
     arguments = parser.parse_args()
@@ -177,19 +220,25 @@ def main() -> None:
         answer["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(json.dumps(answer))
         return
+    if arguments.plot:
+        plot(arguments.scratch, arguments.plot)
+        return
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("sentence-transformers", "faiss-cpu", "numpy", "torch")
     )
     print(f"{packages}; Python {platform.python_version()}; {os.cpu_count()} cores\n")
     print(
-        "| anchors × documents | embeddings | peer s | ours s | ratio | CPU ratio | recall@50 | method "
-        "| peer GB | ours GB | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "| anchors × documents | embeddings | runs | peer s | ours s | ratio | CPU ratio | recall@50 | method "
+        "| peer GB | ours GB | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     )
     for size in arguments.sizes:
-        anchors, documents = map(int, size.split("x"))
         for kind in arguments.data_kind:
-            with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-                print(compare(anchors, documents, kind, arguments.repeats, Path(folder)), flush=True)
+            with contextlib.ExitStack() as stack:
+                own = arguments.scratch and arguments.scratch / f"{size}-{kind}"
+                folder = own or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                line = phases(size, kind, arguments.repeats, arguments.phase, folder)
+                if line:
+                    print(line, flush=True)
 
 
 if __name__ == "__main__":
