@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from curation.cli import app
 from curation.commands.rewards import run_rewards
 from curation.commands.rewards_train import OUT_OF_FOLD_FILE, run_rewards_train
 from curation.errors import InputError
@@ -121,3 +123,12 @@ def test_soft_labels_must_be_probabilities(tmp_path: Path) -> None:
     rows = [{**row, "p": 1.5 if row["row_of_mine"] == 4 else 0.9} for row in pairs()]
     with pytest.raises(InputError, match=r"column 'p', row 4: found 1\.5"):
         run_rewards_train(write(tmp_path / "p.jsonl", rows), tmp_path / "out", label_probability="p")
+
+
+@pytest.mark.parametrize(
+    "command", [["rewards"], ["rewards", "score"], ["rewards", "train"], ["judge"], ["strength"]]
+)
+def test_help_is_shown(command: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert "INPUT" in shown.output
