@@ -50,7 +50,7 @@ if __name__ == "__main__":
     main()
 """
 """``vllm serve``, as its console script calls it."""
-SCHEMA = {"type": "object", "properties": {"grade": {"enum": [1, 2, 3]}}, "required": ["grade"]}
+SCHEMA = {"type": "string", "enum": ["one", "two", "three"]}
 
 
 def asks(count: int, samples: int = 2) -> list[ChatRequest]:
@@ -126,7 +126,7 @@ def _long() -> tuple[dict[str, str], ...]:
 def test_a_real_server_keeps_to_a_schema(server: str) -> None:
     model = open_chat(server, ChatOptions(max_new_tokens=24, json_schema=SCHEMA))
     for text in texts(model, asks(3, 1)).values():
-        assert json.loads(text)["grade"] in (1, 2, 3)
+        assert json.loads(text) in SCHEMA["enum"]
 
 
 def test_a_real_server_without_the_model_is_one_error(server: str) -> None:
@@ -198,4 +198,4 @@ def test_the_bundled_policy_in_process(tmp_path: Path) -> None:
     same = sum(out["again"][key] == value[0] for key, value in out["answers"].items())
     assert same >= 10, "a request's seed does not decide its answer"
     assert [out["greedy"][f"{i}/0"] for i in range(4)] == out["straight"]
-    assert all(json.loads(text)["grade"] in (1, 2, 3) for text in out["schema"])
+    assert all(json.loads(text) in SCHEMA["enum"] for text in out["schema"])
