@@ -30,7 +30,8 @@ def arranged_pairs(context: Context, frame: pl.DataFrame) -> Arranged:
         frame: rows of table ``preference``.
     """
     options = context.recipe.selection
-    kept, rejects, facts = frame, empty_rejects(), {}
+    kept, rejects = frame, empty_rejects()
+    facts: dict[str, Any] = {}
     if options.max_per_prompt is not None:
         capped = cap_per_prompt(kept, limit=options.max_per_prompt, by="margin")
         kept, rejects = capped.kept, concat_rejects(rejects, capped.rejects)
