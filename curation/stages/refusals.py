@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,7 @@ class _Detecting:
         ]
         return Batch(rows.filter(~unread), failures_frame(failures))
 
-    def _categories(self, prompts: list[str], classes: object) -> pl.Series:
+    def _categories(self, prompts: list[str], classes: Sequence[str | None]) -> pl.Series:
         """Of the requests whose answers refuse; with thresholds per category of all requests."""
         from curation.refusals.taxonomy import assign_categories, open_assigner
 
