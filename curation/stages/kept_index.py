@@ -32,7 +32,7 @@ _CHUNK: Final = 100_000
 class KeptIndex(NamedTuple):
     """An index that holds the vector of every document that has one."""
 
-    index: CorpusIndex
+    corpus_index: CorpusIndex
     ids: pl.Series
     """text_id of each of its rows."""
     added: int

@@ -35,7 +35,7 @@ class MiningCorpus(NamedTuple):
     """text, text_id, place (their row number)."""
     vectors: Embeddings
     """In the order of their places; mapped from disk where there is an index."""
-    index: CorpusIndex | None
+    corpus_index: CorpusIndex | None
     facts: dict[str, Any]
 
 
@@ -55,8 +55,8 @@ def mining_corpus(context: Context, documents: pl.DataFrame, options: Negatives,
         if kept is not None:
             # Documents that have gone from the corpus made the index be built anew: it holds no others.
             ordered = kept.ids.to_frame("text_id").join(documents, on="text_id", maintain_order="left")
-            facts = {"index": f"{kept.index.rows:,} rows, {kept.added:,} added" + " anew" * kept.rebuilt}
-            return MiningCorpus(_placed(ordered), kept.index.vectors, kept.index, facts)
+            facts = {"index": f"{kept.corpus_index.rows:,} rows, {kept.added:,} added" + " anew" * kept.rebuilt}
+            return MiningCorpus(_placed(ordered), kept.corpus_index.vectors, kept.corpus_index, facts)
     found = context.ledger.fetch(key, documents["text_id"]).select("text_id", "vector")
     ordered = documents.join(found, on="text_id", maintain_order="left")
     return MiningCorpus(_placed(ordered.drop("vector")), vector_matrix(ordered["vector"]), None, {})
@@ -87,7 +87,7 @@ def mine(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options:
         sampling=options.sampling,
         temperature=options.temperature,
         seed=context.recipe.seed,
-        index=corpus.index if corpus.index is not None else options.index,
+        index=corpus.corpus_index if corpus.corpus_index is not None else options.index,
         target_recall=options.target_recall,
         filters=_filters(context, anchors, corpus, options),
     )
