@@ -58,6 +58,9 @@ def ches(
         int | None, typer.Option(min=1, help="reject what is longer, in tokens; default: the model's context")
     ] = None,
     backend: _Backend = _Backend.transformers,
+    output_gradients: Annotated[
+        bool, typer.Option("--output-gradients", help="also test each pair for gradient entanglement")
+    ] = False,
 ) -> None:
     """Add CHES, token counts, log-probabilities and difficulty to pairs."""
     from curation.commands.ches import run_ches
@@ -72,6 +75,7 @@ def ches(
             batch_tokens=batch_tokens,
             max_length=max_length,
             backend=backend.value,
+            output_gradients=output_gradients,
             progress=bar,
         )
     console.print(done.summary, markup=False, soft_wrap=True)

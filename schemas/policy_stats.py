@@ -23,6 +23,11 @@ class PolicyStats(dy.Schema):
     gram = dy.List(dy.Float64(), description="inner products of summed hidden states")
     last_gram = dy.List(dy.Float64(), description="inner products of the last of those states")
     edit = dy.List(dy.Float64(), description="token edit distance over the longer length")
+    grad_gram = dy.List(
+        dy.Float64(),
+        nullable=True,
+        description="inner products of the gradients in the output layer, where asked for",
+    )
 
     @dy.rule()
     def tokens_match_candidates(cls) -> pl.Expr:

@@ -39,12 +39,14 @@ def run_ches(
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     backend: Backend = "transformers",
     max_length: int | None = None,
+    output_gradients: bool = False,
     progress: StepProgress | None = None,
 ) -> ChesDone:
     """Adds CHES, token counts, log-probabilities and difficulty to the rows of a file.
 
     The columns are ``ches``, ``ln_ches``, ``chosen_tokens``, ``rejected_tokens``, ``chosen_logp``,
-    ``rejected_logp`` and ``difficulty``.
+    ``rejected_logp`` and ``difficulty``; with ``output_gradients`` also ``chosen_change``, ``rejected_change`` and
+    ``both_fall`` (gradient entanglement).
 
     A file with ``responses`` gives one row per ordered pair of a row's answers, by ``chosen_index``, then by
     ``rejected_index`` (positions in the user's list). What cannot be scored goes to the rejects:
@@ -56,7 +58,7 @@ def run_ches(
             ``prompt`` and ``responses``.
         output: the file to write.
         policy: a MODEL, or an open policy.
-        raw, dtype, batch_tokens, backend, max_length: see ``curation.models.policy.open_policy``.
+        raw, dtype, batch_tokens, backend, max_length, output_gradients: see ``curation.models.policy.open_policy``.
         progress: is told of rows as they are written.
 
     Raises:
@@ -76,6 +78,7 @@ def run_ches(
                 batch_tokens=batch_tokens,
                 backend=backend,
                 max_length=max_length,
+                output_gradients=output_gradients,
             )
         for chunk in stream.chunks():
             rows = verbatim(chunk, stream.originals, binding) if raw else chunk

@@ -36,6 +36,14 @@ class Policy(Section):
     model: str = Field(default="embedded", description="a folder, a Hub id, or embedded")
     raw: bool = Field(default=False, description="join prompt and answer without the chat template")
     dtype: Literal["float32", "bfloat16"] = "float32"
+    backend: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="what runs it; numbers agree up to rounding, so both share a ledger",
+    )
+    output_gradients: bool = Field(
+        default=False,
+        description="also test each pair for gradient entanglement (Yuan et al. 2024), through the output layer",
+    )
     batch_tokens: int = Field(default=4096, ge=16, description="tokens in one forward pass")
     max_length: int | None = Field(default=None, ge=16, description="longest prompt and answer, in tokens")
     batch_rows: int = Field(default=64, ge=1, description="prompts kept in one commit")

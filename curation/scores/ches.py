@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from curation.models.policy.stats import PolicyStats
 from curation.scores.difficulty import difficulty
+from curation.scores.entanglement import entanglement_of_pairs
 
 __all__ = ["PairScores", "ches_from_states", "ches_matrix", "ln_ches_matrix", "pair_scores_from_stats"]
 
@@ -46,6 +47,10 @@ class PairScores(NamedTuple):
     """⟨h_last(y⁺), h_last(y⁻)⟩."""
     edit_distance: FloatArray
     """Token edit distance over the longer length, 0 to 1."""
+    chosen_change: FloatArray | None = None
+    """First-order rise of log π(y⁺ | x); None without gradients (see ``entanglement``)."""
+    rejected_change: FloatArray | None = None
+    both_fall: npt.NDArray[np.bool_] | None = None
 
 
 def ches_matrix(gram: npt.ArrayLike) -> FloatArray:
@@ -107,6 +112,7 @@ def pair_scores_from_stats(
     else:
         i = np.asarray(chosen_index, dtype=np.int64)
         j = np.asarray(rejected_index, dtype=np.int64)
+    moves = None if stats.grad_gram is None else entanglement_of_pairs(stats.grad_gram)
     return PairScores(
         chosen_index=i,
         rejected_index=j,
@@ -119,6 +125,9 @@ def pair_scores_from_stats(
         difficulty=difficulty(stats.logps[i], stats.logps[j]),
         last_hidden=stats.last_gram[i, j],
         edit_distance=stats.edit[i, j],
+        chosen_change=None if moves is None else moves.chosen_change[i, j],
+        rejected_change=None if moves is None else moves.rejected_change[i, j],
+        both_fall=None if moves is None else moves.both_fall[i, j],
     )
 
 

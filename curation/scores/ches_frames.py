@@ -6,7 +6,7 @@ The scores are defined in ``ches``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ _COLUMNS: Final = {
     "ches": pl.Float64, "ln_ches": pl.Float64, "chosen_tokens": pl.Int64, "rejected_tokens": pl.Int64,
     "chosen_logp": pl.Float64, "rejected_logp": pl.Float64, "difficulty": pl.Float64,
 }  # fmt: skip
+_GRADIENT_COLUMNS: Final = {"chosen_change": pl.Float64, "rejected_change": pl.Float64, "both_fall": pl.Boolean}
+"""There where the policy was opened with ``output_gradients``."""
 _INDEX_COLUMNS: Final = {"chosen_index": pl.Int64, "rejected_index": pl.Int64}
 _MOST_CANDIDATES: Final = 64
 """A prompt that comes back with more answers than this in one chunk is read again for the rest."""
@@ -51,6 +53,7 @@ def ches(
     dtype: str = "float32",
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     max_length: int | None = None,
+    output_gradients: bool = False,
 ) -> ChesScored:
     """Centered hidden embedding similarity of preference pairs (Razin et al., ICLR 2025, Definition 2).
 
@@ -60,12 +63,13 @@ def ches(
         policy: a MODEL, or a policy that is already open (``raw``, ``dtype``, … are then its own, and
             ``raw`` must repeat how it was opened).
         raw: token ids are tok(prompt), then tok(answer, add_special_tokens=False); else by chat template.
-        dtype, batch_tokens, max_length: see ``curation.models.policy.open_policy``.
+        dtype, batch_tokens, max_length, output_gradients: see ``curation.models.policy.open_policy``.
 
     Returns:
         Rows in input order with ``ches``, ``ln_ches`` (high: training on the pair tends to lower the chosen
         answer), ``chosen_tokens``, ``rejected_tokens``, ``chosen_logp``, ``rejected_logp`` (nats) and
-        ``difficulty``; rows at fault are in ``rejects`` with the reason.
+        ``difficulty``; with ``output_gradients`` also ``chosen_change``, ``rejected_change`` and ``both_fall``
+        (see ``entanglement``). Rows at fault are in ``rejects`` with the reason.
 
     Raises:
         InputError: when columns are missing or an argument is wrong.
@@ -74,7 +78,14 @@ def ches(
     binding = resolve(frame, name="the frame", shapes=CHES_SHAPES)
     opened = policy
     if isinstance(opened, str):
-        opened = open_policy(opened, raw=raw, dtype=dtype, batch_tokens=batch_tokens, max_length=max_length)
+        opened = open_policy(
+            opened,
+            raw=raw,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+            max_length=max_length,
+            output_gradients=output_gradients,
+        )
     numbered = frame if ROW in frame.columns else frame.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
     rows, unread = normalise(numbered, binding)
     if raw:
@@ -114,7 +125,8 @@ def score_rows(rows: pl.DataFrame, policy: Policy) -> tuple[pl.DataFrame, pl.Dat
         i, j = _pairs(fine) if listed else (np.array([0]), np.array([1]))
         if len(fine) > 1:
             parts.append((row, place, i, j))
-    return _scores(parts, found, listed=listed), rejects_frame(rejects)
+    extra: Mapping[str, type[pl.DataType]] = _GRADIENT_COLUMNS if policy.output_gradients else {}
+    return _scores(parts, found, columns={**_COLUMNS, **extra}, listed=listed), rejects_frame(rejects)
 
 
 def verbatim(rows: pl.DataFrame, frame: pl.DataFrame, binding: Binding) -> pl.DataFrame:
@@ -218,6 +230,7 @@ def _scores(
     parts: Iterable[tuple[_Asked, _Place, np.ndarray, np.ndarray]],
     found: Sequence[PolicyStats | Fault],
     *,
+    columns: Mapping[str, type[pl.DataType]],
     listed: bool,
 ) -> pl.DataFrame:
     numbers: list[np.ndarray] = []
@@ -231,13 +244,13 @@ def _scores(
         scored.append(pair_scores_from_stats(stats, at[i], at[j]))
         indices.append((given[i], given[j]))
         numbers.append(np.full(len(i), row.number))
-    schema = {"row": pl.Int64, **(_INDEX_COLUMNS if listed else {}), **_COLUMNS}
-    columns: dict[str, Any] = {"row": _joined(numbers)}
+    schema: dict[str, type[pl.DataType]] = {"row": pl.Int64, **(_INDEX_COLUMNS if listed else {}), **columns}
+    data: dict[str, Any] = {"row": _joined(numbers)}
     if listed:
-        columns["chosen_index"] = _joined([chosen for chosen, _ in indices])
-        columns["rejected_index"] = _joined([rejected for _, rejected in indices])
-    columns |= {name: _joined([getattr(scores, name) for scores in scored]) for name in _COLUMNS}
-    return pl.DataFrame(columns, schema=schema)
+        data["chosen_index"] = _joined([chosen for chosen, _ in indices])
+        data["rejected_index"] = _joined([rejected for _, rejected in indices])
+    data |= {name: _joined([getattr(scores, name) for scores in scored]) for name in columns}
+    return pl.DataFrame(data, schema=schema)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

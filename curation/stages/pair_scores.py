@@ -30,6 +30,10 @@ _FROM_POLICY = (
     "rejected_logp",
     "difficulty",
     "edit_distance",
+    "last_hidden",
+    "chosen_change",
+    "rejected_change",
+    "both_fall",
 )
 _FROM_STRENGTH = (
     "strength_mean",
@@ -136,6 +140,10 @@ def _with_policy(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
         return scores.with_columns(pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_POLICY)
     stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
     found = explode_pairs(stats)
+    # Without output_gradients there is no gradient to speak of.
+    found = found.with_columns(
+        pl.lit(None, dtype=_SCHEMA[c]).alias(c) for c in _FROM_POLICY if c not in found.columns
+    )
     key = ["prompt_id", "chosen_id", "rejected_id"]
     return scores.join(found.select(*key, *_FROM_POLICY), on=key, how="left", maintain_order="left")
 

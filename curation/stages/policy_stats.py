@@ -41,13 +41,21 @@ class PolicyStep:
     @property
     def key(self) -> LedgerKey:
         o = self.options
-        producer = policy_fingerprint(o.model, raw=o.raw, dtype=o.dtype, max_length=o.max_length)
+        producer = policy_fingerprint(
+            o.model, raw=o.raw, dtype=o.dtype, max_length=o.max_length, output_gradients=o.output_gradients
+        )
         return LedgerKey("policy_stats", "stats_id", "policy", f"{producer} step{_STEP_VERSION}")
 
     def open(self) -> Worker:
         o = self.options
         policy = open_policy(
-            o.model, raw=o.raw, dtype=o.dtype, max_length=o.max_length, batch_tokens=o.batch_tokens
+            o.model,
+            raw=o.raw,
+            dtype=o.dtype,
+            max_length=o.max_length,
+            batch_tokens=o.batch_tokens,
+            backend=o.backend,
+            output_gradients=o.output_gradients,
         )
         return _Passing(policy)
 

@@ -47,6 +47,8 @@ class Policy(Protocol):
 
     fingerprint: str
     hidden_size: int
+    output_gradients: bool
+    """Whether ``PolicyStats.grad_gram`` is filled."""
     method: str
     """How prefixes are shared: ``packed``, ``shared_cache``, ``separate`` or ``vllm``."""
 

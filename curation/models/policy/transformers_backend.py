@@ -67,7 +67,7 @@ class TransformersPolicy:
         self.forwarded = self.forwarded_twice = 0
         self.head = head_of(model)
         self.hidden_size = int(self.head.weight.shape[1])
-        self._gradients = output_gradients
+        self.output_gradients = output_gradients
         config = model.config.get_text_config()
         context = getattr(config, "max_position_embeddings", None)
         limits = [n for n in (context, max_length) if n is not None]
@@ -164,7 +164,7 @@ class TransformersPolicy:
 
     @torch.inference_mode()
     def _summaries(self, groups: Sequence[Rendered], states: States) -> list[PolicyStats]:
-        return summarise(groups, states.rows, states.where, self.head, output_gradients=self._gradients)
+        return summarise(groups, states.rows, states.where, self.head, output_gradients=self.output_gradients)
 
     def _one_by_one(self, group: Rendered) -> PolicyStats:
         """A prompt too big for memory: its candidates one at a time, those that still do not fit left out."""

@@ -52,7 +52,7 @@ class VllmPolicy:
         self._engine = engine
         self._renderer = renderer
         self._head = head
-        self._gradients = output_gradients
+        self.output_gradients = output_gradients
 
     def stats(
         self, prompts: Sequence[Sequence[Message] | str], responses: Sequence[Sequence[str]]
@@ -88,7 +88,7 @@ class VllmPolicy:
         spans = iter(torch.arange(a, b) for a, b in pairwise(ends))
         where = [[next(spans) for _ in g.answers] for g in groups]
         states = torch.cat(pieces) if pieces else torch.empty(0, self.hidden_size)
-        return summarise(groups, states, where, self._head, output_gradients=self._gradients)
+        return summarise(groups, states, where, self._head, output_gradients=self.output_gradients)
 
 
 def open_vllm_policy(
