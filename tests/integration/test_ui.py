@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 import yaml
 
@@ -80,11 +81,22 @@ def last_run(url: str) -> str | None:
     return runs[0]["status"] if runs else None
 
 
+def run_ended(url: str) -> str | None:
+    """How the last run ended; None while it has not."""
+    status = last_run(url)
+    return status if status in {"SUCCESS", "FAILURE", "CANCELED"} else None
+
+
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the UI's recipe, sources and workspace are."""
+    return tmp_path_factory.mktemp("ui")
+
+
+@pytest.fixture(scope="module")
+def ui(folder: Path) -> Iterator[str]:
     """The address of a UI on a small recipe; every process of it is gone afterwards."""
     needed()
-    folder = tmp_path_factory.mktemp("ui")
     rows = sentences(12)
     rows[0]["rejected"] = rows[0]["chosen"]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -164,8 +176,7 @@ def test_everything_is_materialized_from_the_browser_and_its_plots_show(
     page.screenshot(path=pictures / "graph.png")
 
     button.click()
-    until(RUN_SECONDS, lambda: last_run(ui) in {"SUCCESS", "FAILURE", "CANCELED"}, "the end of the run")
-    assert last_run(ui) == "SUCCESS"
+    assert until(RUN_SECONDS, lambda: run_ended(ui), "the end of the run") == "SUCCESS"
     page.goto("/asset-groups")
     page.get_by_text("publication").first.wait_for()
     page.wait_for_timeout(3_000)
@@ -187,6 +198,44 @@ def test_everything_is_materialized_from_the_browser_and_its_plots_show(
     page.goto("/assets/preference?view=checks")
     page.get_by_text("max_tie_rate").first.wait_for()
     page.screenshot(path=pictures / "checks.png")
+
+
+def published(folder: Path) -> dict[str, bytes]:
+    """Path to content of every published file."""
+    datasets = folder / "workspace" / "datasets"
+    return {str(p.relative_to(datasets)): p.read_bytes() for p in sorted(datasets.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.slow
+def test_a_threshold_typed_into_the_launchpad_fails_its_check_and_blocks_publication(
+    ui: str, folder: Path, page: Page, pictures: Path
+) -> None:
+    """It follows the test above, whose datasets are the last good ones."""
+    before = published(folder)
+    rows = pl.read_parquet(folder / "workspace/datasets/preference/data/*.parquet").height
+    assert rows == 11
+
+    page.goto("/locations/__repository__@assets.definitions/jobs/everything/playground")
+    page.locator(".CodeMirror").first.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text("resources: {changes: {config: {gates: {min_rows: 1000}}}}")
+    page.get_by_text("No errors").wait_for()
+    page.wait_for_timeout(1_000)
+    page.screenshot(path=pictures / "launchpad.png")
+    page.get_by_role("button", name="Launch Run").click()
+    page.wait_for_url("**/runs/*")
+    assert until(RUN_SECONDS, lambda: run_ended(ui), "the end of the run") == "FAILURE"
+    reason = page.get_by_text("min_rows: 11 rows; allowed is at least 1,000").first
+    reason.wait_for()
+    page.screenshot(path=pictures / "run-blocked.png")
+
+    page.goto("/assets/preference?view=checks&checkDetail=min_rows")
+    page.get_by_text("11 rows; allowed is at least 1,000, 989 too few").first.wait_for()
+    page.screenshot(path=pictures / "check-failed.png")
+    page.goto("/assets/publish_preference")
+    page.get_by_text("Failed in").first.wait_for()
+    page.screenshot(path=pictures / "publication-blocked.png")
+    assert published(folder) == before
 
 
 @pytest.mark.slow
