@@ -58,7 +58,8 @@ def pseudo_outcomes(
     if not np.isfinite(g).all():
         raise InputError(f"prediction {int(np.flatnonzero(~np.isfinite(g))[0])} is not finite")
     known = np.isfinite(y)
-    return g + np.where(known, (np.where(known, y, 0.0) - g) / pi, 0.0)
+    found: FloatArray = g + np.where(known, (np.where(known, y, 0.0) - g) / pi, 0.0)
+    return found
 
 
 def dsl_rate(

@@ -27,7 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 def per_token(logps: npt.ArrayLike, tokens: npt.ArrayLike) -> FloatArray:
     """log π(y | x) / |y|; NaN for an answer without tokens."""
     counts = np.asarray(tokens, dtype=np.float64)
-    return np.asarray(logps, dtype=np.float64) / np.where(counts > 0, counts, np.nan)
+    found: FloatArray = np.asarray(logps, dtype=np.float64) / np.where(counts > 0, counts, np.nan)
+    return found
 
 
 def difficulty(chosen_logps: npt.ArrayLike, rejected_logps: npt.ArrayLike) -> FloatArray:

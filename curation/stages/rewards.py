@@ -60,7 +60,7 @@ class _Scoring:
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         scores = self.model.score(batch["messages"].to_list(), batch["response"].to_list())
-        finite = pl.Series(np.isfinite(scores).all(axis=1))
+        finite = pl.Series(np.asarray(np.isfinite(scores).all(axis=1)))
         rows = pl.DataFrame({"candidate_id": batch["candidate_id"], "rewards": list(scores)}).filter(finite)
         failures = [
             {"row_id": c, "item_id": c, "rule": fault.rule, "value": fault.value, "reason": fault.reason}

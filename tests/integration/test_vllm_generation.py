@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,11 @@ if __name__ == "__main__":
     main()
 """
 """``vllm serve``, as its console script calls it."""
+ENGINE = {
+    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
+    # Else every engine on the machine is bound to its first core.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}  # fmt: skip
 SCHEMA = {"type": "string", "enum": ["one", "two", "three"]}
 
 
@@ -61,92 +68,14 @@ def asks(count: int, samples: int = 2) -> list[ChatRequest]:
     ]
 
 
-def texts(model: ChatModel, requests: list[ChatRequest]) -> dict[str, str]:
-    found = {reply.key: reply.answer for reply in model.chat(requests)}
-    assert sorted(found) == sorted(r.key for r in requests)
-    return {key: answer.text for key, answer in found.items() if isinstance(answer, ChatAnswer)}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``vllm serve`` with the bundled policy; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    folder = resolve_model("embedded", embedded="policy").location
-    command = [
-        sys.executable, "-c", VLLM, "serve", folder,
-        "--served-model-name", "policy", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager",
-        "--max-num-seqs", "32", "--disable-log-stats",
-    ]  # fmt: skip
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
-        try:
-            deadline = time.monotonic() + 600
-            while not _is_up(port):
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}/v1#policy"
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _is_up(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def test_a_real_server_answers_and_names_its_faults(server: str) -> None:
-    model = open_chat(server, OPTIONS)
-    found = {r.key: r.answer for r in model.chat([*asks(6), ChatRequest("long", _long())])}
-    fault = found.pop("long")
-    assert isinstance(fault, Fault)
-    assert fault.rule == "context_overflow"
-    for answer in found.values():
-        assert isinstance(answer, ChatAnswer)
-        assert 0 < answer.completion_tokens <= 16
-        assert answer.finish_reason in ("stop", "length")
-        assert len(answer.tokens) == answer.completion_tokens
-        assert all(len(token.alternatives) >= 3 for token in answer.tokens)
-    assert len({found[f"0/{s}"].text for s in (0, 1)}) == 2  # type: ignore[union-attr]
-    assert texts(open_chat(server, GREEDY), asks(3, 1)) == texts(open_chat(server, GREEDY), asks(3, 1))
-
-
 def _long() -> tuple[dict[str, str], ...]:
     return ({"role": "user", "content": "word " * 9000},)
 
 
-def test_a_real_server_keeps_to_a_schema(server: str) -> None:
-    model = open_chat(server, ChatOptions(max_new_tokens=24, json_schema=SCHEMA))
-    for text in texts(model, asks(3, 1)).values():
-        assert json.loads(text) in SCHEMA["enum"]
-
-
-def test_a_real_server_without_the_model_is_one_error(server: str) -> None:
-    with pytest.raises(ModelError, match="has no model 'polcy'"):
-        list(open_chat(server.replace("#policy", "#polcy"), OPTIONS).chat(asks(5)))
-
-
-def test_a_recipe_runs_on_a_real_server_and_a_second_run_asks_nothing(server: str, tmp_path: Path) -> None:
-    rows = [json.dumps({"prompt": f"Tell me about bread number {i}."}) + "\n" for i in range(4)]
-    (tmp_path / "prompts.jsonl").write_text("".join(rows))
-    generation: dict[str, Any] = {"model": server, "samples": 2, "max_new_tokens": 8}
-    recipe = {"name": "served", "sources": [{"path": "prompts.jsonl"}], "generation": [generation]}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    computed = []
-    for _ in range(2):
-        context = Context(Workspace(tmp_path / "w"), load_recipe(tmp_path / "recipe.yaml"))
-        for name in ("inputs", "hygiene", "prompts", "generations"):
-            run_stage(context, stage_named(name))
-        computed.append(context.reports[-1].computed)
-    assert computed == [8, 0]
+def texts(model: ChatModel, requests: list[ChatRequest]) -> dict[str, str]:
+    found = {reply.key: reply.answer for reply in model.chat(requests)}
+    assert sorted(found) == sorted(r.key for r in requests)
+    return {key: answer.text for key, answer in found.items() if isinstance(answer, ChatAnswer)}
 
 
 IN_PROCESS = """
@@ -178,13 +107,13 @@ if __name__ == "__main__":
 
 
 def test_the_bundled_policy_in_process(tmp_path: Path) -> None:
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | ENGINE | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     script = tmp_path / "script.py"
     script.write_text(IN_PROCESS)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, str(script)], cwd=root, env=environment | {"PYTHONPATH": str(root)},
-        capture_output=True, text=True, check=False, timeout=900,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     out = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:])
@@ -199,3 +128,85 @@ def test_the_bundled_policy_in_process(tmp_path: Path) -> None:
     assert same >= 10, "a request's seed does not decide its answer"
     assert [out["greedy"][f"{i}/0"] for i in range(4)] == out["straight"]
     assert all(json.loads(text) in SCHEMA["enum"] for text in out["schema"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``vllm serve`` with the bundled policy; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    folder = resolve_model("embedded", embedded="policy").location
+    command = [
+        sys.executable, "-c", VLLM, "serve", folder,
+        "--served-model-name", "policy", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager",
+        "--max-num-seqs", "32", "--max-model-len", "1024", "--disable-log-stats",
+    ]  # fmt: skip
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | ENGINE, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 600
+            while not _is_up(port):
+                assert process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}/v1#policy"
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            # The engine is a process of its own, in the server's group.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _is_up(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_real_server_answers_and_names_its_faults(server: str) -> None:
+    model = open_chat(server, OPTIONS)
+    found = {r.key: r.answer for r in model.chat([*asks(6), ChatRequest("long", _long())])}
+    fault = found.pop("long")
+    assert isinstance(fault, Fault)
+    assert fault.rule == "context_overflow"
+    for answer in found.values():
+        assert isinstance(answer, ChatAnswer)
+        assert 0 < answer.completion_tokens <= 16
+        assert answer.finish_reason in ("stop", "length")
+        assert len(answer.tokens) == answer.completion_tokens
+        assert all(len(token.alternatives) >= 3 for token in answer.tokens)
+    assert len({found[f"0/{s}"].text for s in (0, 1)}) == 2  # type: ignore[union-attr]
+    assert texts(open_chat(server, GREEDY), asks(3, 1)) == texts(open_chat(server, GREEDY), asks(3, 1))
+
+
+def test_a_real_server_keeps_to_a_schema(server: str) -> None:
+    model = open_chat(server, ChatOptions(max_new_tokens=24, json_schema=SCHEMA))
+    for text in texts(model, asks(3, 1)).values():
+        assert json.loads(text) in SCHEMA["enum"]
+
+
+def test_a_real_server_without_the_model_is_one_error(server: str) -> None:
+    with pytest.raises(ModelError, match="has no model 'polcy'"):
+        list(open_chat(server.replace("#policy", "#polcy"), OPTIONS).chat(asks(5)))
+
+
+def test_a_recipe_runs_on_a_real_server_and_a_second_run_asks_nothing(server: str, tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"Tell me about bread number {i}."}) + "\n" for i in range(4)]
+    (tmp_path / "prompts.jsonl").write_text("".join(rows))
+    generation: dict[str, Any] = {"model": server, "samples": 2, "max_new_tokens": 8}
+    recipe = {"name": "served", "sources": [{"path": "prompts.jsonl"}], "generation": [generation]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    computed = []
+    for _ in range(2):
+        context = Context(Workspace(tmp_path / "w"), load_recipe(tmp_path / "recipe.yaml"))
+        for name in ("inputs", "hygiene", "prompts", "generations"):
+            run_stage(context, stage_named(name))
+        computed.append(context.reports[-1].computed)
+    assert computed == [8, 0]

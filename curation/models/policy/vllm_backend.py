@@ -119,8 +119,9 @@ def open_vllm_policy(
     limit = min((n for n in (context, max_length) if n is not None), default=None)
     renderer = Renderer(load_tokenizer(ref), raw=raw, max_length=limit)
     head = make_head(config, _output_weight(ref, config).to(getattr(torch, dtype)), None)
+    named: Any = dtype
     engine = LLM(
-        model=ref.location, revision=ref.revision, runner="pooling", convert="embed", dtype=dtype,
+        model=ref.location, revision=ref.revision, runner="pooling", convert="embed", dtype=named,
         pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
         max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
         enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
