@@ -75,7 +75,17 @@ def kill_at_random(recipe: Path, server: Running, total: int, kills: int, rng: r
         time.sleep(rng.random() / 10)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        print(f"killed at {time.time() - server.began():.2f} s")
         yield server.got().total()
+
+
+def story(server: Running, name: str) -> str:
+    """What the server's log says of one request, in seconds since its first line."""
+    lines = server.lines()
+    began = float(lines[0][-1])
+    told = [f"{' '.join(w for w in line[:-1] if w != name)} {float(line[-1]) - began:.2f}" for line in lines
+            if name in line]  # fmt: skip
+    return ", ".join(told)
 
 
 def crossed(workspace: Workspace) -> int:
@@ -111,7 +121,8 @@ def main() -> None:
             workspace = Workspace(folder / "w")
             answers, rejects = workspace.read("generations"), workspace.read("failures")
             wrong = crossed(workspace)
-            sent_again = len(server.sent_after_answer())
+            sent_again = server.sent_after_answer()
+            stories = [story(server, name) for name in sent_again]
             faults = pl.Series([line[1] for line in server.lines() if line[0] == "did"]).value_counts(sort=True)
             rules = rejects["rule"].value_counts(sort=True)
             before = server.got().total()
@@ -126,7 +137,9 @@ def main() -> None:
     print(f"killed after {killed} requests had been sent; {seconds:.0f} s in all")
     print(f"answers {answers.height:,}, rejects {rejects.height:,} {rules.rows()}")
     print(f"lost {total - ids.n_unique():,}, doubled {ids.len() - ids.n_unique():,}, crossed {wrong:,}")
-    print(f"sent again after they had been answered: {sent_again}")
+    print(f"sent again after they had been answered: {len(sent_again)}")
+    for line in stories:
+        print(f"  {line}")
     added = sum(1 for request in new if request not in known)
     again = sum(n for request, n in new.items() if request in known) - before
     print(f"{more} prompts more: {added} new requests, each sent up to {options.attempts} times; old ones: {again}")

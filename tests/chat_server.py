@@ -177,6 +177,10 @@ class Running:
     def lines(self) -> list[list[str]]:
         return [line.split() for line in self.log.read_text().splitlines()] if self.log.exists() else []
 
+    def began(self) -> float:
+        """When the first line was written, in seconds since the epoch."""
+        return float(self.lines()[0][-1])
+
     def got(self) -> Counter[str]:
         """How often each request came."""
         return Counter(line[1] for line in self.lines() if line[0] == "got")
