@@ -1,13 +1,14 @@
 """What the UI shows of a stage: counts, what changed, a preview without texts, and its plot."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
 import polars as pl
 
-from curation.changes import table_change
+from curation.changes import gate_changes, rejects_by_rule, table_change
+from curation.engine import StepReport
 from curation.publish.plots import figure_png
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.figures import stage_figure
@@ -20,20 +21,27 @@ __all__ = ["stage_metadata"]
 _PREVIEW_ROWS: Final = 5
 _PREVIEW_COLUMNS: Final = 10
 _CELL: Final = 20
+_NAME: Final = 60
 _HIDDEN: Final = {
     *("messages", "response", "responses", "prompt", "chosen", "rejected", "completion", "anchor", "positive"),
-    *("vector", "gram", "last_gram", "edit", "recipe", "scores", "parameters", "matched_text"),
+    *("vector", "gram", "last_gram", "edit", "recipe", "scores", "parameters", "matched_text", "reasoning"),
+    "system_prompt",
 }
 
 
 def stage_metadata(
-    context: Context, stage: Stage, result: StageResult | None, *, before: int | None, producers: Sequence[str]
+    context: Context,
+    stage: Stage,
+    result: StageResult | None,
+    *,
+    before: Mapping[str, int | None],
+    reports: Sequence[StepReport],
 ) -> dg.MaterializeResult:
     """Counts, facts, what changed, a preview and the key plot of a stage that has run.
 
     Args:
-        before: the version of its table before it ran.
-        producers: what computed the rows of its ledger table.
+        before: the versions of its table and of ``rejects`` before it ran.
+        reports: what its model steps did.
     """
     if result is None:
         return dg.MaterializeResult(
@@ -42,7 +50,8 @@ def stage_metadata(
     metadata: dict[str, Any] = {"dagster/row_count": result.rows, "rejected": result.rejected}
     version = None if stage.table is None else context.workspace.version(stage.table)
     if stage.table is not None:
-        metadata["since the last run"] = _change(context, stage.table, before, version)
+        metadata["since the last run"] = _change(context, stage.table, before[stage.table], version)
+    metadata |= _changed_rules_and_gates(context, stage, before)
     plot = stage_figure(context, stage.name)
     if plot is not None:
         encoded = base64.b64encode(figure_png(plot, scale=1.2)).decode()
@@ -50,10 +59,27 @@ def stage_metadata(
     if stage.table is not None:
         metadata["preview"] = dg.MetadataValue.md(_preview(context.workspace.scan(stage.table)))
     metadata |= {name: _value(value) for name, value in result.facts.items()}
+    if reports:
+        metadata |= {"computed": sum(r.computed for r in reports), "reused": sum(r.reused for r in reports)}
     if version is not None:
         metadata["table version"] = version
-    data_version = dg.DataVersion(_data_version(context, stage, result, producers))
+    data_version = dg.DataVersion(_data_version(context, stage, result, [r.producer for r in reports]))
     return dg.MaterializeResult(metadata=metadata, data_version=data_version)
+
+
+def _changed_rules_and_gates(
+    context: Context, stage: Stage, before: Mapping[str, int | None]
+) -> dict[str, dg.MetadataValue]:
+    """Rejects by rule, the last time and now, and the gates that say something else than the last time."""
+    shown: dict[str, dg.MetadataValue] = {}
+    rules = rejects_by_rule(context.workspace, stage.name, since=before["rejects"])
+    if rules:
+        shown["rejected by rule"] = dg.MetadataValue.md(_markdown(("rule", "last run", "this run"), rules))
+    if stage.name == "gates":
+        names = ("dataset", "gate", "last value", "value", "last threshold", "threshold", "held", "holds")
+        changes = gate_changes(context.workspace, since=before["gates"])
+        shown["gates that changed"] = dg.MetadataValue.md(_markdown(names, changes) if changes else "none")
+    return shown
 
 
 def _value(value: Any) -> Any:
@@ -67,7 +93,10 @@ def _change(context: Context, table: str, before: int | None, after: int | None)
     if before == after:
         return "unchanged"
     change = table_change(context.workspace, table, since=before)
-    return f"first written: {change}" if before is None else str(change)
+    if before is None:
+        return f"first written: {change}"
+    counts = [context.workspace.scan(table, version=v).select(pl.len()).collect().item() for v in (before, after)]
+    return f"{change} ({counts[0]:,} rows before, {counts[1]:,} now)"
 
 
 def _data_version(context: Context, stage: Stage, result: StageResult, producers: Sequence[str]) -> str:
@@ -77,12 +106,20 @@ def _data_version(context: Context, stage: Stage, result: StageResult, producers
     merged or when another recipe adds rows, so there and for files it is what they are made from.
     """
     if stage.table is not None and stage.table not in LEDGER_TABLES:
-        return f"{stage.table}@{context.workspace.version(stage.table)}"
+        return _table_version(context, stage.table)
     made_from = sorted(set(stage.needs) & set(TABLES) - LEDGER_TABLES)
-    versions = [f"{name}@{context.workspace.version(name)}" for name in made_from]
+    versions = [_table_version(context, name) for name in made_from]
     return content_hash(
         stage.name, str(stage.version), context.recipe.content_hash, str(result.rows), *producers, *versions
     )[:16]
+
+
+def _table_version(context: Context, table: str) -> str:
+    """Of the gates it is what they decide: drift is measured from the second run on, and alters nothing by that."""
+    if table != "gates":
+        return f"{table}@{context.workspace.version(table)}"
+    verdicts = context.workspace.read("gates").select("dataset", "name", "threshold", "passed", "blocking")
+    return f"gates#{content_hash(verdicts.sort('dataset', 'name').write_csv())[:16]}"
 
 
 def _preview(frame: pl.LazyFrame) -> str:
@@ -96,15 +133,18 @@ def _preview(frame: pl.LazyFrame) -> str:
     rows = frame.select(columns).head(_PREVIEW_ROWS).collect()
     if rows.is_empty():
         return "no rows"
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(_cell(v) for v in row)} |" for row in rows.iter_rows()]
     note = f"\n\nand the columns {', '.join(more)}" if more else ""
-    return "\n".join(lines) + note
+    return _markdown(columns, rows.iter_rows(), width=_CELL) + note
 
 
-def _cell(value: object) -> str:
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: int = _NAME) -> str:
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(_cell(v, width) for v in row)} |" for row in rows])
+
+
+def _cell(value: object, width: int) -> str:
     if value is None:
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     text = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -38,11 +38,11 @@ def stage_asset(stage: Stage) -> dg.AssetsDefinition:
     )
     def asset(context: dg.AssetExecutionContext, curation: CurationResource) -> dg.MaterializeResult:
         with curation.stage(context.log) as opened:
-            before = opened.workspace.version(stage.table) if stage.table else None
+            compared = ("rejects", stage.table) if stage.table else ("rejects",)
+            before = {table: opened.workspace.version(table) for table in compared}
             reported = len(opened.reports)
             result = run_stage(opened, stage)
-            producers = [report.producer for report in opened.reports[reported:]]
-            return stage_metadata(opened, stage, result, before=before, producers=producers)
+            return stage_metadata(opened, stage, result, before=before, reports=opened.reports[reported:])
 
     return asset
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_a_second_run_calls_no_model_and_leaves_every_data_version(
     assert versions(first) == versions(second)
     for asset in ("embeddings", "refusals"):
         assert metadata(second, asset)["computed"] == 0
+        assert metadata(second, asset)["reused"] == metadata(first, asset)["computed"] > 0
     assert metadata(second, "prompts")["since the last run"] == "unchanged"
 
 
@@ -164,3 +166,19 @@ def test_a_workspace_in_use_by_another_run_is_left_alone(location: Location) -> 
         result = location.materialize()
     assert not result.success
     assert not location.published()
+
+
+def test_rejects_by_rule_and_gates_are_shown_beside_those_of_the_last_run(location: Location) -> None:
+    location.write(PLAIN)
+    first = location.materialize()
+    assert "rejected by rule" not in metadata(first, "inputs")
+    assert metadata(first, "gates")["gates that changed"] == "none"
+    location.write(PLAIN, rows=14)
+    lines = [json.loads(line) for line in (location.folder / "pairs.jsonl").read_text().splitlines()]
+    lines[0]["rejected"] = lines[0]["chosen"]
+    (location.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    second = location.materialize(gates={"min_rows": 1000})
+    assert "| chosen_equals_rejected | 0 | 1 |" in metadata(second, "inputs")["rejected by rule"]
+    assert metadata(second, "prompts")["since the last run"].endswith("(12 rows before, 13 now)")
+    changed = metadata(second, "gates")["gates that changed"].splitlines()
+    assert changed[2] == "| preference | min_rows | 12 | 13 | 1 | 1000 | True | False |"
