@@ -9,6 +9,7 @@ import typer.main
 import curation
 from curation.cli import app
 from curation.recipe_reference import recipe_reference
+from curation.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,3 +37,20 @@ def test_links_in_the_readme_lead_somewhere() -> None:
 
 def test_every_example_is_in_the_readme() -> None:
     assert [p.name for p in (ROOT / "examples").glob("*.yaml") if p.name not in README] == []
+
+
+def test_every_asset_is_in_the_guide_to_dagster_in_its_group() -> None:
+    guide = (ROOT / "docs" / "dagster.md").read_text()
+    rows = {line.split("|")[1].strip(): line for line in guide.splitlines() if line.startswith("| ")}
+    assert [s.name for s in STAGES if f"`{s.name}`" not in rows.get(s.group, "")] == []
+
+
+def test_links_in_the_guides_lead_somewhere() -> None:
+    guides = sorted((ROOT / "docs").rglob("*.md"))
+    targets = [(g, part.split(")")[0].split("#")[0]) for g in guides for part in g.read_text().split("](")[1:]]
+    files = [(g, target) for g, target in targets if target and "://" not in target]
+    assert [(g.name, t) for g, t in files if not (g.parent / t).exists()] == []
+
+
+def test_every_guide_is_in_the_readme() -> None:
+    assert [p.name for p in (ROOT / "docs").glob("*.*") if p.name not in README] == []
