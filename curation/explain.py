@@ -21,7 +21,10 @@ _KEYS: Final = {
     "pairs": "pair_id",
     "inputs": "input_id",
 }
-_TEXTS: Final = {"messages", "response", "responses", "prompt", "chosen", "rejected"}
+_TEXTS: Final = {
+    *("messages", "response", "responses", "prompt", "chosen", "rejected", "completion", "reasoning"),
+    *("system_prompt", "matched_text"),
+}
 _LONG: Final = {"vector", "gram", "last_gram", "edit"}
 _DATASETS: Final = ("preference", "preference_unpaired", "refusal", "retrieval")
 _MINIMUM_PREFIX: Final = 6
