@@ -19,6 +19,7 @@ from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection
 from curation.recipe.publishing import Publish, Splits
 from curation.recipe.refusals import RefusalDataset, RefusalDetection
+from curation.recipe.sampling import Sampling
 from curation.recipe.sources import Source
 from curation.recipe.strength import LabelNoise, RewardTraining, Strength
 from curation.text import canonical_json, content_hash
@@ -40,6 +41,7 @@ class Recipe(Section):
     sources: tuple[Source, ...] = Field(min_length=1)
     generation: tuple[Generation, ...] = ()
     pool: Pool = Pool()
+    sampling: Sampling | None = None
     costs: Costs = Costs()
     answers: Answers = Answers()
     constructed: Constructed | None = None
@@ -109,6 +111,18 @@ class Recipe(Section):
                 f"pool.models_per_prompt is {self.pool.models_per_prompt}, and generation has "
                 f"{len(self.generation)} models"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_is_consistent(self) -> Recipe:
+        if self.sampling is None:
+            return self
+        if not any(not generation.only_as_rejected for generation in self.generation):
+            raise ValueError("section sampling needs a model in section generation that is not only_as_rejected")
+        if self.sampling.near_identical is not None and self.sampling.budget is None:
+            most = max(g.samples for g in self.generation if not g.only_as_rejected)
+            if most > self.sampling.max_samples:
+                raise ValueError(f"generation has samples: {most}, more than sampling.max_samples")
         return self
 
     @property

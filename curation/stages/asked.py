@@ -14,7 +14,7 @@ import polars as pl
 from curation.recipe import Generation
 from curation.text import content_hash
 
-__all__ = ["requests", "requests_of", "with_request_ids"]
+__all__ = ["prompts_of", "requests", "requests_for", "requests_of", "with_request_ids"]
 
 
 def requests(prompts: pl.DataFrame, samples: int) -> pl.DataFrame:
@@ -34,20 +34,37 @@ def with_request_ids(rows: pl.DataFrame) -> pl.DataFrame:
 def requests_of(
     step: Any, steps: Sequence[Any], prompts: pl.DataFrame, *, models_per_prompt: int | None = None
 ) -> pl.DataFrame:
-    """The requests that one step of a pool makes.
+    """The requests that one step of a pool makes: ``samples`` for each of its prompts.
 
     Args:
         step: one of ``steps``.
         steps: all generation steps of the recipe.
         models_per_prompt: how many steps answer each prompt; all where it is None.
     """
-    mine = prompts
-    if models_per_prompt is not None and models_per_prompt < len(steps):
-        producers = [s.key.producer for s in steps]
-        mine = prompts.filter(
-            _drawn(prompts["prompt_id"], producers, step.key.producer, step.seed, models_per_prompt)
-        )
-    found = requests(mine, step.options.samples)
+    mine = prompts_of(step, steps, prompts, models_per_prompt=models_per_prompt)
+    return _with_systems(step, requests(mine, step.options.samples))
+
+
+def prompts_of(
+    step: Any, steps: Sequence[Any], prompts: pl.DataFrame, *, models_per_prompt: int | None = None
+) -> pl.DataFrame:
+    """The prompts that one step of a pool answers; see :func:`requests_of`."""
+    if models_per_prompt is None or models_per_prompt >= len(steps):
+        return prompts
+    producers = [s.key.producer for s in steps]
+    return prompts.filter(_drawn(prompts["prompt_id"], producers, step.key.producer, step.seed, models_per_prompt))
+
+
+def requests_for(step: Any, prompts: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """The requests of one step for samples with ``prompt_id`` and ``sample_index``; see ``requests_of``."""
+    rows = wanted.select("prompt_id", "sample_index").join(
+        prompts.select("prompt_id", "messages"), on="prompt_id", maintain_order="left"
+    )
+    rows = rows.select("prompt_id", "messages", "sample_index", system_prompt=pl.lit(None, dtype=pl.String))
+    return _with_systems(step, with_request_ids(rows))
+
+
+def _with_systems(step: Any, found: pl.DataFrame) -> pl.DataFrame:
     options: Generation = step.options
     if not options.system_prompts and not options.principles:
         return found

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.stages.answer_checks import checked_answers
+from curation.stages.chosen_samples import chosen_samples
 from curation.stages.context import Context
 from curation.stages.duplicates import distinct_answers
 from curation.stages.generations import asked_of
@@ -81,7 +82,8 @@ def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The answers that the recipe's generators gave, and what became of the rest."""
     prompts = context.workspace.read("prompts")
     empty = pl.DataFrame(TABLES["candidates"].create_empty())
-    frames: list[pl.DataFrame] = [empty.with_columns(_weaker=pl.lit(value=False))]
+    first = empty.with_columns(request_id=pl.lit(None, dtype=pl.String), _weaker=pl.lit(value=False))
+    frames: list[pl.DataFrame] = [first.select("request_id", *empty.columns, "_weaker")]
     rejects = [empty_rejects()]
     for step, requests in asked_of(context, prompts):
         asked = requests["request_id"]
@@ -97,7 +99,7 @@ def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
                 occurrences=pl.lit(1, dtype=pl.Int64),
                 provided_score=pl.lit(None, dtype=pl.Float64),
                 _weaker=pl.lit(step.options.only_as_rejected),
-            ).select(*empty.columns, "_weaker")
+            ).select("request_id", *empty.columns, "_weaker")
         )
         rejects.append(unfit)
         rejects.append(
@@ -111,7 +113,8 @@ def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
                 reason=pl.col("reason"),
             )
         )
-    return pl.concat(frames, how="vertical"), concat_rejects(*rejects)
+    chosen = chosen_samples(context, pl.concat(frames, how="vertical"), prompts, stage=_STAGE)
+    return chosen.kept.drop("request_id"), concat_rejects(*rejects, chosen.rejects)
 
 
 _GENERATED_ONLY: Final = (

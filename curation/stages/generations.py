@@ -6,7 +6,7 @@ Which requests there are is in ``asked``; how each answer is kept, in ``curation
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
@@ -26,8 +26,9 @@ from curation.models.chat import (
 from curation.models.protocols import Fault
 from curation.recipe import Generation
 from curation.recipe.generation import Price
-from curation.stages.asked import requests, requests_of
+from curation.stages.asked import prompts_of, requests, requests_of
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.drawn import Drawn, drawn_in_rounds, is_drawn_in_rounds
 from curation.streaming import Arrival, Budget, Stream
 
 __all__ = ["STAGE", "GenerationStep", "asked_of", "budget_of", "generation_steps", "requests", "step_from"]
@@ -184,10 +185,15 @@ def generation_steps(context: Context) -> list[GenerationStep]:
 
 
 def asked_of(context: Context, prompts: pl.DataFrame) -> Iterator[tuple[GenerationStep, pl.DataFrame]]:
-    """Each step with the requests that it makes; see ``requests_of``."""
+    """Each step with the requests that it makes; those drawn in rounds as far as the ledger has answers."""
+    recipe = context.recipe
     steps = generation_steps(context)
     for step in steps:
-        yield step, requests_of(step, steps, prompts, models_per_prompt=context.recipe.pool.models_per_prompt)
+        if is_drawn_in_rounds(recipe.sampling, step.options):
+            mine = prompts_of(step, steps, prompts, models_per_prompt=recipe.pool.models_per_prompt)
+            yield step, drawn_in_rounds(context, step, mine).requests
+        else:
+            yield step, requests_of(step, steps, prompts, models_per_prompt=recipe.pool.models_per_prompt)
 
 
 def budget_of(context: Context) -> Budget:
@@ -204,21 +210,41 @@ def run(context: Context) -> StageResult:
     rows, failed = 0, 0
     facts: dict[str, Any] = {}
     budget = budget_of(context)
-    for step, asked in asked_of(context, prompts):
-        report = context.compute_stream(step, asked, budget=budget)
-        rows += report.computed + report.reused
-        failed += report.failed
-        facts[f"computed by {step.options.model}"] = report.computed
+    steps = generation_steps(context)
+    for step in steps:
+        before = len(context.reports)
+        if is_drawn_in_rounds(context.recipe.sampling, step.options):
+            mine = prompts_of(step, steps, prompts, models_per_prompt=context.recipe.pool.models_per_prompt)
+            drawn = _draw(context, step, mine, budget)
+            facts |= {f"{name}, {step.options.model}": number for name, number in drawn.facts.items()}
+        else:
+            pool = context.recipe.pool.models_per_prompt
+            context.compute_stream(step, requests_of(step, steps, prompts, models_per_prompt=pool), budget=budget)
+        reports = [r for r in context.reports[before:] if r.name == step.name]
+        rows += sum(r.computed + r.reused for r in reports)
+        failed += sum(r.failed for r in reports)
+        facts[f"computed by {step.options.model}"] = sum(r.computed for r in reports)
         if step.price is not None:
-            facts[f"paid to {step.options.model}"] = f"{report.cost:.6g} {budget.currency}"
+            facts[f"paid to {step.options.model}"] = f"{sum(r.cost for r in reports):.6g} {budget.currency}"
     return StageResult("generations", rows, failed, facts)
+
+
+def _draw(context: Context, step: GenerationStep, prompts: pl.DataFrame, budget: Budget) -> Drawn:
+    """The rounds of one model. Only the first forgets failures: what fails again in it stays a failure."""
+    contexts = iter([context])
+
+    def get(asked: pl.DataFrame) -> None:
+        now = next(contexts, replace(context, retry_failed=False))
+        now.compute_stream(step, asked, budget=budget)
+
+    return drawn_in_rounds(context, step, prompts, get=get)
 
 
 STAGE = Stage(
     name="generations",
     group="candidates",
     description="Answers sampled from the recipe's generators. Each request is paid for once.",
-    needs=("prompts",),
+    needs=("inputs", "hygiene", "prompts"),
     run=run,
     table="generations",
     enabled=lambda recipe: bool(recipe.generation),
