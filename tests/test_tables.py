@@ -62,15 +62,20 @@ def test_a_probability_is_finite_and_between_0_and_1(value: float | None) -> Non
 
 
 def test_an_unknown_role_is_rejected() -> None:
+    none = pl.Series([None, None], dtype=pl.String)
     messages = [[{"role": "user", "content": "x"}], [{"role": "human", "content": "x"}]]
     frame = pl.DataFrame(
         {
             "prompt_id": [A, B],
             "messages": messages,
             "source": "s",
-            "category": pl.Series([None, None], dtype=pl.String),
+            "category": none,
             "expected_behaviour": pl.Series([None, "refuse"], dtype=pl.String),
             "family_id": [A, B],
+            "parent_id": none,
+            "mutation": none,
+            "group_id": none,
+            "split_plan": none,
             "split": "train",
         }
     )

@@ -15,12 +15,12 @@ import polars as pl
 
 from curation.publish.languages import guess_languages
 
-__all__ = ["DRIFT", "DRIFT_COLUMNS", "FIRST_VERSION", "Measured", "population_stability", "total_variation"]
+__all__ = ["DRIFT", "DRIFT_COLUMNS", "NOTHING_BEFORE", "Measured", "population_stability", "total_variation"]
 
 Measured = tuple[float | None, str]
 """A value, and what it counts; or None, and why there is none."""
 
-FIRST_VERSION: Final = "the first version: there is nothing to compare it with"
+NOTHING_BEFORE: Final = "nothing to compare with: the first version, or the same rows are published already"
 
 _SCORES: Final = (
     "margin", "strength_mean", "label_probability", "ln_ches", "difficulty", "cosine", "length_ratio",

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.errors import GateError, RecipeError, closest
-from curation.publish.drift import DRIFT, FIRST_VERSION, Measured
+from curation.publish.drift import DRIFT, NOTHING_BEFORE, Measured
 
 __all__ = ["ALL_DATASETS", "DEFAULT_THRESHOLDS", "GATES_OF", "GateResult", "check_gates", "raise_if_blocked"]
 
@@ -112,7 +112,7 @@ def check_gates(
                 results.append(_result(name, dataset, measured, threshold=limits[name], blocking=blocking))
         before = (previous or {}).get(dataset)
         for name, compare in DRIFT.items():
-            moved = (None, FIRST_VERSION) if before is None else compare(before, frame)
+            moved = (None, NOTHING_BEFORE) if before is None else compare(before, frame)
             results.append(_result(name, dataset, moved, threshold=limits[name], blocking=name not in warn_only))
     for name, measured in {
         "max_leaking_prompts": _leaking(frames, families),

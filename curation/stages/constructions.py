@@ -29,6 +29,7 @@ __all__ = [
     "off_topic",
     "refined",
     "refusals",
+    "verified",
     "weaker",
     "with_errors",
     "with_word_errors",

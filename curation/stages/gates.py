@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.publish.drift import DRIFT_COLUMNS, FIRST_VERSION
+from curation.publish.drift import DRIFT_COLUMNS, NOTHING_BEFORE
 from curation.publish.gates import check_gates
 from curation.recipe import MADE_FROM
 from curation.stages.contamination import contaminated_prompts
@@ -33,14 +33,18 @@ def run(context: Context) -> StageResult:
         ("blocked by " if r.blocking else "warning of ") + f"{r.dataset} {r.name}": r.message.split(": ", 2)[-1]
         for r in failed
     }
-    first = sorted({r.dataset for r in results if r.message.endswith(FIRST_VERSION)})
+    first = sorted({r.dataset for r in results if r.message.endswith(NOTHING_BEFORE)})
     if first:
-        facts["first version, no drift to measure"] = ", ".join(first)
+        facts["no drift to measure"] = ", ".join(first)
     return context.write("gates", "gates", frame, facts=facts)
 
 
 def _published(context: Context) -> dict[str, pl.DataFrame]:
-    """The rows that were published last: table to the columns that drift is measured on."""
+    """The rows that were published last: table to the columns that drift is measured on.
+
+    A table whose rows are published already is left out: a run that changes nothing has nothing to say of drift,
+    and leaves the results of the gates as they are.
+    """
     workspace = context.workspace
     found: dict[str, pl.DataFrame] = {}
     for table in context.recipe.publish.tables:
@@ -48,9 +52,18 @@ def _published(context: Context) -> dict[str, pl.DataFrame]:
         for form in (form for form in forms if form in context.recipe.publish.datasets):
             rows = published_columns(workspace, form, DRIFT_COLUMNS)
             if rows is not None:
-                found[table] = rows
+                if not _same_rows(rows, workspace.read(table)):
+                    found[table] = rows
                 break
     return found
+
+
+def _same_rows(published: pl.DataFrame, table: pl.DataFrame) -> bool:
+    """Whether both hold the same rows in any order, as far as the columns of both tell."""
+    columns = [c for c in published.columns if c in table.columns]
+    if published.height != table.height or not columns:
+        return False
+    return published.select(columns).hash_rows().sort().equals(table.select(columns).hash_rows().sort())
 
 
 STAGE = Stage(

@@ -140,10 +140,10 @@ def published(
 def test_the_first_version_says_that_there_is_nothing_to_compare(tmp_path: Path) -> None:
     result = published(tmp_path, sentences(12), datasets=("preference", "preference_unpaired"), warn_only=[])
     facts = next(stage.facts for stage in result.stages if stage.stage == "gates")
-    assert facts["first version, no drift to measure"] == "preference, preference_unpaired"
+    assert facts["no drift to measure"] == "preference, preference_unpaired"
     size = result.workspace.read("gates").filter(name="max_size_change", dataset="preference")
     assert size["passed"].to_list() == [True]
-    assert size["message"][0].endswith("the first version: there is nothing to compare it with")
+    assert size["message"][0].endswith("or the same rows are published already")
 
 
 def test_drift_blocks_where_it_is_to_block_and_the_last_good_version_stays(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from tests.stages.conftest import SMALL_RECIPE, Place, sentences
 
-BATCH = {"generations": 1, "embeddings": 16, "rewards": 8, "refusals": 8, "policy_stats": 4}
+BATCH = {"generations": 1, "embeddings": 16, "rewards": 4096, "refusals": 8, "policy_stats": 4}
 
 
-@pytest.mark.parametrize(("step", "call"), [(step, 2) for step in BATCH])
+@pytest.mark.parametrize(("step", "call"), [(step, 1 if size > 24 else 2) for step, size in BATCH.items()])
 def test_kill_minus_9_then_rerun_equals_an_undisturbed_run(
     place: Place, undisturbed: Place, step: str, call: int
 ) -> None:
