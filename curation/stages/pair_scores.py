@@ -17,7 +17,7 @@ from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
 from schemas import TABLES
 
-__all__ = ["STAGE"]
+__all__ = ["STAGE", "labelled_rows"]
 
 _SCHEMA = TABLES["pair_scores"].create_empty().schema
 _PER_SIDE = ("rewards", "refusal_probability", "refusal_class")
