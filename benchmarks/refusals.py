@@ -6,6 +6,7 @@ Parts: chatgpt, xstest, folds (a quarter of an hour each), matrix, speed, cocono
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import platform
 import time
@@ -20,11 +21,14 @@ from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sou
 from curation.embedded._refusals_lexical import features, fit_lexical
 from curation.embedded._refusals_requests import fit_heads, labelled_requests
 from curation.models.identity import EMBEDDED_DIR
+from curation.models.refusal_encoder import RefusalEncoder
 from curation.models.refusals import open_refusal_detector
 from curation.refusals.calibration import expected_calibration_error, thresholds_per_category
+from curation.refusals.cascade import load_config
 from curation.refusals.detection import detect_refusals
 from curation.refusals.estimation import dsl_rate, naive_rate
 from curation.refusals.lexical import read
+from curation.refusals.lexical_model import LexicalModel
 from curation.refusals.requests import REASONS
 
 FOLDER = EMBEDDED_DIR / "refusals"
@@ -109,29 +113,23 @@ def xstest(data: Path) -> None:
 
 
 def folds(data: Path, count: int = 1) -> None:
-    """Encoder, lexical part and both, fitted on four fifths of the prompts and tested on the rest.
-
-    The lexical part learns from the fold's own encoder what to think of unlabelled answers.
-    """
+    """Encoder, lexical part and both, fitted on four fifths of the prompts and tested on the rest."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     from curation.embedded._refusals_encoder import fine_tune
-    from curation.embedded.make_refusals import CASCADE, distilled, encoder_answers
+    from curation.embedded.make_refusals import CASCADE, encoder_answers
 
     sources = labelled_sources(data)
     answers = [a for rows in sources.values() for a in rows]
     names = np.array([n for n, rows in sources.items() for _ in rows])
     strata = np.array([f"{n} {a.refusal}" for n, a in zip(names, answers, strict=True)])
     split = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(answers, strata, [a.group for a in answers])
-    unlabelled = unlabelled_answers(data)
+    given = features([a.text for a in answers], FOLDER)
     found = np.full((3, len(answers)), np.nan)
     for _, (train, test) in zip(range(count), split, strict=False):
         seen = {name: [answers[r] for r in train if names[r] == name] for name in sources}
-        held = {answers[r].text for r in test}
         encoder = fine_tune(encoder_answers(seen))
-        taught, soft, weights = distilled(seen, [t for t in unlabelled if t not in held], encoder)
-        given = features([a.text for a in taught], FOLDER)
-        model = fit_lexical(taught, given, range(len(taught)), FOLDER, soft=soft, weights=weights)
+        model = fit_lexical(answers, given, train, FOLDER)
         words = model.score([read(answers[r].text) for r in test]).refusal
         read_by = encoder.logits([answers[r].text for r in test])[:, 0]
         both = CASCADE.lexical_weight * words + CASCADE.encoder_weight * read_by
@@ -170,29 +168,44 @@ def matrix(data: Path) -> None:
         row(one, *cells, int((names == one).sum()))
 
 
+def encoder_share(texts: Sequence[str]) -> float:
+    """The share of answers whose lexical logit lies within the gate, %."""
+    scores = LexicalModel.load(FOLDER).score([read(text) for text in texts])
+    return 100 * float(np.mean(np.abs(scores.refusal) < load_config(FOLDER).gate))
+
+
+def never_seen(data: Path) -> list[str]:
+    """UltraFeedback's answers: nothing is fitted or chosen on them."""
+    lines = (data / "ultrafeedback_noise/clean.jsonl").read_text(encoding="utf-8").splitlines()
+    pairs = [json.loads(line) for line in lines]
+    return list(dict.fromkeys(pair[side] for pair in pairs for side in ("chosen", "rejected")))
+
+
 def speed(data: Path, rounds: int = 3) -> None:
-    """20,000 different answers: real ones, then real ones with a line more."""
+    """20,000 different answers: real ones, then real ones with a line more; and answers seen in no fit."""
     sources = labelled_sources(data)
     real = list(dict.fromkeys([a.text for rows in sources.values() for a in rows] + unlabelled_answers(data)))
     texts = (real + [f"{text}\n\nThat was answer {n}." for n, text in enumerate(real)])[:ROWS]
     started = time.perf_counter()
     detector = open_refusal_detector()
+    opened = time.perf_counter() - started
     detector.detect([None], ["I am not sure that this is something I would do, although it may be fine."])
+    RefusalEncoder.load(FOLDER)
     loaded = time.perf_counter() - started
-    frame = pl.DataFrame({"response": texts})
-    walls, cpus = [], []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), time.process_time()
-        detect_refusals(frame, detector=detector)
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    wall, cpu = float(np.median(walls)), float(np.median(cpus))
-    print(
-        f"\n### Speed, {len(texts):,} different answers ({min(len(real), ROWS):,} unaltered), median of {rounds}\n"
-    )
-    row("load s", "wall s", "answers/s", "CPU s", "answers per CPU second")
-    row(*["---"] * 5)
-    row(f"{loaded:.2f}", f"{wall:.1f}", f"{len(texts) / wall:.0f}", f"{cpu:.1f}", f"{len(texts) / cpu:.0f}")
+    print(f"\n### Speed, median of {rounds}; {min(len(real), ROWS):,} of the 20,000 are unaltered\n")
+    print(f"Load {opened:.2f} s, with torch, the encoder and a first answer {loaded:.2f} s.\n")
+    row("answers", "rows", "read by the encoder %", "wall s", "answers/s", "CPU s")
+    row(*["---"] * 6)
+    for title, some in (("of the sources", texts), ("UltraFeedback, in no fit", never_seen(data))):
+        walls, cpus = [], []
+        for _ in range(rounds):
+            wall, cpu = time.perf_counter(), time.process_time()
+            detect_refusals(pl.DataFrame({"response": some}), detector=detector)
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+        wall, cpu = float(np.median(walls)), float(np.median(cpus))
+        share = f"{encoder_share(some):.1f}"
+        row(title, f"{len(some):,}", share, f"{wall:.1f}", f"{len(some) / wall:.0f}", f"{cpu:.1f}")
 
 
 def coconot(data: Path) -> None:

@@ -1,7 +1,9 @@
 """Makes the bundled refusal detector: ``python -m curation.embedded.make_refusals --data ../shared/data``.
 
 The lexical part takes a few minutes, the encoder a quarter of an hour on one core with AMX;
-``--keep-encoder`` leaves the encoder as it is. Figures on data are measured by benchmarks/refusals.py, not here.
+``--keep-encoder`` leaves the encoder as it is. ``--distil`` also teaches the lexical part what the encoder says of
+answers that nobody labelled; measured by benchmarks/refusals_gate.py and not bundled, because an answer of emoji
+alone then counts as a refusal. Figures on data are measured by benchmarks/refusals.py, not here.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from curation.models.identity import EMBEDDED_DIR
 from curation.models.refusal_encoder import RefusalEncoder
 from curation.refusals.cascade import CONFIG, CascadeConfig
 
-__all__ = ["CASCADE", "distilled", "encoder_answers", "main", "make", "make_lexical", "make_request_heads"]
+__all__ = [
+    "CASCADE",
+    "SHARPER",
+    "distilled",
+    "encoder_answers",
+    "main",
+    "make",
+    "make_lexical",
+    "make_request_heads",
+]
 
 FOLDER: Final = EMBEDDED_DIR / "refusals"
 CASCADE: Final = CascadeConfig(
@@ -31,7 +42,7 @@ CASCADE: Final = CascadeConfig(
 )
 """The weights were chosen on a fold (a fifth of the prompts of each source) that neither part had seen."""
 _UNLABELLED_WEIGHT: Final = 0.5
-_SHARPER: Final = 2.0
+SHARPER: Final = 2.0
 """Label smoothing keeps the encoder's logits within about ± 3; what the lexical part learns is not smoothed."""
 _EPOCHS: Final = 4
 _PLAIN_ANSWERS: Final = 300
@@ -45,9 +56,9 @@ def encoder_answers(sources: Mapping[str, Sequence[Answer]], *, seed: int = 0) -
 
 
 def make_lexical(sources: Mapping[str, Sequence[Answer]], unlabelled: Sequence[str], folder: Path) -> None:
-    """Fit the lexical part to the labels, and to what the encoder says of answers that nobody labelled.
+    """Fit the lexical part to the labels, and to what the encoder says of the unlabelled answers given.
 
-    The latter (distillation) makes it sure of ordinary answers, so that few of them need the encoder.
+    The latter (distillation) makes it sure of ordinary answers, so that fewer of them need the encoder.
     """
     answers, soft, weights = distilled(sources, unlabelled, RefusalEncoder.load(folder))
     given = features([answer.text for answer in answers], folder)
@@ -62,7 +73,7 @@ def distilled(
     known = {answer.text for answer in labelled}
     texts = [text for text in unlabelled if text not in known]
     logits = encoder.logits(texts)[:, 0].astype(np.float64) if texts else np.zeros(0)
-    taught = 1 / (1 + np.exp(-_SHARPER * logits))
+    taught = 1 / (1 + np.exp(-SHARPER * logits))
     answers = labelled + [
         Answer(text, int(p >= 0.5), None, None, text) for text, p in zip(texts, taught, strict=True)
     ]
@@ -81,14 +92,14 @@ def make_request_heads(data: Path, folder: Path) -> None:
     save_heads(fit_heads(vectors, requests, range(len(requests))), folder)
 
 
-def make(data: Path, folder: Path, *, keep_encoder: bool) -> None:
+def make(data: Path, folder: Path, *, keep_encoder: bool, distil: bool = False) -> None:
     """Fit both parts on all labelled sources and write them."""
     sources = labelled_sources(data)
     if not keep_encoder:
         from curation.embedded._refusals_encoder import fine_tune, save_encoder
 
         save_encoder(fine_tune(encoder_answers(sources), epochs=_EPOCHS), folder)
-    make_lexical(sources, unlabelled_answers(data), folder)
+    make_lexical(sources, unlabelled_answers(data) if distil else [], folder)
     make_request_heads(data, folder)
     config = json.dumps(CASCADE._asdict(), indent=1)
     (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
@@ -101,8 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that data/README.md describes")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write, with lexicon.json in it")
     parser.add_argument("--keep-encoder", action="store_true")
+    parser.add_argument("--distil", action="store_true", help="not how the bundled one was made")
     options = parser.parse_args(arguments)
-    make(options.data, options.folder, keep_encoder=options.keep_encoder)
+    make(options.data, options.folder, keep_encoder=options.keep_encoder, distil=options.distil)
 
 
 if __name__ == "__main__":
