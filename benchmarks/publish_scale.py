@@ -48,6 +48,19 @@ same = sum(row["chosen"] == row["rejected"] for row in made)
 equal = sum(row["chosen_rating"] == row["rejected_rating"] for row in made)
 print(json.dumps({"rows": len(made), "seconds": seconds, "same": same, "equal": equal}))
 """
+THEIR_PIPELINE: Final = """
+import json, sys, time
+import polars as pl
+from distilabel.pipeline import Pipeline
+from distilabel.steps import FormatTextGenerationDPO, LoadDataFromDicts
+if __name__ == "__main__":
+    rows = pl.read_parquet(sys.argv[1]).to_dicts()
+    with Pipeline(name="pairs") as pipeline:
+        LoadDataFromDicts(data=rows, batch_size=1000) >> FormatTextGenerationDPO(input_batch_size=1000)
+    started = time.perf_counter()
+    made = pipeline.run(use_cache=False)["default"]["train"].num_rows
+    print(json.dumps({"rows": made, "seconds": time.perf_counter() - started}))
+"""
 
 
 def recipe(source: str = "rows.jsonl") -> dict[str, Any]:
@@ -163,6 +176,11 @@ def pair_rates(folder: str, python: str, prompts: int) -> None:
     same, ties = made.filter(pl.col("chosen") == pl.col("rejected")).height, (made["margin"] == 0).sum()
     done = subprocess.run([python, "-c", THEIRS, str(path)], capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
+    # Its worker processes import the main module again, so this one has to be a file.
+    script = Path(folder, "pipeline.py")
+    script.write_text(THEIR_PIPELINE)
+    done = subprocess.run([python, str(script), str(path)], capture_output=True, text=True, check=True)
+    pipeline = json.loads(done.stdout.splitlines()[-1])
     rate, their_rate = prompts / ours, prompts / theirs["seconds"]
     print(
         "\n| pair building | prompts | pairs | prompts/s | chosen == rejected | equal ratings |\n"
@@ -172,7 +190,9 @@ def pair_rates(folder: str, python: str, prompts: int) -> None:
           f"| {ties / made.height:.2%} |")  # fmt: skip
     print(f"| distilabel FormatTextGenerationDPO | {prompts:,} | {theirs['rows']:,} | {their_rate:,.0f} "
           f"| {theirs['same'] / theirs['rows']:.2%} | {theirs['equal'] / theirs['rows']:.2%} |")  # fmt: skip
-    print(f"\n{rate / their_rate:.0f} times the rows per second")
+    pipeline_rate = prompts / pipeline["seconds"]
+    print(f"| the same in a distilabel Pipeline | {prompts:,} | {pipeline['rows']:,} | {pipeline_rate:,.0f} | | |")
+    print(f"\n{rate / their_rate:.1f} times the bare step, {rate / pipeline_rate:.0f} times the pipeline")
 
 
 def child(*arguments: str) -> str:
