@@ -167,7 +167,9 @@ def _leaves(value: Any, name: str) -> list[tuple[str, Any]]:
     if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         return [leaf for i, item in enumerate(value, 1) for leaf in _leaves(item, f"{name}.{i}")]
     if value is not None and any(word in name.rsplit(".", 1)[-1] for word in _PLACES):
-        return [(name, f"#{content_hash(str(value))[:8]}")]
+        # The same files in another folder, or on another machine, are the same data.
+        place = str(value) if "://" in str(value) else os.path.basename(str(value))
+        return [(name, f"#{content_hash(place)[:8]}")]
     return [(name, value)]
 
 
