@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.cli_files import files
+from curation.cli_options import WorkspaceUrl
 from curation.cli_push import pushing
 from curation.cli_refusals import refusal_commands
 from curation.cli_review import review
@@ -35,10 +36,6 @@ app.add_typer(refusal_commands)
 app.add_typer(review, name="review")
 console: Final = Console(highlight=False)
 _state = {"debug": False}
-
-WorkspaceArgument = Annotated[
-    str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")
-]
 
 
 @app.callback()
@@ -88,7 +85,7 @@ def demo(
 
 
 @app.command()
-def report(workspace: WorkspaceArgument) -> None:
+def report(workspace: WorkspaceUrl) -> None:
     """Write the report of a workspace again, and print where it is."""
     from curation.stages.report import rewrite_report
     from curation.workspace import Workspace
@@ -98,7 +95,7 @@ def report(workspace: WorkspaceArgument) -> None:
 
 @app.command()
 def explain(
-    workspace: WorkspaceArgument,
+    workspace: WorkspaceUrl,
     identifier: Annotated[str, typer.Argument(metavar="ID", help="of a prompt, candidate, pair, or source#row")],
     show_text: Annotated[bool, typer.Option("--show-text", help="print prompts and answers, too")] = False,
 ) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
+from curation.cli_options import InputFile, OutputFile
 from curation.progress import RichProgress, StepProgress
 
 __all__ = ["files"]
@@ -18,8 +18,6 @@ __all__ = ["files"]
 files: Final = typer.Typer()
 console: Final = Console(highlight=False)
 
-InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
-OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
 Model = Annotated[str, typer.Option(help="a folder, a Hub id (owner/name[@revision]), or embedded")]
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
+from curation.cli_options import WorkspaceUrl
+
 if TYPE_CHECKING:
     from curation.publish.pushing import PushResult
 
@@ -19,7 +21,7 @@ _SHOWN: Final = 20
 
 @pushing.command()
 def push(
-    workspace: Annotated[str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")],
+    workspace: WorkspaceUrl,
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="such as preference; one that was published")],
     destination: Annotated[
         str, typer.Argument(metavar="REPO_ID", help="owner/name on the Hub, or a folder's URL: s3://…, file://…")

@@ -7,12 +7,12 @@ group, whose first word may be left out for detection.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
+from curation.cli_options import InputFile, OutputFile, unless_named
 from curation.progress import RichProgress
 
 __all__ = ["refusal_commands"]
@@ -20,21 +20,9 @@ __all__ = ["refusal_commands"]
 refusal_commands: Final = typer.Typer()
 console: Final = Console(highlight=False)
 
-InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
-OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
-
-
-class _DetectUnlessNamed(TyperGroup):
-    """``refusals INPUT …`` means ``refusals detect INPUT …``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["detect", *args]
-        return super().parse_args(ctx, args)
-
 
 group: Final = typer.Typer(
-    cls=_DetectUnlessNamed,
+    cls=unless_named("detect"),
     no_args_is_help=True,
     help="Tell refusals from answers (refusals INPUT -o OUT); sample answers to label, estimate rates, calibrate.",
 )

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
+
+from curation.cli_options import WorkspaceUrl, unless_named
 
 __all__ = ["review"]
 
 
-class _WriteByDefault(TyperGroup):
-    """``curation review WORKSPACE DATASET`` is ``curation review write WORKSPACE DATASET``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            args = ["write", *args]
-        parsed: list[str] = super().parse_args(ctx, args)
-        return parsed
-
-
 review = typer.Typer(
-    cls=_WriteByDefault, help="Ask people about pairs, and take their answers.", no_args_is_help=True
+    cls=unless_named("write"), help="Ask people about pairs, and take their answers.", no_args_is_help=True
 )
 console = Console(highlight=False)
-_Workspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")]
 
 
 @review.command()
 def write(
-    workspace: _Workspace,
+    workspace: WorkspaceUrl,
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="preference, preference_unpaired or reward")],
     output: Annotated[Path, typer.Option("--output", "-o", help="a folder for the sheet and Argilla's files")],
     rows: Annotated[int, typer.Option(min=1, help="pairs to ask about")] = 100,
@@ -51,7 +41,7 @@ def write(
 
 @review.command("import")
 def import_(
-    workspace: _Workspace,
+    workspace: WorkspaceUrl,
     answers: Annotated[
         Path, typer.Argument(metavar="ANSWERS", help="review.csv, or a folder of Argilla's to_disk")
     ],

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
+from curation.cli_options import InputFile, OutputFile, unless_named
 from curation.progress import RichProgress
 
 __all__ = ["scores"]
@@ -21,21 +21,9 @@ __all__ = ["scores"]
 scores: Final = typer.Typer()
 console: Final = Console(highlight=False)
 
-InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
-OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
-
-
-class _ScoreUnlessNamed(TyperGroup):
-    """``rewards INPUT …`` means ``rewards score INPUT …``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["score", *args]
-        return super().parse_args(ctx, args)
-
 
 rewards: Final = typer.Typer(
-    cls=_ScoreUnlessNamed,
+    cls=unless_named("score"),
     no_args_is_help=True,
     help="Score answers with reward models (rewards INPUT -o OUT), or train some (rewards train INPUT -o FOLDER).",
 )
