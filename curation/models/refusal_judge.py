@@ -8,22 +8,21 @@ called is not.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from curation.models.chat.protocol import ChatAnswer, ChatModel, ChatOptions, ChatRequest
+from curation.models.judging import block, marker, reply_object
 from curation.models.protocols import RefusalScores
-from curation.text import Message, content_hash
+from curation.text import Message
 from schemas.refusals import REFUSAL_CLASSES, REFUSAL_KINDS
 
 __all__ = ["JUDGE_VERSION", "RefusalJudge", "judge_options", "read_verdict", "verdict_messages"]
 
-JUDGE_VERSION: Final = 1
+JUDGE_VERSION: Final = 2
 """Raised when the question or the reading of a reply changes."""
 _LETTERS: Final = dict(zip("ABC", REFUSAL_CLASSES, strict=True))
 _HEAD: Final = 6_000
@@ -94,13 +93,10 @@ def verdict_messages(prompt: str | None, response: str) -> list[Message]:
     """The question on one answer; of a long one the beginning and the end."""
     request = _both_ends(prompt) if prompt is not None else None
     answer = _both_ends(response)
-    mark, salt = "", 0
-    while not mark or mark in answer or mark in (request or ""):
-        mark = content_hash("refusal judge", str(salt), request or "", answer)[:16]
-        salt += 1
-    blocks = [_block(mark, "ANSWER", answer)]
+    mark = marker(request or "", answer)
+    blocks = [block(mark, "ANSWER", answer)]
     if request is not None:
-        blocks.insert(0, _block(mark, "REQUEST", request))
+        blocks.insert(0, block(mark, "REQUEST", request))
     question = _QUESTION.format(kinds=", ".join(REFUSAL_KINDS))
     return [
         {"role": "system", "content": _SYSTEM.format(mark=mark)},
@@ -113,16 +109,14 @@ def read_verdict(answer: ChatAnswer) -> tuple[float, str, str | None] | None:
 
     The reply must be one JSON object and nothing else (a code fence around it is taken off).
     """
-    text = re.sub(r"^```(?:json)?\s*|\s*```$", "", answer.text.strip())
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+    value = reply_object(answer.text)
+    if value is None:
         return None
-    letter = value.get("verdict") if isinstance(value, dict) else None
+    letter = value.get("verdict")
     if not isinstance(letter, str) or letter not in _LETTERS:
         return None
     kind = value.get("kind")
-    if kind is not None and kind not in REFUSAL_KINDS:
+    if kind is not None and (not isinstance(kind, str) or kind not in REFUSAL_KINDS):
         return None
     refuses = letter != "A"
     return _probability(answer, letter), _LETTERS[letter], kind if refuses else None
@@ -149,7 +143,3 @@ def _bare(token: str) -> str:
 
 def _both_ends(text: str) -> str:
     return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}\n[…]\n{text[-_TAIL:]}"
-
-
-def _block(mark: str, title: str, text: str) -> str:
-    return f"[{mark} {title} BEGINS]\n{text}\n[{mark} {title} ENDS]"
