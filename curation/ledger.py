@@ -20,8 +20,10 @@ from curation.tables import validated
 from curation.workspace import Workspace
 from schemas import TABLES
 
-__all__ = ["Appended", "Ledger", "LedgerKey"]
+__all__ = ["FORGOTTEN", "Appended", "Ledger", "LedgerKey"]
 
+FORGOTTEN: Final = "forgotten"
+"""The rule of a failure that stands for an answer that a person had removed; it is not asked for again."""
 _FILES_BEFORE_COMPACTION: Final = 64
 
 
@@ -134,13 +136,19 @@ class Ledger:
     def compact(self, key: LedgerKey, *, always: bool = False) -> None:
         """Merge small files when there are many."""
         if always or self.workspace.file_count(key.table) > _FILES_BEFORE_COMPACTION:
+            before = self.workspace.version(key.table)
             self.workspace.compact(key.table)
+            if before is not None and self._seen.get(key) == before:
+                # No row is new, unless somebody wrote as well; then the next batch reads every identifier again.
+                now = self.workspace.version(key.table)
+                self._seen[key] = now if now == before + 1 else before
 
     def forget_failures(self, key: LedgerKey) -> None:
-        """Let the next run try this step's failures again."""
+        """Let the next run try this step's failures again, but for what a person had forgotten."""
         if "'" in key.producer:
             raise WorkspaceError(f"producer {key.producer!r} has a quote in it")
-        self.workspace.delete("failures", f"step = '{key.table}' AND producer = '{key.producer}'")
+        theirs = f"step = '{key.table}' AND producer = '{key.producer}'"
+        self.workspace.delete("failures", f"{theirs} AND rule <> '{FORGOTTEN}'")
 
     def _without_known(self, key: LedgerKey, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         """Leave out rows that another run has added since this one asked what was missing."""

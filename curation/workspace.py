@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
@@ -29,14 +29,27 @@ from schemas import TABLES
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
+__all__ = ["FORGETTING", "FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
 
 FORMAT_VERSION: Final = 1
 LEDGER_TABLES: Final = frozenset(
-    {"generations", "embeddings", "rewards", "requests", "refusals", "policy_stats", "failures"}
+    {
+        *("generations", "embeddings", "rewards", "requests", "refusals", "policy_stats", "failures"),
+        *("rewrites", "forgotten"),
+    }
 )
 """Tables that only grow, and that every run shares."""
+FORGETTING: Final = "forgetting.json"
+"""There while `curation forget` is under way: what is to go."""
 _MARKER: Final = "workspace.json"
+_ROWS_AT_ONCE: Final = 50_000
+
+
+class _Handle(NamedTuple):
+    """An open table, and the file of the last commit that it knows."""
+
+    table: DeltaTable
+    last_commit: tuple[int, int] | None
 
 
 class Workspace:
@@ -70,10 +83,14 @@ class Workspace:
         self._results = ("trial",) if trial else ()
         self._versions_read: dict[str, int] = {}
         self._versions_written: dict[str, int] = {}
+        self._handles: dict[str, _Handle] = {}
         self._check_format(create=create)
 
     def __repr__(self) -> str:
         return f"Workspace({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handles": {}}
 
     # ---- files -------------------------------------------------------------------------------------------
 
@@ -162,7 +179,7 @@ class Workspace:
 
     def version(self, name: str) -> int | None:
         """The table's current Delta version, None while it has none."""
-        table = self._open(name)
+        table = self._current(name)
         return None if table is None else table.version()
 
     def scan(self, name: str, *, version: int | None = None) -> pl.LazyFrame:
@@ -209,23 +226,24 @@ class Workspace:
 
     def append(self, name: str, frame: pl.DataFrame, *, partition_by: str | None = None) -> int:
         """Add rows in one atomic commit. Returns the version that holds them."""
-        table = self._open(name)
+        table = self._current(name)
         grown = "merge" if _has_new_columns(table, frame) else None
-        self._write(name, frame, mode="append", partition_by=partition_by, schema_mode=grown)
-        version = self.version(name)
-        assert version is not None
+        version = self._write(name, frame, mode="append", partition_by=partition_by, schema_mode=grown, table=table)
+        if table is not None:
+            self._keep(name, table)
         return version
 
     def compact(self, name: str) -> None:
-        """Merge a table's small files; no row changes."""
+        """Merge a table's small files; no row changes. The log is summed up, too, so that it is read quickly."""
         table = self._open(name)
         if table is not None:
             table.optimize.compact()
+            table.create_checkpoint()
             self._versions_written[name] = table.version()
 
     def file_count(self, name: str) -> int:
         """How many parquet files the current version of a table has."""
-        table = self._open(name)
+        table = self._current(name)
         return 0 if table is None else len(table.file_uris())
 
     def delete(self, name: str, predicate: str) -> None:
@@ -234,6 +252,39 @@ class Workspace:
         if table is not None:
             table.delete(predicate)
             self._versions_written[name] = table.version()
+
+    def rewrite(self, name: str, rows: pl.LazyFrame) -> None:
+        """Replace a table by some of its own rows, part by part: they need not fit in memory."""
+        import pyarrow as pa
+
+        empty = rows.head(0).collect().to_arrow(compat_level=pl.CompatLevel.oldest())
+        parts = rows.collect_batches(chunk_size=_ROWS_AT_ONCE, lazy=True)
+        batches = (b for part in parts for b in part.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches())
+        self._write(name, pa.RecordBatchReader.from_batches(empty.schema, batches), mode="overwrite")
+
+    def drop_history(self, name: str) -> None:
+        """Make the present version of a table the only one: older files and log entries are gone for good.
+
+        The number of the version stays, so that it never names two contents.
+        """
+        from deltalake.exceptions import DeltaError
+
+        table = self._open(name)
+        if table is None:
+            return
+        try:
+            table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+            table = self._open(name)
+            assert table is not None
+            table.create_checkpoint()
+            filesystem, log = self.filesystem(), f"{self.table_path(name)}/_delta_log"
+            filesystem.invalidate_cache()
+            for entry in filesystem.ls(log, detail=False):
+                number = entry.rpartition("/")[2].split(".", 1)[0]
+                if number.isdecimal() and int(number) < table.version():
+                    filesystem.rm_file(entry)
+        except (DeltaError, OSError) as error:
+            raise self._cannot("write", self.table_path(name), error) from error
 
     def take_versions(self) -> tuple[dict[str, int], dict[str, int]]:
         """The table versions read and written since the last call, and forget them."""
@@ -255,16 +306,55 @@ class Workspace:
         except (DeltaError, OSError, ValueError) as error:
             raise self._cannot("read", path, error) from error
 
+    def _current(self, name: str) -> DeltaTable | None:
+        """A table as it is now, from a handle that is kept and brought up to date.
+
+        A ledger asks once a batch, and reading the log anew each time would cost more the longer the log is. The
+        handle changes under whoever holds it, so what scans a table opens its own.
+        """
+        from deltalake.exceptions import DeltaError
+
+        kept = self._handles.pop(name, None)
+        if (
+            kept is not None
+            and kept.last_commit is not None
+            and kept.last_commit == self._last_commit(name, kept.table)
+        ):
+            try:
+                kept.table.update_incremental()
+                return self._keep(name, kept.table)
+            except (DeltaError, OSError, ValueError):
+                # A log that changed under us: what there is to say of it, opening it says.
+                return self._open(name)
+        table = self._open(name)
+        return None if table is None else self._keep(name, table)
+
+    def _keep(self, name: str, table: DeltaTable) -> DeltaTable:
+        self._handles[name] = _Handle(table, self._last_commit(name, table))
+        return table
+
+    def _last_commit(self, name: str, table: DeltaTable) -> tuple[int, int] | None:
+        """What tells the last commit's file from one of the same name in a folder that was made anew."""
+        if not self.is_local:
+            return None
+        try:
+            found = Path(self.table_path(name), "_delta_log", f"{table.version():020}.json").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
     def _write(
         self,
         name: str,
-        frame: pl.DataFrame,
+        frame: Any,
         *,
         mode: str,
         predicate: str | None = None,
         partition_by: str | None = None,
         schema_mode: str | None = None,
-    ) -> None:
+        table: DeltaTable | None = None,
+    ) -> int:
+        """Write in one commit; returns the version that holds it. A table that is given is brought along."""
         from deltalake import write_deltalake
         from deltalake.exceptions import DeltaError
 
@@ -279,12 +369,13 @@ class Workspace:
         if partition_by is not None:
             options["partition_by"] = [partition_by]
         try:
-            write_deltalake(path, frame, **options)
+            write_deltalake(path if table is None else table, frame, **options)
         except (DeltaError, OSError) as error:
             raise self._cannot("write", path, error) from error
-        version = self.version(name)
-        if version is not None:
-            self._versions_written[name] = version
+        version = self.version(name) if table is None else int(table.version())
+        assert version is not None
+        self._versions_written[name] = version
+        return version
 
     def _reading(self, read: Any) -> Any:
         try:

@@ -162,6 +162,36 @@ def test_compaction_changes_no_row(tmp_path: Path) -> None:
     assert ledger.workspace.file_count("rewards") == 1
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_rows_that_another_run_adds_around_a_compaction_are_not_doubled(tmp_path: Path, when: str) -> None:
+    ledger, step = Ledger(Workspace(tmp_path / "w")), Doubling(tmp_path / "log")
+    rows = items([0, 1, 2, 3]).select("candidate_id", rewards=pl.Series([[0.0], [2.0], [4.0], [6.0]]))
+    ledger.missing(step.key, items(range(4)))
+    ledger.append(step.key, rows.slice(0, 2), failures_frame([]))
+
+    def other_run() -> None:
+        Ledger(Workspace(tmp_path / "w")).append(step.key, rows.slice(2, 1), failures_frame([]))
+
+    if when == "before":
+        other_run()
+    ledger.compact(step.key, always=True)
+    if when == "after":
+        other_run()
+    done = ledger.append(step.key, rows.slice(2, 2), failures_frame([]))
+    assert (done.added, done.twice) == (1, 1)
+    assert len(contents(ledger, step)) == 4
+
+
+def test_identifiers_are_not_read_again_after_a_compaction_of_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    known_ids = Ledger.known_ids
+    monkeypatch.setattr(Ledger, "known_ids", lambda self, key: read.append(key) or known_ids(self, key))
+    run_local(Doubling(tmp_path / "log", batch_rows=1), items(range(70)), Ledger(Workspace(tmp_path / "w")))
+    assert len(read) == 1
+
+
 def test_rows_that_another_run_added_meanwhile_are_counted_not_doubled(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "w")
     other = Doubling(tmp_path / "other")

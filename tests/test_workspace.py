@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -50,6 +51,39 @@ def test_overwrite_of_a_part_takes_columns_that_an_earlier_version_lacked(tmp_pa
     workspace.overwrite("rejects", rejects("a", "1").with_columns(score=1.5), where=("stage", "a"))
     rows = workspace.read("rejects").sort("stage")
     assert rows.select("stage", "score").rows() == [("a", 1.5), ("b", None)]
+
+
+def test_an_append_follows_what_others_wrote(tmp_path: Path) -> None:
+    mine, other = Workspace(tmp_path), Workspace(tmp_path)
+    assert mine.append("rejects", rejects("a", "1")) == 0
+    assert other.append("rejects", rejects("a", "2")) == 1
+    assert mine.version("rejects") == 1
+    other.compact("rejects")
+    assert mine.append("rejects", rejects("a", "3")) == 3
+    assert other.file_count("rejects") == 2
+    assert sorted(mine.read("rejects")["row_id"]) == ["1", "2", "3"]
+
+
+def test_a_table_that_was_removed_and_made_again_is_another_one(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for row in ("1", "2", "3"):
+        workspace.append("rejects", rejects("a", row))
+    shutil.rmtree(workspace.table_path("rejects"))
+    assert workspace.version("rejects") is None
+    assert workspace.append("rejects", rejects("a", "4")) == 0
+    shutil.rmtree(workspace.table_path("rejects"))
+    Workspace(tmp_path).append("rejects", rejects("a", "5"))
+    assert workspace.append("rejects", rejects("a", "6")) == 1
+    assert sorted(workspace.read("rejects")["row_id"]) == ["5", "6"]
+
+
+def test_a_workspace_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.append("rejects", rejects("a", "1"))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        assert pool.apply(workspace.append, ("rejects", rejects("a", "2"))) == 1
+    assert workspace.version("rejects") == 1
 
 
 def test_versions_read_and_written_are_taken_once(tmp_path: Path) -> None:
