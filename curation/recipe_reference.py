@@ -27,7 +27,7 @@ def recipe_reference() -> str:
     return "\n".join([_HEAD, *_section("recipe", Recipe, set())])
 
 
-def _section(title: str, model: type[BaseModel], done: set[str]) -> Iterator[str]:
+def _section(title: str, model: type[BaseModel], done: set[tuple[str, type[BaseModel]]]) -> Iterator[str]:
     yield f"## {title}\n"
     yield f"{(model.__doc__ or '').strip()}\n"
     yield "| key | what it may be | default | |\n|---|---|---|---|"
@@ -38,8 +38,8 @@ def _section(title: str, model: type[BaseModel], done: set[str]) -> Iterator[str
         inner += [(name, part) for part in _models(field.annotation)]
     yield ""
     for name, part in inner:
-        if name not in done:
-            done.add(name)
+        if (name, part) not in done:
+            done.add((name, part))
             place = name if title == "recipe" else f"{title}.{name}"
             yield from _section(place, part, done)
 

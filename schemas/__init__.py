@@ -12,6 +12,7 @@ from schemas.constructed import Constructed
 from schemas.embeddings import Embeddings
 from schemas.hygiene import Hygiene
 from schemas.inputs import Inputs
+from schemas.judgements import Judgements
 from schemas.mutations import Mutations
 from schemas.pair_labels import PairLabels
 from schemas.pairs import Pairs, PairScores
@@ -21,6 +22,7 @@ from schemas.published import Preference, PreferenceUnpaired, Refusal, Retrieval
 from schemas.refusals import RefusalPairs, Refusals, Requests
 from schemas.review import ReviewLabels
 from schemas.rewards import Rewards
+from schemas.voters import Voters
 
 __all__ = ["TABLES"]
 
@@ -39,8 +41,10 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "refusal_pairs": RefusalPairs,
     "policy_stats": PolicyStats,
     "pairs": Pairs,
+    "judgements": Judgements,
     "pair_scores": PairScores,
     "pair_labels": PairLabels,
+    "voters": Voters,
     "preference": Preference,
     "preference_unpaired": PreferenceUnpaired,
     "refusal": Refusal,

@@ -9,9 +9,10 @@ import polars as pl
 
 from schemas.columns import EXPECTED_BEHAVIOURS, messages, reference
 
-__all__ = ["INPUT_KINDS", "Inputs"]
+__all__ = ["INPUT_KINDS", "VOTES", "Inputs"]
 
 INPUT_KINDS: Final = ("pair", "responses", "unpaired", "prompt", "messages")
+VOTES: Final = ("chosen", "rejected", "tie")
 
 
 class Inputs(dy.Schema):
@@ -31,6 +32,12 @@ class Inputs(dy.Schema):
     rejected_index = dy.Int64(nullable=True, min=0)
     category = dy.String(nullable=True)
     expected_behaviour = dy.String(nullable=True, check={"behaviour_known": lambda c: c.is_in(EXPECTED_BEHAVIOURS)})
+    annotator = dy.String(nullable=True, description="who gave the label of the row")
+    votes = dy.List(
+        dy.Struct({"voter": dy.String(), "vote": dy.String(check={"vote_known": lambda c: c.is_in(VOTES)})}),
+        nullable=True,
+        description="what people said of a pair's two answers",
+    )
 
     @dy.rule()
     def one_id_per_response(cls) -> pl.Expr:

@@ -9,8 +9,9 @@ import polars as pl
 
 from schemas.columns import identifier, probability, reference
 
-__all__ = ["STRENGTH_BANDS", "PairScores", "Pairs"]
+__all__ = ["JUDGE_VERDICTS", "STRENGTH_BANDS", "PairScores", "Pairs"]
 
+JUDGE_VERDICTS: Final = ("chosen", "rejected", "tie")
 STRENGTH_BANDS: Final = ("likely_flipped", "ambiguous", "normal", "very_strong")
 
 
@@ -54,6 +55,9 @@ class PairScores(dy.Schema):
     rejected_change = dy.Float64(nullable=True, description="first-order rise of the rejected answer")
     both_fall = dy.Bool(nullable=True, description="gradient entanglement: one step lowers both answers")
     length_ratio = dy.Float64(min=0.0)
+    judge_verdict = dy.String(nullable=True, check={"verdict_known": lambda c: c.is_in(JUDGE_VERDICTS)})
+    judge_probability = probability(nullable=True)
+    judge_consistent = dy.Bool(nullable=True, description="both orders, read alone, name the same winner")
     chosen_refusal_probability = probability(nullable=True)
     rejected_refusal_probability = probability(nullable=True)
     chosen_refusal_class = dy.String(nullable=True)

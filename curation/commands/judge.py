@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
 from curation.commands.streams import Stream, open_stream
-from curation.errors import InputError
-from curation.models.rewards import open_reward
-from curation.models.rewards.judge import Comparison, Judge
+from curation.models.rewards.judge import Comparison, Judge, open_pair_judge
 from curation.progress import StepProgress
 from curation.scores.judging import JudgeStatistics, judge_statistics
 from curation.text import content_hash, prompt_id
@@ -19,6 +17,9 @@ __all__ = ["JUDGE_COLUMNS", "JudgeDone", "run_judge"]
 
 JUDGE_COLUMNS: Final = ("judge_verdict", "judge_probability", "judge_consistent")
 _CHUNK_ROWS: Final = 512
+_COMPARED: Final[dict[str, Any]] = dict.fromkeys(("prompt_id", "first_id", "second_id"), pl.String) | {
+    f"{order}_{letter}": pl.Float64 for order in ("first", "swapped") for letter in "abc"
+}
 _SIDE: Final = {"A": "chosen", "B": "rejected", "tie": "tie"}
 
 
@@ -54,41 +55,35 @@ def run_judge(
         InputError: when the file, its columns or the model's name is wrong.
         ModelError: when the judge cannot be loaded or reached.
     """
-    judge = _opened(model)
-    seen = _Seen([], [], [], [])
+    judge = open_pair_judge(model) if isinstance(model, str) else model
+    seen: list[pl.DataFrame] = []
+    verdicts: list[str] = []
     with open_stream(input, output, shapes=("pair",), chunk_rows=_CHUNK_ROWS) as stream:
         for chunk in stream.chunks():
             prompts, chosen, rejected = (chunk[name].to_list() for name in ("prompt", "chosen", "rejected"))
             found = judge.compare(prompts, chosen, rejected, rubric=judge.outputs[0], delta=delta)
-            seen.prompts.extend(prompt_id(prompt) for prompt in prompts)
-            seen.first.extend(content_hash(text) for text in chosen)
-            seen.second.extend(content_hash(text) for text in rejected)
-            seen.found.extend(found)
+            seen.append(_compared(prompts, chosen, rejected, found))
+            verdicts += [_SIDE[one.verdict.better] for one in found if one.verdict is not None]
             _write(stream, chunk["row"].to_list(), found)
             if progress:
                 progress.advance(chunk.height)
-    orders = [(one.verdict, one.first, one.swapped) for one in seen.found]
-    statistics = judge_statistics(seen.prompts, seen.first, seen.second, orders)
-    verdicts = [_SIDE[one.verdict.better] for one in seen.found if one.verdict is not None]
+    statistics = judge_statistics(pl.concat([pl.DataFrame(schema=_COMPARED), *seen]), delta=delta)
     counts = {name: verdicts.count(name) for name in ("chosen", "rejected", "tie")}
     lines = [stream.summary(), ", ".join(f"{name} {count:,}" for name, count in counts.items()), _said(statistics)]
     return JudgeDone(stream.rows_written, stream.rejected, counts, statistics, "\n".join(lines))
 
 
-class _Seen(NamedTuple):
-    prompts: list[str]
-    first: list[str]
-    second: list[str]
-    found: list[Comparison]
-
-
-def _opened(model: str | Judge) -> Judge:
-    judge = open_reward(model) if isinstance(model, str) else model
-    if not isinstance(judge, Judge):
-        raise InputError(f"model {model!r} is no judge: expected judge:http://host:port/v1#model or judge:MODEL")
-    if len(judge.outputs) != 1:
-        raise InputError(f"a comparison goes by one rubric, found {', '.join(judge.outputs)}")
-    return judge
+def _compared(prompts: list[Any], chosen: list[str], rejected: list[str], found: list[Comparison]) -> pl.DataFrame:
+    """The comparisons that could be read, as ``curation.scores.judging`` wants them."""
+    rows = [
+        (
+            prompt_id(prompt), content_hash(one), content_hash(two),
+            *(order.get(letter, 0.0) for order in (said.first, said.swapped) for letter in "ABC"),
+        )
+        for prompt, one, two, said in zip(prompts, chosen, rejected, found, strict=True)
+        if said.verdict is not None
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=_COMPARED, orient="row")
 
 
 def _write(stream: Stream, rows: list[int], found: list[Comparison]) -> None:

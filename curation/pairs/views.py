@@ -26,7 +26,8 @@ _SIGNED: Final = (
     "margin",
     "difficulty",
 )
-_SHARES: Final = ("agreement", "label_probability", "label_noise_probability")
+_SHARES: Final = ("agreement", "label_probability", "label_noise_probability", "judge_probability")
+_OTHER: Final = {_CHOSEN: _REJECTED, _REJECTED: _CHOSEN}
 
 
 class BandView(NamedTuple):
@@ -55,6 +56,8 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
             changed.append(pl.when(flip).then(-pl.col(name)).otherwise(pl.col(name)).alias(name))
         elif name in _SHARES:
             changed.append(pl.when(flip).then(1 - pl.col(name)).otherwise(pl.col(name)).alias(name))
+        elif name == "judge_verdict":
+            changed.append(pl.when(flip).then(pl.col(name).replace(_OTHER)).otherwise(pl.col(name)).alias(name))
         elif name == "length_ratio":
             changed.append(pl.when(flip).then(1 / pl.col(name)).otherwise(pl.col(name)).alias(name))
         elif name in ("ches", "ln_ches", "strength_band", "suggested_action"):

@@ -12,6 +12,7 @@ Inputs have one row for each row of the file that is not rejected:
     rejected_index      for pairs 1, otherwise null
     labels              for unpaired answers one boolean for each, otherwise null
     category, annotator, reference      text or null
+    votes               for pairs a list of {voter, vote}: chosen, rejected or tie; otherwise null
     positives           list of text or null: texts relevant to the prompt
     expected_behaviour  comply, refuse or null
 
@@ -29,6 +30,8 @@ from curation.files import ROW, InputFile, Reject, RowError, open_input, rejects
 from curation.prompts.rows import normalise, score_of
 from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, resolve
 from curation.prompts.texts import cells
+from curation.prompts.votes import are_votes, votes_of
+from curation.text_columns import nested_series
 
 __all__ = ["FORMATS", "INPUTS_SCHEMA", "SourceRows", "read_source"]
 
@@ -47,13 +50,14 @@ INPUTS_SCHEMA: Final[dict[str, Any]] = {
     "reference": pl.String,
     "positives": pl.List(pl.String),
     "expected_behaviour": pl.String,
+    "votes": pl.List(pl.Struct({"voter": pl.String, "vote": pl.String})),
 }
 
 _AUTO: Final = ("pair", "unpaired", "responses", "response", "messages", "prompt")
 FORMATS: Final = ("auto", *_AUTO)
 
 _TEXT_FIELDS: Final = ("category", "annotator", "reference")
-_EXTRAS: Final = (*_TEXT_FIELDS, "positives", "expected_behaviour", "score_chosen", "score_rejected")
+_EXTRAS: Final = (*_TEXT_FIELDS, "positives", "votes", "expected_behaviour", "score_chosen", "score_rejected")
 _FIELDS: Final = (
     "prompt",
     "chosen",
@@ -168,9 +172,15 @@ def _extras(file: InputFile, columns: ColumnMap) -> dict[str, str]:
                 )
             continue
         for synonym in _EXTRA_SYNONYMS.get(field, (field,)):
-            if synonym in file.schema:
+            # A column of this name is often a number of upvotes: people's votes are taken by their form, or named.
+            if synonym in file.schema and (field != "votes" or _are_votes(file, synonym)):
                 found[field] = synonym
     return found
+
+
+def _are_votes(file: InputFile, column: str) -> bool:
+    said = next((cell for cell in cells(file.head(), column, mixed=file.mixed) if cell is not None), None)
+    return are_votes(file.schema[column] if column not in file.mixed else said)
 
 
 def _inputs(
@@ -207,6 +217,7 @@ def _input(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> dict[str,
         value = extras.get(field)
         made[field] = None if value is None else value if isinstance(value, str) else str(value)
     made["positives"] = _positives(extras.get("positives"))
+    made["votes"] = votes_of(extras.get("votes")) if shape == "pair" else None
     made["expected_behaviour"] = _behaviour(extras.get("expected_behaviour"))
     return made
 

@@ -31,6 +31,7 @@ SCORE_TITLES: Final[Mapping[str, str]] = {
     "strength_std": "reward margin, standard deviation over models",
     "agreement": "share of reward models that agree with the label",
     "label_probability": "probability that the label is right",
+    "judge_probability": "probability that chosen is better, by the judge",
     "ln_ches": "length-normalised CHES",
     "ches": "CHES",
     "difficulty": "difficulty, nats",

@@ -10,7 +10,7 @@ from curation.recipe.gates import Gates
 from curation.recipe.generation import Costs, Generation, Pool, Price
 from curation.recipe.hygiene import AnswerDuplicates, Contamination, Duplicates, Hygiene, PairDuplicates
 from curation.recipe.loading import load_recipe
-from curation.recipe.models import Encoder, Policy, Reward
+from curation.recipe.models import Encoder, PairJudge, Policy, Reward
 from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection, SelectionRule
 from curation.recipe.publishing import DATASETS, MADE_FROM, Hub, Publish, Splits
@@ -37,6 +37,7 @@ __all__ = [
     "NoiseActions",
     "PairDuplicates",
     "Pairs",
+    "PairJudge",
     "Policy",
     "Pool",
     "Price",

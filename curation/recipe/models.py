@@ -8,7 +8,7 @@ from pydantic import Field
 
 from curation.recipe.base import Section
 
-__all__ = ["Encoder", "Policy", "Reward"]
+__all__ = ["Encoder", "PairJudge", "Policy", "Reward"]
 
 
 class Encoder(Section):
@@ -24,10 +24,24 @@ class Reward(Section):
 
     model: str = Field(
         default="embedded",
-        description="a folder, a Hub id, embedded (an ensemble), trained (heads fitted to the sources' own pairs, "
-        "cross-fitted), an address of a server or judge, or python:module:function",
+        description="a folder, a Hub id, vllm: and one of these, embedded (an ensemble), trained (heads fitted to "
+        "the sources' own pairs, cross-fitted), an address of a server or judge, or python:module:function",
     )
     batch_rows: int = Field(default=256, ge=1)
+
+
+class PairJudge(Section):
+    """An LLM that compares the two answers of each pair, in both orders: judge_verdict, judge_probability."""
+
+    model: str = Field(
+        pattern=r"^judge:.+",
+        description="judge:http://host:port/v1#name or judge:MODEL?backend=vllm, with one rubric: ?rubric=honesty",
+    )
+    delta: float = Field(
+        default=0.0, ge=0.0, le=2.0, description="a tie where the answers' probabilities, added over both orders, "
+        "are no farther apart (TrustJudge)",
+    )  # fmt: skip
+    batch_rows: int = Field(default=256, ge=1, description="comparisons kept in one commit")
 
 
 class Policy(Section):

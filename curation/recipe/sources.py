@@ -18,7 +18,10 @@ class Source(Section):
     name: str = Field(default="", description="how rows of it are called; the file's stem by default")
     format: Literal["auto", "pair", "unpaired", "responses", "response", "messages", "prompt"] = "auto"
     columns: dict[str, str] = Field(
-        default_factory=dict, description="our column name → the column's name in the file"
+        default_factory=dict,
+        description="our column name → the column's name in the file: prompt, chosen, rejected, response, "
+        "responses, scores, label, messages, category, annotator, votes, reference, positives, "
+        "expected_behaviour, score_chosen, score_rejected",
     )
     category: str | None = Field(default=None, description="for rows without one")
     expected_behaviour: Literal["comply", "refuse"] | None = Field(default=None, description="for rows without one")

@@ -82,6 +82,10 @@ class LabelNoise(Section):
 
     folds: int = Field(default=5, ge=2, description="fitted without the pairs of a prompt, so many times")
     rewards: bool = Field(default=True, description="the recipe's reward models are witnesses too")
+    vote_method: Literal["majority", "dawid_skene", "glad", "mace"] = Field(
+        default="dawid_skene",
+        description="how people's votes are joined, where a source has them (columns annotator, votes)",
+    )
     flip_below: float = Field(default=0.2, ge=0.0, le=1.0, description="suggested_action is flip below this")
     drop_below: float = Field(default=0.5, ge=0.0, le=1.0, description="suggested_action is drop below this")
     actions: NoiseActions = NoiseActions()

@@ -14,7 +14,7 @@ from curation.recipe.candidates import Answers, Constructed, Mutations
 from curation.recipe.gates import Gates
 from curation.recipe.generation import Costs, Generation, Pool
 from curation.recipe.hygiene import Hygiene
-from curation.recipe.models import Encoder, Policy, Reward
+from curation.recipe.models import Encoder, PairJudge, Policy, Reward
 from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection
 from curation.recipe.publishing import Publish, Splits
@@ -58,6 +58,7 @@ class Recipe(Section):
     selection: Selection = Selection()
     negatives: Negatives | None = None
     hygiene: Hygiene = Hygiene()
+    judge: PairJudge | None = None
     splits: Splits = Splits()
     gates: Gates = Gates()
     publish: Publish = Publish()

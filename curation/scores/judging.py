@@ -1,16 +1,25 @@
-"""What a judge's verdicts say of the judge: position bias, ties, contradictions, cycles. It calls no model."""
+"""What a judge's verdicts say, of the answers and of the judge: ties, position bias, contradictions, cycles.
+
+A row is a comparison of two answers in both orders: ``first_a``, ``first_b`` and ``first_c`` are the probabilities
+of A, B and C (a tie) with the answers in order, ``swapped_a`` … with the answers exchanged; A is always the answer
+that stands first. No model is called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from curation.models.rewards.judge_parsing import PairVerdict
 from curation.scores.structure import preference_cycles
 
-__all__ = ["JudgeStatistics", "judge_statistics"]
+__all__ = ["VERDICTS", "JudgeStatistics", "judge_statistics", "judge_verdicts"]
+
+VERDICTS: Final[dict[str, Any]] = {
+    "judge_verdict": pl.String,
+    "judge_probability": pl.Float64,
+    "judge_consistent": pl.Boolean,
+}
 
 
 class JudgeStatistics(NamedTuple):
@@ -30,36 +39,69 @@ class JudgeStatistics(NamedTuple):
     """Share of the decided pairs whose verdicts go round in a circle within their prompt."""
 
 
-def judge_statistics(
-    prompts: Sequence[str],
-    first_ids: Sequence[str],
-    second_ids: Sequence[str],
-    orders: Sequence[tuple[PairVerdict | None, Mapping[str, float], Mapping[str, float]]],
-) -> JudgeStatistics:
+def judge_verdicts(compared: pl.DataFrame, *, delta: float = 0.0) -> pl.DataFrame:
+    """Add what both orders say together (TrustJudge): the probabilities of the two orders are added.
+
+    Args:
+        compared: see the module's text.
+        delta: a tie where the two answers' sums are at most so far apart. Also where a tie leads.
+
+    Returns:
+        The columns of ``VERDICTS`` further on: ``judge_verdict`` is chosen (the first answer), rejected or tie;
+        ``judge_probability`` that the first is better, of what is not given to a tie (0.5 where all is);
+        ``judge_consistent``, whether both orders, read alone, name the same winner.
+    """
+    first, second, tie = (pl.col(f"first_{a}") + pl.col(f"swapped_{b}") for a, b in ("ab", "ba", "cc"))
+    gap = first - second
+    is_tie = (gap.abs() <= delta) | (tie > pl.max_horizontal(first, second))
+    decided = first + second
+    return compared.with_columns(
+        judge_verdict=pl.when(is_tie).then(pl.lit("tie")).otherwise(
+            pl.when(gap > 0).then(pl.lit("chosen")).otherwise(pl.lit("rejected"))
+        ),
+        judge_probability=pl.when(decided > 0).then(first / decided).otherwise(0.5),
+        judge_consistent=_top("first", "abc") == _top("swapped", "bac"),
+    )  # fmt: skip
+
+
+def judge_statistics(compared: pl.DataFrame, *, delta: float = 0.0) -> JudgeStatistics:
     """The statistics of n comparisons.
 
     Args:
-        prompts: (n,) prompt ids; ``first_ids`` and ``second_ids`` name the two answers, in the first order.
-        orders: the verdict, and the probabilities of A, B, C in the first and in the swapped order; A is
-            always the answer that stands first.
+        compared: see the module's text; with ``prompt_id``, ``first_id`` and ``second_id``.
+        delta: see :func:`judge_verdicts`.
     """
-    read = [(verdict, one, two) for verdict, one, two in orders if verdict is not None]
-    count = max(len(read), 1)
-    leans = [order.get("A", 0.0) - order.get("B", 0.0) for _, one, two in read for order in (one, two)]
-    tops = [tuple(max("ABC", key=lambda k: order.get(k, 0.0)) for order in (one, two)) for _, one, two in read]
-    decided = [
-        (prompt, one, two) if verdict.better == "A" else (prompt, two, one)
-        for prompt, one, two, (verdict, _, _) in zip(prompts, first_ids, second_ids, orders, strict=True)
-        if verdict is not None and verdict.better != "tie"
-    ]
-    schema = {"prompt_id": pl.String, "chosen_id": pl.String, "rejected_id": pl.String}
-    cycles = preference_cycles(pl.DataFrame(decided, schema=schema, orient="row"))
+    said = judge_verdicts(compared, delta=delta).with_columns(
+        _one=_top("first", "abc"), _two=_top("swapped", "abc")
+    )
+    won = pl.col("judge_verdict") == "chosen"
+    decided = said.filter(pl.col("judge_verdict") != "tie").select(
+        "prompt_id",
+        chosen_id=pl.when(won).then("first_id").otherwise("second_id"),
+        rejected_id=pl.when(won).then("second_id").otherwise("first_id"),
+    )
+    cycles = preference_cycles(decided)
+    leans = pl.col("first_a") - pl.col("first_b") + pl.col("swapped_a") - pl.col("swapped_b")
+    shares = said.select(
+        ties=(pl.col("judge_verdict") == "tie").mean(),
+        inconsistent=(~pl.col("judge_consistent")).mean(),
+        first_both=((pl.col("_one") == "a") & (pl.col("_two") == "a")).mean(),
+        second_both=((pl.col("_one") == "b") & (pl.col("_two") == "b")).mean(),
+        lean_to_first=(leans / 2).mean(),
+    ).row(0, named=True)
     return JudgeStatistics(
-        compared=len(read),
-        ties=sum(verdict.better == "tie" for verdict, _, _ in read) / count,
-        inconsistent=sum(not verdict.consistent for verdict, _, _ in read) / count,
-        first_both=tops.count(("A", "A")) / count,
-        second_both=tops.count(("B", "B")) / count,
-        lean_to_first=sum(leans) / max(len(leans), 1),
+        compared=said.height,
+        **{name: float(share or 0.0) for name, share in shares.items()},
         in_cycle=float(cycles["in_cycle"].sum()) / max(cycles.height, 1),
     )
+
+
+def _top(order: str, letters: str) -> pl.Expr:
+    """The likeliest of ``letters`` as the first, the second answer and a tie: a, b or c; of equals the last."""
+    columns = [pl.col(f"{order}_{letter}") for letter in letters]
+    most = pl.max_horizontal(columns)
+    return (
+        pl.when(columns[2] == most).then(pl.lit("c"))
+        .when(columns[1] == most).then(pl.lit("b"))
+        .otherwise(pl.lit("a"))
+    )  # fmt: skip

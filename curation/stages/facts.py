@@ -13,6 +13,7 @@ from curation.recipe import Recipe
 from curation.stages.context import Context
 from curation.stages.embeddings import embedding_step
 from curation.stages.generations import generation_steps
+from curation.stages.judgements import judge_step
 from curation.stages.policy_stats import policy_step
 from curation.stages.refusals import refusal_step
 from curation.stages.requests import judges_requests, request_step
@@ -42,6 +43,7 @@ def models_used(context: Context) -> list[dict[str, Any]]:
     recipe = context.recipe
     steps: list[Any] = [*generation_steps(context), *reward_steps(context)]
     steps += [embedding_step(context)] if recipe.encoder else []
+    steps += [judge_step(context)] if recipe.judge and recipe.builds_pairs else []
     steps += [request_step(context)] if judges_requests(recipe) else []
     steps += [refusal_step(context)] if recipe.refusals else []
     steps += [policy_step(context)] if recipe.policy else []

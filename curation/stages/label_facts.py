@@ -12,6 +12,8 @@ from curation.scores.margins import read_margins
 from curation.scores.structure import conflicts, length_bias
 from curation.scores.voters import aggregate_votes, reward_votes
 from curation.stages.context import Context
+from curation.stages.judgements import judge_facts
+from curation.stages.people import voter_facts
 from curation.stages.rewards import reward_steps
 
 __all__ = ["label_facts", "structure_facts"]
@@ -59,7 +61,7 @@ def label_facts(context: Context) -> dict[str, str]:
     facts = {name: f"{value:,.6g}" for name, value in found.items()}
     done = labels.filter(pl.col("action") != "keep")["action"].value_counts(sort=True)
     facts |= {f"labels: {action}": f"{count:,}" for action, count in done.iter_rows()}
-    return facts | _reliability(context, pairs)
+    return facts | judge_facts(context) | _reliability(context, pairs) | voter_facts(context)
 
 
 def _reliability(context: Context, pairs: pl.DataFrame) -> dict[str, str]:

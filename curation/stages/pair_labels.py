@@ -21,12 +21,14 @@ from curation.scores.structure import match_lengths, preference_cycles
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.head_features import encoder_for_heads
 from curation.stages.label_facts import structure_facts
+from curation.stages.people import keep_voters, pairs_people
 from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.text import canonical_json, content_hash
 
 __all__ = ["STAGE", "labelled_pairs", "labelled_scores"]
 
-_NOISE_VERSION = 1
+_NOISE_VERSION = 2
+_PEOPLE = ("annotator", "votes")
 _DECISIONS = ("flipped", "label_action", "label_smoothing", "weight", "target_margin")
 _FROM_NOISE = {"label_noise_probability": pl.Float64, "suggested_action": pl.String}
 
@@ -35,7 +37,7 @@ def run(context: Context) -> StageResult:
     options = context.recipe.strength
     pairs, scores = context.workspace.read("pairs"), context.workspace.read("pair_scores")
     scored = pairs.join(scores, on="pair_id", how="left", maintain_order="left")
-    texts = _texts(context, scored)
+    texts = _texts(context, scored).hstack(pairs_people(context, scored))
     cycles = preference_cycles(scored)["in_cycle"]
     noise, facts = _noise(context, texts)
     known = scored.with_columns(cycles.alias("in_cycle"))
@@ -91,6 +93,8 @@ def labelled_scores(context: Context) -> pl.DataFrame:
         turned = turned.drop(_DECISIONS)
     if context.recipe.label_noise is None:
         turned = turned.drop("label_noise_probability")
+    if context.recipe.judge is None:
+        turned = turned.drop("judge_verdict", "judge_probability", "judge_consistent")
     if not context.recipe.relabels:
         return turned
     if context.recipe.policy is None or not turned["flipped"].any():
@@ -123,12 +127,14 @@ def _noise(context: Context, texts: pl.DataFrame) -> tuple[pl.DataFrame, dict[st
     options = context.recipe.label_noise
     empty = pl.DataFrame(schema={"pair_id": pl.String, **_FROM_NOISE, "noise_key": pl.String})
     if options is None or texts.is_empty():
+        keep_voters(context, None)
         return empty, {}
     encoder = encoder_for_heads(context)
     key = content_hash(
         "label_noise", str(_NOISE_VERSION), encoder.fingerprint, str(context.recipe.seed),
         canonical_json(options.model_dump(mode="json", exclude={"actions"})),
         *texts["pair_id"], *(map(str, texts["chosen_rewards"]) if options.rewards else ()),
+        *(canonical_json(list(row)) for row in texts.select(_people_in(texts)).iter_rows()),
     )  # fmt: skip
     before = context.workspace.read("pair_labels")
     if "noise_key" in before.columns and before.height and before["noise_key"][0] == key:
@@ -142,21 +148,31 @@ def _fitted_noise(
     asked = [last_user_text(prompt) for prompt in texts["prompt"].to_list()]
     encoder.encode([*asked, *texts["chosen"], *texts["rejected"]])
     frame = texts if options.rewards else texts.drop("chosen_rewards", "rejected_rewards")
+    people = _people_in(texts)
     with context.progress.step("label noise", texts.height) as bar:
         result = label_noise(
             frame,
             folds=options.folds,
             seed=context.recipe.seed,
             encoder=encoder,
+            annotator="annotator" if "annotator" in people else None,
+            votes="votes" if "votes" in people else None,
+            vote_method=options.vote_method,
             flip_below=options.flip_below,
             drop_below=options.drop_below,
             advance=bar.advance,
         )
+    keep_voters(context, result)
     rows = result.frame.select(
         "pair_id", "suggested_action", label_noise_probability="label_probability", noise_key=pl.lit(key)
     )
     share = round(result.right_share, 4)
     return rows, {"label noise from": "; ".join(result.used), "share of right labels, estimated": share}
+
+
+def _people_in(texts: pl.DataFrame) -> list[str]:
+    """The columns in which somebody says something."""
+    return [name for name in _PEOPLE if texts[name].null_count() < texts.height]
 
 
 def _unmatched(lengths: list[Any], seed: int) -> pl.Series:
@@ -169,7 +185,7 @@ STAGE = Stage(
     name="pair_labels",
     group="pairs",
     description="Whether each label can be believed, and what the recipe does about it. Texts stay as they are.",
-    needs=("pairs", "pair_scores", "prompts", "candidates", "embeddings"),
+    needs=("inputs", "pairs", "pair_scores", "prompts", "candidates", "embeddings"),
     run=run,
     table="pair_labels",
     enabled=lambda recipe: recipe.builds_pairs,

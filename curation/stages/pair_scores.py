@@ -12,6 +12,7 @@ from curation.scores.similarity import pair_cosines
 from curation.scores.strength import preference_strength
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.embeddings import embedding_step, text_ids
+from curation.stages.judgements import judged_pairs
 from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
@@ -52,12 +53,12 @@ def run(context: Context) -> StageResult:
     scores = _both_sides(pairs, candidates)
     scores = _with_strength(context, scores)
     scores = _with_policy(context, scores)
-    scores = _with_cosine(context, scores)
+    scores = _with_cosine(context, scores).hstack(judged_pairs(context, pairs))
     length = [pl.col(f"{side}_response").str.len_chars() for side in ("chosen", "rejected")]
     scores = scores.with_columns(length_ratio=length[0] / length[1]).select(list(_SCHEMA))
     facts = {
         f"without {column}": scores[column].null_count()
-        for column in ("strength_mean", "ches", "cosine")
+        for column in ("strength_mean", "ches", "cosine", *(["judge_verdict"] if context.recipe.judge else []))
         if scores[column].null_count()
     }
     return context.write("pair_scores", "pair_scores", scores, facts=facts)
@@ -162,9 +163,9 @@ STAGE = Stage(
     name="pair_scores",
     group="pairs",
     description="The evidence for each pair: strength, CHES, difficulty, cosine, lengths, refusals.",
-    needs=("pairs", "embeddings", "rewards", "refusals", "policy_stats"),
+    needs=("pairs", "judgements", "embeddings", "rewards", "refusals", "policy_stats"),
     run=run,
     table="pair_scores",
-    version=2,
+    version=3,
     enabled=lambda recipe: recipe.builds_pairs,
 )

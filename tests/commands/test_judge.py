@@ -11,8 +11,6 @@ import pytest
 
 from curation.commands.judge import run_judge
 from curation.errors import InputError
-from curation.models.rewards.judge_parsing import combine_orders
-from curation.scores.judging import judge_statistics
 from tests.models.rewards.test_judge import completion, serving
 
 
@@ -60,17 +58,6 @@ def test_a_judge_that_always_takes_the_first_is_caught(pairs: Path, tmp_path: Pa
     found = done.statistics
     assert (found.first_both, found.second_both, found.inconsistent, found.lean_to_first) == (1.0, 0.0, 1.0, 1.0)
     assert not pl.read_parquet(tmp_path / "out.parquet")["judge_consistent"].any()
-
-
-def test_a_circle_of_verdicts_is_counted() -> None:
-    sure = ({"A": 1.0}, {"B": 1.0})
-    verdict = combine_orders(*sure)
-    found = judge_statistics(["p"] * 3 + ["q"], ["a", "b", "c", "a"], ["b", "c", "a", "b"], [(verdict, *sure)] * 4)
-    assert found.in_cycle == 0.75
-
-
-def test_no_comparisons_give_no_division() -> None:
-    assert judge_statistics([], [], [], []).compared == 0
 
 
 def test_a_reward_model_is_no_judge(pairs: Path, tmp_path: Path) -> None:

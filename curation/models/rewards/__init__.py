@@ -2,6 +2,7 @@
 
     embedded, or a folder with heads.safetensors    heads       light heads over an encoder
     folder or Hub id                                classifier  sequence-classification models
+    vllm:MODEL                                      vllm        the same, run by vLLM in this process
     http(s)://host/v1/score#name, …/classify#name   server      vLLM and other servers
     judge:<url>#name[?rubric=…]                     judge       an LLM that grades, with log-probabilities
     relevance                                       relevance   R3
@@ -20,9 +21,15 @@ from typing import Any, Final
 from curation.models.identity import EMBEDDED, resolve_model
 from curation.models.protocols import Encoder, RewardModel
 
-__all__ = ["heads_encoder", "open_heads", "open_reward", "reward_fingerprint"]
+__all__ = ["heads_encoder", "open_heads", "open_pair_judge", "open_reward", "reward_fingerprint"]
 
-_PREFIXES: Final = {"python:": "callable", "judge:": "judge", "http://": "server", "https://": "server"}
+_PREFIXES: Final = {
+    "python:": "callable",
+    "judge:": "judge",
+    "vllm:": "vllm",
+    "http://": "server",
+    "https://": "server",
+}
 
 
 def reward_fingerprint(model: str = EMBEDDED, **options: Any) -> str:
@@ -63,6 +70,13 @@ def open_heads(model: str, *, with_encoder: Encoder) -> RewardModel:
     from curation.models.rewards import heads
 
     return heads.open_heads(model, with_encoder=with_encoder)
+
+
+def open_pair_judge(model: str) -> Any:
+    """A judge that compares; see :func:`curation.models.rewards.judge.open_pair_judge`."""
+    from curation.models.rewards import judge
+
+    return judge.open_pair_judge(model)
 
 
 def _adapter(model: str) -> tuple[Any, Any]:

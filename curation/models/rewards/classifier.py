@@ -1,7 +1,7 @@
 """Reward models that are sequence classifiers: a Hub id or a folder, one score or several attributes.
 
-The dialogue is written with the model's own chat template; a tokenizer without one reads the last user
-turn and the answer as a pair of texts, as older reward models were trained. The raw logits are the rewards.
+The raw logits are the rewards. How a dialogue becomes tokens is in ``classifier_inputs``; the same models run by
+vLLM, in ``vllm``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import InputError, ModelError
+from curation.errors import InputError
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.quiet import no_progress_bar
-from curation.models.rewards.heads import last_user_text
+from curation.models.rewards.classifier_inputs import (
+    Dialogue,
+    dialogue_tokens,
+    load_classifier_tokenizer,
+    not_loadable,
+    wanted_labels,
+)
 from curation.text import Message
 
 __all__ = ["ClassifierReward", "classifier_fingerprint", "open_classifier"]
@@ -98,12 +104,8 @@ class ClassifierReward:
         self._network, self._tokenizer = network, tokenizer
         self._batch_tokens = batch_tokens
         self.fingerprint = fingerprint
-        labels = [network.config.id2label[index] for index in range(network.config.num_labels)]
-        self.outputs: tuple[str, ...] = tuple(labels if attributes is None else attributes)
-        unknown = [name for name in self.outputs if name not in labels]
-        if unknown:
-            raise InputError(f"attribute {unknown[0]!r} is not one of the model's: {', '.join(labels)}")
-        self._columns = [labels.index(name) for name in self.outputs]
+        labels = {index: network.config.id2label[index] for index in range(network.config.num_labels)}
+        self.outputs, self._columns = wanted_labels(labels, attributes)
         limits = [max_length, getattr(network.config, "max_position_embeddings", None)]
         self.max_length = min((limit for limit in limits if limit), default=1 << 30)
 
@@ -111,65 +113,56 @@ class ClassifierReward:
         """(n, outputs) logits; NaN for a dialogue that is longer than ``max_length``."""
         import torch
 
-        ids = [self._ids(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
-        rewards = np.full((len(ids), len(self.outputs)), np.nan)
-        fitting = [row for row, tokens in enumerate(ids) if 0 < len(tokens) <= self.max_length]
-        fitting.sort(key=lambda row: len(ids[row]))
+        read = [
+            dialogue_tokens(self._tokenizer, prompt, response)
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        rewards = np.full((len(read), len(self.outputs)), np.nan)
+        fitting = [row for row, dialogue in enumerate(read) if 0 < len(dialogue.ids) <= self.max_length]
+        fitting.sort(key=lambda row: len(read[row].ids))
         while fitting:
-            rows = self._take_batch(fitting, ids)
-            # Right padding: a causal classifier then reads its score at each row's own last token.
-            batch = self._tokenizer.pad(
-                {"input_ids": [ids[row] for row in rows]},
-                padding=True,
-                padding_side="right",
-                return_tensors="pt",
-            ).to(self._network.device)
+            rows = self._take_batch(fitting, read)
+            batch = self._padded([read[row] for row in rows])
             with torch.inference_mode():
                 logits = self._network(**batch).logits.float().cpu().numpy()
             rewards[rows] = logits[:, self._columns]
         return rewards
 
-    def _take_batch(self, rows: list[int], ids: list[list[int]]) -> list[int]:
+    def _padded(self, dialogues: list[Dialogue]) -> Any:
+        """Right padding: a causal classifier then reads its score at each row's own last token."""
+        columns: dict[str, list[list[int]]] = {"input_ids": [dialogue.ids for dialogue in dialogues]}
+        types = [dialogue.types for dialogue in dialogues if dialogue.types is not None]
+        if types:
+            columns["token_type_ids"] = types
+        batch = self._tokenizer.pad(columns, padding=True, padding_side="right", return_tensors="pt")
+        return batch.to(self._network.device)
+
+    def _take_batch(self, rows: list[int], read: list[Dialogue]) -> list[int]:
         taken = [rows.pop()]
-        longest = len(ids[taken[0]])
-        while rows and (len(taken) + 1) * longest <= self._batch_tokens and self._can_pad(taken, ids, rows[-1]):
+        longest = len(read[taken[0]].ids)
+        while rows and (len(taken) + 1) * longest <= self._batch_tokens and self._can_pad(longest, read[rows[-1]]):
             taken.append(rows.pop())
         return taken
 
-    def _can_pad(self, taken: list[int], ids: list[list[int]], row: int) -> bool:
-        return self._network.config.pad_token_id is not None or len(ids[row]) == len(ids[taken[0]])
-
-    def _ids(self, prompt: Sequence[Message], response: str) -> list[int]:
-        if self._tokenizer.chat_template:
-            dialogue = [*prompt, {"role": "assistant", "content": response}]
-            text = self._tokenizer.apply_chat_template(dialogue, tokenize=False)
-            ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        else:
-            ids = self._tokenizer(last_user_text(prompt), response, verbose=False)["input_ids"]
-        return ids
+    def _can_pad(self, longest: int, dialogue: Dialogue) -> bool:
+        return self._network.config.pad_token_id is not None or len(dialogue.ids) == longest
 
 
 def _load(ref: ModelRef, dtype: str, device: str | None) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     options: dict[str, Any] = {"revision": ref.revision, "trust_remote_code": False}
     if ref.kind != "hub":
         options["local_files_only"] = True
+    tokenizer = load_classifier_tokenizer(ref)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
         with no_progress_bar():
             network = AutoModelForSequenceClassification.from_pretrained(
                 ref.location, dtype=getattr(torch, dtype), use_safetensors=True, **options
             )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"reward model {ref.given!r} could not be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}): "
-            f"expected a sequence-classification model with safetensors weights"
-        ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        raise not_loadable(ref, error) from error
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

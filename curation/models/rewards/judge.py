@@ -43,7 +43,7 @@ from curation.models.rewards.judge_parsing import (
 )
 from curation.text import Message
 
-__all__ = ["Comparison", "Judge", "judge_fingerprint", "open_judge"]
+__all__ = ["Comparison", "Judge", "judge_fingerprint", "open_judge", "open_pair_judge"]
 
 FloatArray = npt.NDArray[np.float64]
 _VERSION: Final = 2
@@ -94,6 +94,20 @@ def open_judge(model: str, *, device: str | None = None, timeout: float = 600.0,
     return Judge(
         _address(model), Connection(timeout=timeout, attempts=attempts), fingerprint=judge_fingerprint(model)
     )
+
+
+def open_pair_judge(model: str) -> Judge:
+    """A judge of pairs: it has one rubric.
+
+    Raises:
+        InputError: for a MODEL that is no judge, or one of several rubrics.
+    """
+    if not model.startswith("judge:"):
+        raise InputError(f"model {model!r} is no judge: expected judge:http://host:port/v1#model or judge:MODEL")
+    rubrics = _address(model).rubrics
+    if len(rubrics) != 1:
+        raise InputError(f"a comparison goes by one rubric, found {', '.join(rubrics)}")
+    return open_judge(model)
 
 
 class Judge:

@@ -30,6 +30,60 @@ def test_classify_gives_every_label() -> None:
         assert open_reward(f"{url}/classify#m").score([PROMPT], ["x"]).tolist() == [[0.25, 0.75]]
 
 
+def test_classify_gets_the_dialogue_as_messages_and_asks_for_raw_logits() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(body)
+        return 200, {"data": [{"index": 0, "probs": [float(len(body["messages"][-1]["content"]))]}]}
+
+    with serving(reply) as url:
+        answers = ["a" * size for size in range(1, 41)]
+        found = open_reward(f"{url}/classify#m", batch_size=4).score([PROMPT] * 40, answers)
+    assert found[:, 0].tolist() == [float(size) for size in range(1, 41)]
+    assert all(body["messages"][:-1] == PROMPT and body["use_activation"] is False for body in asked)
+    assert {body["messages"][-1]["role"] for body in asked} == {"assistant"}
+
+
+@pytest.mark.parametrize("route", ["score", "classify"])
+def test_a_row_that_the_server_does_not_take_leaves_the_others_their_rewards(route: str) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        texts = body["text_2"] if route == "score" else [body["messages"][-1]["content"]]
+        if any(len(text) > 50 for text in texts):
+            return 400, {"error": {"message": "too long"}}
+        return 200, {"data": [{"index": i, "score": 1.5, "probs": [1.5]} for i, _ in enumerate(texts)]}
+
+    with serving(reply) as url:
+        model = open_reward(f"{url}/{route}#m", batch_size=3)
+        found = model.score([PROMPT] * 5, ["a", "b" * 60, "c", "d", "e"])
+    assert found[:, 0].tolist() == pytest.approx([1.5, float("nan"), 1.5, 1.5, 1.5], nan_ok=True)
+    faults = model.faults  # type: ignore[attr-defined]
+    assert [fault and fault.rule for fault in faults] == [None, "reward_refused", None, None, None]
+
+
+def test_a_server_that_takes_no_row_is_one_error() -> None:
+    calls: list[int] = []
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        calls.append(1)
+        return 400, {}
+
+    with serving(reply) as url, pytest.raises(ModelError, match="refused the first 20 rows with status 400"):
+        open_reward(f"{url}/classify#m", batch_size=1).score([PROMPT] * 500, ["x"] * 500)
+    assert len(calls) < 30
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    calls: list[int] = []
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        calls.append(1)
+        return (429, {}) if len(calls) == 1 else length_scores(body)
+
+    with serving(reply) as url:
+        assert open_reward(f"{url}/score#m").score([PROMPT], ["ab"]).tolist() == [[2.0]]
+
+
 def test_a_value_that_is_no_number_is_missing() -> None:
     with serving(lambda body: (200, {"data": [{"score": None}]})) as url:
         assert np.isnan(open_reward(f"{url}/score#m").score([PROMPT], ["x"])).all()

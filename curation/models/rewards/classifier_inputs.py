@@ -1,0 +1,85 @@
+"""What a sequence classifier reads: a dialogue as token ids, and which of its labels are wanted. Runs no model.
+
+The dialogue is written with the model's own chat template; a tokenizer without one reads the last user turn and
+the answer as a pair of texts, as older reward models were trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from curation.errors import InputError, ModelError
+from curation.models.identity import ModelRef
+from curation.models.rewards.heads import last_user_text
+from curation.text import Message
+
+__all__ = ["Dialogue", "Labels", "dialogue_tokens", "load_classifier_tokenizer", "not_loadable", "wanted_labels"]
+
+
+class Dialogue(NamedTuple):
+    """The tokens of one dialogue."""
+
+    ids: list[int]
+    types: list[int] | None
+    """Which of two texts each token belongs to, for the models that are told."""
+
+
+class Labels(NamedTuple):
+    """The outputs that are read."""
+
+    names: tuple[str, ...]
+    columns: list[int]
+
+
+def dialogue_tokens(tokenizer: Any, prompt: Sequence[Message], response: str) -> Dialogue:
+    """A prompt and its answer as the model was trained to read them."""
+    if tokenizer.chat_template:
+        turns = [*prompt, {"role": "assistant", "content": response}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        return Dialogue(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], None)
+    encoded = tokenizer(last_user_text(prompt), response, verbose=False)
+    return Dialogue(encoded["input_ids"], encoded.get("token_type_ids"))
+
+
+def wanted_labels(id2label: Mapping[int, str], attributes: Sequence[str] | None) -> Labels:
+    """The columns of the labels that are named; of all where none is.
+
+    Raises:
+        InputError: for a label that the model does not have.
+    """
+    labels = [id2label[index] for index in range(len(id2label))]
+    names = tuple(labels if attributes is None else attributes)
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise InputError(f"attribute {unknown[0]!r} is not one of the model's: {', '.join(labels)}")
+    return Labels(names, [labels.index(name) for name in names])
+
+
+def load_classifier_tokenizer(ref: ModelRef) -> Any:
+    """The model's tokenizer, with a token to pad with.
+
+    Raises:
+        ModelError: when there is none.
+    """
+    from transformers import AutoTokenizer
+
+    options: dict[str, Any] = {"revision": ref.revision, "trust_remote_code": False}
+    if ref.kind != "hub":
+        options["local_files_only"] = True
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise not_loadable(ref, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def not_loadable(ref: ModelRef, error: Exception) -> ModelError:
+    """One line for whatever a library says of a folder or a Hub id that holds no classifier."""
+    said = str(error).partition("\n")[0] or "no message"
+    return ModelError(
+        f"reward model {ref.given!r} could not be loaded ({type(error).__name__}: {said}): expected a "
+        f"sequence-classification model with safetensors weights"
+    )
