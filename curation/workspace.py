@@ -29,8 +29,6 @@ from schemas import TABLES
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-    from curation.lease import Held
-
 __all__ = ["FORGETTING", "FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
 
 FORMAT_VERSION: Final = 1
@@ -361,11 +359,6 @@ class Workspace:
         from deltalake.exceptions import DeltaError
 
         path = self.table_path(name)
-        if any(lease.lost.is_set() for lease in self._leases):
-            raise WorkspaceError(
-                f"another run took {self.url}, for this one was not heard of for long: nothing more is written. What "
-                f"was written is whole; when the other run is done, the same command goes on from there"
-            )
         options: dict[str, Any] = {"mode": mode, "storage_options": self.storage_options}
         if predicate is not None:
             options["predicate"] = predicate
@@ -403,14 +396,13 @@ class Workspace:
     def lock(self, name: str = "workspace") -> Iterator[None]:
         """Hold a lock of this workspace; it is let go when the process ends, however it ends.
 
-        Object stores have no locks: there it is a lease, which ends when its holder is silent (``curation.lease``).
+        Object stores have no locks: there, :mod:`curation.ledger` finds rows that two runs both computed.
 
         Raises:
             WorkspaceError: when another process holds it.
         """
         if not self.is_local:
-            with self._leased(name):
-                yield
+            yield
             return
         from filelock import FileLock, Timeout
 
@@ -433,38 +425,6 @@ class Workspace:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
-
-    @contextmanager
-    def _leased(self, name: str) -> Iterator[None]:
-        from curation.lease import leased
-
-        with leased(self.filesystem(), self.path("locks"), name, url=self.url) as held:
-            self._leases.append(held)
-            try:
-                yield
-            finally:
-                self._leases.remove(held)
-
-    def locks_held(self) -> list[dict[str, Any]]:
-        """The locks that somebody holds now: name and holder."""
-        if not self.is_local:
-            from curation.lease import lease_holder
-
-            names = ("workspace", *sorted(LEDGER_TABLES))
-            found = {name: lease_holder(self.filesystem(), self.path("locks"), name) for name in names}
-            return [{"name": name, "holder": lease.text} for name, lease in found.items() if lease is not None]
-        from filelock import FileLock, Timeout
-
-        held = []
-        for path in sorted(Path(self.path("locks")).glob("*.lock")):
-            try:
-                with FileLock(path, timeout=0):
-                    pass
-            except Timeout:
-                owner = path.with_suffix(".owner")
-                who = owner.read_text().strip() if owner.exists() else "another process"
-                held.append({"name": path.stem, "holder": who})
-        return held
 
 
 def _has_new_columns(table: DeltaTable | None, frame: pl.DataFrame) -> bool:

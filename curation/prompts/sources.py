@@ -31,7 +31,6 @@ from curation.prompts.rows import normalise, score_of
 from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, resolve
 from curation.prompts.texts import cells
 from curation.prompts.votes import are_votes, votes_of
-from curation.text_columns import nested_series
 
 __all__ = ["FORMATS", "INPUTS_SCHEMA", "SourceRows", "read_source"]
 

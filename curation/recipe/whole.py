@@ -53,12 +53,12 @@ class Recipe(Section):
     refusal_dataset: RefusalDataset = RefusalDataset()
     policy: Policy | None = Policy()
     pairs: Pairs = Pairs()
+    judge: PairJudge | None = None
     strength: Strength = Strength()
     label_noise: LabelNoise | None = None
     selection: Selection = Selection()
     negatives: Negatives | None = None
     hygiene: Hygiene = Hygiene()
-    judge: PairJudge | None = None
     splits: Splits = Splits()
     gates: Gates = Gates()
     publish: Publish = Publish()
