@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test lint bench ui clean vllm-cpu
+.PHONY: demo test lint bench fuzz ui clean vllm-cpu
 
 # torch comes first and with its exact version: an open range brings several GB of CUDA.
 $(VENV)/installed: pyproject.toml
@@ -46,6 +46,12 @@ test: lint $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),vllm-
 
 bench: $(VENV)/installed-dev
 	for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Ten minutes for each target; FUZZ_SECONDS= for another time. atheris has wheels for Python 3.11 on Linux.
+FUZZ_TARGETS ?= readers recipe replies templates
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,fuzz]'
+	for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzz.fuzz $$target || exit 1; done
 
 ui: $(VENV)/installed
 	$(BIN)/curation ui

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 __all__ = [
     "BudgetReached",
@@ -35,10 +36,19 @@ __all__ = [
 ]
 
 
+_LONGEST: Final = 1_800
+
+
 class CurationError(Exception):
     """Any error that this package raises on purpose."""
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        # What is quoted comes from files and servers: a line break or a terminal's control character may be in it.
+        text = "".join(map(_shown, " ".join(super().__str__().splitlines())))
+        more = len(text) - _LONGEST
+        return text if more <= 0 else f"{text[:_LONGEST]}… ({more:,} characters more)"
 
 
 class InputError(CurationError):
@@ -85,6 +95,10 @@ class InterruptedRun(CurationError):
     """The user stopped the run."""
 
     exit_status = 130
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def closest(word: str, allowed: Iterable[str]) -> str:

@@ -45,13 +45,15 @@ class ParquetTable:
         self._path = path
         try:
             self._file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
+            metadata = self._file.metadata
+            self.rows = metadata.num_rows
+            size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+            schema = self._file.schema_arrow
+            _check_names(schema)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._torn("its footer cannot be read") from error
-        metadata = self._file.metadata
-        self.rows = metadata.num_rows
-        size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-        self.row_bytes = size / max(1, self.rows)
-        self.schema = _schema(self._file.schema_arrow)
+        self.row_bytes = max(0, size) / max(1, self.rows)
+        self.schema = _schema(schema)
 
     def batches(self, batch_rows: int) -> Iterator[Any]:
         import pyarrow as pa
@@ -61,7 +63,7 @@ class ParquetTable:
             for batch in self._file.iter_batches(batch_size=batch_rows):
                 yield batch
                 done += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._torn(f"it breaks after row {done} of {self.rows}") from error
 
     def _torn(self, what: str) -> InputError:
@@ -92,7 +94,8 @@ def frames(table: ArrowTable, *, name: str, row_name: str, batch_rows: int) -> I
     import pyarrow as pa
 
     start = 0
-    for batch in table.batches(batch_rows):
+    for written in table.batches(batch_rows):
+        batch = written.replace_schema_metadata(None)
         bad: dict[int, str] = {}
         try:
             batch.validate(full=True)
@@ -129,8 +132,28 @@ def _bad_rows(batch: Any) -> dict[int, str]:
     return found
 
 
+def _check_names(schema: Any) -> None:
+    """That every column and field has a name in UTF-8, and no two columns the same; polars panics where not.
+
+    Raises:
+        ValueError: when it is not so.
+    """
+    names = schema.names
+    if len(set(names)) < len(names):
+        raise ValueError("two columns have one name")
+    kinds = list(schema.types)
+    while kinds:
+        kind = kinds.pop()
+        inner = [kind.field(i) for i in range(kind.num_fields)]
+        names = [field.name for field in inner]
+        if len(set(names)) < len(names):
+            raise ValueError("two fields have one name")
+        kinds += [field.type for field in inner]
+
+
 def _schema(schema: Any) -> pl.Schema:
-    empty = pl.from_arrow(schema.empty_table())
+    # Notes of whoever wrote the file; polars panics at ones that are not UTF-8.
+    empty = pl.from_arrow(schema.remove_metadata().empty_table())
     return empty.schema if isinstance(empty, pl.DataFrame) else pl.Schema()
 
 

@@ -44,7 +44,8 @@ class Columns(NamedTuple):
 
     def frame(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """Rows of Python values as a frame of this schema; a missing key is null."""
-        return pl.DataFrame([self._series(name, [row.get(name) for row in rows]) for name in self.schema])
+        # By name: a list of series would give a column without one a name.
+        return pl.DataFrame({name: self._series(name, [row.get(name) for row in rows]) for name in self.schema})
 
     def _series(self, name: str, values: list[Any]) -> pl.Series:
         if name in self.mixed:

@@ -102,7 +102,7 @@ class Json:
         while text[position : position + 1] != "]":
             try:
                 value, end = decoder.raw_decode(text, position)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise self._torn(getattr(error, "pos", position)) from error
             yield value, end - position
             position = _skip(text, end)
@@ -116,8 +116,8 @@ class Json:
     def _rows_of_object(self) -> Iterator[tuple[Any, int]]:
         try:
             value = json.loads(self._text)
-        except json.JSONDecodeError as error:
-            raise self._torn(error.pos) from error
+        except (ValueError, RecursionError) as error:
+            raise self._torn(getattr(error, "pos", 0)) from error
         lists = {key: item for key, item in value.items() if isinstance(item, list)}
         tables = [item for item in lists.values() if item and all(isinstance(row, dict) for row in item)]
         if len(tables) == 1:
@@ -267,6 +267,8 @@ def _parse(text: str, place: str, *, whole: bool) -> Any:
         raise InputError(f"{place} is not JSON: {error.msg} at column {error.colno}{cut}") from error
     except RecursionError as error:
         raise InputError(f"{place} is JSON nested too deeply to be a row") from error
+    except ValueError as error:
+        raise InputError(f"{place} has a number of more digits than Python reads (4,300)") from error
 
 
 def _record(row: int, values: Any, place: str, *, may_break: bool, size: int) -> Record | Reject:

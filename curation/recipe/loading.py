@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from curation.errors import RecipeError, closest
+from curation.files.safe_yaml import read_yaml
 from curation.recipe.hygiene import Hygiene
 from curation.recipe.refusals import RefusalDetection
 from curation.recipe.whole import Recipe
@@ -32,12 +32,7 @@ def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | No
     """
     file = Path(path)
     where = f"recipe {file}" + (", with the changes for this run" if changes else "")
-    try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {file}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {file}: not YAML: {' '.join(str(error).split())}") from error
+    raw = read_yaml(file, what=f"recipe {file}", wrong=RecipeError)
     if not isinstance(raw, Mapping):
         raise RecipeError(f"recipe {file}: expected keys such as 'sources', found {type(raw).__name__}")
     try:
@@ -55,21 +50,6 @@ def _merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(section, Mapping) and isinstance(value, Mapping)
         merged[key] = _merged(dict(section or {}), value) if both else value
     return merged
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, but a key that stands twice is an error and not the later value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def _first_fault(error: ValidationError) -> str:

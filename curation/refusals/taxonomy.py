@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import yaml
 
 from curation.errors import InputError, closest
+from curation.files.safe_yaml import read_yaml
 from curation.models.protocols import Encoder
 from curation.text import content_hash
 from schemas.taxonomies import TAXONOMIES, taxonomy_path
@@ -109,11 +109,7 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
         raise InputError(
             f"taxonomy {given!r} is neither a file nor one of {', '.join(TAXONOMIES)}" + closest(given, TAXONOMIES)
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(f"taxonomy {path}: not valid YAML ({detail}); correct the file") from None
+    content = read_yaml(path, what=f"taxonomy {path}")
     if not isinstance(content, dict) or not isinstance(content.get("categories"), list):
         raise InputError(f"taxonomy {path}: expected a mapping with a list under 'categories'")
     if not content["categories"]:

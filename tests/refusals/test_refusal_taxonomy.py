@@ -92,7 +92,7 @@ def test_own_taxonomy_is_read(tmp_path: Path) -> None:
         ("categories: []\n", "empty"),
         ("categories: [1]\n", "found int"),
         ("just text", "expected a mapping"),
-        ("a: [", "not valid YAML"),
+        ("a: [", "not YAML"),
     ],
 )
 def test_faulty_taxonomy_is_explained(text: str, match: str, tmp_path: Path) -> None:

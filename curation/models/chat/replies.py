@@ -7,6 +7,7 @@ in a reason, for they may quote the prompt: only its error code is, where it is 
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,8 @@ _SYSTEM: Final = re.compile(r"system.{0,40}(not supported|unsupported|not allowe
 _TEMPLATE: Final = re.compile(r"must alternate|chat template|templateerror")
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,60}")
 _LONGEST_WAIT: Final = 600.0
+_ROUNDING: Final = 1e-3
+"""A log-probability may be above 0 by so much."""
 
 
 class Retry(NamedTuple):
@@ -62,7 +65,7 @@ def answer_in(body: bytes) -> ChatAnswer:
     """
     try:
         reply = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Broken("broken_json") from error
     choices = reply.get("choices") if isinstance(reply, dict) else None
     for choice in choices if isinstance(choices, list) else ():
@@ -77,7 +80,8 @@ def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
     reasoning = next(
         (message[k] for k in ("reasoning", "reasoning_content") if isinstance(message.get(k), str)), None
     )
-    for part in (text, reasoning or ""):
+    reason = str(choice.get("finish_reason") or "unknown")
+    for part in (text, reasoning or "", reason):
         try:
             part.encode()
         except UnicodeEncodeError as error:
@@ -85,7 +89,7 @@ def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
     usage = usage if isinstance(usage, dict) else {}
     return ChatAnswer(
         text=text,
-        finish_reason=str(choice.get("finish_reason") or "unknown"),
+        finish_reason=reason,
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         reasoning=reasoning,
@@ -97,15 +101,34 @@ def _tokens(logprobs: Any) -> tuple[TokenProbabilities, ...]:
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     found = []
     for item in content if isinstance(content, list) else ():
-        alternatives = {str(a["token"]): float(a["logprob"]) for a in item.get("top_logprobs") or ()}
-        alternatives.setdefault(str(item["token"]), float(item["logprob"]))
+        own = _alternative(item)
+        if own is None:
+            continue
+        given = item.get("top_logprobs")
+        listed = (_alternative(other) for other in (given if isinstance(given, list) else ()))
+        alternatives = dict(alternative for alternative in listed if alternative is not None)
+        alternatives.setdefault(*own)
         ordered = sorted(alternatives.items(), key=lambda pair: -pair[1])
-        found.append(TokenProbabilities(str(item["token"]), tuple(ordered)))
+        found.append(TokenProbabilities(own[0], tuple(ordered)))
     return tuple(found)
 
 
+def _alternative(item: Any) -> tuple[str, float] | None:
+    """A token and its log-probability; None where a server gives something else, which is no reason to stop."""
+    if not isinstance(item, dict) or not isinstance(item.get("token"), str):
+        return None
+    try:
+        logprob = float(item["logprob"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    # Lone surrogates are halves of a character that a tokenizer cut; nothing could store them.
+    token = item["token"].encode("utf-8", "replace").decode()
+    return None if math.isnan(logprob) or logprob > _ROUNDING else (token, logprob)
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    counts = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+    return int(value) if counts else 0
 
 
 def meaning_of_status(
@@ -153,12 +176,12 @@ def retry_after(headers: Any, *, now: datetime | None = None) -> float:
             then = parsedate_to_datetime(given)
             then = then if then.tzinfo else then.replace(tzinfo=UTC)
             return _wait((then - (now or datetime.now(UTC))).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
 def _wait(seconds: float) -> float:
-    return min(max(0.0, seconds), _LONGEST_WAIT)
+    return 0.0 if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def _error_in(body: bytes) -> tuple[dict[str, Any], str]:
@@ -166,7 +189,7 @@ def _error_in(body: bytes) -> tuple[dict[str, Any], str]:
     text = body[:20_000].decode("utf-8", "replace")
     try:
         reply = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, text.lower()
     error = reply.get("error", reply) if isinstance(reply, dict) else {}
     error = error if isinstance(error, dict) else {"message": str(error)}
