@@ -16,6 +16,7 @@ from curation.prompts import dialogues
 from curation.prompts.shapes import SHAPES, Binding, Schema, resolve
 from curation.prompts.texts import cells
 from curation.text import Message
+from curation.text_columns import nested_series
 
 __all__ = ["Normalised", "normalise", "normalise_pairs", "score_of"]
 
@@ -79,7 +80,7 @@ def _canonical(rows: list[tuple[Any, ...]], schema: Schema) -> pl.DataFrame:
     columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     return pl.DataFrame(
         [
-            pl.Series(name, list(values), dtype=dtype)
+            nested_series(name, list(values), dtype)
             for (name, dtype), values in zip(schema.items(), columns, strict=True)
         ]
     )

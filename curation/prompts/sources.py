@@ -31,6 +31,7 @@ from curation.prompts.rows import normalise, score_of
 from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, resolve
 from curation.prompts.texts import cells
 from curation.prompts.votes import are_votes, votes_of
+from curation.text_columns import nested_series
 
 __all__ = ["FORMATS", "INPUTS_SCHEMA", "SourceRows", "read_source"]
 
@@ -196,7 +197,7 @@ def _inputs(
             rows.append({"source": name, **_input(binding.shape, row, beside)})
         except RowError as error:
             faults.append(error.at(row["row"]))
-    data = [pl.Series(column, [row.get(column) for row in rows], dtype=t) for column, t in INPUTS_SCHEMA.items()]
+    data = [nested_series(column, [row.get(column) for row in rows], t) for column, t in INPUTS_SCHEMA.items()]
     return pl.DataFrame(data), pl.concat([rejects, rejects_frame(faults)])
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from curation.stages.context import Context
 from curation.stages.hygiene import evaluation_index
-from curation.text import messages_text
+from curation.text_columns import message_texts
 
 __all__ = ["contaminated_prompts"]
 
@@ -35,7 +35,7 @@ def _made(context: Context) -> dict[str, pl.DataFrame]:
     inputs = context.workspace.scan("inputs").select("prompt_id")
     prompts = context.workspace.scan("prompts").select("prompt_id", "messages")
     own = prompts.join(inputs, on="prompt_id", how="anti", maintain_order="left").collect()
-    texts = pl.Series("text", [messages_text(m) for m in own["messages"].to_list()], dtype=pl.String)
+    texts = message_texts(own["messages"]).alias("text")
     answers = context.workspace.scan("candidates").filter(pl.col("origin") != "provided")
     return {
         "prompt": own.select("prompt_id").with_columns(texts),

@@ -106,7 +106,9 @@ def judged_pairs(context: Context, pairs: pl.DataFrame) -> pl.DataFrame:
     """``judge_verdict`` (chosen, rejected or tie), ``judge_probability`` that chosen is better and
     ``judge_consistent``, row by row beside ``pairs``; null where there is no judge, or no readable reply."""
     if context.recipe.judge is None or pairs.is_empty():
-        return pairs.select(pl.lit(None, dtype=kind).alias(name) for name, kind in VERDICTS.items())
+        # Literals alone would make one row.
+        empty = {name: pl.lit(None, dtype=kind) for name, kind in VERDICTS.items()}
+        return pairs.with_columns(**empty).select(*VERDICTS)
     step = judge_step(context)
     compared = _comparisons(pairs)
     found = context.ledger.fetch(step.key, compared["comparison_id"].unique(maintain_order=True))

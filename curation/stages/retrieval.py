@@ -19,7 +19,7 @@ from curation.stages.mining import MiningCorpus, OtherAnswers, mine, mining_corp
 from curation.stages.preference import kept_pairs
 from curation.stages.waterfall import write_waterfall
 from curation.tables import concat_rejects, rejects_frame, validated
-from curation.text import messages_text
+from curation.text_columns import message_texts
 from schemas import TABLES
 
 __all__ = ["STAGE"]
@@ -86,7 +86,7 @@ def _with_reason(rejects: pl.DataFrame, waterfall: pl.DataFrame) -> pl.DataFrame
 def _anchors(context: Context) -> pl.DataFrame:
     """The prompts as texts: prompt_id, messages, split, anchor, text_id."""
     prompts = context.workspace.scan("prompts").select("prompt_id", "messages", "split").collect()
-    texts = pl.Series("anchor", [messages_text(m) for m in prompts["messages"].to_list()], dtype=pl.String)
+    texts = message_texts(prompts["messages"]).alias("anchor")
     return prompts.with_columns(texts, text_ids(texts).alias("text_id"))
 
 
