@@ -32,7 +32,8 @@ def pairs_people(context: Context, pairs: pl.DataFrame) -> pl.DataFrame:
     said = [name for name in ("annotator", "votes") if name in names]
     empty = {"annotator": pl.String, "votes": TABLES["inputs"].create_empty().schema["votes"]}
     if not said:
-        return pairs.select(pl.lit(None, dtype=kind).alias(name) for name, kind in empty.items())
+        nothing = {name: pl.lit(None, dtype=kind) for name, kind in empty.items()}
+        return pairs.with_columns(**nothing).select(*empty)
     rows = (
         inputs.filter(pl.col("kind") == "pair", pl.any_horizontal(pl.col(*said).is_not_null()))
         .select(
