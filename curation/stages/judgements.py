@@ -71,7 +71,7 @@ class _Judging:
             else:
                 failures.append(_failure(row, one.fault))
         kinds = {f"{order}_{letter}": pl.Float64 for order in _ORDERS for letter in "abc"}
-        ids = dict.fromkeys(("comparison_id", "prompt_id", "first_id", "second_id"), pl.String)
+        ids: dict[str, Any] = dict.fromkeys(("comparison_id", "prompt_id", "first_id", "second_id"), pl.String)
         return Batch(pl.DataFrame(rows, schema=ids | kinds), failures_frame(failures))
 
 

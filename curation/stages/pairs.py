@@ -149,7 +149,9 @@ def _scored(context: Context) -> pl.DataFrame:
     )
     if context.recipe.pairs.score == "provided":
         return candidates.rename({"provided_score": "score"})
-    rewards = candidate_rewards(context, candidates["candidate_id"]).drop_nulls("rewards")
+    # Means over different models could not be compared: an answer is ranked where every model has scored it.
+    known = candidate_rewards(context, candidates["candidate_id"])
+    rewards = known.filter(~pl.col("rewards").list.eval(pl.element().is_null()).list.any())
     if rewards.is_empty():
         return candidates.select("prompt_id", "candidate_id", score=pl.lit(None, dtype=pl.Float64))
     values = np.asarray(rewards["rewards"].to_list(), dtype=np.float64)

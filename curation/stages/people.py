@@ -5,7 +5,7 @@ No stage is here, and no label is judged: that is ``curation.scores``.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -30,7 +30,7 @@ def pairs_people(context: Context, pairs: pl.DataFrame) -> pl.DataFrame:
     inputs = context.workspace.scan("inputs")
     names = inputs.collect_schema().names()
     said = [name for name in ("annotator", "votes") if name in names]
-    empty = {"annotator": pl.String, "votes": TABLES["inputs"].create_empty().schema["votes"]}
+    empty: dict[str, Any] = {"annotator": pl.String, "votes": TABLES["inputs"].create_empty().schema["votes"]}
     if not said:
         nothing = {name: pl.lit(None, dtype=kind) for name, kind in empty.items()}
         return pairs.with_columns(**nothing).select(*empty)
@@ -84,7 +84,7 @@ def keep_voters(context: Context, result: LabelNoise | None) -> None:
             name="voter", labels="votes", reliability="reliability", median_loss=pl.lit(None, dtype=pl.Float64),
             kind=pl.when(is_model).then(pl.lit("reward model")).otherwise(pl.lit("voter")),
         )  # fmt: skip
-        frame = pl.concat([part.select(empty.columns).cast(dict(empty.schema)) for part in (annotators, voters)])
+        frame = pl.concat([part.select(empty.columns).cast(empty.schema) for part in (annotators, voters)])
         frame = frame.unique(["kind", "name"], keep="first").sort("kind", "reliability", "name")
     context.workspace.overwrite("voters", validated("voters", frame, stage="pair_labels").kept)
 

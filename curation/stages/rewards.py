@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
+from curation.errors import ModelError
 from curation.ledger import LedgerKey
+from curation.models.chat import is_address
 from curation.models.protocols import Fault, FloatArray, RewardModel
 from curation.models.rewards import heads_encoder, open_heads, open_reward, reward_fingerprint
 from curation.recipe import Reward
@@ -42,6 +44,11 @@ class RewardStep:
     def batch_rows(self) -> int:
         # Each batch looks through the ledger's vectors, so few large ones are better than many small ones.
         return self.options.batch_rows if self.encoder is None else max(self.options.batch_rows, _LEDGER_BATCH)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server answers, which is paid for, and not a model in this process."""
+        return is_address(self.options.model.removeprefix("judge:"))
 
     @property
     def key(self) -> LedgerKey:
@@ -94,31 +101,47 @@ def _reward_step(context: Context, options: Reward) -> RewardStep:
 
 
 def candidate_rewards(context: Context, candidates: pl.Series) -> pl.DataFrame:
-    """candidate_id and ``rewards``: the values of all models in the recipe's order.
+    """candidate_id and ``rewards``: the values of all models in the recipe's order, in the order of ``candidates``.
 
-    A candidate that one of the models could not score is left out: its margins could not be compared.
+    A model that could not score a candidate has nulls there, and the other models' values stay. A candidate that
+    none could score is left out.
     """
-    joined: pl.DataFrame | None = None
+    joined = pl.DataFrame({"candidate_id": candidates}).unique(maintain_order=True)
+    columns: list[str] = []
     for number, step in enumerate(reward_steps(context)):
         one = context.ledger.fetch(step.key, candidates).select(
             "candidate_id", pl.col("rewards").alias(f"_{number}")
         )
-        joined = one if joined is None else joined.join(one, on="candidate_id", maintain_order="left")
-    if joined is None:
+        if one.is_empty():
+            continue
+        columns.append(f"_{number}")
+        nothing = pl.lit([None] * len(one[columns[-1]][0]), dtype=pl.List(pl.Float64))
+        joined = joined.join(one, on="candidate_id", how="left", maintain_order="left").with_columns(
+            pl.col(columns[-1]).fill_null(nothing), pl.col(columns[-1]).is_not_null().alias(f"{columns[-1]}_there")
+        )
+    if not columns:
         return pl.DataFrame(schema={"candidate_id": pl.String, "rewards": pl.List(pl.Float64)})
-    columns = [c for c in joined.columns if c != "candidate_id"]
-    return joined.select("candidate_id", rewards=pl.concat_list(columns))
+    scored = joined.filter(pl.any_horizontal(f"{column}_there" for column in columns))
+    return scored.select("candidate_id", rewards=pl.concat_list(columns))
 
 
 def run(context: Context) -> StageResult:
     candidates = answered(context)
     facts: dict[str, int | str] = {}
     failed = 0
+    errors: list[ModelError] = []
     for number, step in enumerate(reward_steps(context)):
-        report = context.compute(step, candidates)
+        try:
+            report = context.compute(step, candidates)
+        except ModelError as error:
+            # The other models' rewards are worth having: they are in the ledger when this one is mended.
+            errors.append(error)
+            continue
         failed += report.failed
         facts[f"model {number + 1}"] = step.key.producer
         facts[f"computed by model {number + 1}"] = report.computed
+    if errors:
+        raise errors[0]
     return StageResult("rewards", candidates.height, failed, facts)
 
 

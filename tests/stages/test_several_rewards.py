@@ -1,0 +1,110 @@
+"""Several reward models in one run: what one of them fails on stays its own, and is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curation.errors import ModelError
+from curation.models.rewards import reward_fingerprint
+from curation.pipeline import run_stage, stage_named
+from curation.recipe import Recipe
+from curation.stages.context import Context
+from curation.stages.label_facts import label_facts
+from curation.stages.rewards import candidate_rewards
+from curation.workspace import Workspace
+from tests.stages.conftest import sentences
+
+STAGES = ("inputs", "hygiene", "prompts", "candidates", "rewards", "pairs", "pair_scores", "pair_labels")
+
+
+def length(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [float(len(answer)) for answer in answers]
+
+
+def people(prompts: list[Any], answers: list[str]) -> list[float]:
+    """Likes the chosen answers; cannot score what has a 3 in it."""
+    return [float("nan") if "3" in answer else float("People" in answer) for answer in answers]
+
+
+def constant(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [4.0] * len(answers)
+
+
+def nothing(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [float("nan")] * len(answers)
+
+
+def too_few(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [1.0] * (len(answers) - 1)
+
+
+def context_of(folder: Path, *models: str, **changes: Any) -> Context:
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sentences(14)))
+    recipe = {
+        "sources": [{"path": str(folder / "pairs.jsonl"), "name": "source"}],
+        "rewards": [{"model": f"python:{__name__}:{model}"} for model in models],
+        "encoder": None, "refusals": None, "policy": None, "publish": {"datasets": ["preference"]},
+    }  # fmt: skip
+    return Context(Workspace(folder / "w"), Recipe.model_validate(recipe | changes))
+
+
+def run_all(context: Context) -> pl.DataFrame:
+    for name in STAGES:
+        run_stage(context, stage_named(name))
+    return context.workspace.read("pair_scores")
+
+
+def test_a_model_that_fails_on_an_answer_leaves_the_others_theirs(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "people", "length", pairs={"strategies": ["provided", "best_vs_worst"]})
+    scores = run_all(context)
+    failures = context.workspace.read("failures")
+    assert failures.height == 4
+    assert failures["rule"].unique().to_list() == ["non_finite_reward"]
+    assert scores["strength_mean"].null_count() == 0
+    partial = scores.filter(pl.col("chosen_rewards").list.get(0).is_null())
+    assert partial.height == 2
+    assert partial["chosen_rewards"].list.get(1).null_count() == 0
+    known = candidate_rewards(context, context.workspace.read("candidates")["candidate_id"])
+    assert known.height == 28
+    # Nothing is ranked by fewer models than what it is ranked against.
+    ranked = context.workspace.read("pairs").filter(pl.col("strategy") == "best_vs_worst")
+    whole = set(known.filter(~pl.col("rewards").list.eval(pl.element().is_null()).list.any())["candidate_id"])
+    assert set(ranked["chosen_id"]) | set(ranked["rejected_id"]) <= whole
+
+
+def test_a_constant_model_is_left_out_of_strength(tmp_path: Path) -> None:
+    both = run_all(context_of(tmp_path, "length", "constant"))
+    (tmp_path / "alone").mkdir()
+    alone = run_all(context_of(tmp_path / "alone", "length"))
+    np.testing.assert_allclose(both["strength_mean"], alone["strength_mean"])
+    assert both["strength_std"].unique().to_list() == [0.0]
+
+
+def test_one_model_has_no_spread_and_no_division(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "length")
+    scores = run_all(context)
+    assert scores["strength_std"].to_list() == [0.0] * scores.height
+    assert not any("Dawid" in name for name in label_facts(context))
+
+
+def test_a_model_without_any_reward_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    scores = run_all(context_of(tmp_path, "nothing", "length"))
+    assert scores["chosen_rewards"].list.len().unique().to_list() == [1]
+    assert scores["strength_mean"].null_count() == 0
+
+
+def test_the_wrong_count_ends_the_run_after_the_other_models_have_done_theirs(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "too_few", "length")
+    for name in STAGES[: STAGES.index("rewards")]:
+        run_stage(context, stage_named(name))
+    with pytest.raises(ModelError, match="returned 27 rewards for 28"):
+        run_stage(context, stage_named("rewards"))
+    kept = context.workspace.read("rewards")
+    assert kept.height == 28
+    assert kept["model"][0].startswith(reward_fingerprint(f"python:{__name__}:length"))
