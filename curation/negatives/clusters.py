@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.negatives.inputs import Embeddings, Float32, blocks
+from curation.negatives.narrow import most_alike
 from curation.negatives.search import Found, exact_search, search_lists
 from curation.negatives.threads import over_shards
+from curation.negatives.tops import narrow_pays
 
 __all__ = [
     "Clusters",
@@ -101,16 +103,26 @@ def _nearest(vectors: Embeddings, centroids: Float32, threads: int | None) -> tu
     own = np.zeros(len(vectors), np.int32)
     best = np.zeros(len(vectors), np.float32)
     turned = np.ascontiguousarray(centroids.T)
+    narrow = _narrow(centroids) if narrow_pays(len(vectors) * len(centroids)) else None
 
     def work(shard: slice) -> None:
         for at in blocks(shard.stop - shard.start, _BLOCK):
             part = slice(shard.start + at.start, shard.start + at.stop)
+            if narrow is not None:
+                own[part], best[part] = most_alike(np.asarray(vectors[part], dtype=np.float32), narrow)
+                continue
             scores = np.asarray(vectors[part], dtype=np.float32) @ turned
             own[part] = scores.argmax(axis=1)
             best[part] = scores[np.arange(len(scores)), own[part]]
 
     over_shards(work, len(vectors), threads=threads)
     return own, best
+
+
+def _narrow(vectors: Float32) -> Any:
+    import torch
+
+    return torch.from_numpy(vectors).to(torch.bfloat16)
 
 
 def nearest_lists(

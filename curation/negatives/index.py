@@ -15,15 +15,19 @@ from curation.negatives.clusters import (
 )
 from curation.negatives.inputs import Embeddings
 from curation.negatives.search import Found, exact_search
+from curation.negatives.tops import narrow_pays
 
 __all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search", "searches_exactly"]
 
 IndexKind = Literal["auto", "flat", "ivf"]
 TARGET_RECALL: Final = 0.99
 _SMALL: Final = 4e8
-"""Anchors × documents up to which ``auto`` searches exactly: a few seconds on two cores."""
+_SMALL_NARROW: Final = 1e10
+"""Anchors × documents up to which ``auto`` searches exactly, seconds on two cores; the second where the processor
+multiplies bfloat16."""
 _WORTH_IT: Final = 0.5
-"""Share of the lists beyond which looking into them one by one saves nothing over the exact search."""
+_WORTH_IT_NARROW: Final = 0.1
+"""Share of the lists beyond which looking into them one by one saves nothing over the exact search; likewise."""
 
 
 class Searched(NamedTuple):
@@ -38,7 +42,8 @@ class Searched(NamedTuple):
 
 def searches_exactly(*, queries: int, rows: int) -> bool:
     """Whether ``auto`` searches so many queries in so many rows exactly, because that is quick."""
-    return queries * rows <= _SMALL
+    products = queries * rows
+    return products <= _SMALL or (products <= _SMALL_NARROW and narrow_pays(products))
 
 
 def check_index(index: str) -> None:
@@ -79,7 +84,8 @@ def search(
     centroids = train_centroids(corpus, suggest_lists(len(corpus)), seed=seed, threads=threads)
     clusters = Clusters(centroids, assign(corpus, centroids, threads=threads))
     probing = tune_probes(queries, corpus, clusters, k, target=target_recall, seed=seed, threads=threads)
-    if index == "auto" and probing.lists > _WORTH_IT * len(centroids):
+    worth_it = _WORTH_IT_NARROW if narrow_pays(len(queries) * len(corpus)) else _WORTH_IT
+    if index == "auto" and probing.lists > worth_it * len(centroids):
         return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
     found = search_clusters(queries, corpus, k, clusters, lists=probing.lists, threads=threads)
     method = f"ivf: {probing.lists} of {len(centroids)} lists"

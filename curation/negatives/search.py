@@ -11,14 +11,15 @@ import numpy.typing as npt
 
 from curation.negatives.inputs import Embeddings, Float32, Int64, blocks
 from curation.negatives.threads import over_shards
+from curation.negatives.tops import Tops, WideTops, tops_for
 
 __all__ = ["Found", "exact_search", "search_lists"]
 
 _QUERY_BLOCK: Final = 1_024
 _CORPUS_BLOCK: Final = 1_024
 """Blocks of 1,024 keep a block of scores (4 MB) in the caches of one core."""
-_QUERIES_AT_ONCE: Final = 131_072
-"""Queries per pass over the corpus: a corpus on disk is read once for so many queries."""
+_FIRST: Final = 16_384
+"""Rows that every query sees first: they give it a bound, so that of the others few are looked at twice."""
 _CHUNK: Final = 262_144
 """Corpus rows that are held as float32 at once when the corpus is not float32 in memory already."""
 
@@ -42,11 +43,13 @@ def exact_search(queries: Embeddings, corpus: Embeddings, k: int, *, threads: in
         threads: how many to use, by default ``threads.default_threads()``.
     """
     found = _empty(len(queries), k)
-    for part in blocks(len(queries), _QUERIES_AT_ONCE):
-        tops = _Tops(queries[part], k)
+    kind = tops_for(queries=len(queries), rows=len(corpus))
+    for part in blocks(len(queries), kind.queries_at_once(k)):
+        tops = kind(queries[part], k)
         for chunk, documents in _chunks(corpus):
+            tops.open(documents, chunk.start)
             over_shards(partial(_scan_all, tops, documents, chunk.start), len(tops.queries), threads=threads)
-        tops.finish(found, part)
+        tops.finish(found.rows[part], found.scores[part])
     return found
 
 
@@ -74,66 +77,48 @@ def search_lists(
     """
     found = _empty(len(queries), k)
     lists = int(max(list_of_row.max(initial=0), probes.max(initial=0))) + 1
-    for part in blocks(len(queries), _QUERIES_AT_ONCE):
-        tops = _Tops(queries[part], k)
+    # A list is short and its queries lie apart: gathering them costs what bfloat16 saves.
+    for part in blocks(len(queries), WideTops.queries_at_once(k)):
+        tops = WideTops(queries[part], k)
         for chunk, documents in _chunks(corpus):
+            tops.open(documents, chunk.start)
             members = _group(list_of_row[chunk], lists, first=chunk.start)
             scan = partial(_scan_lists, tops, documents, members, probes[part])
             over_shards(scan, len(tops.queries), threads=threads)
-        tops.finish(found, part)
+        tops.finish(found.rows[part], found.scores[part])
     return found
 
 
-def _scan_all(tops: _Tops, documents: Float32, first: int, shard: slice) -> None:
-    for rows in blocks(len(documents), _CORPUS_BLOCK):
-        ids = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)
-        for at in blocks(shard.stop - shard.start, _QUERY_BLOCK):
-            who = np.arange(shard.start + at.start, shard.start + at.stop)
-            tops.add(who, documents[rows], ids)
+def _scan_all(tops: Tops, documents: Float32, first: int, shard: slice) -> None:
+    def shown(rows: slice) -> Any:
+        return tops.block(documents[rows], np.arange(first + rows.start, first + rows.stop, dtype=np.int64))
+
+    who = [
+        np.arange(shard.start + at.start, shard.start + at.stop)
+        for at in blocks(shard.stop - shard.start, _QUERY_BLOCK)
+    ]
+    parts = list(blocks(len(documents), tops.documents_at_once))
+    starters = [shown(part) for part in parts[: _FIRST // tops.documents_at_once]] if not first else []
+    for some in who:
+        tops.start(some, starters)
+    for part in parts[len(starters) :]:
+        block = shown(part)
+        for some in who:
+            tops.add(some, block)
+    tops.settle(shard)
 
 
-def _scan_lists(tops: _Tops, documents: Float32, members: _Groups, probes: npt.NDArray[Any], shard: slice) -> None:
+def _scan_lists(tops: Tops, documents: Float32, members: _Groups, probes: npt.NDArray[Any], shard: slice) -> None:
     askers = _group(probes[shard], members.lists)
     for number in range(members.lists):
         rows, who = members.of(number), askers.of(number) // probes.shape[1] + shard.start
         if not (len(rows) and len(who)):
             continue
         for r in blocks(len(rows), _CORPUS_BLOCK):
-            block = documents[rows[r]]
+            block = tops.block(documents[rows[r]], rows[r] + members.first)
             for w in blocks(len(who), _QUERY_BLOCK):
-                tops.add(who[w], block, rows[r] + members.first)
-
-
-class _Tops:
-    """The running k best of n queries. Threads may work on it side by side, each on its own queries."""
-
-    def __init__(self, queries: Embeddings, k: int) -> None:
-        import faiss
-
-        self.queries = np.ascontiguousarray(queries, dtype=np.float32)
-        self._heap = faiss.ResultHeap(len(queries), k, keep_max=True)
-
-    def add(self, who: Int64, documents: Float32, ids: Int64) -> None:
-        """Shows documents, with their corpus rows, to some queries, each named once."""
-        scores = self.queries[who] @ documents.T
-        # The root of a query's heap is its k-th best so far: most queries have nothing to gain.
-        useful = scores.max(axis=1) > self._heap.D[who, 0]
-        if not useful.all():
-            who, scores = who[useful], scores[useful]
-        if len(who):
-            self._heap.add_result_subset(who, scores, ids)
-
-    def finish(self, found: Found, part: slice) -> None:
-        """Writes the sorted results to their place."""
-        self._heap.finalize()
-        rows, scores = self._heap.I, self._heap.D
-        scores[rows < 0] = -np.inf
-        tied = np.flatnonzero((scores[:, 1:] == scores[:, :-1]).any(axis=1))
-        if len(tied):
-            order = np.lexsort((rows[tied], -scores[tied]), axis=1)
-            rows[tied] = np.take_along_axis(rows[tied], order, axis=1)
-            scores[tied] = np.take_along_axis(scores[tied], order, axis=1)
-        found.rows[part], found.scores[part] = rows, scores
+                tops.add(who[w], block)
+    tops.settle(shard)
 
 
 class _Groups(NamedTuple):

@@ -8,6 +8,7 @@ all cores.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,10 +35,19 @@ def over_shards(work: Callable[[slice], None], rows: int, *, threads: int | None
     count = max(1, min(threads or default_threads(), rows))
     shards = list(blocks(rows, -(-rows // count))) if rows else []
 
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
+
     def one(shard: slice) -> None:
         faiss.omp_set_num_threads(1)  # of this thread alone
+        if torch:
+            torch.set_num_threads(1)
         work(shard)
 
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(one, shard) for shard in shards]:
-            done.result()
+    try:
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(count) as pool:
+            for done in [pool.submit(one, shard) for shard in shards]:
+                done.result()
+    finally:
+        if torch:
+            torch.set_num_threads(before)
