@@ -121,6 +121,7 @@ def run_stream(
             ledger.forget_failures(key)
         missing = ledger.missing(key, inputs)
         wanted = inputs[key.id_column].n_unique()
+        del inputs  # where nobody else holds them, a million prompts need not be held twice
         run = _Run(step, ledger, journal, budget or Budget(), missing.height)
         if not missing.is_empty():
             with progress.step(step.name, missing.height) as bar, interrupts() as ctrl_c:

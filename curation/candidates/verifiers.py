@@ -6,12 +6,12 @@ import re
 import string
 from collections.abc import Sequence
 from fractions import Fraction
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
-from curation.errors import InputError, ModelError
+from curation.errors import ModelError
+from curation.functions import named_function
 from curation.text import Message, normalise
 
 __all__ = ["EXACT_MATCH", "final_answer", "verify"]
@@ -63,7 +63,10 @@ def verify(
     if verifier == EXACT_MATCH:
         found = [_matches(answer, known) if known else None for answer, known in zip(responses, right, strict=True)]
         return pl.Series("success", found, dtype=pl.Boolean)
-    given = list(_function(verifier)([list(p) for p in prompts], list(responses), [list(k) for k in right]))
+    function = named_function(
+        verifier, what="verifier", expected=f"{EXACT_MATCH} or python:package.module:function"
+    )
+    given = list(function([list(p) for p in prompts], list(responses), [list(k) for k in right]))
     if len(given) != len(responses) or any(value not in (True, False, None) for value in given):
         raise ModelError(
             f"verifier {verifier!r} must return one true, false or None for each of {len(responses)} answers"
@@ -115,17 +118,3 @@ def _last_boxed(text: str) -> str | None:
         if depth == 0:
             return text[starts[-1] : place].strip()
     return None
-
-
-def _function(verifier: str) -> Any:
-    module, _, name = verifier.removeprefix("python:").partition(":")
-    try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"verifier {verifier!r} cannot be found ({error}): expected exact_match or "
-            "python:package.module:function"
-        ) from error
-    if not callable(function):
-        raise InputError(f"verifier {verifier!r} is a {type(function).__name__}, expected a function")
-    return function

@@ -16,6 +16,7 @@ from curation.errors import InputError
 from curation.models.identity import resolve_model
 from curation.models.prompt_encoding import PromptEncoder
 from curation.models.protocols import Fault, Generation
+from curation.models.sampling_limits import check_sampling
 from curation.text import Message, canonical_json, content_hash
 
 __all__ = ["TransformersGenerator", "end_tokens", "generator_fingerprint", "open_generator"]
@@ -35,12 +36,7 @@ class _Sampling(NamedTuple):
     system_prompt: str | None
 
     def checked(self) -> _Sampling:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {self.max_new_tokens}, expected at least 1")
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature is {self.temperature}, expected 0 (greedy) or more")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
+        check_sampling(max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p)
         return self
 
 

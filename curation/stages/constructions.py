@@ -81,31 +81,32 @@ def with_errors(context: Context, given: Given, options: Constructed) -> Made:
 
 def with_word_errors(context: Context, given: Given, options: WordErrors) -> Made:
     """Right answers that a chat model made wrong in one place."""
-    items = _with_request(given, given.right)
-    asked = [
-        rewrite_request(ERROR_INSTRUCTION, {"Request": p, "Answer": r})
-        for p, r in items.select("text", "before").iter_rows()
-    ]
-    replies, rejects = rewritten(context, options.model, items, asked, table="candidates", stage=_STAGE)
-    fit, unfit = _fit(context, given, replies, options.min_similarity)
+    fit, unfit, rejects = _answers_rewritten(context, given, given.right, ERROR_INSTRUCTION, options)
     rows = _as_rows(fit, "subtle_error", "rejected", "edited", detail=pl.lit("words"), opponent="parent_id")
     return Made(rows, concat_rejects(rejects, unfit))
 
 
 def refined(context: Context, given: Given, options: Refinement, *, verifier: str | None) -> Made:
     """Failing answers that a chat model corrected; the failing one is their opponent."""
-    items = _with_request(given, given.wrong)
-    asked = [
-        rewrite_request(REFINE_INSTRUCTION, {"Request": p, "Answer": r})
-        for p, r in items.select("text", "before").iter_rows()
-    ]
-    replies, rejects = rewritten(context, options.model, items, asked, table="candidates", stage=_STAGE)
-    fit, unfit = _fit(context, given, replies, options.min_similarity)
+    fit, unfit, rejects = _answers_rewritten(context, given, given.wrong, REFINE_INSTRUCTION, options)
     if verifier is not None and fit.height:
         passed = verified(verifier, given, fit).fill_null(value=False)
         failing = _rejects(fit.filter(~passed), "item_id", "refinement_still_wrong", "the verifier did not pass it")
         fit, unfit = fit.filter(passed), concat_rejects(unfit, failing)
     return Made(_as_rows(fit, "refined", "chosen", "edited", opponent="parent_id"), concat_rejects(rejects, unfit))
+
+
+def _answers_rewritten(
+    context: Context, given: Given, answers: pl.DataFrame, instruction: str, options: WordErrors | Refinement
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Answers that a chat model rewrote: those that fit, rejects of the others, and rejects without a reply."""
+    items = _with_request(given, answers)
+    asked = [
+        rewrite_request(instruction, {"Request": p, "Answer": r})
+        for p, r in items.select("text", "before").iter_rows()
+    ]
+    replies, rejects = rewritten(context, options.model, items, asked, table="candidates", stage=_STAGE)
+    return *_fit(context, given, replies, options.min_similarity), rejects
 
 
 def off_topic(context: Context, given: Given, options: Constructed) -> Made:

@@ -8,6 +8,7 @@ from typing import Final
 from curation.errors import InputError
 from curation.models.chat.connection import Connection, address_of, is_address
 from curation.models.chat.protocol import ChatModel, ChatOptions
+from curation.models.sampling_limits import check_sampling
 from curation.text import canonical_json, content_hash
 
 __all__ = ["BACKENDS", "Connection", "chat_fingerprint", "is_address", "open_chat"]
@@ -103,12 +104,7 @@ def _backend(model: str, backend: str) -> str:
 
 
 def _check(options: ChatOptions) -> None:
-    if options.max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {options.max_new_tokens}, expected at least 1")
-    if not 0 <= options.temperature < float("inf"):
-        raise InputError(f"temperature is {options.temperature}, expected 0 (greedy) or more")
-    if not 0 < options.top_p <= 1:
-        raise InputError(f"top_p is {options.top_p}, expected more than 0 and at most 1")
+    check_sampling(max_new_tokens=options.max_new_tokens, temperature=options.temperature, top_p=options.top_p)
     if not 0 <= options.top_logprobs <= 20:
         raise InputError(f"top_logprobs is {options.top_logprobs}, expected 0 to 20")
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import InputError, ModelError
+from curation.errors import ModelError
+from curation.functions import named_function
 from curation.text import Message, content_hash
 
 __all__ = ["CallableReward", "callable_fingerprint", "open_callable"]
@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def callable_fingerprint(model: str, *, device: str | None = None) -> str:
     """The function's name and a hash of its own source, so that a change of it scores again."""
-    function = _find(model)
+    function = named_function(model, what="reward function")
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):  # built in, or a callable object
@@ -38,7 +38,9 @@ def open_callable(model: str, *, device: str | None = None) -> CallableReward:
     Raises:
         InputError: when there is no such module or function.
     """
-    return CallableReward(_find(model), model, fingerprint=callable_fingerprint(model))
+    return CallableReward(
+        named_function(model, what="reward function"), model, fingerprint=callable_fingerprint(model)
+    )
 
 
 class CallableReward:
@@ -62,17 +64,3 @@ class CallableReward:
         if len(values) != len(responses):
             raise ModelError(f"reward function {self._name!r} returned {len(values)} rewards for {len(responses)}")
         return values.reshape(len(responses), -1) if len(responses) else np.empty((0, 1))
-
-
-def _find(model: str) -> Callable[..., Any]:
-    module, _, name = model.removeprefix("python:").partition(":")
-    try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"reward function {model!r} cannot be found ({error}): expected python:package.module:function"
-        ) from error
-    if not callable(function):
-        raise InputError(f"reward function {model!r} is a {type(function).__name__}, expected a function")
-    found: Callable[..., Any] = function
-    return found
