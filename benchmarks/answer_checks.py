@@ -1,6 +1,6 @@
 """How many real answers the answer checks take for broken: none of them came straight from a sampler.
 
-    python benchmarks/answer_checks.py ../shared/data
+    python benchmarks/answer_checks.py [--data ../shared/data]
 
 Reads every answer of the data folder's answer sets and prints the findings by rule, with the row numbers, and
 the time. No text is printed.
@@ -8,14 +8,15 @@ the time. No text is printed.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+from _figures import FIGURES, shared_data
 
 from curation.candidates.checks import check_answers
 
@@ -38,8 +39,6 @@ def answers(folder: Path) -> Iterator[tuple[str, str, str]]:
         if path.suffix == ".csv" and "completion" in path.name:
             frame = pl.read_csv(path)
             yield from (("xstest", p, a) for p, a in frame.select("prompt", "completion").drop_nulls().iter_rows())
-    for line in (folder / "pandalm" / "testset-v1.json").read_text().splitlines()[:0]:
-        yield "pandalm", "", line
     for row in json.loads((folder / "pandalm" / "testset-v1.json").read_text()):
         for side in ("response1", "response2"):
             yield "pandalm", f"{row['instruction']}\n{row['input']}", row[side]
@@ -52,12 +51,17 @@ def text_of(value: object) -> str:
 
 
 def main() -> None:
-    rows = list(answers(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    rows = list(answers(shared_data(parser.parse_args().data)))
     frame = pl.DataFrame(rows, schema={"set": pl.String, "prompt": pl.String, "response": pl.String}, orient="row")
     started = time.perf_counter()
     checked = check_answers(frame)
     seconds = time.perf_counter() - started
     print(f"{frame.height:,} answers, {frame['response'].str.len_chars().sum():,} characters, {seconds:.2f} s")
+    found = checked["rule"].count()
+    FIGURES.add("real answers taken for broken", found, "answers", conditions=f"of {frame.height:,}")
+    FIGURES.add("answer checks", frame.height / seconds, "answers/s")
     print(checked.group_by("set").agg(pl.len(), reasoning=pl.col("reasoning").count()).sort("set"))
     for name, rule, value, at in (
         checked.with_row_index().drop_nulls("rule").select("set", "rule", "value", "index").iter_rows()
@@ -67,3 +71,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 import torch
 import transformers
+from _figures import FIGURES, shared_data
 
 from curation.models.policy import PolicyStats, open_policy
 from curation.prompts.rows import normalise
@@ -239,13 +240,15 @@ def wide_share(data: Path, batch_tokens: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--rows-of-four", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--policy", default="embedded")
     parser.add_argument("--batch-tokens", type=int, default=2048)
     arguments = parser.parse_args()
+    arguments.data = shared_data(arguments.data)
+    FIGURES.packages.append("transformers")
     torch.set_num_threads(arguments.threads)
     policy: Any = open_policy(arguments.policy, batch_tokens=arguments.batch_tokens)
     plain: Any = open_policy(arguments.policy, batch_tokens=arguments.batch_tokens)
@@ -273,6 +276,15 @@ def main() -> None:
         ("largest relative error against float64 states (the loop's)", "{worst:.1e} ({loop_worst:.1e})"),
         ("median relative error (the loop's)", "{median_error:.1e} ({loop_median:.1e})"),
     ]  # fmt: skip
+    for result, pairs in zip(results, ("one pair", "all 12 ordered pairs of four answers"), strict=True):
+        FIGURES.add(
+            f"policy statistics for {pairs}", result["ours"], "s", peer="plain loop", peer_value=result["loop"],
+            better="lower", conditions=f"{result['rows']} rows of hh_harmless, {arguments.threads} threads",
+        )  # fmt: skip
+        FIGURES.add(
+            f"largest relative error of CHES, {pairs}", result["worst"], "relative", peer="plain loop",
+            peer_value=result["loop_worst"], better="lower", conditions="against float64 states",
+        )  # fmt: skip
     for label, form in lines:
         print(f"| {label} | " + " | ".join(form.format(**result) for result in results) + " |")
     print(f"\n{wide_share(arguments.data, arguments.batch_tokens)}")
@@ -280,3 +292,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -26,6 +26,7 @@ import numpy as np
 import polars as pl
 import torch
 import transformers
+from _figures import FIGURES, needs, shared_data
 from scipy import stats as scipy_stats
 
 from curation.models.policy import PolicyStats, open_policy
@@ -178,6 +179,11 @@ def show_singles(single: pl.DataFrame, arguments: Any) -> None:
         print("| measure | ρ pooled | 95 % bootstrap | ρ per seed |\n|---|---|---|---|")
         for name in MEASURES:
             r = rank_correlation(name, single, fall, 0)
+            if fall == "fall":
+                interval = f"95 % {r['low']:.2f} to {r['high']:.2f}; {single.height} pairs trained on alone"
+                FIGURES.add(
+                    f"rank correlation of {name} with displacement", r["pooled"], "rho", conditions=interval
+                )
             per_seed = ", ".join(f"{s:.2f}" for s in r["seeds"])
             print(f"| {name} | {r['pooled']:.2f} | {r['low']:.2f} to {r['high']:.2f} | {per_seed} |")
     print("\n| decile of length-normalised CHES | pairs | median change of log π(chosen) | share that fell |")
@@ -197,6 +203,10 @@ def show_groups(grouped: pl.DataFrame) -> None:
     for part in grouped.partition_by("pairs", maintain_order=True):
         per_seed = ", ".join(f"{c:+.2f}" for c in part["change"])
         spread = part["change"].std() or 0.0
+        FIGURES.add(
+            f"change of log pi(chosen), trained on {part['pairs'][0]}", float(part["change"].mean()), "nats",
+            conditions=f"{part.height} seeds, sd {spread:.2f}",
+        )  # fmt: skip
         print(
             f"| {part['pairs'][0]} | {per_seed} | {part['change'].mean():+.2f} ± {spread:.2f} | "
             f"{part['per_token'].mean():+.3f} | {part['fell'].mean():.0%} |"
@@ -204,10 +214,11 @@ def show_groups(grouped: pl.DataFrame) -> None:
 
 
 def main() -> None:
+    needs("trl", install="pip install trl")
     import trl
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--policy", default="embedded")
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--longest", type=int, default=256, help="tokens of prompt and answer together")
@@ -219,6 +230,8 @@ def main() -> None:
     parser.add_argument("--group-rate", type=float, default=1e-4)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    arguments.data = shared_data(arguments.data)
+    FIGURES.packages.extend(["transformers", "trl"])
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -246,3 +259,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

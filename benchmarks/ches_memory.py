@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES
 
 from curation.commands.ches import run_ches
 from curation.scores.policy_table import explode_pairs
@@ -73,6 +74,7 @@ def main() -> None:
             start = time.perf_counter()
             command = [sys.executable, __file__, "--child", str(path)]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            FIGURES.add(f"peak memory of `curation ches`, {rows:,} pairs", float(out[0]) / 1024, "GiB")
             print(
                 f"| {int(out[1]):,} | {float(out[0]):.0f} | {rows / (time.perf_counter() - start):.0f} |",
                 flush=True,
@@ -81,6 +83,7 @@ def main() -> None:
     start = time.perf_counter()
     pairs = explode_pairs(frame)
     seconds = time.perf_counter() - start
+    FIGURES.add("pairs from stored matrices", pairs.height / seconds, "pairs/s")
     print(
         f"\n{pairs.height:,} ordered pairs of {arguments.prompts:,} prompts from stored matrices: {seconds:.1f} s"
     )
@@ -88,3 +91,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

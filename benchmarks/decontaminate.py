@@ -22,7 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
-from dedup import _WORD, DEFAULT_DATA, _sentences
+from _figures import FIGURES, shared_data
+from dedup import _WORD, _sentences
 
 from curation.commands.decontaminate import run_decontaminate
 from curation.files import rejects_path
@@ -30,7 +31,7 @@ from curation.files import rejects_path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--prompts", type=int, default=1_000_000)
     parser.add_argument("--evaluations", type=int, default=10_000)
     parser.add_argument("--format", default="parquet", choices=["parquet", "jsonl"])
@@ -42,9 +43,16 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, ", end="")
     print(f"polars {version('polars')}, numpy {version('numpy')}, input as {options.format}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        planted = make_files(Path(folder), options.data, options.prompts, options.evaluations, options.format)
+        planted = make_files(
+            Path(folder), shared_data(options.data), options.prompts, options.evaluations, options.format
+        )
         command = [sys.executable, __file__, "--worker", folder, "--format", options.format]
-        print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        print(told)
+        wall, _, peak = (float(cell) for cell in told.splitlines()[2].strip("| ").split(" | "))
+        size = f"{options.prompts:,} prompts against {options.evaluations:,} evaluation rows"
+        FIGURES.add(f"decontaminate, {size}", wall, "s")
+        FIGURES.add(f"peak memory of decontaminate, {size}", peak, "GiB")
         report(Path(folder), planted, options.prompts, options.format)
 
 
@@ -98,6 +106,7 @@ def report(folder: Path, planted: dict[int, str], prompts: int, suffix: str) -> 
     for kind in sorted(set(planted.values())):
         rows = {row for row, found in planted.items() if found == kind}
         print(f"| {kind} | {len(rows):,} | {len(rows & gone):,} |")
+        FIGURES.add(f"planted evaluation rows found, {kind}", len(rows & gone) / len(rows), "share")
     others = sorted(gone - planted.keys())
     sample = random.Random(1).sample(others, min(200, len(others)))
     right = sum(shares_ngram(folder, sample, suffix))
@@ -122,3 +131,4 @@ def shares_ngram(folder: Path, rows: list[int], suffix: str, n: int = 13) -> lis
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES, shared_data
 
 from curation.hygiene.duplicates import deduplicate
 from curation.hygiene.semantic import encode_whole, look_alike_key, semantic_duplicates
@@ -39,12 +40,14 @@ _WORD = re.compile(r"[a-z0-9_\u00c0-\u07ff\u1000-\u1fff]+|[\u0800-\u0fff\u3000-\
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--documents", type=int, default=200_000)
     parser.add_argument("--peers", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=["minhash", "speed", "semantic"])
     options = parser.parse_args()
+    options.data = shared_data(options.data)
+    FIGURES.packages.extend(["rensa", "datasketch"])
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, ", end="")
     print(
         ", ".join(f"{name} {_version(name)}" for name in ("polars", "numpy", "rensa", "datasketch", "distilabel"))
@@ -66,10 +69,15 @@ def minhash(data: Path, count: int, peers: int, repeats: int) -> list[str]:
     frame = pl.DataFrame({"text": texts})
     few = texts[:peers]
     _row("deduplicate, exact", count, repeats, lambda: _removed(frame, "exact"))
-    _row("deduplicate, minhash", count, repeats, lambda: _removed(frame, "minhash"))
-    _row("deduplicate, minhash", peers, repeats, lambda: _removed(frame[:peers], "minhash"))
-    _row("rensa's RMinHashDeduplicator, word 3-grams", peers, 1, lambda: _rensa(few))
-    _row("datasketch, word 3-grams", peers, 1, lambda: _datasketch(few))
+    all_rate = _row("deduplicate, minhash", count, repeats, lambda: _removed(frame, "minhash"))
+    FIGURES.add("near-duplicates by MinHash", all_rate, "documents/s", conditions=f"{count:,} of {words:.0f} words")
+    ours = _row("deduplicate, minhash", peers, repeats, lambda: _removed(frame[:peers], "minhash"))
+    for name, run in (("rensa", _rensa), ("datasketch", _datasketch)):
+        theirs = _row(f"{name}, word 3-grams", peers, 1, lambda run=run: run(few))
+        FIGURES.add(
+            f"near-duplicates beside {name}", ours, "documents/s", peer=name, peer_value=theirs, better="higher",
+            conditions=f"{peers:,} documents of {words:.0f} words, word 3-grams",
+        )  # fmt: skip
     if _version("distilabel") != "not installed":
         _row("distilabel's MinHashDedup, 5 characters", peers, 1, lambda: _distilabel(few))
     return texts
@@ -84,6 +92,8 @@ def quality(texts: list[str], sample: int = 10_000) -> None:
     pairs = exact_pairs(texts, chosen)
     caught = [pair for pair in pairs if pair & gone]
     right = [similarity(texts[row], texts[kept]) >= THRESHOLD for row, kept in links]
+    FIGURES.add("precision of near-duplicates removed", float(np.mean(right)), "share")
+    FIGURES.add("recall of near-duplicates", len(caught) / max(1, len(pairs)), "share")
     print(
         f"\n{len(links):,} removed: precision {np.mean(right):.4f} (each against the row it duplicates). ",
         end="",
@@ -174,6 +184,11 @@ def semantic(data: Path) -> None:
             found = (cosine >= threshold) & mask
             cells += [(found & truth).sum() / max(1, found.sum()), (found & truth).sum() / truth.sum()]
         print(f"| {threshold} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+        if threshold == 0.9:
+            FIGURES.add(
+                "semantic duplicates: precision", cells[0], "share", conditions="cosine 0.9, rule-made pairs"
+            )
+            FIGURES.add("semantic duplicates: recall", cells[1], "share", conditions="cosine 0.9, rule-made pairs")
     texts = [text for pair in paraphrases for text in pair]
     joined, _ = encode_whole(texts, encoder)
     links = semantic_duplicates(joined, threshold=0.9, order=np.arange(len(texts))).links
@@ -285,7 +300,8 @@ def _distilabel(texts: list[str]) -> int:
     return sum(not row["keep_row_after_minhash_filtering"] for batch in step.process(rows) for row in batch)
 
 
-def _row(name: str, count: int, repeats: int, call: Callable[[], int]) -> None:
+def _row(name: str, count: int, repeats: int, call: Callable[[], int]) -> float:
+    """Prints a line; returns documents a second."""
     walls, processors, removed = [], [], 0
     for _ in range(repeats):
         wall, processor = time.perf_counter(), time.process_time()
@@ -295,6 +311,7 @@ def _row(name: str, count: int, repeats: int, call: Callable[[], int]) -> None:
     wall, processor = statistics.median(walls), statistics.median(processors)
     speeds = f"{count / wall:,.0f} | {count / processor:,.0f}"
     print(f"| {name} | {count:,} | {wall:.2f} | {processor:.2f} | {speeds} | {removed:,} |", flush=True)
+    return count / wall
 
 
 def _version(name: str) -> str:
@@ -306,3 +323,4 @@ def _version(name: str) -> str:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

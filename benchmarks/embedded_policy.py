@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from _figures import FIGURES, shared_data
 
 from curation.embedded._policy_data import Dialogue, read_dialogues
 from curation.embedded._policy_filters import is_refusal
@@ -120,6 +121,10 @@ def scores(dialogues: Sequence[Dialogue]) -> Iterator[str]:
         ours, theirs = bits_per_byte(model, tokenizer, held_out), ngram_bits_per_byte(ngram, held_out)
         yield f"| {name} | {size:,} | {ours:.3f} | {theirs:.3f} | {ours / theirs:.3f} |"
         if name == "all":
+            FIGURES.add(
+                "bundled policy, held-out text", ours, "bits/byte", peer=f"byte {ngram.order}-gram",
+                peer_value=theirs, better="lower", conditions=f"{size:,} bytes",
+            )  # fmt: skip
             summary = f"Perplexity per byte: policy {2**ours:.3f}, {ngram.order}-gram {2**theirs:.3f}."
     yield ""
     yield summary
@@ -144,8 +149,9 @@ def refusals(dialogues: Sequence[Dialogue]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data")
-    data = parser.parse_args().data
+    parser.add_argument("--data", type=Path)
+    data = shared_data(parser.parse_args().data)
+    FIGURES.packages.append("transformers")
     torch.set_num_threads(1)
     size = sum(p.stat().st_size for p in (EMBEDDED_DIR / "policy").iterdir()) / 1e6
     print(
@@ -162,3 +168,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -1,8 +1,8 @@
 """Beside distilabel 1.5.3: one server, the same prompts, 64 requests at once, one answer each.
 
-    python benchmarks/generation_distilabel.py --distilabel-python /path/to/venv/bin/python [--prompts 2000]
+    python benchmarks/generation_distilabel.py [--distilabel-python .venv-distilabel/bin/python] [--prompts 2000]
 
-distilabel goes into a virtual environment of its own (``pip install 'distilabel[openai]==1.5.3'``). Each of the
+distilabel goes into a virtual environment of its own, ``.venv-distilabel``, which ``make bench`` makes. Each of the
 two does three things, counted by the server's own log: all prompts; the same with a kill -9 of its process (and,
 for distilabel, of its workers) half way and a second start; and then 1 % more prompts. Both keep their defaults
 but for the size of what is sent at once; distilabel's cache is on.
@@ -20,9 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from _figures import FIGURES, skip  # noqa: E402
 
 from tests.chat_server import Running, running  # noqa: E402
 
@@ -80,17 +83,32 @@ def start(python: str, code: str, rows: Path, server: Running, place: Path) -> s
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: subprocess.Popen[str]) -> int:
+    """How many rows it said that it has at its end."""
     out, _ = process.communicate(timeout=600)
-    rows = [line for line in out.splitlines() if line.startswith("ROWS")]
-    return rows[0] if rows else f"ended with status {process.returncode}"
+    rows = [line.split()[1] for line in out.splitlines() if line.startswith("ROWS")]
+    if not rows:
+        raise SystemExit(f"{process.args} ended with status {process.returncode} and without its rows")
+    return int(rows[0])
 
 
-def measured(server: Running, begin: Callable[[], subprocess.Popen[str]], prompts: int) -> str:
+class Told(NamedTuple):
+    """What one of the two did."""
+
+    sending: float
+    """requests a second from the first to the last that the server got."""
+    whole: float
+    """the same of the whole process, with its start and end."""
+    again_after_more: int
+    after_kill: int
+    """requests sent again although the server had written their whole answer before the kill or at it."""
+
+
+def measured(server: Running, begin: Callable[[], subprocess.Popen[str]], prompts: int) -> tuple[float, float]:
     """Requests a second, from the first to the last that the server got, and of the whole process."""
     began = time.monotonic()
     process = begin()
-    while not server.got():
+    while not server.got() and process.poll() is None:
         time.sleep(0.01)
     first = time.monotonic()
     while server.got().total() < prompts and process.poll() is None:
@@ -98,26 +116,30 @@ def measured(server: Running, begin: Callable[[], subprocess.Popen[str]], prompt
     sending = time.monotonic() - first
     rows = finish(process)
     whole = time.monotonic() - began
-    return f"{prompts / sending:.1f} requests/s while it sends, {prompts / whole:.1f} with start and end; {rows}"
+    print(
+        f"{prompts / sending:.1f} requests/s while it sends, {prompts / whole:.1f} with start and end; {rows} rows"
+    )
+    return prompts / sending, prompts / whole
 
 
-def compare(name: str, python: str, code: str, options: argparse.Namespace) -> None:
+def compare(name: str, python: str, code: str, options: argparse.Namespace) -> Told:
     count, more = options.prompts, options.prompts + options.prompts // 100
-    print(f"-- {name}")
+    print(f"-- {name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         rows = here / "rows.jsonl"
         write_prompts(rows, count)
         with running(here / "log", "--delay", str(options.delay)) as server:
-            print(measured(server, lambda: start(python, code, rows, server, here / "a"), count))
+            sending, whole = measured(server, lambda: start(python, code, rows, server, here / "a"), count)
             before = server.got().total()
             write_prompts(rows, more)
             told = finish(start(python, code, rows, server, here / "a"))
             sent = server.got()
             old = sum(n - 1 for n in sent.values())
             print(
-                f"{more - count} prompts more: {sent.total() - before} requests sent, {old} of them again; {told}"
-            )
+                f"{more - count} prompts more: {sent.total() - before} requests sent, {old} of them again; "
+                f"{told} rows", flush=True,
+            )  # fmt: skip
         write_prompts(rows, count)
         with running(here / "log2", "--delay", str(options.delay)) as server:
             process = start(python, code, rows, server, here / "b")
@@ -129,25 +151,43 @@ def compare(name: str, python: str, code: str, options: argparse.Namespace) -> N
                 process.kill()
             process.communicate()
             time.sleep(2)
-            sent = server.got().total()
+            sent_before = server.got().total()
             told = finish(start(python, code, rows, server, here / "b"))
-            print(f"killed after {sent} requests: {len(server.sent_after_answer())} sent again; {told}")
+            again = len(server.sent_after_answer())
+            print(f"killed after {sent_before} requests: {again} sent again; {told} rows", flush=True)
+    return Told(sending, whole, old, again)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--distilabel-python", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--distilabel-python", type=Path, default=ROOT / ".venv-distilabel" / "bin" / "python")
     parser.add_argument("--prompts", type=int, default=2000)
     parser.add_argument("--delay", type=float, default=0.5)
     options = parser.parse_args()
+    python = options.distilabel_python
+    if not python.exists():
+        skip(f"there is no {python}: make .venv-distilabel/installed, or give --distilabel-python")
     asked = "from importlib.metadata import version as v; print(v('distilabel'), v('openai'))"
-    versions = subprocess.run([options.distilabel_python, "-c", asked], capture_output=True, text=True, check=True)
-    print(
-        f"distilabel and its openai: {versions.stdout.strip()}; {options.prompts} prompts, delay {options.delay} s"
-    )
-    compare("this project", sys.executable, OURS, options)
-    compare("distilabel", options.distilabel_python, DISTILABEL, options)
+    done = subprocess.run([str(python), "-c", asked], capture_output=True, text=True, check=True)
+    theirs = "distilabel {} with openai {}".format(*done.stdout.split())
+    print(f"{theirs}; {options.prompts} prompts, delay {options.delay} s")
+    FIGURES.packages.append("openai")
+    ours = compare("this project", sys.executable, OURS, options)
+    peer = compare("distilabel", str(python), DISTILABEL, options)
+    given = f"{options.prompts:,} prompts, 64 at once, the server answers after {options.delay:g} s; {theirs}"
+    for name, field, unit, better in (
+        ("requests while it sends", "sending", "requests/s", "higher"),
+        ("requests, with start and end", "whole", "requests/s", "higher"),
+        ("answered requests sent again after kill -9", "after_kill", "requests", "lower"),
+        ("old requests sent again for 1 % more prompts", "again_after_more", "requests", "lower"),
+    ):
+        FIGURES.add(
+            name, getattr(ours, field), unit, peer="distilabel", peer_value=getattr(peer, field),
+            better="lower" if better == "lower" else "higher",
+            at_most=0 if better == "lower" else None, conditions=given,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

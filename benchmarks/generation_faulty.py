@@ -24,6 +24,7 @@ from pathlib import Path
 
 import polars as pl
 import yaml
+from _figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -138,12 +139,20 @@ def main() -> None:
     print(f"answers {answers.height:,}, rejects {rejects.height:,} {rules.rows()}")
     print(f"lost {total - ids.n_unique():,}, doubled {ids.len() - ids.n_unique():,}, crossed {wrong:,}")
     print(f"sent again after they had been answered: {len(sent_again)}")
+    given = f"{total:,} requests, {options.faults:.0%} faults, {options.kills} kills"
+    for name, value in (
+        ("answers lost", total - ids.n_unique()), ("answers doubled", ids.len() - ids.n_unique()),
+        ("answers crossed", wrong), ("requests sent again after they had been answered", len(sent_again)),
+    ):  # fmt: skip
+        FIGURES.add(name, value, "requests", at_most=0, conditions=given)
     for line in stories:
         print(f"  {line}")
     added = sum(1 for request in new if request not in known)
     again = sum(n for request, n in new.items() if request in known) - before
     print(f"{more} prompts more: {added} new requests, each sent up to {options.attempts} times; old ones: {again}")
+    FIGURES.add("old requests sent again for 1 % more prompts", again, "requests", at_most=0, conditions=given)
 
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

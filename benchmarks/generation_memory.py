@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+from _figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -90,7 +91,10 @@ def main() -> None:
     ours = peak("self")
     print(f"{options.prompts:,} prompts of {len(WORDS)} characters queued, {seconds:.0f} s")
     print(f"peak of the run {ours / 1e9:.2f} GB, of its sender {seen['sender'] / 1e9:.2f} GB")
+    for name, size in (("run", ours), ("sender", seen["sender"])):
+        FIGURES.add(f"peak memory of the {name}, {options.prompts:,} queued prompts", size / 1e9, "GB", at_most=2)
 
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

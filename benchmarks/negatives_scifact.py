@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from _figures import FIGURES, shared_data
 
 NEGATIVES = 5
 MAX_TOKENS = 128
@@ -163,6 +164,10 @@ def count(mined: dict[str, np.ndarray], data: SciFact, claims: np.ndarray, docum
         score = np.mean([claims[at] @ documents[row] for at, row in pairs])
         wrong, near = sum(pair in hidden for pair in pairs), sum(pair in misses for pair in pairs)
         share = labelled_share(wrong, len(pairs))
+        FIGURES.add(
+            f"hidden positives among negatives, {name}", 1000 * share.share, "per 1,000",
+            conditions=f"{len(pairs):,} of SciFact, 95 % {1000 * share.low:.1f} to {1000 * share.high:.1f}",
+        )  # fmt: skip
         print(
             f"| {name} | {len(pairs):,} | {int((rows[:, -1] < 0).sum())} | {score:.3f} | {wrong} "
             f"| {1000 * share.share:.1f} ({1000 * share.low:.1f}–{1000 * share.high:.1f}) "
@@ -199,6 +204,10 @@ def train(
             model = _fine_tuned(data, used, mined[name], seed)
             results.append(_ndcg(model, data, held, pool))
         spread = statistics.stdev(results) if seeds > 1 else 0.0
+        given = f"{seeds} seeds, sd {spread:.4f}; {len(used)} claims"
+        FIGURES.add(
+            f"nDCG@10 after training, negatives: {name}", statistics.mean(results), "nDCG", conditions=given
+        )
         print(
             f"| {name} | {', '.join(f'{r:.4f}' for r in results)} | **{statistics.mean(results):.4f}** "
             f"| {spread:.4f} | {(time.perf_counter() - start) / seeds:.0f} |",
@@ -256,7 +265,7 @@ def _ndcg(model: Any, data: SciFact, held: list[int], pool: list[int]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--cache", type=Path, help="an .npz file for the embeddings")
     parser.add_argument("--encoder", choices=["minilm", "lexical"], default="minilm")
     parser.add_argument("--train", nargs="*", metavar="STRATEGY", help="all three of TRAINED, or those named")
@@ -264,7 +273,8 @@ def main() -> None:
     parser.add_argument("--train-claims", type=int, default=400)
     parser.add_argument("--test-documents", type=int, default=1_000)
     arguments = parser.parse_args()
-    data = read_scifact(arguments.data)
+    FIGURES.packages.extend(["sentence-transformers", "scikit-learn"])
+    data = read_scifact(shared_data(arguments.data))
     claims, documents = lexical(data) if arguments.encoder == "lexical" else embed(data, arguments.cache)
     packages = ("sentence-transformers", "torch", "scikit-learn", "numpy")
     print(", ".join(f"{name} {version(name)}" for name in packages) + "\n")
@@ -283,3 +293,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -1,6 +1,6 @@
 """From tables of scored answers to published DPO, KTO and reward-model datasets: seconds and memory.
 
-.venv/bin/python benchmarks/publish_scale.py [--prompts 100000] [--distilabel /path/to/venv/bin/python]
+.venv/bin/python benchmarks/publish_scale.py [--prompts 100000] [--distilabel .venv-distilabel/bin/python]
 
 Making the tables is not timed. A process of its own then reads them, builds best-versus-worst pairs, gathers
 their evidence, measures the gates and writes the three datasets with their cards. With --distilabel (a Python in
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES, ROOT
 
 ANSWERS: Final = 4
 STAGES: Final = (
@@ -192,6 +193,14 @@ def pair_rates(folder: str, python: str, prompts: int) -> None:
           f"| {theirs['same'] / theirs['rows']:.2%} | {theirs['equal'] / theirs['rows']:.2%} |")  # fmt: skip
     pipeline_rate = prompts / pipeline["seconds"]
     print(f"| the same in a distilabel Pipeline | {prompts:,} | {pipeline['rows']:,} | {pipeline_rate:,.0f} | | |")
+    given = f"{prompts:,} prompts x {ANSWERS} answers; distilabel 1.5.3"
+    for peer, theirs_a_second, goal in (
+        ("distilabel, in a Pipeline", pipeline_rate, 50), ("distilabel, the bare step", their_rate, None)
+    ):  # fmt: skip
+        FIGURES.add(
+            "building pairs", rate, "prompts/s", peer=peer, peer_value=theirs_a_second, better="higher",
+            ratio_at_least=goal, conditions=given,
+        )  # fmt: skip
     print(f"\n{rate / their_rate:.1f} times the bare step, {rate / pipeline_rate:.0f} times the pipeline")
 
 
@@ -204,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=100_000)
     parser.add_argument("--words", type=int, default=50, help="words of an answer")
-    parser.add_argument("--distilabel", help="a Python with distilabel 1.5.3")
+    parser.add_argument("--distilabel", help="a Python with distilabel 1.5.3; .venv-distilabel where it is there")
     parser.add_argument("--compared", type=int, default=20_000, help="prompts for the comparison")
     parser.add_argument("--tables", help="keep the tables there, or take those that are there")
     parser.add_argument("--step", choices=["make", "publish"], help=argparse.SUPPRESS)
@@ -234,9 +243,20 @@ def main() -> None:
         for name, seconds in found["seconds"].items():
             print(f"| {name} | {found['rows'].get(name, 0):,} | {seconds:.1f} |")
         print(f"| **all** | | **{found['total']:.1f}** |\n\npeak memory {found['peak']:.2f} GiB")
-        if options.distilabel:
-            pair_rates(folder, options.distilabel, min(options.compared, options.prompts))
+        size = f"{options.prompts:,} prompts x {ANSWERS} answers"
+        small, large = options.prompts <= 100_000, options.prompts <= 1_000_000
+        FIGURES.add(
+            f"tables to published datasets, {size}", found["total"], "s",
+            at_most=15 if small else 180 if large else None, conditions="DPO, KTO and reward, with cards",
+        )  # fmt: skip
+        FIGURES.add(
+            f"peak memory of it, {size}", found["peak"], "GiB", at_most=3 if small else 8 if large else None
+        )
+        theirs = options.distilabel or str(ROOT / ".venv-distilabel" / "bin" / "python")
+        if options.distilabel or Path(theirs).exists():
+            pair_rates(folder, theirs, min(options.compared, options.prompts))
 
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

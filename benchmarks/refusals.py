@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES, shared_data
 
 from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sources, unlabelled_answers
 from curation.embedded._refusals_lexical import features, fit_lexical
@@ -63,6 +64,11 @@ def chatgpt(data: Path) -> None:
     print("\n### chatgpt_refusals, test part\n")
     row("detector", "accuracy %", "95 % interval", "rows")
     row("---", "---", "---", "---")
+    FIGURES.add(
+        "refusal detector, published test split", 100 * right / len(test), "% accuracy",
+        peer="TF-IDF and logistic regression", peer_value=100 * base / len(test), better="higher", at_least=94,
+        conditions=f"{len(test)} answers of chatgpt_refusals, 95 % {wilson(right, len(test))}",
+    )  # fmt: skip
     row("bundled", f"{100 * right / len(test):.2f}", wilson(right, len(test)), len(test))
     row("TF-IDF and logistic regression", f"{100 * base / len(test):.2f}", wilson(base, len(test)), len(test))
     print(f"\nCalibration error (10 bins): {expected_calibration_error(found.probability, labels):.3f}. ")
@@ -205,6 +211,8 @@ def speed(data: Path, rounds: int = 3) -> None:
             cpus.append(time.process_time() - cpu)
         wall, cpu = float(np.median(walls)), float(np.median(cpus))
         share = f"{encoder_share(some):.1f}"
+        given = f"{len(some):,} answers {title}, {share} % read by the encoder, median of {rounds}"
+        FIGURES.add("refusal detection", len(some) / wall, "answers/s", conditions=given)
         row(title, f"{len(some):,}", share, f"{wall:.1f}", f"{len(some) / wall:.0f}", f"{cpu:.1f}")
 
 
@@ -230,6 +238,7 @@ def coconot(data: Path) -> None:
         told = [r for r in mine if requests[r].reason is not None]
         right = [REASONS[logits[r, 2:].argmax()] == requests[r].reason for r in told]
         hits = ((logits[mine, 0] > 0) == refuse[mine]).mean()
+        FIGURES.add(f"requests: refuse or answer, {name}", 100 * hits, "%", conditions=f"5 folds, {len(mine)} rows")
         row(name, f"{100 * hits:.1f}", f"{100 * np.mean(right):.1f}" if right else "", len(mine))
 
 
@@ -252,6 +261,10 @@ def dsl(data: Path) -> None:
             naive_hits += naive.low <= 0.3 <= naive.high
             errors.append(found.rate - 0.3)
             naive_errors.append(naive.rate - 0.3)
+        FIGURES.add(
+            f"95 % intervals that cover, detector {title}", 100 * hits / runs, "%", peer="naive intervals",
+            peer_value=100 * naive_hits / runs, better="higher", conditions=f"{runs:,} simulations",
+        )  # fmt: skip
         shares = (f"{100 * hits / runs:.1f}", f"{100 * naive_hits / runs:.1f}")
         row(title, *shares, f"{np.mean(errors):+.4f}", f"{np.mean(naive_errors):+.4f}")
 
@@ -269,10 +282,12 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3, help="of the speed part")
     options = parser.parse_args()
+    options.data = shared_data(options.data)
+    FIGURES.packages.append("scikit-learn")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn", "polars"))
     print(f"Python {platform.python_version()}, {packages}")
     for name in options.only:
@@ -281,3 +296,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

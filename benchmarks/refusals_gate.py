@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from _figures import FIGURES, shared_data
 
 from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sources, unlabelled_answers
 from curation.embedded._refusals_lexical import Features, features, fit_lexical
@@ -83,9 +84,11 @@ def held_out_encoder(data: Path) -> Floats:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--held-out", action="store_true")
     options = parser.parse_args()
+    options.data = shared_data(options.data)
+    FIGURES.packages.append("scikit-learn")
     sources = labelled_sources(options.data)
     names = [name for name, rows in sources.items() for _ in rows]
     encoder = RefusalEncoder.load(FOLDER)
@@ -110,6 +113,13 @@ def main() -> None:
             ]
             if unseen is not None:
                 cells.append(100 * np.mean((joined(words[held], unseen, gate) > 0) == truth[held]))
+            if distil and gate == CASCADE.gate:
+                FIGURES.add(
+                    "answers that the encoder must read", cells[0], "%", conditions=f"gate {gate}, distilled"
+                )
+                FIGURES.add(
+                    "agreement with reading all of them", cells[1], "%", conditions=f"gate {gate}, distilled"
+                )
             texts_of = [f"{cell:.1f}" for cell in cells] + ([""] if unseen is None else [])
             print(f"| {title} | {gate} | " + " | ".join(texts_of) + " |")
         for name in sources:
@@ -119,3 +129,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES, shared_data
 
 from curation.embedded.reward_data import read_pairs
 from curation.models.encoder import open_encoder
@@ -72,10 +73,11 @@ def arguments(path: Path, count: int) -> pl.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1].parent / "shared/data")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--dialogues", type=int, default=500)
     options = parser.parse_args()
+    options.data = shared_data(options.data)
     print(f"python {platform.python_version()}, numpy {np.__version__}, polars {pl.__version__}\n")
     vectors(options.data, options.dialogues)
     training(options.data, options.pairs)
@@ -92,6 +94,12 @@ def training(data: Path, count: int) -> None:
     )  # fmt: skip
     agreement = f"agreement out of fold {trained.accuracy:.3f}, the longer answer {trained.length_accuracy:.3f}"
     print(f"{pairs.height:,} pairs, 5 heads, 5 folds; {agreement}\n")
+    FIGURES.add(
+        "agreement of trained heads with people, out of fold", trained.accuracy, "share", peer="the longer answer",
+        peer_value=trained.length_accuracy, better="higher", conditions=f"{pairs.height:,} pairs",
+    )  # fmt: skip
+    for name, (clock, _) in watch.took.items():
+        FIGURES.add(f"training reward heads: {name}", clock, "s", conditions=f"{pairs.height:,} pairs")
     print("| step | seconds | seconds of processor time |\n|---|---|---|")
     for name, (clock, processor) in watch.took.items():
         print(f"| {name} | {clock:.0f} | {processor:.0f} |")
@@ -116,6 +124,10 @@ def vectors(data: Path, dialogues: int) -> None:
             found[name] = model.score(messages, answers)
             seconds[name] = time.process_time() - started
         away = float(np.abs(found["again"] - found["stored"]).max())
+    FIGURES.add(
+        "scoring answers with the ledger's vectors", seconds["stored"], "s", peer="encoding again",
+        peer_value=seconds["again"], better="lower", conditions=f"{len(answers):,} answers, processor time",
+    )  # fmt: skip
     print("| answers of hh-rlhf harmless | encoding again, s | with the ledger's vectors, s | rewards differ by |")
     print(
         f"|---|---|---|---|\n| {len(answers):,} | {seconds['again']:.1f} | {seconds['stored']:.1f} | {away:.1e} |\n"
@@ -124,3 +136,4 @@ def vectors(data: Path, dialogues: int) -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

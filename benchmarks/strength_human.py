@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES, shared_data
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -45,8 +46,9 @@ def interval(first: np.ndarray, second: np.ndarray, draws: int = 1000) -> tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1].parent / "shared/data")
+    parser.add_argument("--data", type=Path)
     options = parser.parse_args()
+    options.data = shared_data(options.data)
     encoder = open_encoder("embedded", device="cpu")
     pairs = read_pairs(options.data, ["pandalm", "tulu1_human_eval"])
     trained = train_heads(
@@ -68,6 +70,9 @@ def tulu(model: HeadsReward, judgements: pl.DataFrame) -> None:
     length = np.array([len(b) - len(a) for a, b in zip(first, second, strict=True)], dtype=np.float64)
     for name, values in (("strength", mean), ("length difference", length)):
         low, high = interval(levels, values)
+        correlation = float(spearmanr(levels, values).statistic)
+        given = f"{len(levels)} judgements of tulu1_human_eval, 95 % {low:.3f} to {high:.3f}"
+        FIGURES.add(f"{name} against people's five levels", correlation, "rho", conditions=given)
         print(f"tulu1_human_eval, {len(levels)} judgements: Spearman of {name} with the five levels "
               f"{spearmanr(levels, values).statistic:.3f} (95 % {low:.3f} to {high:.3f})")  # fmt: skip
     print("\n| people say of b against a | judgements | mean strength of b |\n|---|---|---|")
@@ -94,8 +99,10 @@ def pandalm(model: HeadsReward, rows: list[dict[str, object]]) -> None:
         ),
     }.items():
         most = np.argsort(-score, kind="stable")[: len(score) // 10]
+        FIGURES.add(f"finding ties by {name}", float(roc_auc_score(tie, score)), "ROC AUC", conditions="pandalm")
         print(f"| {name} | {roc_auc_score(tie, score):.3f} | {tie[most].mean():.3f} (of all: {tie.mean():.3f}) |")
 
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

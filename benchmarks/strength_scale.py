@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES
 
 from curation.scores.strength import preference_strength
 
@@ -37,8 +38,12 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"polars {pl.__version__}, numpy {np.__version__}\n")
     print("| pairs | models | median seconds | peak memory GiB | of it before the call |\n|---|---|---|---|---|")
+    size = f"{shape[0]:,} pairs x {shape[1]} models"
+    FIGURES.add(f"preference strength, {size}", statistics.median(seconds), "s", conditions="median of 3")
+    FIGURES.add(f"peak memory of preference strength, {size}", peak, "GiB")
     print(f"| {shape[0]:,} | {shape[1]} | {statistics.median(seconds):.2f} | {peak:.2f} | {before:.2f} |")
 
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _figures import FIGURES, shared_data
 
 from curation.scores.strength import BANDS, preference_strength
 from curation.scores.voters import METHODS, aggregate_votes
@@ -36,12 +37,14 @@ def read(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1].parent / "shared/data")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     options = parser.parse_args()
-    votes, gold = read(options.data / "ukpconvarg1" / "ukpconvarg1_full_votes.jsonl.gz")
+    FIGURES.packages.append("crowd-kit")
+    votes, gold = read(shared_data(options.data) / "ukpconvarg1" / "ukpconvarg1_full_votes.jsonl.gz")
     print(f"{gold.height} decided pairs, {votes.height} votes of {votes['voter'].n_unique()} people\n")
     print("| method | accuracy against gold | seconds |\n|---|---|---|")
+    accuracy: dict[str, float] = {}
     for method in options.methods:
         started = time.perf_counter()
         found = aggregate_votes(votes, method=method).pairs
@@ -51,7 +54,15 @@ def main() -> None:
             .then(0.5)
             .otherwise(((pl.col("probability") > 0.5) == pl.col("gold")).cast(pl.Float64))
         )["right"]
+        accuracy[method] = float(side.mean())
         print(f"| {method} | {side.mean():.4f} | {time.perf_counter() - started:.1f} |", flush=True)
+    for method, share in accuracy.items():
+        if method == "majority" or "majority" not in accuracy:
+            continue
+        FIGURES.add(
+            f"crowd votes by {method}", share, "accuracy", peer="majority", peer_value=accuracy["majority"],
+            better="higher", conditions=f"{gold.height:,} pairs of ukpconvarg1",
+        )  # fmt: skip
     bands(votes, gold)
 
 
@@ -80,3 +91,4 @@ def bands(votes: pl.DataFrame, gold: pl.DataFrame, *, seed: int = 0) -> None:
 
 if __name__ == "__main__":
     main()
+    FIGURES.write()
