@@ -15,6 +15,7 @@ from curation.cli_files import files
 from curation.cli_options import WorkspaceUrl
 from curation.cli_push import pushing
 from curation.cli_refusals import refusal_commands
+from curation.cli_repair import repairing
 from curation.cli_review import review
 from curation.cli_rewards import scores
 from curation.errors import CurationError
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(files)
 app.add_typer(pushing)
+app.add_typer(repairing)
 app.add_typer(scores)
 app.add_typer(refusal_commands)
 app.add_typer(review, name="review")

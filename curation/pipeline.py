@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from curation.damage import check_whole
 from curation.errors import CurationError, GateError, InterruptedRun, RecipeError
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe, load_recipe
@@ -130,6 +131,7 @@ def recorded_run(context: Context) -> Iterator[Recording]:
     started_at = datetime.now(UTC)
     recording = Recording(content_hash("run", started_at.isoformat(), str(os.getpid()))[:12])
     with context.workspace.lock():
+        check_whole(context.workspace)
         context.workspace.take_versions()
         try:
             yield recording

@@ -1,0 +1,111 @@
+"""Damaged tables: found before a run, repaired by a command, and nothing that is whole is lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from curation.damage import check_whole, find_damage, repair
+from curation.errors import WorkspaceError
+from curation.workspace import Workspace
+
+COUNTS = (3, 4, 5)
+
+
+def rows(start: int, count: int) -> pl.DataFrame:
+    ids = [f"{i:032x}" for i in range(start, start + count)]
+    columns = {"text_id": ids, "model": "m@1", "vector": [[float(i)] for i in range(count)], "truncated": False}
+    return pl.DataFrame(columns).with_columns(pl.col("vector").cast(pl.List(pl.Float32)))
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    """A ledger table of three commits."""
+    found = Workspace(tmp_path / "w")
+    for position, count in enumerate(COUNTS):
+        found.append("embeddings", rows(10 * position, count), partition_by="model")
+    assert find_damage(found) == []
+    return found
+
+
+def entry(space: Workspace, number: int) -> Path:
+    return Path(space.table_path("embeddings"), "_delta_log", f"{number:020d}.json")
+
+
+def data_files(space: Workspace) -> list[Path]:
+    return sorted(Path(space.table_path("embeddings")).rglob("*.parquet"), key=lambda p: p.stat().st_mtime)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 0.4, "first line", "zeros"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_torn_log_entry_costs_no_row_of_the_ledger(space: Workspace, number: int, keep: float | str) -> None:
+    path = entry(space, number)
+    whole = path.read_bytes()
+    if keep == "first line":
+        path.write_bytes(whole.split(b"\n")[0])
+    else:
+        path.write_bytes(bytes(len(whole)) if keep == "zeros" else whole[: int(len(whole) * float(keep)) or 1])
+    if keep == 1:
+        path.write_bytes(whole[:-1])
+    with pytest.raises(WorkspaceError, match=rf"entry {path.name} of table 'embeddings' is torn.*curation repair"):
+        check_whole(space)
+    (said,) = repair(space)
+    assert "added again" in said
+    assert find_damage(space) == []
+    assert space.read("embeddings").height == sum(COUNTS)
+    assert set(space.read("embeddings")["model"]) == {"m@1"}
+    assert len(list(Path(space.path("damaged", "embeddings")).iterdir())) == 3 - number
+
+
+@pytest.mark.parametrize("how", ["cut", "gone", "zeros"])
+def test_a_torn_data_file_costs_its_own_rows(space: Workspace, how: str) -> None:
+    path = data_files(space)[1]
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)) if how == "zeros" else whole[:-9])
+    if how == "gone":
+        path.unlink()
+    with pytest.raises(WorkspaceError, match=r"1 data files of table 'embeddings' are torn or gone \(4 rows\)"):
+        check_whole(space)
+    assert len(repair(space)) == 1
+    assert find_damage(space) == []
+    assert set(space.read("embeddings")["text_id"]) == {*rows(0, 3)["text_id"], *rows(20, 5)["text_id"]}
+
+
+def test_rows_in_a_torn_file_of_a_torn_entry_are_not_added(space: Workspace) -> None:
+    torn = data_files(space)[2]
+    torn.write_bytes(torn.read_bytes()[:-9])
+    entry(space, 2).write_bytes(b"{")
+    repair(space)
+    assert space.read("embeddings").height == COUNTS[0] + COUNTS[1]
+
+
+def test_rows_that_were_deleted_before_the_damage_do_not_come_back(space: Workspace) -> None:
+    old = data_files(space)[0]
+    gone = rows(0, 1)["text_id"][0]
+    space.delete("embeddings", f"text_id = '{gone}'")
+    assert old.exists()
+    os.utime(old, (0, 0))
+    space.append("embeddings", rows(90, 2), partition_by="model")
+    entry(space, 4).write_bytes(b"{")
+    repair(space)
+    found = set(space.read("embeddings")["text_id"])
+    assert gone not in found
+    assert len(found) == sum(COUNTS) - 1 + 2
+
+
+def test_a_log_that_was_summed_up_is_read_from_there(space: Workspace) -> None:
+    space.compact("embeddings")
+    space.append("embeddings", rows(90, 2), partition_by="model")
+    assert find_damage(space) == []
+    newest = max(Path(space.table_path("embeddings"), "_delta_log").glob("*.json"))
+    newest.write_bytes(b"")
+    repair(space)
+    assert space.read("embeddings").height == sum(COUNTS) + 2
+
+
+def test_nothing_is_repaired_while_a_run_holds_the_workspace(space: Workspace) -> None:
+    with space.lock(), pytest.raises(WorkspaceError, match="in use"):
+        repair(Workspace(space.url))
