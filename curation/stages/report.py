@@ -16,6 +16,7 @@ from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, package_versions, table_versions, thresholds_used
 from curation.stages.forms import split_sizes
 from curation.stages.label_facts import label_facts
+from curation.stages.paid import token_facts
 from curation.stages.pairs import ches_aware_facts
 from curation.stages.refusals import candidate_refusals
 from curation.text import canonical_json, content_hash
@@ -74,6 +75,7 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         "candidates": f"{counts['candidates']:,}",
         "seed": str(recipe.seed),
         **{name: f"{value:,.6g}" for name, value in ches_aware_facts(context).items()},
+        **token_facts(context),
         **label_facts(context),
     }
     evidence = pair_evidence(workspace)

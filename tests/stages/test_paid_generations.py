@@ -19,6 +19,7 @@ from curation.errors import BudgetReached, ModelError, RecipeError
 from curation.pipeline import run_stage, stage_named
 from curation.recipe import load_recipe
 from curation.stages.context import Context
+from curation.stages.paid import token_facts
 from curation.workspace import Workspace
 from tests.chat_server import Running, running
 
@@ -117,6 +118,9 @@ def test_tokens_and_money_are_counted(tmp_path: Path, server: Running) -> None:
     tokens = made["prompt_tokens"].sum() + made["completion_tokens"].sum()
     assert made["cost"].sum() == pytest.approx(tokens / 1000)
     assert context.reports[0].cost == pytest.approx(tokens / 1000)
+    (said,) = token_facts(context).values()
+    read, written = made["prompt_tokens"].sum(), made["completion_tokens"].sum()
+    assert said == f"20 answers, {read:,} tokens read, {written:,} written, {tokens / 1000:.6g} USD"
 
 
 def test_max_cost_stops_before_it_is_exceeded_and_more_money_goes_on(tmp_path: Path, server: Running) -> None:

@@ -1,0 +1,32 @@
+"""What the recipe's models read and wrote in this workspace, and what it cost: for the report. No stage is here."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from curation.stages.context import Context
+from curation.stages.generations import generation_steps
+
+__all__ = ["token_facts"]
+
+
+def token_facts(context: Context) -> dict[str, str]:
+    """A line for each model of section generation, over all runs: tokens of prompts and of answers, and money."""
+    totals = (
+        context.workspace.scan("generations")
+        .group_by("generator")
+        .agg(pl.len(), pl.col("prompt_tokens", "completion_tokens").sum(), pl.col("cost").sum())
+        .collect()
+    )
+    by_model = {row["generator"]: row for row in totals.iter_rows(named=True)}
+    facts = {}
+    for step in generation_steps(context):
+        row = by_model.get(step.key.producer)
+        if row is None:
+            continue
+        said = f"{row['len']:,} answers, {row['prompt_tokens']:,} tokens read, {row['completion_tokens']:,} written"
+        money = f", {row['cost']:.6g} {context.recipe.costs.currency}" if step.price is not None else ""
+        # One model may be asked in several ways.
+        name = f"generation by {step.options.model}"
+        facts[name if name not in facts else f"{name} ({step.key.producer[-20:]})"] = said + money
+    return facts
