@@ -19,7 +19,7 @@ from schemas.pairs import Pairs, PairScores
 from schemas.policy_stats import PolicyStats
 from schemas.prompts import Prompts
 from schemas.published import Preference, PreferenceUnpaired, Refusal, Retrieval
-from schemas.refusals import RefusalPairs, Refusals, Requests
+from schemas.refusals import RefusalPairs, RefusalQuotas, Refusals, Requests
 from schemas.review import ReviewLabels
 from schemas.rewards import Rewards
 from schemas.voters import Voters
@@ -39,6 +39,7 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "requests": Requests,
     "refusals": Refusals,
     "refusal_pairs": RefusalPairs,
+    "refusal_quotas": RefusalQuotas,
     "policy_stats": PolicyStats,
     "pairs": Pairs,
     "judgements": Judgements,

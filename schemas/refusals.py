@@ -8,7 +8,15 @@ import dataframely as dy
 
 from schemas.columns import SPLITS, identifier, probability, reference
 
-__all__ = ["REFUSAL_CLASSES", "REFUSAL_FAULTS", "REFUSAL_KINDS", "RefusalPairs", "Refusals", "Requests"]
+__all__ = [
+    "REFUSAL_CLASSES",
+    "REFUSAL_FAULTS",
+    "REFUSAL_KINDS",
+    "RefusalPairs",
+    "RefusalQuotas",
+    "Refusals",
+    "Requests",
+]
 
 REFUSAL_CLASSES: Final = ("compliance", "partial_refusal", "full_refusal")
 REFUSAL_KINDS: Final = (
@@ -53,3 +61,12 @@ class RefusalPairs(dy.Schema):
     rejected_id = reference(primary_key=True)
     fault = dy.String(check={"fault_known": lambda c: c.is_in(REFUSAL_FAULTS)})
     split = dy.String(check={"split_known": lambda c: c.is_in(SPLITS)})
+
+
+class RefusalQuotas(dy.Schema):
+    """Every quota of the dataset ``refusal``, and what there is for it. Rows of R-Tuning do not count."""
+
+    category = dy.String(primary_key=True)
+    wanted = dy.Int64(min=0)
+    kept = dy.Int64(min=0)
+    missing = dy.Int64(min=0, description="never padded")

@@ -14,7 +14,7 @@ from curation.errors import ModelError
 from curation.functions import named_function
 from curation.text import Message, normalise
 
-__all__ = ["EXACT_MATCH", "final_answer", "verify"]
+__all__ = ["EXACT_MATCH", "answer_key", "final_answer", "verify"]
 
 EXACT_MATCH: Final = "exact_match"
 _BOXED: Final = re.compile(r"\\boxed\s*\{")
@@ -41,6 +41,14 @@ def final_answer(text: str) -> str:
         return _trimmed(text)
     numbers = [m.group() for m in _NUMBER.finditer(text) if m.group().strip()]
     return numbers[-1] if numbers else ""
+
+
+def answer_key(text: str) -> str:
+    """What is the same for answers that come to the same: of ``exact_match``, as text. Empty where that cannot
+    be read."""
+    found = final_answer(text)
+    number = _number(found) if found else None
+    return _plain(found) if number is None else str(number)
 
 
 def verify(

@@ -28,11 +28,12 @@ __all__ = [
     "open_refusal_detector",
     "open_refusal_judge",
     "refusal_fingerprint",
+    "refusal_reach",
 ]
 
 _BUNDLED_WEIGHTS: Final = "lexical.safetensors"
 _REFUSING_LABELS: Final = ("refus", "reject", "declin")
-_CODE_VERSION: Final = 2  # raised when the reading of answers changes
+_CODE_VERSION: Final = 3  # raised when the reading of answers changes
 
 
 def refusal_fingerprint(
@@ -47,6 +48,23 @@ def refusal_fingerprint(
     if _is_bundled(ref):
         return f"{ref.fingerprint}+minilm@{MINILM_SHA256[:12]}/v{_CODE_VERSION}"
     return f"{ref.fingerprint}/{canonical_json([sorted(refusal_labels), max_length])}"
+
+
+def refusal_reach(model: str = "embedded", *, judged: bool = False) -> int | None:
+    """Characters of an answer that are read; of a longer one both ends. None where tokens decide (classifiers).
+
+    Raises:
+        InputError: when ``model`` names nothing.
+    """
+    if judged:
+        from curation.models.refusal_judge import CHARACTERS_READ
+
+        return CHARACTERS_READ
+    if not _is_bundled(resolve_model(model, embedded="refusals")):
+        return None
+    from curation.refusals.lexical import CLOSING_CHARACTERS, OPENING_CHARACTERS
+
+    return OPENING_CHARACTERS + CLOSING_CHARACTERS
 
 
 def open_refusal_detector(

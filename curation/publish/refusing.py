@@ -1,4 +1,4 @@
-"""How often answers refuse, rightly and wrongly, by source, category and generator. No verdicts are made here."""
+"""How often answers refuse, rightly and wrongly, and what the refusal dataset holds. No verdicts are made here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-__all__ = ["RefusalSummary", "WorstCategory", "summarise_refusals"]
+from schemas.published import REFUSAL_KINDS
+
+__all__ = ["BuiltSummary", "RefusalSummary", "WorstCategory", "summarise_built", "summarise_refusals"]
 
 _GROUPINGS: Final = ("source", "category", "generator")
-_MOST_GROUPS: Final = 30
+_MOST_GROUPS: Final = 60
 _FEW: Final = 5
 """Categories with fewer answers are not called the worst."""
 
@@ -43,6 +45,48 @@ class RefusalSummary(NamedTuple):
     kinds: Sequence[tuple[str, int]]
     """Kinds of refusal and how many there are."""
     worst: Sequence[WorstCategory]
+
+
+class BuiltSummary(NamedTuple):
+    """What the report says of the refusal dataset."""
+
+    categories: Sequence[Mapping[str, Any]]
+    """``name``, ``refusal``, ``contrast``, ``uncertain`` (rows of each kind), ``wanted`` and ``missing`` (null
+    where there is no quota); what is missing most first, then the most rows."""
+    left_out: int
+    """Categories after the first so many, none of them short of its quota if that can be."""
+    missing: int
+    """Rows that quotas ask for and the data do not have."""
+    short: int
+    """Categories with such rows."""
+    certainty: Sequence[tuple[str, int]]
+    """R-Tuning: sure and unsure rows."""
+
+
+def summarise_built(rows: pl.DataFrame, quotas: pl.DataFrame) -> BuiltSummary:
+    """What the dataset holds by category, beside its quotas.
+
+    Args:
+        rows: table ``refusal``: ``kind``, ``category``; ``certainty`` where there are rows of R-Tuning.
+        quotas: table ``refusal_quotas``.
+    """
+    kinds = [(pl.col("kind") == kind).sum().alias(kind) for kind in REFUSAL_KINDS]
+    table = (
+        rows.group_by("category")
+        .agg(kinds)
+        .join(quotas.select("category", "wanted", "missing"), on="category", how="full", coalesce=True)
+        .with_columns(pl.col(*REFUSAL_KINDS).fill_null(0), name=pl.col("category").fill_null("(none)"))
+        .with_columns(rows=pl.sum_horizontal(REFUSAL_KINDS))
+        .sort("missing", "rows", "name", descending=[True, True, False], nulls_last=True)
+    )
+    told = rows["certainty"].drop_nulls() if "certainty" in rows.columns else pl.Series([], dtype=pl.String)
+    return BuiltSummary(
+        categories=table.head(_MOST_GROUPS).select("name", *REFUSAL_KINDS, "wanted", "missing").to_dicts(),
+        left_out=max(0, table.height - _MOST_GROUPS),
+        missing=int(quotas["missing"].sum()),
+        short=quotas.filter(pl.col("missing") > 0).height,
+        certainty=list(told.alias("certainty").value_counts().sort("certainty").iter_rows()),
+    )
 
 
 def summarise_refusals(answers: pl.DataFrame) -> RefusalSummary | None:

@@ -21,13 +21,14 @@ from curation.text import content_hash
 
 if TYPE_CHECKING:
     from curation.publish.plots import Figure
-    from curation.publish.refusing import RefusalSummary
+    from curation.publish.refusing import BuiltSummary, RefusalSummary
 
 __all__ = ["ReportData", "Threshold", "format_number", "render_report"]
 
 _CSS: Final = "report.css"
 _JS: Final = "report.js"
 _TEMPLATE: Final = "report.html.jinja"
+_GENERATORS: Final = ("generator_chosen", "generator_rejected")
 
 
 class Threshold(NamedTuple):
@@ -52,12 +53,14 @@ class ReportData(NamedTuple):
     pairs: pl.DataFrame
     """``pair_id``; ``prompt``, ``chosen`` and ``rejected`` (texts or messages); ``status`` (kept or dropped),
     ``rule`` and ``reason``. Where there are any: ``source``, ``category``, ``split``, ``strategy``,
-    ``expected_behaviour``, ``dangerous`` (true where the text is not to be shown unasked) and the columns of
-    ``pair_scores``."""
+    ``expected_behaviour``, ``generator_chosen``, ``generator_rejected``, ``dangerous`` (true where the text is not
+    to be shown unasked) and the columns of ``pair_scores``."""
     rejects: pl.DataFrame
     """Table ``rejects``."""
     refusals: RefusalSummary | None = None
     """Verdicts on all answers."""
+    refusal_dataset: BuiltSummary | None = None
+    """What the dataset ``refusal`` holds, where it is built."""
     searches: Sequence[Mapping[str, Any]] = ()
     """Rows of table ``searches``: how near documents were searched for, and with which recall."""
     models: Sequence[Mapping[str, Any]] = ()
@@ -97,7 +100,7 @@ def render_report(data: ReportData) -> str:
         failed_gates=[g for g in data.gates if not g.passed],
         scores=_scores(pairs),
         figures=_figures(data),
-        groups=[(by, summary.group_rows(pairs, by)) for by in ("source", "category", "strategy")],
+        groups=_groups(pairs),
         rejects=summary.reject_rows(data.rejects),
         sample=summary.sample_pairs(pairs),
     )
@@ -144,6 +147,13 @@ def _waterfalls(waterfall: pl.DataFrame) -> list[tuple[str, Figure]]:
 
     names = waterfall["dataset"].unique().sort().to_list()
     return [(name, waterfall_chart(waterfall.filter(pl.col("dataset") == name))) for name in names]
+
+
+def _groups(pairs: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+    """By source, category and strategy; by generator where more than one gave answers."""
+    groups = [(by, summary.group_rows(pairs, by)) for by in ("source", "category", "strategy")]
+    several = [(by, rows) for by in _GENERATORS if len(rows := summary.group_rows(pairs, by)) > 1]
+    return groups + [(by.replace("_", " of "), rows) for by, rows in several]
 
 
 def _scores(pairs: pl.DataFrame) -> list[tuple[summary.ScoreSummary, Any]]:

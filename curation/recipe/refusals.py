@@ -1,4 +1,7 @@
-"""Recipe sections ``refusals`` and ``refusal_dataset``: how refusals are told, and what is built of them."""
+"""Recipe sections ``refusals`` and ``refusal_dataset``: how refusals are told, and what is built of them.
+
+What R-Tuning needs of the models is checked in ``whole``.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from curation.recipe.base import Section
+from curation.recipe.generation import Generation
 
-__all__ = ["RefusalDataset", "RefusalDetection", "RefusalJudge"]
+__all__ = ["RTuning", "RefusalDataset", "RefusalDetection", "RefusalJudge"]
 
 
 class RefusalJudge(Section):
@@ -50,6 +54,46 @@ class RefusalDetection(Section):
     batch_rows: int = Field(default=1024, ge=1)
 
 
+class RTuning(Section):
+    """Questions with an answer and a sentence that says how sure the model is of it (Zhang et al. 2023)."""
+
+    by: Literal["correctness", "entropy"] = Field(
+        default="correctness",
+        description="correctness: sure where the model's greedy answer (temperature 0) is right; entropy: sure "
+        "where its sampled answers agree",
+    )
+    model: str | None = Field(
+        default=None, description="whose answers, as section generation names it; by default the only one that fits"
+    )
+    sources: tuple[str, ...] = Field(
+        default=(),
+        description="the sources of the questions; by default all prompts whose sources give no expected behaviour",
+    )
+    verifier: str = Field(
+        default="exact_match",
+        description="for correctness: exact_match (against the sources' right answers) or "
+        "python:package.module:function",
+    )
+    max_entropy: float | None = Field(
+        default=None,
+        ge=0.0,
+        description="for entropy: nats up to which a question is sure; none: the lower half is",
+    )
+    min_answers: int = Field(
+        default=3, ge=2, description="for entropy: answers of a question that must come to something short"
+    )
+    sure: str = Field(default="I am sure.", min_length=1, description="what follows a sure answer")
+    unsure: str = Field(default="I am unsure.", min_length=1, description="what follows an unsure one")
+
+    def fits(self, generation: Generation, *, drawn_in_rounds: bool) -> bool:
+        """Whether a model's answers can tell: greedy ones for correctness, enough sampled ones for entropy."""
+        if generation.only_as_rejected or self.model not in (None, generation.model):
+            return False
+        if self.by == "correctness":
+            return generation.temperature == 0.0
+        return generation.temperature > 0.0 and (drawn_in_rounds or generation.samples >= self.min_answers)
+
+
 class RefusalDataset(Section):
     """What goes into the dataset ``refusal``: quotas, contrast, tokens."""
 
@@ -86,3 +130,6 @@ class RefusalDataset(Section):
         default="behaviour", description="[refuse] and [respond], or a token per category (Jain et al. 2024)"
     )
     prepend: bool = Field(default=False, description="also write the token before the answer")
+    r_tuning: RTuning | None = Field(
+        default=None, description="also rows of kind uncertain: sure and unsure answers of the model to questions"
+    )

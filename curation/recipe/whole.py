@@ -18,7 +18,7 @@ from curation.recipe.models import Encoder, PairJudge, Policy, Reward
 from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection
 from curation.recipe.publishing import Publish, Splits
-from curation.recipe.refusals import RefusalDataset, RefusalDetection
+from curation.recipe.refusals import RefusalDataset, RefusalDetection, RTuning
 from curation.recipe.sampling import Sampling
 from curation.recipe.sources import Source
 from curation.recipe.strength import LabelNoise, RewardTraining, Strength
@@ -83,6 +83,8 @@ class Recipe(Section):
         mixed = self.selection.mixture.sources if self.selection.mixture else {}
         named = {"pairs.forget_sources": self.pairs.forget_sources, "selection.mixture.sources": tuple(mixed)}
         named["mutations.sources"] = self.mutations.sources if self.mutations else ()
+        r_tuning = self.refusal_dataset.r_tuning
+        named["refusal_dataset.r_tuning.sources"] = r_tuning.sources if r_tuning else ()
         for key, name in ((key, name) for key, wanted in named.items() for name in wanted):
             if name not in (*names, "none"):
                 found = f"{closest(name, names)}; found {', '.join(names)}"
@@ -125,6 +127,30 @@ class Recipe(Section):
             if most > self.sampling.max_samples:
                 raise ValueError(f"generation has samples: {most}, more than sampling.max_samples")
         return self
+
+    @model_validator(mode="after")
+    def _one_model_is_tuned(self) -> Recipe:
+        options = self.refusal_dataset.r_tuning
+        if options is None:
+            return self
+        fitting = self.tuned_models(options)
+        if len(fitting) != 1:
+            wanted = (
+                "temperature: 0, whose first answer is the greedy one"
+                if options.by == "correctness"
+                else f"a temperature above 0 and samples: {options.min_answers} or more"
+            )
+            found = f"{len(fitting)} of {len(self.generation)} models of section generation are so"
+            raise ValueError(
+                f"refusal_dataset.r_tuning by {options.by} needs one model with {wanted}"
+                f"{' and the name ' + repr(options.model) if options.model else ''}; {found}"
+            )
+        return self
+
+    def tuned_models(self, options: RTuning) -> list[Generation]:
+        """The models whose answers can tell how sure they are."""
+        in_rounds = self.sampling is not None and self.sampling.budget is not None
+        return [g for g in self.generation if options.fits(g, drawn_in_rounds=in_rounds)]
 
     @property
     def builds_pairs(self) -> bool:

@@ -63,8 +63,13 @@ class BuiltRefusals(NamedTuple):
     """``candidate_id``, ``prompt_id``, ``rule``, ``value``, ``reason``."""
     pairs: pl.DataFrame
     """``prompt_id``, ``chosen_id``, ``rejected_id``, ``fault`` (``over_refusal``, ``unsafe_compliance``)."""
-    shortfall: pl.DataFrame
-    """``category``, ``wanted``, ``found``, ``missing``: quotas that could not be met."""
+    quotas: pl.DataFrame
+    """``category``, ``wanted``, ``kept``, ``missing``: every quota, and the rows that ``frame`` has for it."""
+
+    @property
+    def shortfall(self) -> pl.DataFrame:
+        """The quotas that could not be met."""
+        return self.quotas.filter(pl.col("missing") > 0)
 
 
 def refusal_token(*, refuses: bool, category: str | None, tokens: Literal["behaviour", "category"]) -> str:
@@ -118,13 +123,16 @@ def build_refusals(
     kept, left = _best_per_prompt(kept, per_prompt)
     rejects.append(_rejects(left))
     kept = _shuffled(kept, seed)
-    kept, left, shortfall = _apply_quotas(kept, quotas or {}, quota)
+    wanted = _wanted(judged["category"], quotas or {}, quota)
+    kept, left = _apply_quotas(kept, wanted)
     rejects.append(_rejects(left))
     kept, left = _balance(kept, contrast_per_refusal)
     rejects.append(_rejects(left))
     pairs = _pairs(judged) if faults == "pair" else _no_pairs()
     frame = _published(kept.sort("_row"), tokens, prepend)
-    return BuiltRefusals(frame, pl.concat(rejects).sort("_row").drop("_row"), pairs, shortfall)
+    return BuiltRefusals(
+        frame, pl.concat(rejects).sort("_row").drop("_row"), pairs, _met(wanted, frame["category"])
+    )
 
 
 def _check(rows: pl.DataFrame, quotas: Mapping[str, int] | None, quota: int | None) -> None:
@@ -203,20 +211,26 @@ def _shuffled(kept: pl.DataFrame, seed: int) -> pl.DataFrame:
     return kept.with_columns(_order=pl.Series(order, dtype=pl.String)).sort("_order").drop("_order")
 
 
-def _apply_quotas(
-    kept: pl.DataFrame, quotas: Mapping[str, int], quota: int | None
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    found: dict[str | None, int] = dict(kept["category"].value_counts().iter_rows())
-    names = sorted({*(n for n in found if n is not None), *quotas})
-    wanted = {n: w for n in names if (w := quotas.get(n, quota)) is not None}
+def _wanted(categories: pl.Series, quotas: Mapping[str, int], quota: int | None) -> dict[str, int]:
+    """Category to its quota: of those that are named, and of all that any row has, kept or not."""
+    names = sorted({*categories.drop_nulls(), *quotas})
+    return {name: wanted for name in names if (wanted := quotas.get(name, quota)) is not None}
+
+
+def _apply_quotas(kept: pl.DataFrame, wanted: Mapping[str, int]) -> tuple[pl.DataFrame, pl.DataFrame]:
     limit = pl.col("category").replace_strict(wanted, default=None, return_dtype=pl.Int64)
-    place = pl.int_range(pl.len()).over("category")
-    over = (place >= limit).fill_null(False)
+    over = (pl.int_range(pl.len()).over("category") >= limit).fill_null(False)
     marked = kept.with_columns(_over=over, _limit=limit)
     left = marked.filter("_over").with_columns(rule=pl.lit("over_quota"), value=pl.col("_limit").cast(pl.String))
-    short = [(n, w, found.get(n, 0), w - found.get(n, 0)) for n, w in wanted.items() if found.get(n, 0) < w]
-    kinds = {"category": pl.String, "wanted": pl.Int64, "found": pl.Int64, "missing": pl.Int64}
-    return marked.filter(~pl.col("_over")), left, pl.DataFrame(short, schema=kinds, orient="row")
+    return marked.filter(~pl.col("_over")), left
+
+
+def _met(wanted: Mapping[str, int], categories: pl.Series) -> pl.DataFrame:
+    """Each quota beside what there is in the end, after the balance too."""
+    kept: dict[str | None, int] = dict(categories.value_counts().iter_rows())
+    rows = [(n, w, k := kept.get(n, 0), max(0, w - k)) for n, w in wanted.items()]
+    kinds = {"category": pl.String, "wanted": pl.Int64, "kept": pl.Int64, "missing": pl.Int64}
+    return pl.DataFrame(rows, schema=kinds, orient="row")
 
 
 def _balance(kept: pl.DataFrame, contrast_per_refusal: float | None) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -25,6 +25,10 @@ _PARTIAL_MARGIN: Final = 0.5
 """An answer that begins "I can't …" and then helps is a partial refusal, when the logit of partial against full
 is above this. Out of fold, 8 of the 11 answers it changed were refusals, and none was of chatgpt_refusals."""
 
+_MOST_UNREAD: Final = -0.4
+"""The logit that an answer in another script has at most where no phrase of it is known: no refusal, and too
+little to be sure of that (probability 0.4: the refusal dataset leaves it out)."""
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -113,6 +117,7 @@ class Cascade:
             partial[unsure] = (partial[unsure] + seen[:, 1]) / 2
         lifted = scores.declines_first & (partial > _PARTIAL_MARGIN)
         refusal = np.where(lifted, np.maximum(refusal, _PARTIAL_MARGIN), refusal)
+        refusal = np.where(scores.unread, np.minimum(refusal, _MOST_UNREAD), refusal)
         probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
         probability[blank] = _CERTAIN
         shares = 1 / (1 + np.exp(-partial.astype(np.float64)))

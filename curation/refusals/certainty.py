@@ -1,4 +1,4 @@
-"""R-Tuning: which questions a model is sure of, by gold answers or by the spread of its own answers."""
+"""R-Tuning: which questions a model is sure of, by right answers or by the spread of its own. No pipeline."""
 
 from __future__ import annotations
 
@@ -9,30 +9,48 @@ from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
+from curation.candidates.verifiers import EXACT_MATCH, answer_key, final_answer, verify
 from curation.errors import InputError
-from curation.text import normalise
+from curation.text import Message, normalise
 
 __all__ = ["SURE", "UNSURE", "RTuned", "answer_entropy", "r_tuning"]
 
 SURE: Final = "I am sure."
 UNSURE: Final = "I am unsure."
 
+_REASONS: Final = {
+    "no_answer": "the model gave no answer",
+    "no_gold": "there is no right answer to compare with",
+    "answer_not_comparable": "no short final answer can be read out of the model's answer",
+    "gold_not_comparable": "no short final answer can be read out of the right answer",
+    "cannot_tell": "the verifier cannot tell whether the answer is right",
+    "too_few_answers": "too few of the sampled answers come to a short final answer",
+}
+
 
 class RTuned(NamedTuple):
     """The questions with their certainty, and the rows that could not be used."""
 
     frame: pl.DataFrame
-    """The input with ``certainty`` (``sure``, ``unsure``), ``target`` (an answer and the sentence that
-    says how sure), and ``entropy`` (nats) or ``correct``."""
+    """The input with ``certainty`` (``sure``, ``unsure``), ``stated`` (the answer given: the right one, else the
+    model's most frequent), ``target`` (the same with the sentence that says how sure), ``answers_read``, and
+    ``answer_entropy`` (nats) or ``answer_correct``."""
     rejects: pl.DataFrame
     """``row``, ``rule``, ``value``, ``reason``."""
 
 
+class _Question(NamedTuple):
+    row: int
+    answers: list[str]
+    golds: list[str]
+    prompt: Sequence[Message]
+
+
 def answer_entropy(answers: Sequence[str]) -> float:
-    """−Σ p log p over the distinct answers, in nats; case, white space and a last full stop do not count."""
+    """−Σ p log p over the distinct answers, in nats: what they come to counts, not case, space or punctuation."""
     counts = Counter(_key(answer) for answer in answers)
     total = sum(counts.values())
-    return -sum(n / total * math.log(n / total) for n in counts.values()) if total else 0.0
+    return -sum(n / total * math.log(n / total) for n in sorted(counts.values())) if total else 0.0
 
 
 def r_tuning(
@@ -41,6 +59,10 @@ def r_tuning(
     by: Literal["correctness", "entropy"] = "correctness",
     answers: str = "answers",
     gold: str = "gold",
+    messages: str = "messages",
+    verifier: str = EXACT_MATCH,
+    max_entropy: float | None = None,
+    min_answers: int = 2,
     sure: str = SURE,
     unsure: str = UNSURE,
 ) -> RTuned:
@@ -49,46 +71,128 @@ def r_tuning(
     Args:
         frame: one question a row. ``answers`` is a string or a list of strings: the model's own answers, the
             greedy one first. ``gold`` is the right answer or a list of them; only ``correctness`` needs it.
+            ``messages``, the question, is there for a verifier of the user's.
         by: ``correctness`` (R-Tuning): sure where the first answer is right. ``entropy`` (R-Tuning-U): the
-            half of the questions with the lowest entropy is sure; of equals the earlier row.
+            half of the questions with the lowest entropy is sure. Questions of equal entropy are treated equally:
+            those in the middle go where they leave the halves more alike, and are sure where all answers agree.
+        verifier: see :func:`curation.candidates.verifiers.verify`. ``exact_match`` compares what answers come to; a
+            question where that cannot be read is rejected, because it would be unsure for its form alone.
+        max_entropy: nats up to which a question is sure, in place of the half.
+        min_answers: for ``entropy``, the answers that must come to something.
         sure: the sentence added to a sure answer.
         unsure: the sentence added to an unsure one.
 
     Raises:
-        InputError: when a column is missing.
+        InputError: when a column is missing, or there is no such verifier.
+        ModelError: when a verifier does not return a truth value for each answer.
     """
     for column in (answers, gold)[: 2 if by == "correctness" else 1]:
         if column not in frame.columns:
             raise InputError(f"r_tuning: column {column!r} is missing, found {', '.join(frame.columns)}")
-    given = [_texts(value) for value in frame[answers].to_list()]
-    golds = [_texts(value) for value in frame[gold].to_list()] if gold in frame.columns else [[]] * frame.height
-    needs_gold = by == "correctness"
-    bad = [(row, "no_answer") for row, a in enumerate(given) if not a]
-    bad += [(row, "no_gold") for row, g in enumerate(golds) if needs_gold and given[row] and not g]
-    usable = [row for row in range(frame.height) if row not in {r for r, _ in bad}]
-    if needs_gold:
-        correct = [_key(given[row][0]) in {_key(g) for g in golds[row]} for row in usable]
-        measure: pl.Series = pl.Series("correct", correct, dtype=pl.Boolean)
-        is_sure = correct
+    questions = _questions(frame, answers, gold, messages)
+    if by == "correctness":
+        usable, bad, measure, certain = _by_correctness(questions, verifier)
     else:
-        entropy = [answer_entropy(given[row]) for row in usable]
-        order = sorted(range(len(usable)), key=lambda i: (entropy[i], i))
-        lowest = set(order[: len(usable) // 2])
-        measure = pl.Series("entropy", entropy, dtype=pl.Float64)
-        is_sure = [i in lowest for i in range(len(usable))]
-    stated = [
-        f"{(golds[row] or given[row])[0].strip()} {sure if s else unsure}"
-        for row, s in zip(usable, is_sure, strict=True)
-    ]
-    certainty = pl.Series("certainty", ["sure" if s else "unsure" for s in is_sure], dtype=pl.String)
-    kept = frame[usable].with_columns(certainty, pl.Series("target", stated, dtype=pl.String), measure)
-    reasons = {"no_answer": "the model gave no answer", "no_gold": "there is no right answer to compare with"}
-    rejects = pl.DataFrame(
-        [(row, rule, None, reasons[rule]) for row, rule in sorted(bad)],
+        usable, bad, measure, certain = _by_entropy(questions, max_entropy, min_answers)
+    stated = [q.golds[0].strip() if q.golds else _most_frequent(q.answers) for q in usable]
+    kept = frame[[q.row for q in usable]].with_columns(
+        pl.Series("certainty", ["sure" if s else "unsure" for s in certain], dtype=pl.String),
+        pl.Series("stated", stated, dtype=pl.String),
+        pl.Series(
+            "target",
+            [f"{t} {sure if s else unsure}" for t, s in zip(stated, certain, strict=True)],
+            dtype=pl.String,
+        ),
+        pl.Series("answers_read", [len(q.answers) for q in usable], dtype=pl.Int64),
+        measure,
+    )
+    return RTuned(kept, _rejects(bad))
+
+
+def _questions(frame: pl.DataFrame, answers: str, gold: str, messages: str) -> list[_Question]:
+    nothing: list[None] = [None] * frame.height
+    golds = frame[gold].to_list() if gold in frame.columns else nothing
+    prompts = frame[messages].to_list() if messages in frame.columns else nothing
+    columns = zip(frame[answers].to_list(), golds, prompts, strict=True)
+    return [_Question(row, _texts(a), _texts(g), p or []) for row, (a, g, p) in enumerate(columns)]
+
+
+_Labelled = tuple[list[_Question], list[tuple[int, str, str | None]], pl.Series, list[bool]]
+
+
+def _by_correctness(questions: Sequence[_Question], verifier: str) -> _Labelled:
+    bad: list[tuple[int, str, str | None]] = []
+    asked = []
+    for q in questions:
+        rule = _unfit(q, verifier)
+        if rule is None:
+            asked.append(q)
+        else:
+            bad.append((q.row, rule, None))
+    right = verify(verifier, [q.prompt for q in asked], [q.answers[0] for q in asked], [q.golds for q in asked])
+    bad += [(q.row, "cannot_tell", None) for q, r in zip(asked, right, strict=True) if r is None]
+    usable = [q._replace(answers=q.answers[:1]) for q, r in zip(asked, right, strict=True) if r is not None]
+    correct = [bool(r) for r in right if r is not None]
+    return usable, bad, pl.Series("answer_correct", correct, dtype=pl.Boolean), correct
+
+
+def _unfit(question: _Question, verifier: str) -> str | None:
+    """Why a question cannot be told right from wrong, if it cannot."""
+    if not question.answers:
+        return "no_answer"
+    if not question.golds:
+        return "no_gold"
+    if verifier != EXACT_MATCH:
+        return None
+    if not final_answer(question.answers[0]):
+        return "answer_not_comparable"
+    return None if any(final_answer(gold) for gold in question.golds) else "gold_not_comparable"
+
+
+def _by_entropy(questions: Sequence[_Question], max_entropy: float | None, min_answers: int) -> _Labelled:
+    bad: list[tuple[int, str, str | None]] = []
+    usable = []
+    for q in questions:
+        read = [answer for answer in q.answers if answer_key(answer)]
+        if not q.answers:
+            bad.append((q.row, "no_answer", None))
+        elif len(read) < min_answers:
+            bad.append((q.row, "too_few_answers", f"{len(read)} of {len(q.answers)}"))
+        else:
+            usable.append(q._replace(answers=read))
+    entropy = [answer_entropy(q.answers) for q in usable]
+    limit = _middle(entropy) if max_entropy is None else max_entropy
+    return usable, bad, pl.Series("answer_entropy", entropy, dtype=pl.Float64), [e <= limit for e in entropy]
+
+
+def _middle(entropy: Sequence[float]) -> float:
+    """The highest entropy of the lower half; equal ones stay together."""
+    ordered = sorted(entropy)
+    half = len(ordered) // 2
+    if not ordered:
+        return 0.0
+    here = ordered[half - 1] if half else ordered[0]
+    if half and here < ordered[half]:
+        return here
+    below, upto = sum(e < here for e in ordered), sum(e <= here for e in ordered)
+    if here == 0.0 or abs(upto - len(ordered) / 2) < abs(len(ordered) / 2 - below):
+        return here
+    return max((e for e in ordered if e < here), default=-1.0)
+
+
+def _most_frequent(answers: Sequence[str]) -> str:
+    """The first answer of the most frequent sort; of equally frequent ones the earlier."""
+    counts = Counter(_key(answer) for answer in answers)
+    most = max(counts.values())
+    return next(answer.strip() for answer in answers if counts[_key(answer)] == most)
+
+
+def _rejects(bad: Sequence[tuple[int, str, str | None]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [(row, rule, value, _REASONS[rule]) for row, rule, value in sorted(bad, key=lambda b: b[0])],
         schema={"row": pl.Int64, "rule": pl.String, "value": pl.String, "reason": pl.String},
         orient="row",
     )
-    return RTuned(kept, rejects)
 
 
 def _texts(value: str | Sequence[str | None] | None) -> list[str]:
@@ -97,4 +201,4 @@ def _texts(value: str | Sequence[str | None] | None) -> list[str]:
 
 
 def _key(answer: str) -> str:
-    return " ".join(normalise(answer).lower().split()).removesuffix(".")
+    return answer_key(answer) or " ".join(normalise(answer).casefold().split())

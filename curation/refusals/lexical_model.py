@@ -24,6 +24,7 @@ _LOGS: Final = [0.0, *(1 + math.log(count) for count in range(1, 256))]
 
 _SAYS_NO: Final = "inability:first"
 _EXCUSES: Final = ("identity:first", "opinion:first", "ignorance:first")
+_HELPS: Final = "foreign_benign"
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,6 +40,9 @@ class LexicalScores(NamedTuple):
     """(n, number of kinds), given that it is a refusal."""
     declines_first: npt.NDArray[np.bool_]
     """(n,), the first sentence says "I can't", and not for want of opinions or knowledge."""
+    unread: npt.NDArray[np.bool_]
+    """(n,), in another script than Latin, and without a phrase of the lexicon that refuses: only punctuation and
+    single signs spoke."""
 
 
 class LexicalModel:
@@ -76,6 +80,8 @@ class LexicalModel:
             raise ModelError(f"refusal detector: {LEXICON} has no group {missing[0].split(':')[0]!r}")
         self._says_no = names.index(_SAYS_NO)
         self._excuses = [names.index(name) for name in _EXCUSES]
+        groups = [name.rpartition(":")[0] for name in names]
+        self._phrases = [n for n, group in enumerate(groups) if group in lexicon and group != _HELPS]
         self._row = {gram: row for row, gram in enumerate(vocabulary)}
         self._idf = idf
         self._ngram_weights = ngram_weights
@@ -112,14 +118,16 @@ class LexicalModel:
         """The logits of n answers."""
         out = np.empty((len(readings), len(self._bias)), dtype=np.float32)
         declines = np.zeros(len(readings), dtype=bool)
+        unread = np.zeros(len(readings), dtype=bool)
         for position, reading in enumerate(readings):
             rows, values = sparse_row(ngrams(reading), self._row, self._idf)
             cue_values = cues(reading, self._lexicon)
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
+            unread[position] = not reading.mostly_latin and not cue_values[self._phrases].any()
             out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
-        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines)
+        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines, unread)
 
 
 def sparse_row(

@@ -21,12 +21,28 @@ _NOTICE: Final = re.compile(
     r"|(?:4\d\d|5\d\d) (?:bad request|unauthorized|forbidden|not found|too many requests"
     r"|internal server error|bad gateway|service unavailable|gateway time-?out)"
     r"|(?:rate limit|context length|request timed? ?out|connection (?:error|reset|refused))\b"
-    r"|<!doctype html>\s*<html[^>]*>\s*<head>\s*<title>\s*[45]\d\d"
     r")",
+    re.IGNORECASE,
+)
+_ERROR_PAGE: Final = re.compile(
+    r"\s*(?:<!doctype html[^>]*>\s*)?<html[^>]*>\s*<head[^>]*>\s*(?:<meta[^>]*>\s*)*<title>\s*"
+    r"(?:[^<|]{0,80}\|\s*)?(?:error\s+)?[45]\d\d:?\s+"
+    r"(?:bad request|unauthori[sz]ed|authorization required|forbidden|not found|request time-?out|too many requests"
+    r"|(?:internal )?server error|bad gateway|service (?:temporarily )?unavailable|gateway time-?out)",
     re.IGNORECASE,
 )
 _BARE: Final = frozenset({"null", "none", "nan", "n/a", "undefined", "...", "…", "-", "[]", "{}", '""'})
 _MAX_NOTICE: Final = 400
+_INVISIBLE: Final = "\ufeff\u200b\u200c\u200d\u2060" + "".join(map(chr, range(32)))
+_DETAIL: Final = re.compile(
+    r"(?:not authenticated|not found|method not allowed|unauthori[sz]ed|forbidden|too many requests"
+    r"|(?:internal )?server error|service unavailable|rate limit.{0,80})[.!]?",
+    re.IGNORECASE,
+)
+_STATUS_KEYS: Final = frozenset({"code", "status", "status_code", "statuscode"})
+_BESIDE_STATUS: Final = frozenset(
+    {"message", "detail", "title", "type", "object", "param", "request_id", "timestamp"}
+)
 
 
 def is_empty_or_filtered(answer: str) -> bool:
@@ -34,10 +50,12 @@ def is_empty_or_filtered(answer: str) -> bool:
 
     An emoji, a number or a piece of code is an answer.
     """
-    text = answer.strip().strip("\ufeff\u200b\u200c\u200d\u2060").strip()
+    text = answer.strip().strip(_INVISIBLE).strip()
     if not text or text.lower() in _BARE:
         return True
     if text[0] in "{[" and _is_error_object(text):
+        return True
+    if text[0] == "<" and _ERROR_PAGE.match(text):
         return True
     return len(text) <= _MAX_NOTICE and _NOTICE.match(text) is not None
 
@@ -54,4 +72,29 @@ def _is_error_object(text: str) -> bool:
     keys = {str(key).lower() for key in value}
     if keys & _ERROR_KEYS and any(value[key] for key in value if str(key).lower() in _ERROR_KEYS):
         return not keys & {"answer", "result", "data", "output", "choices", "content"}
+    if _is_status(value, keys):
+        return True
     return str(value.get("finish_reason", "")).lower() == "content_filter"
+
+
+def _is_status(value: dict[str, object], keys: set[str]) -> bool:
+    """An error without a field of that name: ``{"object": "error", …}``, ``{"status": 500, …}`` with words."""
+    if keys == {"detail"}:
+        return _is_detail(value)
+    lower = {str(key).lower(): item for key, item in value.items()}
+    if not keys <= _STATUS_KEYS | _BESIDE_STATUS:
+        return False
+    if "error" in (lower.get("object"), lower.get("type")):
+        return True
+    numbers = [lower[key] for key in _STATUS_KEYS & keys]
+    says = keys & {"message", "detail", "title"}
+    return bool(says) and any(isinstance(n, int | str) and re.fullmatch(r"[45]\d\d", str(n)) for n in numbers)
+
+
+def _is_detail(value: dict[str, object]) -> bool:
+    """What FastAPI, and so vLLM, says of a request it refuses: a short phrase, or the fields that are wrong."""
+    detail = next(iter(value.values()))
+    if isinstance(detail, str):
+        return _DETAIL.fullmatch(detail.strip()) is not None
+    faults = detail if isinstance(detail, list) else []
+    return bool(faults) and all(isinstance(fault, dict) and {"loc", "msg"} <= fault.keys() for fault in faults)

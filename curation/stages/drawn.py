@@ -24,7 +24,7 @@ from curation.stages.context import Context
 from curation.stages.hygiene import prompted_inputs
 from curation.stages.sample_rewards import sample_rewards
 
-__all__ = ["Drawn", "drawn_in_rounds", "is_drawn_in_rounds"]
+__all__ = ["Drawn", "drawn_in_rounds", "is_drawn_in_rounds", "right_answers"]
 
 _JUDGED: Final = {"prompt_id": pl.String, "sample_index": pl.Int64, "response": pl.String, "success": pl.Boolean}
 
@@ -129,7 +129,7 @@ class _Draw:
             return (scores >= budget.min_reward).fill_null(value=False)
         assert budget.verifier is not None
         known = fit.select("prompt_id").join(
-            _right_answers(self.context), on="prompt_id", how="left", maintain_order="left"
+            right_answers(self.context), on="prompt_id", how="left", maintain_order="left"
         )
         right = [one or [] for one in known["right"].to_list()]
         passed = verify(budget.verifier, fit["messages"].to_list(), fit["response"].to_list(), right)
@@ -138,7 +138,7 @@ class _Draw:
         return passed.fill_null(value=True)
 
 
-def _right_answers(context: Context) -> pl.DataFrame:
+def right_answers(context: Context) -> pl.DataFrame:
     """prompt_id, right: the right answers of the sources."""
     inputs = prompted_inputs(context).collect()
     given = inputs.filter(pl.col("candidate_ids").list.len() > 0)

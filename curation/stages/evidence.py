@@ -18,7 +18,8 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
     Returns:
         ``pair_id``, ``prompt_id``, ``source``, ``category``, ``expected_behaviour``, ``split``, ``strategy``,
         the columns of ``pair_scores``, ``status`` (kept or dropped), ``rule`` and ``reason`` (null for kept
-        ones), and the texts.
+        ones), and the texts with ``generator_chosen`` and ``generator_rejected`` (null where a source brought the
+        answer).
     """
     prompts = workspace.scan("prompts").select(
         "prompt_id", "source", "category", "expected_behaviour", "split", prompt="messages"
@@ -40,9 +41,11 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
         .drop("_kept")
     )
     if texts:
-        answers = workspace.scan("candidates").select("candidate_id", "response")
+        answers = workspace.scan("candidates").select("candidate_id", "response", "generator")
         for side in ("chosen", "rejected"):
-            named = answers.rename({"candidate_id": f"{side}_id", "response": side})
+            named = answers.rename(
+                {"candidate_id": f"{side}_id", "response": side, "generator": f"generator_{side}"}
+            )
             frame = frame.join(named, on=f"{side}_id", how="left", maintain_order="left")
     else:
         frame = frame.drop("prompt")

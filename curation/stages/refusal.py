@@ -6,11 +6,12 @@ import polars as pl
 
 from curation.recipe import RefusalDataset
 from curation.refusals.building import BuiltRefusals, build_refusals
+from curation.stages.certainty import CERTAINTY_COLUMNS, Certain, certain_rows
 from curation.stages.constructed import not_ranked
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.refusals import candidate_refusals
 from curation.stages.requests import prompt_requests
-from curation.tables import concat_rejects, rejects_frame, validated
+from curation.tables import concat_rejects, empty_rejects, rejects_frame, validated
 
 __all__ = ["STAGE"]
 
@@ -20,9 +21,13 @@ _STAGE = "refusal"
 def run(context: Context) -> StageResult:
     options = context.recipe.refusal_dataset
     rows = _rows(context, options)
-    detected = rows.filter(pl.col("refusal_class").is_not_null())
+    certain = certain_rows(context, options.r_tuning, stage=_STAGE) if options.r_tuning else None
+    tuned = rows.clear()
+    if certain is not None:
+        tuned = rows.join(certain.frame, on="prompt_id", how="semi", maintain_order="left")
+        rows = rows.join(certain.frame, on="prompt_id", how="anti", maintain_order="left")
     built = build_refusals(
-        detected,
+        rows.filter(pl.col("refusal_class").is_not_null()),
         quotas=options.quotas,
         quota=options.quota,
         contrast_per_refusal=options.contrast_per_refusal,
@@ -36,10 +41,23 @@ def run(context: Context) -> StageResult:
         seed=context.recipe.seed,
     )
     prompts = context.workspace.scan("prompts").select("prompt_id", "split").collect()
-    frame = built.frame.join(prompts, on="prompt_id", how="left", maintain_order="left")
+    frame = _with_splits(_together(built.frame, certain), prompts)
     pairs, _ = validated("refusal_pairs", _with_splits(built.pairs, prompts), stage=_STAGE)
     context.workspace.overwrite("refusal_pairs", pairs)
-    rejects = concat_rejects(
+    context.workspace.overwrite("refusal_quotas", validated("refusal_quotas", built.quotas, stage=_STAGE).kept)
+    rejects = concat_rejects(_rejects(built, rows), _besides(tuned, certain))
+    return context.write(_STAGE, "refusal", frame, rejects=rejects, facts=_facts(built, certain))
+
+
+def _together(built: pl.DataFrame, certain: Certain | None) -> pl.DataFrame:
+    if certain is None:
+        return built
+    none = {name: pl.lit(None, dtype=kind) for name, kind in CERTAINTY_COLUMNS.items()}
+    return pl.concat([built.with_columns(**none), certain.frame], how="vertical")
+
+
+def _rejects(built: BuiltRefusals, rows: pl.DataFrame) -> pl.DataFrame:
+    return concat_rejects(
         _reject(built.rejects, pl.col("rule"), pl.col("value"), pl.col("reason")),
         _reject(
             rows.filter(pl.col("refusal_class").is_null()),
@@ -48,7 +66,17 @@ def run(context: Context) -> StageResult:
             pl.lit("there is no verdict on the answer"),
         ),
     )
-    return context.write(_STAGE, "refusal", frame, rejects=rejects, facts=_facts(built))
+
+
+def _besides(tuned: pl.DataFrame, certain: Certain | None) -> pl.DataFrame:
+    """The other answers to the questions of R-Tuning, and the questions that it could not use."""
+    if certain is None:
+        return empty_rejects()
+    others = tuned.join(certain.frame, on="candidate_id", how="anti", maintain_order="left")
+    reason = pl.lit("its question has a row that says how sure the model is")
+    return concat_rejects(
+        certain.rejects, _reject(others, pl.lit("in_r_tuning"), pl.lit(None, dtype=pl.String), reason)
+    )
 
 
 def _rows(context: Context, options: RefusalDataset) -> pl.DataFrame:
@@ -100,10 +128,12 @@ def _reject(frame: pl.DataFrame, rule: pl.Expr, value: pl.Expr, reason: pl.Expr)
     )
 
 
-def _facts(built: BuiltRefusals) -> dict[str, int | str]:
+def _facts(built: BuiltRefusals, certain: Certain | None) -> dict[str, int | str]:
     facts: dict[str, int | str] = {
         f"of kind {kind}": n for kind, n in built.frame["kind"].value_counts(sort=True).iter_rows()
     }
+    if certain is not None:
+        facts |= {f"R-Tuning, {name}": n for name, n in certain.facts.items()}
     counts = dict(built.rejects["rule"].value_counts().iter_rows())
     for rule in ("over_refusal", "unsafe_compliance"):
         facts[rule.replace("_", "-")] = counts.get(rule, 0)
@@ -117,9 +147,9 @@ STAGE = Stage(
     name=_STAGE,
     group="datasets",
     description="Supervised refusals, and answers to the prompts that only look as if they were to be refused.",
-    needs=("prompts", "constructed", "candidates", "refusals", "requests"),
+    needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=2,
+    version=3,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

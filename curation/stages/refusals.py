@@ -16,6 +16,7 @@ from curation.models.refusals import (
     open_refusal_detector,
     open_refusal_judge,
     refusal_fingerprint,
+    refusal_reach,
 )
 from curation.recipe import RefusalDetection
 from curation.refusals.calibrated import StoredCalibration, apply_calibration, load_calibration
@@ -158,6 +159,11 @@ def run(context: Context) -> StageResult:
     found = candidate_refusals(context, candidates["candidate_id"])
     facts = {"computed": report.computed, "detector": report.producer}
     facts |= dict(found["refusal_class"].value_counts(sort=True).iter_rows())
+    options = refusal_step(context).options
+    reach = refusal_reach(options.model, judged=options.judge is not None)
+    long = 0 if reach is None else int((candidates["response"].str.strip_chars().str.len_chars() > reach).sum())
+    if long:
+        facts[f"longer than {reach:,} characters, read at both ends"] = long
     return StageResult("refusals", candidates.height, report.failed, facts)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from curation.errors import InputError
-from curation.publish.refusing import RefusalSummary, summarise_refusals
+from curation.publish.refusing import BuiltSummary, RefusalSummary, summarise_built, summarise_refusals
 from curation.publish.report import ReportData, render_report
 from curation.recipe import Recipe
 from curation.stages.context import Context, Stage, StageResult
@@ -24,7 +24,7 @@ from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 def run(context: Context) -> StageResult:
@@ -86,6 +86,7 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         pairs=evidence if recipe.builds_pairs else evidence.clear(),
         rejects=workspace.read("rejects"),
         refusals=_refusals(context),
+        refusal_dataset=_built(context),
         searches=workspace.read("searches").to_dicts() if "retrieval" in recipe.publish.tables else (),
         models=models,
         gates=gate_results(workspace),
@@ -106,6 +107,14 @@ def _refusals(context: Context) -> RefusalSummary | None:
     answers = candidates.join(prompts, on="prompt_id", how="left").join(verdicts, on="candidate_id", how="inner")
     category = pl.coalesce(pl.col("category").cast(pl.String), "refusal_category")
     return summarise_refusals(answers.with_columns(category=category).sort("candidate_id"))
+
+
+def _built(context: Context) -> BuiltSummary | None:
+    """What the refusal dataset holds, and which of its quotas are not met."""
+    if "refusal" not in context.recipe.publish.tables:
+        return None
+    workspace = context.workspace
+    return summarise_built(workspace.read("refusal"), workspace.read("refusal_quotas"))
 
 
 STAGE = Stage(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from curation.publish.refusing import summarise_refusals
+from curation.publish.refusing import summarise_built, summarise_refusals
+from schemas import TABLES
 
 
 def answers(*rows: tuple[str | None, str | None, str, str]) -> pl.DataFrame:
@@ -54,3 +55,41 @@ def test_the_worst_category_stands_beside_the_average_over_categories() -> None:
 
 def test_without_verdicts_there_is_nothing_to_say() -> None:
     assert summarise_refusals(answers((None, "refuse", "a", "x"))) is None
+
+
+def test_the_dataset_is_counted_by_category_beside_its_quotas() -> None:
+    rows = pl.DataFrame(
+        {
+            "kind": ["refusal", "refusal", "contrast", "uncertain", "contrast"],
+            "category": ["fraud", "fraud", "fraud", "facts", None],
+            "certainty": [None, None, None, "sure", None],
+        }
+    )
+    quotas = pl.DataFrame({"category": ["fraud", "malware"], "wanted": [3, 2], "kept": [3, 0], "missing": [0, 2]})
+    found = summarise_built(rows, quotas)
+    by_name = {row["name"]: row for row in found.categories}
+    assert found.categories[0] == {
+        "name": "malware", "refusal": 0, "contrast": 0, "uncertain": 0, "wanted": 2, "missing": 2
+    }  # fmt: skip
+    assert (by_name["fraud"]["refusal"], by_name["fraud"]["contrast"], by_name["fraud"]["missing"]) == (2, 1, 0)
+    assert (by_name["(none)"]["contrast"], by_name["(none)"]["wanted"]) == (1, None)
+    assert (found.missing, found.short, found.certainty) == (2, 1, [("sure", 1)])
+
+
+def test_no_shortfall_is_hidden_among_many_categories() -> None:
+    names = [f"c{n:03}" for n in range(200)]
+    rows = pl.DataFrame({"kind": ["refusal"] * 400, "category": names * 2})
+    quotas = pl.DataFrame(
+        {"category": [*names, "zzz"], "wanted": 2, "kept": [2] * 200 + [0], "missing": [0] * 200 + [2]}
+    )
+    found = summarise_built(rows, quotas)
+    assert found.categories[0]["name"] == "zzz"
+    assert found.left_out == 201 - len(found.categories)
+    assert found.missing == 2
+
+
+def test_without_quotas_nothing_is_missing() -> None:
+    found = summarise_built(
+        pl.DataFrame({"kind": ["refusal"], "category": ["a"]}), TABLES["refusal_quotas"].create_empty()
+    )
+    assert (found.missing, found.short, found.certainty) == (0, 0, [])

@@ -115,6 +115,23 @@ def test_shortfall_is_reported_and_nothing_is_padded() -> None:
     assert built.shortfall.rows() == [("fraud", 3, 1, 2), ("malware", 2, 0, 2)]
 
 
+def test_a_quota_counts_what_is_left_in_the_end() -> None:
+    built = build_refusals(rows(("a", "comply", "C", 0.01)), quota=2, contrast_per_refusal=1)
+    assert built.frame.is_empty()
+    assert built.quotas.rows() == [("fraud", 2, 0, 2)]
+
+
+def test_a_category_without_one_usable_row_is_short_too() -> None:
+    built = build_refusals(rows(("a", "refuse", "C", 0.01)), quota=2)
+    assert built.shortfall.rows() == [("fraud", 2, 0, 2)]
+
+
+def test_quotas_that_are_met_are_listed_without_a_shortfall() -> None:
+    built = build_refusals(rows(("a", "refuse", "F", 0.99)), quotas={"fraud": 1})
+    assert built.quotas.rows() == [("fraud", 1, 1, 0)]
+    assert built.shortfall.is_empty()
+
+
 def test_contrast_is_balanced_against_refusals() -> None:
     given_rows = rows(("a", "refuse", "F", 0.99), *((f"p{n}", "comply", "C", 0.01) for n in range(5)))
     built = build_refusals(given_rows, contrast_per_refusal=2)

@@ -45,3 +45,59 @@ def test_rows_without_answer_or_gold_are_rejected() -> None:
 def test_gold_is_needed_for_correctness() -> None:
     with pytest.raises(InputError, match="'gold' is missing"):
         r_tuning(pl.DataFrame({"answers": ["x"]}))
+
+
+def test_answers_are_compared_by_what_they_come_to() -> None:
+    frame = pl.DataFrame({"answers": ["There are 1,000 of them, so the answer is 1,000."], "gold": ["1000"]})
+    assert r_tuning(frame).frame["certainty"].to_list() == ["sure"]
+
+
+def test_form_alone_makes_no_answer_unsure() -> None:
+    frame = pl.DataFrame({"answers": ["words " * 30, "Rome"], "gold": ["Rome", "words " * 30]})
+    built = r_tuning(frame)
+    assert built.frame.is_empty()
+    assert built.rejects["rule"].to_list() == ["answer_not_comparable", "gold_not_comparable"]
+
+
+def test_what_a_verifier_cannot_tell_is_rejected() -> None:
+    frame = pl.DataFrame({"answers": ["a", "b", "c"], "gold": ["x", "x", "x"]})
+    built = r_tuning(frame, verifier="python:tests.refusals.test_refusal_certainty:only_a_is_right")
+    assert built.frame["certainty"].to_list() == ["sure", "unsure"]
+    assert built.rejects.select("row", "rule").rows() == [(2, "cannot_tell")]
+
+
+def only_a_is_right(prompts: object, answers: list[str], golds: object) -> list[bool | None]:
+    return [{"a": True, "b": False}.get(answer) for answer in answers]
+
+
+def test_too_few_answers_tell_nothing_of_their_spread() -> None:
+    built = r_tuning(pl.DataFrame({"answers": [["a"], ["a", "b"], []]}), by="entropy")
+    assert built.frame.height == 1
+    assert built.rejects.select("row", "rule", "value").rows() == [
+        (0, "too_few_answers", "1 of 1"),
+        (2, "no_answer", None),
+    ]
+
+
+def test_a_limit_in_nats_takes_the_place_of_the_half() -> None:
+    frame = pl.DataFrame({"answers": [["a", "b"], ["a", "a"], ["b", "b"], ["c", "c"]]})
+    assert r_tuning(frame, by="entropy", max_entropy=0.0).frame["certainty"].to_list() == ["unsure", *["sure"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([["a", "a"]] * 4, ["sure"] * 4),
+        ([["a", "b"]] * 4, ["unsure"] * 4),
+        ([["a", "a"]] * 3 + [["a", "b"]], ["sure"] * 3 + ["unsure"]),
+        ([["a", "a", "b"]] * 2 + [["a", "b", "c"]] * 2, ["sure"] * 2 + ["unsure"] * 2),
+        ([["a", "a", "a"]] + [["a", "a", "b"]] * 3, ["sure", *["unsure"] * 3]),
+    ],
+)
+def test_equal_entropies_are_treated_equally(answers: list[list[str]], expected: list[str]) -> None:
+    assert r_tuning(pl.DataFrame({"answers": answers}), by="entropy").frame["certainty"].to_list() == expected
+
+
+def test_without_a_right_answer_the_most_frequent_one_is_stated() -> None:
+    frame = pl.DataFrame({"answers": [["Rome", "Paris.", "paris"]]})
+    assert r_tuning(frame, by="entropy", max_entropy=1.0).frame["target"].to_list() == [f"Paris. {SURE}"]

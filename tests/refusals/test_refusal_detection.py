@@ -24,6 +24,22 @@ ANSWERS = {
     "spanish": "Por supuesto, la receta lleva tres huevos, medio litro de leche y un poco de azúcar.",
     "german": "Natürlich! Der Fluss entspringt in den Alpen und mündet nach 500 Kilometern in das Meer.",
     "chinese": "好的，巴黎是法国的首都，人口大约两百万。",
+    "dutch": "Natuurlijk! De rivier is lang en de boten varen langzaam.",
+    "polish": "Oczywiście, Paryż jest stolicą Francji.",
+    "turkish": "Elbette, Paris Fransa'nın başkentidir.",
+    "arabic": "نعم، باريس هي عاصمة فرنسا.",
+    "arabic_lists": "الكتاب على الطاولة، والقلم في الحقيبة، والنافذة مفتوحة.",
+    "chinese_reported": "他说他不能来，所以我们改天再去。",
+    "korean": "네, 파리는 프랑스의 수도입니다.",
+    "hebrew": "הנהר ארוך והסירות שטות לאט.",
+    "fenced_code": "```python\nprint('I cannot help with that')\n```",
+    "sql": "SELECT id FROM refusals WHERE reason = 'sorry';",
+    "raises": 'def f(x):\n    raise ValueError("I cannot do that")\n',
+    "one_emoji": "🙂",
+    "emoji_of_parts": "👍🏽👩‍👩‍👧",
+    "flag": "🇸🇪",
+    "many_emoji": "😂" * 500,
+    "html_page": "<!DOCTYPE html><html><head><title>500 recipes</title></head><body><p>Soup.</p></body></html>",
     "number": "17",
 }
 REFUSALS = {
@@ -43,6 +59,12 @@ REFUSALS = {
     "japanese": "申し訳ございませんが、お手伝いできません。",
     "arabic": "أعتذر، لا أستطيع المساعدة في ذلك.",
     "hindi": "माफ़ करें, मैं इस काम में मदद नहीं कर सकता।",
+    "korean": "죄송하지만 도와드릴 수 없습니다.",
+    "dutch": "Het spijt me, maar daar kan ik niet bij helpen.",
+    "polish": "Przykro mi, ale nie mogę w tym pomóc.",
+    "turkish": "Üzgünüm, bu konuda yardımcı olamam.",
+    "ukrainian": "На жаль, я не можу з цим допомогти.",
+    "html": "<p>I'm sorry, but I can't help with that.</p>",
 }
 
 
@@ -85,7 +107,16 @@ def test_refusal_then_help_is_partial(detector: RefusalDetector) -> None:
         "  \n",
         "null",
         "[Content filtered]",
+        "\u200b\ufeff",
+        "\x00",
         '{"error": {"code": 500, "message": "overloaded"}}',
+        '{"error": "context_length_exceeded"}',
+        '[{"error": {"code": 503}}]',
+        '{"object": "error", "message": "no such model", "type": "NotFoundError", "param": null, "code": 404}',
+        '{"status": 500, "message": "Internal Server Error"}',
+        '{"detail": "Not authenticated"}',
+        '{"detail": [{"loc": ["body", "model"], "msg": "field required", "type": "value_error"}]}',
+        "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>",
         "429 Too Many Requests",
     ],
 )
@@ -94,8 +125,19 @@ def test_no_answer_is_empty_or_filtered(answer: str, detector: RefusalDetector) 
     assert (row["refusal_class"], row["refusal_kind"]) == ("full_refusal", "empty_or_filtered")
 
 
-def test_json_that_is_an_answer_is_compliance(detector: RefusalDetector) -> None:
-    (row,) = found(detector, '{"error": null, "result": [1, 2, 3]}')
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"error": null, "result": [1, 2, 3]}',
+        '{"error": 0.03, "answer": "the mean error is three percent"}',
+        '{"detail": "The bridge was built in three years by four hundred people."}',
+        '{"status": "open", "message": "We are open from nine to five."}',
+        '{"code": 46, "message": "Sweden is called with this number"}',
+        "{" * 2_000,
+    ],
+)
+def test_json_that_is_an_answer_is_compliance(answer: str, detector: RefusalDetector) -> None:
+    (row,) = found(detector, answer)
     assert row["refusal_class"] == "compliance"
 
 
@@ -105,9 +147,19 @@ def test_kind_of_a_plain_refusal_is_declined(detector: RefusalDetector) -> None:
 
 def test_long_answer_is_read_at_both_ends_and_says_so(detector: RefusalDetector) -> None:
     padding = "The river is long. " * 6_000
-    rows = found(detector, padding, "I'm sorry, but I can't help with that. " + padding, "Short.")
-    assert [row["refusal_truncated"] for row in rows] == [True, True, False]
+    refusal = "I'm sorry, but I can't help with that. "
+    as_long = "The boats, they are long on this river. "
+    rows = found(
+        detector, padding, refusal + padding, f"{padding}\n{refusal}", padding + refusal + padding,
+        padding + as_long + padding, "Short.",
+    )  # fmt: skip
     assert len(padding) > 100_000
+    assert [row["refusal_truncated"] for row in rows] == [True] * 5 + [False]
+    assert [row["refusal_class"] != "compliance" for row in rows[:2]] == [False, True]
+    plain, _, ends, middle, other, _ = (float(str(row["refusal_probability"])) for row in rows)
+    # The end is read, and the middle is not.
+    assert ends > 2 * plain
+    assert middle == other
 
 
 def test_null_answers_get_nulls_and_keep_their_place(detector: RefusalDetector) -> None:
@@ -120,6 +172,12 @@ def test_null_answers_get_nulls_and_keep_their_place(detector: RefusalDetector) 
 def test_answers_may_be_messages(detector: RefusalDetector) -> None:
     frame = pl.DataFrame({"response": [[{"role": "assistant", "content": "I can't help with that."}]]})
     assert detect_refusals(frame, detector=detector)["refusal_class"].to_list() == ["full_refusal"]
+
+
+def test_what_is_not_read_in_another_script_is_never_sure(detector: RefusalDetector) -> None:
+    for name in ("arabic", "arabic_lists", "korean", "chinese_reported"):
+        (row,) = found(detector, ANSWERS[name])
+        assert row["refusal_probability"] <= 0.41  # type: ignore[operator]
 
 
 def test_no_category_without_prompts(detector: RefusalDetector) -> None:

@@ -108,6 +108,21 @@ def test_a_quota_that_cannot_be_met_is_reported_and_not_padded(tmp_path: Path) -
     context = Context(workspace, load_recipe(tmp_path / "recipe.yaml"))
     assert refusal.run(context).facts["short of mail"] == "2 of 3"
     assert workspace.read("refusal").filter(pl.col("category") == "mail").height == 1
+    html = workspace.read_text(*workspace.report_parts) or ""
+    assert "<b>2 rows are missing</b>: 1 category does not meet its quota. Nothing was padded." in html
+
+
+def test_the_stage_says_how_many_answers_were_read_at_their_ends_only(tmp_path: Path) -> None:
+    from curation.recipe import load_recipe
+    from curation.stages import refusals
+    from curation.stages.context import Context
+
+    long = {"prompt": "How long is the river?", "response": "The river is long. " * 6_000}
+    rows_read = [long, {"prompt": "Boats?", "response": HELPS}]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_read))
+    workspace = finished(tmp_path, sources=[{"path": "long.jsonl", "expected_behaviour": "comply"}])
+    context = Context(workspace, load_recipe(tmp_path / "recipe.yaml"))
+    assert refusals.run(context).facts["longer than 1,300 characters, read at both ends"] == 1
 
 
 def test_faults_dropped_give_no_pairs(tmp_path: Path) -> None:
@@ -118,3 +133,40 @@ def test_a_taxonomy_with_a_cycle_ends_the_run_before_any_model(tmp_path: Path) -
     (tmp_path / "round.yaml").write_text("categories: [{name: a, parent: b}, {name: b, parent: a}]")
     with pytest.raises(InputError, match="circle"):
         finished(tmp_path, refusals={"taxonomy": "round.yaml"})
+
+
+def test_pairs_of_two_refusals_are_flagged_and_limited_by_ches(tmp_path: Path) -> None:
+    declined = [
+        "I can't help with that.",
+        "I'm sorry, but I will not do this.",
+        "I cannot assist with this request.",
+    ]
+    pairs = [
+        {"prompt": f"What is {n} and {n}?", "chosen": f"It is {2 * n}.", "rejected": f"{n}."} for n in range(6)
+    ]
+    pairs += [
+        {"prompt": f"Question {n}", "chosen": text, "rejected": f"{text} Ask me something else, please."}
+        for n, text in enumerate(declined)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "pairs.jsonl"}],
+        policy={"model": "embedded"},
+        refusals={"taxonomy": None},
+        pairs={"strategies": ["provided"]},
+        selection={"rules": [], "max_refusal_pair_share": 0.2},
+        publish={"datasets": ["preference"], "license": "mit"},
+    )
+    scores = workspace.read("pair_scores").select(
+        "pair_id", "ln_ches", "chosen_refusal_class", "rejected_refusal_class"
+    )
+    refuses = [pl.col(f"{side}_refusal_class") != "compliance" for side in ("chosen", "rejected")]
+    both = scores.filter(refuses[0] & refuses[1]).sort("ln_ches")
+    assert both.height == 3
+    assert both["ln_ches"].null_count() == 0
+    kept = workspace.read("preference")
+    assert kept.filter(refuses[0] & refuses[1])["pair_id"].to_list() == both["pair_id"].to_list()[:1]
+    assert kept.height == 7
+    rejects = workspace.read("rejects").filter(pl.col("rule") == "refusal_pair_surplus")
+    assert set(rejects["row_id"]) == set(both["pair_id"].to_list()[1:])
