@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from curation.models.protocols import Fault
 from curation.text import Message, fault_in_text
 
-__all__ = ["PromptEncoder", "text_fault"]
+__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "text_fault"]
+
+TEMPLATE_ERRORS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a model's template can raise besides Jinja's own errors: it is a program of somebody else."""
 
 
 class PromptEncoder:
@@ -57,7 +60,7 @@ class PromptEncoder:
         system = messages[0]["content"] if messages[0]["role"] == "system" else None
         try:
             text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except TemplateError as error:
+        except (TemplateError, *TEMPLATE_ERRORS) as error:
             if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
                 return _no_system_prompt()
             return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")

@@ -103,6 +103,7 @@ def libfuzzer_arguments(options: argparse.Namespace) -> list[str]:
         str(options.corpus),
         f"-max_total_time={options.seconds}",
         f"-timeout={max(600, 2 * options.timeout)}",
+        "-report_slow_units=100000",
         f"-rss_limit_mb={options.memory_mb}",
         f"-seed={options.seed}",
         f"-dict={options.corpus}.dict",

@@ -133,5 +133,21 @@ def test_log_probabilities_that_are_none_are_left_out() -> None:
     assert token == ("A", (("A", -1.0),))
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ 1 // 0 }}",
+        "{{ messages + 3 }}",
+        "{{ messages[99].content }}",
+        "{{ 'a' % 3 }}",
+        "{{ range(999999999) | list }}",
+        "{{ ''.__class__.__mro__ }}",
+    ],
+)
+def test_a_hostile_chat_template_is_a_fault(template: str) -> None:
+    TARGETS["templates"](template.encode() + b"\0Hello")
+
+
 def test_formats_cover_what_is_read() -> None:
     assert {".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".csv.gz"} == set(FORMATS)

@@ -16,6 +16,7 @@ import numpy as np
 
 from curation.errors import InputError
 from curation.models.policy.packing import IntArray
+from curation.models.prompt_encoding import TEMPLATE_ERRORS
 from curation.models.protocols import Fault
 from curation.text import Message, fault_in_text, messages_text
 
@@ -97,7 +98,7 @@ class Renderer:
                 render(messages, add_generation_prompt=True, tokenize=False),
                 *(render([*messages, {"role": "assistant", "content": a}], tokenize=False) for a in answers),
             ]
-        except TemplateError as error:
+        except (TemplateError, *TEMPLATE_ERRORS) as error:
             return Fault("template_refuses_prompt", str(error), "the policy's template cannot hold it")
 
     def _encode(self, texts: list[str], counts: list[int]) -> list[IntArray]:
