@@ -16,7 +16,11 @@ class Hygiene(dy.Schema):
     prompt_id = reference()
     rule = dy.String(min_length=1)
     matched = dy.String(
-        min_length=1, description="the input row that was kept, '<file>:<row>' of another file, or '<set>:<row>'"
+        min_length=1,
+        description="the input row that was kept, '<file>:<row>' of another file, '<set>:<row>', or, where no "
+        "prompt is near, the selection that did not choose it",
     )
-    score = dy.Float64(description="Jaccard index, cosine, or share of the evaluation row's n-grams")
+    score = dy.Float64(
+        description="Jaccard index, cosine, share of the evaluation row's n-grams, or what the selection went by"
+    )
     matched_text = dy.String(nullable=True, description="the words shared with the evaluation set")

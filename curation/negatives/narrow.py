@@ -45,7 +45,8 @@ def multiplies_bfloat16() -> bool:
     import torch
 
     checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return torch.backends.mkldnn.is_available() and any(check is not None and check() for check in checks)
+    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return there and any(check is not None and check() for check in checks)
 
 
 def most_alike(vectors: Float32, centroids: Any) -> tuple[Int64, Float32]:
@@ -271,7 +272,10 @@ class NarrowTops:
     def _least_bits(self, who: Int64, block: _Block) -> npt.NDArray[np.int16]:
         """The bits of the least score whose upper bound reaches the limit, rounded down."""
         least = (self._limit[who] - self._error(who, block)) / (1 + _ROUNDING)
-        return (np.maximum(least, 0).astype(np.float32).view(np.int32) >> 16).astype(np.int16)
+        bits: npt.NDArray[np.int16] = (np.maximum(least, 0).astype(np.float32).view(np.int32) >> 16).astype(
+            np.int16
+        )
+        return bits
 
     def _error(self, who: Int64, block: _Block) -> Float32:
         """(w,) how far scores may be off before they are rounded: |xy − x̂ŷ| ≤ |x − x̂||y| + |x̂||y − ŷ|."""

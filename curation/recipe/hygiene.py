@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
 
-__all__ = ["AnswerDuplicates", "Contamination", "Duplicates", "Hygiene", "PairDuplicates"]
+__all__ = ["AnswerDuplicates", "Contamination", "Duplicates", "Hygiene", "PairDuplicates", "PromptSelection"]
 
 
 class Duplicates(Section):
@@ -98,6 +98,37 @@ class Contamination(Section):
     )
 
 
+class PromptSelection(Section):
+    """So many of the prompts, chosen for diversity or for likeness to a target; the others are not_selected."""
+
+    method: Literal["k_centre", "facility_location", "dsir", "transport", "lengths"] = Field(
+        description="k_centre: no prompt far from a chosen one; facility_location: chosen ones stand for all; "
+        "dsir: words like the target's (Xie et al. 2023); transport: embeddings like the target's, whitened (Feng "
+        "et al. 2025, TAROT, solved greedily); lengths: distributed like the target's"
+    )
+    count: int | None = Field(default=None, ge=1, description="how many prompts stay; give this or share")
+    share: float | None = Field(default=None, gt=0.0, le=1.0, description="which share of the prompts stays")
+    target: str | None = Field(
+        default=None,
+        description="for dsir, transport and lengths: a file, folder or hf:// address of texts to be like",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PromptSelection:
+        if (self.count is None) == (self.share is None):
+            raise ValueError("give either count or share")
+        aims = self.method in {"dsir", "transport", "lengths"}
+        if aims and self.target is None:
+            raise ValueError(f"method {self.method} needs a target: a file of texts to be like")
+        if self.target is not None and not aims:
+            raise ValueError(f"method {self.method} takes no target: use dsir, transport or lengths with one")
+        return self
+
+    def wanted(self, rows: int) -> int:
+        """How many of so many rows are asked for."""
+        return self.count if self.count is not None else max(1, round((self.share or 1.0) * rows))
+
+
 class Hygiene(Section):
     """Duplicates and contamination. Equal prompts, answers and pairs are always merged; the rest is asked for."""
 
@@ -105,16 +136,19 @@ class Hygiene(Section):
     prompts: tuple[Duplicates, ...] = Field(default=(), description="applied in order")
     answers: tuple[AnswerDuplicates, ...] = Field(default=(), description="applied in order")
     pairs: tuple[PairDuplicates, ...] = Field(default=(), description="applied in order, to the selected pairs")
+    select: PromptSelection | None = Field(default=None, description="applied last, to the prompts that are left")
 
     @property
     def looks_at_sources(self) -> bool:
         """Whether rows of the sources may go."""
-        return self.contamination is not None or bool(self.prompts)
+        return self.contamination is not None or bool(self.prompts) or self.select is not None
 
     @property
     def needs_encoder(self) -> bool:
         """Whether anything is compared by its embedding."""
         methods = {step.method for steps in (self.prompts, self.answers, self.pairs) for step in steps}
+        if self.select is not None and self.select.method in {"k_centre", "facility_location", "transport"}:
+            return True
         return "semantic" in methods or (
             self.contamination is not None and self.contamination.similarity is not None
         )

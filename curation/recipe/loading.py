@@ -128,5 +128,7 @@ def _hygiene(hygiene: Hygiene, absolute: Callable[[str | None], str | None]) -> 
         update={
             "contamination": hygiene.contamination and all_absolute(hygiene.contamination),
             "prompts": tuple(all_absolute(step) for step in hygiene.prompts),
+            "select": hygiene.select
+            and hygiene.select.model_copy(update={"target": absolute(hygiene.select.target)}),
         }
     )

@@ -15,12 +15,13 @@ import polars as pl
 from curation.hygiene.contamination import EvaluationIndex, evaluation_texts
 from curation.hygiene.duplicates import MEASURES, RULES, THRESHOLDS, deduplicate
 from curation.hygiene.evaluations import read_evaluations
-from curation.recipe.hygiene import Contamination, Duplicates
+from curation.recipe.hygiene import Contamination, Duplicates, PromptSelection
+from curation.stages.chosen_prompts import choose_prompts
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.stages.waterfall import write_waterfall
 from curation.tables import rejects_frame
-from curation.text import messages_text
+from curation.text_columns import message_texts
 from schemas import TABLES
 
 __all__ = ["STAGE", "evaluation_index", "kept_inputs", "prompted_inputs"]
@@ -115,8 +116,7 @@ def _prompts(inputs: pl.DataFrame) -> pl.DataFrame:
     first = inputs.select("prompt_id", "input_id", "messages").unique(
         "prompt_id", keep="first", maintain_order=True
     )
-    texts = [messages_text(messages) for messages in first["messages"].to_list()]
-    return first.select("prompt_id", "input_id").with_columns(text=pl.Series(texts, dtype=pl.String))
+    return first.select("prompt_id", "input_id").with_columns(text=message_texts(first["messages"]))
 
 
 def _comparisons(context: Context, inputs: pl.DataFrame) -> Iterator[Callable[[pl.DataFrame], _Found]]:
@@ -126,6 +126,8 @@ def _comparisons(context: Context, inputs: pl.DataFrame) -> Iterator[Callable[[p
         yield partial(_contaminated, context, hygiene.contamination, inputs)
     for options in hygiene.prompts:
         yield partial(_duplicated, context, options)
+    if hygiene.select is not None:
+        yield partial(_unselected, context, hygiene.select)
 
 
 def _contaminated(context: Context, options: Contamination, inputs: pl.DataFrame, prompts: pl.DataFrame) -> _Found:
@@ -206,6 +208,28 @@ def _duplicated(context: Context, options: Duplicates, prompts: pl.DataFrame) ->
     if result.truncated:
         facts[f"{options.method} duplicates: texts read only in part"] = result.truncated
     return _Found((f"{RULES[options.method]}_prompt",), rows, facts)
+
+
+def _unselected(context: Context, options: PromptSelection, prompts: pl.DataFrame) -> _Found:
+    chosen = choose_prompts(context, prompts["text"].to_list(), options)
+    own = prompts[chosen.left_out]
+    stays = f"{prompts.height - own.height} of {prompts.height}"
+    near = None if chosen.nearest is None else prompts["input_id"].gather(chosen.nearest)
+    rows = own.select(
+        "prompt_id",
+        rule=pl.lit("not_selected"),
+        matched=pl.lit(f"{options.method}: {stays}") if near is None else near.alias("matched"),
+        score=pl.Series(chosen.score, dtype=pl.Float64),
+        matched_text=pl.lit(None, dtype=pl.String),
+        threshold=pl.lit(stays),
+    ).with_columns(
+        reason=pl.format(
+            f"{options.method} chose {stays} prompts, and not this one ({{}}{chosen.measure} {{}})",
+            pl.lit("") if near is None else pl.format("nearest chosen {}, ", "matched"),
+            pl.col("score").round(4),
+        )
+    )
+    return _Found(("not_selected",), rows.select(*_FOUND), {f"prompts not chosen by {options.method}": own.height})
 
 
 def _other_texts(paths: Sequence[str]) -> tuple[list[str], pl.DataFrame | None]:

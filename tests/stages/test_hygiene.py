@@ -238,3 +238,54 @@ def test_wrong_settings_are_named(folder: Folder, hygiene: dict[str, Any], messa
 def test_a_missing_evaluation_set_is_named(folder: Folder) -> None:
     with pytest.raises(InputError, match=r"nowhere\.jsonl"):
         folder.run(hygiene={"contamination": {"against": ["nowhere.jsonl"]}})
+
+
+MANY = [
+    pair(f"{word} the {thing} in {place}.")
+    for word in ("Paint", "Describe", "Sell")
+    for thing in ("boat", "wall")
+    for place in ("spring", "Ghent")
+]
+
+
+@pytest.mark.parametrize("method", ["k_centre", "facility_location"])
+def test_selection_leaves_out_prompts_and_names_the_nearest_chosen(folder: Folder, method: str) -> None:
+    folder.write("one.jsonl", MANY)
+    folder.run(encoder={"model": "embedded"}, hygiene={"select": {"method": method, "count": 5}})
+    rejects = folder.rejects("hygiene")
+    assert len(folder.splits()) == 5
+    assert {row["rule"] for row in rejects.values()} == {"not_selected"}
+    assert len(rejects) == len(MANY) + 2 - 5
+    assert not {row["value"] for row in rejects.values()} & set(rejects)
+    assert all(f"{method} chose 5 of 14 prompts" in row["reason"] for row in rejects.values())
+
+
+@pytest.mark.parametrize("method", ["dsir", "transport", "lengths"])
+def test_selection_moves_towards_the_target(folder: Folder, method: str) -> None:
+    folder.write("one.jsonl", MANY)
+    folder.write("two.jsonl", [pair("Tell me at length about the ferry to Ostend in the month of May " * 2)])
+    folder.write("target.jsonl", [{"prompt": f"Paint the boat {i} in spring."} for i in range(6)])
+    folder.run(
+        encoder={"model": "embedded"},
+        hygiene={"select": {"method": method, "share": 0.3, "target": "target.jsonl"}},
+    )
+    kept = folder.splits()
+    assert 1 <= len(kept) <= 4
+    assert not any("Ostend" in text for text in kept)
+    assert {row["rule"] for row in folder.rejects("hygiene").values()} == {"not_selected"}
+    if method != "lengths":
+        assert "Paint the boat in spring." in kept
+
+
+@pytest.mark.parametrize(
+    ("select", "words"),
+    [
+        ({"method": "k_centre"}, "either count or share"),
+        ({"method": "dsir", "count": 3}, "needs a target"),
+        ({"method": "k_centre", "count": 3, "target": "one.jsonl"}, "takes no target"),
+        ({"method": "k_centre", "count": 3}, "needs the section encoder"),
+    ],
+)
+def test_selections_that_cannot_be_are_named(folder: Folder, select: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        folder.run(hygiene={"select": select})
