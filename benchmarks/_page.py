@@ -20,11 +20,11 @@ END: Final = "<!-- end of figures -->"
 README: Final[tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]] = (
     ("hh-rlhf harmless end to end, then run again", "hh_harmless.md",
      (("hh_harmless", "hh-rlhf harmless end to end"), ("hh_harmless", "a second run of it"))),
-    ("generation, beside distilabel: requests a second; sent again after kill -9, and for 1 % more prompts",
+    ("generation, beside distilabel: requests a second; sent again after kill -9; prompts left without an answer",
      "benchmarks/generation.md",
      (("generation_distilabel", "requests, with start and end"),
       ("generation_distilabel", "answered requests sent again after kill -9"),
-      ("generation_distilabel", "old requests sent again for 1 % more prompts"))),
+      ("generation_distilabel", "prompts without an answer"))),
     ("building pairs, beside distilabel", "benchmarks/publish.md", (("publish_scale", "building pairs"),)),
     ("tables of scored answers to published datasets", "benchmarks/publish.md",
      (("publish_scale", "tables to published datasets"), ("publish_scale", "peak memory of it"))),

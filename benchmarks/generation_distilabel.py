@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 90
+"""Seconds for a run to come to its end; a few times what it needs at 1,000 prompts."""
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from _figures import FIGURES, skip  # noqa: E402
@@ -83,13 +85,23 @@ def start(python: str, code: str, rows: Path, server: Running, place: Path) -> s
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen[str]) -> int:
-    """How many rows it said that it has at its end."""
-    out, _ = process.communicate(timeout=600)
+def finish(process: subprocess.Popen[str]) -> str:
+    """How many rows it said that it has at its end; or that it came to none, and had to be stopped."""
+    try:
+        out, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return f"did not end within {PATIENCE} s and was stopped"
     rows = [line.split()[1] for line in out.splitlines() if line.startswith("ROWS")]
     if not rows:
         raise SystemExit(f"{process.args} ended with status {process.returncode} and without its rows")
-    return int(rows[0])
+    return f"{rows[0]} rows"
+
+
+def unanswered(server: Running, prompts: int) -> int:
+    """How many of so many prompts the server has written no whole answer to."""
+    return prompts - len({line[1] for line in server.lines() if line[0] == "answered"})
 
 
 class Told(NamedTuple):
@@ -100,8 +112,12 @@ class Told(NamedTuple):
     whole: float
     """the same of the whole process, with its start and end."""
     again_after_more: int
+    missing_after_more: int
+    """prompts, new ones among them, that have no answer after the run with 1 % more."""
     after_kill: int
     """requests sent again although the server had written their whole answer before the kill or at it."""
+    missing_after_kill: int
+    """prompts without an answer after the second start."""
 
 
 def measured(server: Running, begin: Callable[[], subprocess.Popen[str]], prompts: int) -> tuple[float, float]:
@@ -116,9 +132,7 @@ def measured(server: Running, begin: Callable[[], subprocess.Popen[str]], prompt
     sending = time.monotonic() - first
     rows = finish(process)
     whole = time.monotonic() - began
-    print(
-        f"{prompts / sending:.1f} requests/s while it sends, {prompts / whole:.1f} with start and end; {rows} rows"
-    )
+    print(f"{prompts / sending:.1f} requests/s while it sends, {prompts / whole:.1f} with start and end; {rows}")
     return prompts / sending, prompts / whole
 
 
@@ -136,9 +150,10 @@ def compare(name: str, python: str, code: str, options: argparse.Namespace) -> T
             told = finish(start(python, code, rows, server, here / "a"))
             sent = server.got()
             old = sum(n - 1 for n in sent.values())
+            missing = unanswered(server, more)
             print(
                 f"{more - count} prompts more: {sent.total() - before} requests sent, {old} of them again; "
-                f"{told} rows", flush=True,
+                f"{told}; {missing} prompts without an answer", flush=True,
             )  # fmt: skip
         write_prompts(rows, count)
         with running(here / "log2", "--delay", str(options.delay)) as server:
@@ -154,8 +169,12 @@ def compare(name: str, python: str, code: str, options: argparse.Namespace) -> T
             sent_before = server.got().total()
             told = finish(start(python, code, rows, server, here / "b"))
             again = len(server.sent_after_answer())
-            print(f"killed after {sent_before} requests: {again} sent again; {told} rows", flush=True)
-    return Told(sending, whole, old, again)
+            lost = unanswered(server, count)
+            print(
+                f"killed after {sent_before} requests: {again} sent again; {told}; {lost} prompts unanswered",
+                flush=True,
+            )
+    return Told(sending, whole, old, missing, again, lost)
 
 
 def main() -> None:
@@ -179,7 +198,9 @@ def main() -> None:
         ("requests while it sends", "sending", "requests/s", "higher"),
         ("requests, with start and end", "whole", "requests/s", "higher"),
         ("answered requests sent again after kill -9", "after_kill", "requests", "lower"),
+        ("prompts without an answer after kill -9 and a second start", "missing_after_kill", "prompts", "lower"),
         ("old requests sent again for 1 % more prompts", "again_after_more", "requests", "lower"),
+        ("prompts without an answer after 1 % more prompts", "missing_after_more", "prompts", "lower"),
     ):
         FIGURES.add(
             name, getattr(ours, field), unit, peer="distilabel", peer_value=getattr(peer, field),
