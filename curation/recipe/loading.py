@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +19,11 @@ from curation.recipe.whole import Recipe
 from schemas.taxonomies import TAXONOMIES
 
 __all__ = ["load_recipe"]
+
+_SECRET: Final = re.compile(
+    r"[a-z0-9+.-]+://(?:[^/@\s]*:[^/@\s]+@\S*|\S*[?&](?:api[_-]?key|key|\w*token|sig|\w*signature|password|secret)=\S+)",
+    re.IGNORECASE,
+)
 
 
 def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -35,8 +41,10 @@ def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | No
     raw = read_yaml(file, what=f"recipe {file}", wrong=RecipeError)
     if not isinstance(raw, Mapping):
         raise RecipeError(f"recipe {file}: expected keys such as 'sources', found {type(raw).__name__}")
+    merged = _merged(raw, changes or {})
+    _check_no_secret(merged, where, "")
     try:
-        recipe = Recipe.model_validate(_merged(raw, changes or {}))
+        recipe = Recipe.model_validate(merged)
     except ValidationError as error:
         raise RecipeError(f"{where}: {_first_fault(error)}") from error
     return _with_absolute_paths(recipe, file.resolve().parent)
@@ -50,6 +58,22 @@ def _merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(section, Mapping) and isinstance(value, Mapping)
         merged[key] = _merged(dict(section or {}), value) if both else value
     return merged
+
+
+def _check_no_secret(value: Any, where: str, field: str) -> None:
+    """An address with a password or key in it would end up in tables, cards and logs. It is not repeated here."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _check_no_secret(part, where, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list):
+        for position, part in enumerate(value):
+            _check_no_secret(part, where, f"{field}.{position}")
+    elif isinstance(value, str) and _SECRET.fullmatch(value.strip()):
+        raise RecipeError(
+            f"{where}: {field}: a password or key stands in the address, and what a recipe says is published with "
+            f"its datasets; take it out and give it by an environment variable (see api_key_variable), or by the "
+            f"storage's own"
+        )
 
 
 def _first_fault(error: ValidationError) -> str:
