@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.cli_files import files
+from curation.cli_forget import forgetting
 from curation.cli_options import WorkspaceUrl
 from curation.cli_push import pushing
 from curation.cli_refusals import refusal_commands
 from curation.cli_repair import repairing
 from curation.cli_review import review
 from curation.cli_rewards import scores
+from curation.cli_status import looking
 from curation.errors import CurationError
 
 __all__ = ["app", "main"]
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 app.add_typer(files)
 app.add_typer(pushing)
+app.add_typer(forgetting)
+app.add_typer(looking)
 app.add_typer(repairing)
 app.add_typer(scores)
 app.add_typer(refusal_commands)

@@ -25,7 +25,15 @@ from curation.ledger import LedgerKey
 from curation.text import content_hash
 from curation.workspace import Workspace
 
-__all__ = ["FSYNC_SECONDS", "Journal", "JournalEntries", "draining_marker", "is_draining", "journal_path"]
+__all__ = [
+    "FSYNC_SECONDS",
+    "Journal",
+    "JournalEntries",
+    "draining_marker",
+    "is_draining",
+    "journal_folder",
+    "journal_path",
+]
 
 FSYNC_SECONDS: Final = 1.0
 
@@ -40,11 +48,15 @@ class JournalEntries(NamedTuple):
 
 def journal_path(workspace: Workspace, key: LedgerKey) -> Path:
     """Where the journal of a step lies: in the workspace; on this machine's disk for one in an object store."""
-    name = f"{key.table}-{content_hash(key.producer)[:16]}.jsonl"
+    return journal_folder(workspace) / f"{key.table}-{content_hash(key.producer)[:16]}.jsonl"
+
+
+def journal_folder(workspace: Workspace) -> Path:
+    """Where the journals of a workspace lie; see :func:`journal_path`."""
     if workspace.is_local:
-        return Path(workspace.path("journal", name))
+        return Path(workspace.path("journal"))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "preference-curation" / "journal" / content_hash(workspace.url)[:16] / name
+    return cache / "preference-curation" / "journal" / content_hash(workspace.url)[:16]
 
 
 def draining_marker(workspace: Workspace, key: LedgerKey, process: int) -> Path:

@@ -19,14 +19,15 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.damage import check_whole
-from curation.errors import CurationError, GateError, InterruptedRun, RecipeError
+from curation.errors import CurationError, GateError, InterruptedRun, RecipeError, WorkspaceError
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe, load_recipe
+from curation.run_log import log_of_run, stage_logged
 from curation.stages import STAGES
 from curation.stages.context import Context, Stage, StageResult
 from curation.tables import validated
 from curation.text import content_hash
-from curation.workspace import Workspace
+from curation.workspace import FORGETTING, Workspace
 
 __all__ = ["Recording", "RunResult", "recorded_run", "run", "run_stage", "stage_named"]
 
@@ -62,7 +63,10 @@ def run_stage(context: Context, stage: Stage) -> StageResult | None:
     if not stage.enabled(context.recipe):
         context.clear(stage.name)
         return None
-    return stage.run(context)
+    with stage_logged(context, stage.name) as logged:
+        result = stage.run(context)
+        logged.append(result)
+    return result
 
 
 def run(
@@ -132,15 +136,24 @@ def recorded_run(context: Context) -> Iterator[Recording]:
     recording = Recording(content_hash("run", started_at.isoformat(), str(os.getpid()))[:12])
     with context.workspace.lock():
         check_whole(context.workspace)
+        _check_nothing_half_forgotten(context.workspace)
         context.workspace.take_versions()
         try:
-            yield recording
+            with log_of_run(context.workspace, recording.run_id, recipe=context.recipe.name):
+                yield recording
         except BaseException as error:
             stopped = isinstance(error, InterruptedRun | KeyboardInterrupt)
             recording.status = "interrupted" if stopped else "failed"
             raise
         finally:
             recording.changed = _record(context, recording.run_id, started_at, recording.status)
+
+
+def _check_nothing_half_forgotten(workspace: Workspace) -> None:
+    if workspace.read_text(FORGETTING) is not None:
+        raise WorkspaceError(
+            f"a `curation forget` of {workspace.url} was cut short: give that command again, and it goes on"
+        )
 
 
 def _run_all(

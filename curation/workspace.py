@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
-from curation.errors import InputError, WorkspaceError
+from curation.errors import InputError, MissingExtraError, WorkspaceError
 from schemas import TABLES
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
+    from curation.lease import Held
 
 __all__ = ["FORGETTING", "FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
 
@@ -42,7 +44,6 @@ LEDGER_TABLES: Final = frozenset(
 FORGETTING: Final = "forgetting.json"
 """There while `curation forget` is under way: what is to go."""
 _MARKER: Final = "workspace.json"
-_ROWS_AT_ONCE: Final = 50_000
 
 
 class _Handle(NamedTuple):
@@ -83,6 +84,7 @@ class Workspace:
         self._results = ("trial",) if trial else ()
         self._versions_read: dict[str, int] = {}
         self._versions_written: dict[str, int] = {}
+        self._leases: list[Held] = []
         self._handles: dict[str, _Handle] = {}
         self._check_format(create=create)
 
@@ -90,7 +92,7 @@ class Workspace:
         return f"Workspace({self.url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handles": {}}
+        return self.__dict__ | {"_handles": {}, "_leases": []}
 
     # ---- files -------------------------------------------------------------------------------------------
 
@@ -104,7 +106,17 @@ class Workspace:
 
         if self.is_local:
             return fsspec.filesystem("file")
-        return fsspec.filesystem(self.url.partition("://")[0], **self.storage_options)
+        scheme = self.url.partition("://")[0]
+        try:
+            return fsspec.filesystem(scheme, **self.storage_options)
+        except ImportError as error:
+            raise MissingExtraError(
+                str(error.name or scheme), "s3" if scheme.startswith("s3") else scheme
+            ) from error
+        except ValueError as error:
+            raise InputError(
+                f"{self.url}: no file system is known for {scheme}://, expected a folder or a URL such as s3://bucket/w"
+            ) from error
 
     def read_text(self, *parts: str) -> str | None:
         """The text of a file, or None where there is none."""
@@ -125,8 +137,16 @@ class Workspace:
                 os.replace(temporary, target)
             else:
                 filesystem.pipe_file(target, data)
-        except OSError as error:
+        except self._store_errors() as error:
             raise self._cannot("write", target, error) from error
+
+    def _store_errors(self) -> tuple[type[Exception], ...]:
+        """What a file system raises: botocore's own errors are no OSErrors."""
+        if self.is_local or not self.url.startswith("s3"):
+            return (OSError,)
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        return (OSError, BotoCoreError, ClientError)
 
     def _check_format(self, *, create: bool) -> None:
         text = self._reading(lambda: self.read_text(_MARKER))
@@ -254,13 +274,8 @@ class Workspace:
             self._versions_written[name] = table.version()
 
     def rewrite(self, name: str, rows: pl.LazyFrame) -> None:
-        """Replace a table by some of its own rows, part by part: they need not fit in memory."""
-        import pyarrow as pa
-
-        empty = rows.head(0).collect().to_arrow(compat_level=pl.CompatLevel.oldest())
-        parts = rows.collect_batches(chunk_size=_ROWS_AT_ONCE, lazy=True)
-        batches = (b for part in parts for b in part.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches())
-        self._write(name, pa.RecordBatchReader.from_batches(empty.schema, batches), mode="overwrite")
+        """Replace a table by some of its own rows, in their order. They are held in memory."""
+        self._write(name, self._reading(lambda: rows.collect(engine="in-memory")), mode="overwrite")
 
     def drop_history(self, name: str) -> None:
         """Make the present version of a table the only one: older files and log entries are gone for good.
@@ -359,6 +374,11 @@ class Workspace:
         from deltalake.exceptions import DeltaError
 
         path = self.table_path(name)
+        if any(lease.lost.is_set() for lease in self._leases):
+            raise WorkspaceError(
+                f"another run took {self.url}, for this one was not heard of for long; nothing more is written. "
+                f"What was written is whole; when the other run is done, the same command goes on from there"
+            )
         options: dict[str, Any] = {"mode": mode, "storage_options": self.storage_options}
         if predicate is not None:
             options["predicate"] = predicate
@@ -378,15 +398,19 @@ class Workspace:
         return version
 
     def _reading(self, read: Any) -> Any:
+        wrong: tuple[type[Exception], ...] = (*self._store_errors(), pl.exceptions.ComputeError)
         try:
             return read()
-        except (OSError, pl.exceptions.ComputeError) as error:
+        except wrong as error:
             raise self._cannot("read", self.url, error) from error
 
     def _cannot(self, verb: str, path: str, error: BaseException) -> WorkspaceError:
         found = " ".join(str(error).split())[:300]
+        check = (
+            "the disk has room" if self.is_local else "the bucket is there, the environment holds your credentials"
+        )
         return WorkspaceError(
-            f"cannot {verb} {path}: {found}. Check that the disk has room and that you may {verb} there; "
+            f"cannot {verb} {path}: {found}. Check that {check} and that you may {verb} there; "
             f"what was written before is whole, and a new run goes on from it"
         )
 
@@ -396,13 +420,14 @@ class Workspace:
     def lock(self, name: str = "workspace") -> Iterator[None]:
         """Hold a lock of this workspace; it is let go when the process ends, however it ends.
 
-        Object stores have no locks: there, :mod:`curation.ledger` finds rows that two runs both computed.
+        Object stores have no locks: there it is a lease, which ends when its holder is silent (``curation.lease``).
 
         Raises:
             WorkspaceError: when another process holds it.
         """
         if not self.is_local:
-            yield
+            with self._leased(name):
+                yield
             return
         from filelock import FileLock, Timeout
 
@@ -425,6 +450,40 @@ class Workspace:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+    @contextmanager
+    def _leased(self, name: str) -> Iterator[None]:
+        from curation.lease import leased
+
+        lease = leased(self.filesystem(), self.path("locks"), name, url=self.url)
+        held = self._reading(lease.__enter__)
+        self._leases.append(held)
+        try:
+            yield
+        finally:
+            self._leases.remove(held)
+            lease.__exit__(None, None, None)
+
+    def locks_held(self) -> list[dict[str, Any]]:
+        """The locks that somebody holds now: name and holder."""
+        if not self.is_local:
+            from curation.lease import lease_holder
+
+            names = ("workspace", *sorted(LEDGER_TABLES))
+            found = {name: lease_holder(self.filesystem(), self.path("locks"), name) for name in names}
+            return [{"name": name, "holder": lease.text} for name, lease in found.items() if lease is not None]
+        from filelock import FileLock, Timeout
+
+        held = []
+        for path in sorted(Path(self.path("locks")).glob("*.lock")):
+            try:
+                with FileLock(path, timeout=0):
+                    pass
+            except Timeout:
+                owner = path.with_suffix(".owner")
+                who = owner.read_text().strip() if owner.exists() else "another process"
+                held.append({"name": path.stem, "holder": who})
+        return held
 
 
 def _has_new_columns(table: DeltaTable | None, frame: pl.DataFrame) -> bool:

@@ -10,6 +10,7 @@ from schemas.bookkeeping import Failures, Gates, Rejects, Runs, Searches, Waterf
 from schemas.candidates import Candidates, Generations
 from schemas.constructed import Constructed
 from schemas.embeddings import Embeddings
+from schemas.forgetting import Forgotten, Rewrites
 from schemas.hygiene import Hygiene
 from schemas.inputs import Inputs
 from schemas.judgements import Judgements
@@ -57,5 +58,7 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "searches": Searches,
     "gates": Gates,
     "runs": Runs,
+    "rewrites": Rewrites,
+    "forgotten": Forgotten,
 }
 """Table name to schema: the first part of a workspace that a newcomer should read."""

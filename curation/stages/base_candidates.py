@@ -10,6 +10,7 @@ from curation.stages.answer_checks import checked_answers
 from curation.stages.chosen_samples import chosen_samples
 from curation.stages.context import Context
 from curation.stages.duplicates import distinct_answers
+from curation.stages.forgotten import Forgotten, without_forgotten_answers
 from curation.stages.generations import asked_of
 from curation.stages.hygiene import prompted_inputs
 from curation.tables import concat_rejects, empty_rejects, rejects_frame
@@ -37,6 +38,7 @@ def base_candidates(context: Context) -> BaseCandidates:
     generated, rejects = _generated(context)
     columns = [*TABLES["candidates"].column_names(), "_weaker"]
     found = pl.concat([provided.select(columns), generated.select(columns)], how="vertical")
+    found, forgotten = without_forgotten_answers(found, Forgotten(context.workspace), stage=_STAGE)
     # A provided answer comes first, so it keeps its origin when a model says the same. What one model says that
     # is not marked as worse is not worse because another one said it, too.
     found = found.sort("_weaker", maintain_order=True)
@@ -51,7 +53,7 @@ def base_candidates(context: Context) -> BaseCandidates:
     cut = candidates.filter(pl.col("finish_reason") == "length").height
     distinct = distinct_answers(context, candidates.filter(~pl.col("_weaker")).drop("_weaker"))
     facts = {"repeated answers merged": merged, "answers cut off": cut} | distinct.facts
-    rejects = concat_rejects(rejects, distinct.rejects)
+    rejects = concat_rejects(rejects, forgotten, distinct.rejects)
     return BaseCandidates(distinct.kept, candidates.filter("_weaker").drop("_weaker"), rejects, facts)
 
 

@@ -23,7 +23,7 @@ from curation.stages.facts import gate_results, models_used, package_versions, t
 from curation.stages.forms import table_of
 from curation.text import content_hash
 
-__all__ = ["Updated", "updated_history"]
+__all__ = ["Updated", "today", "updated_history"]
 
 _PARTS: Final = 100_000
 _IDS_SHOWN: Final = 3
@@ -62,7 +62,7 @@ def updated_history(context: Context, dataset: str, draft: Draft, view: TrainerV
     else:
         counts = split_counts(view.frame)
         version = Version(
-            name=next_name(before.versions if before else ()), date=_today(), digest=digest, rows=counts
+            name=next_name(before.versions if before else ()), date=today(), digest=digest, rows=counts
         )
         if before is not None:
             version, listed = _compared(context, dataset, before, draft, view, version, made_from)
@@ -71,7 +71,7 @@ def updated_history(context: Context, dataset: str, draft: Draft, view: TrainerV
     return Updated(History(dataset=dataset, versions=versions, files=files, made_from=made_from), lists)
 
 
-def _today() -> str:
+def today() -> str:
     """The date in UTC; SOURCE_DATE_EPOCH stands for now, as everywhere."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)

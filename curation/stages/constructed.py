@@ -16,6 +16,7 @@ from curation.stages import constructions
 from curation.stages.base_candidates import base_candidates
 from curation.stages.constructions import Given, Made
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.forgotten import Forgotten, without_forgotten_answers
 from curation.stages.hygiene import prompted_inputs
 from curation.tables import concat_rejects, rejects_frame
 from curation.text import messages_text, response_id
@@ -63,9 +64,10 @@ def run(context: Context) -> StageResult:
     )  # fmt: skip
     fresh = rows.join(base.kept, on="candidate_id", how="anti", maintain_order="left")
     fresh = fresh.unique("candidate_id", keep="first", maintain_order=True)
+    fresh, forgotten = without_forgotten_answers(fresh, Forgotten(context.workspace), stage=_STAGE)
     facts = dict(fresh["construction"].value_counts(sort=True).iter_rows())
     facts["right answers to start from"] = given.right.height
-    rejects = concat_rejects(rejects, *(m.rejects for m in made))
+    rejects = concat_rejects(rejects, forgotten, *(m.rejects for m in made))
     return context.write(_STAGE, _STAGE, fresh, rejects=rejects, facts=facts)
 
 

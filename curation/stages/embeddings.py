@@ -14,6 +14,7 @@ from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.protocols import Encoder
 from curation.recipe import Encoder as EncoderOptions
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.forgotten import Forgotten
 from curation.text import content_hash, messages_text, normalise
 
 __all__ = ["STAGE", "EmbeddingStep", "corpus_texts", "embedding_step", "text_id", "text_ids"]
@@ -77,7 +78,7 @@ def text_ids(texts: pl.Series) -> pl.Series:
 
 
 def corpus_texts(context: Context) -> pl.Series:
-    """The documents of the recipe's corpus file, in its order; none where there is no such file.
+    """The documents of the recipe's corpus file, in its order, but for forgotten ones; none where there is no file.
 
     Raises:
         InputError: when the file cannot be read or has no column ``text``.
@@ -91,7 +92,9 @@ def corpus_texts(context: Context) -> pl.Series:
             f"{options.corpus}: expected a column 'text', found {', '.join(c for c in frame.columns if c != ROW)}"
         )
     texts = frame["text"].cast(pl.String).drop_nulls()
-    return texts.filter(texts.str.strip_chars() != "")
+    texts = texts.filter(texts.str.strip_chars() != "")
+    forgotten = Forgotten(context.workspace)
+    return texts.filter(~forgotten.has("text", text_ids(texts))) if forgotten else texts
 
 
 def _texts(context: Context) -> pl.DataFrame:

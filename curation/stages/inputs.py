@@ -8,6 +8,7 @@ from curation.errors import InputError
 from curation.prompts.sources import read_source
 from curation.recipe import Source
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.forgotten import Forgotten, without_forgotten_inputs
 from curation.tables import concat_rejects, rejects_frame
 from curation.text import prompt_id, response_id
 from schemas import TABLES
@@ -26,9 +27,9 @@ def run(context: Context) -> StageResult:
             raise InputError(f"{error}; what was published before stays as it is") from error
         frames.append(rows)
         rejects.append(dropped)
-    inputs = pl.concat(frames, how="vertical")
+    inputs, forgotten = without_forgotten_inputs(pl.concat(frames, how="vertical"), Forgotten(context.workspace))
     facts = {f"rows of {s.name}": f.height for s, f in zip(context.recipe.sources, frames, strict=True)}
-    return context.write("inputs", "inputs", inputs, rejects=concat_rejects(*rejects), facts=facts)
+    return context.write("inputs", "inputs", inputs, rejects=concat_rejects(*rejects, forgotten), facts=facts)
 
 
 def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -10,10 +10,12 @@ from typing import Any, Final
 import polars as pl
 
 from curation.candidates.rewriting import check_rewrites, rewrite_request
+from curation.ledger import FORGOTTEN
 from curation.prompts.mutations import MODEL_MUTATIONS, RULE_MUTATIONS, mutate
 from curation.recipe.candidates import Mutations
 from curation.stages.answer_checks import checked_answers
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.forgotten import Forgotten
 from curation.stages.rewritten import rewritten
 from curation.stages.source_prompts import source_prompts
 from curation.tables import concat_rejects, rejects_frame
@@ -49,8 +51,14 @@ def run(context: Context) -> StageResult:
         rule="no_such_form", reason=pl.format("the rules cannot put the prompt into the form {}", "mutation"),
     )  # fmt: skip
     frame = _as_prompts(made, parents)
+    gone = Forgotten(context.workspace).has("prompt", frame["prompt_id"])
+    forgotten = rejects_frame(
+        frame.filter(gone), table=_STAGE, stage=_STAGE, row_id=pl.concat_str("parent_id", pl.lit(" "), "mutation"),
+        rule=FORGOTTEN, reason="it was removed with `curation forget`, and stays away",
+    )  # fmt: skip
+    frame = frame.filter(~gone)
     facts: dict[str, Any] = dict(frame["mutation"].value_counts(sort=True).iter_rows())
-    return context.write(_STAGE, _STAGE, frame, rejects=concat_rejects(impossible, rejects), facts=facts)
+    return context.write(_STAGE, _STAGE, frame, rejects=concat_rejects(impossible, rejects, forgotten), facts=facts)
 
 
 def _wanted(parents: pl.DataFrame, options: Mutations, seed: int) -> pl.DataFrame:

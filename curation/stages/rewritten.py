@@ -10,7 +10,7 @@ from curation.recipe import Generation
 from curation.stages.asked import requests
 from curation.stages.context import Context
 from curation.stages.generations import GenerationStep, budget_of
-from curation.tables import rejects_frame
+from curation.tables import rejects_frame, validated
 from curation.text import Message, canonical_json, prompt_id
 from schemas import TABLES
 
@@ -39,7 +39,7 @@ def rewritten(
     """The model's reply for each item, and as rejects of ``table`` the items that it failed on.
 
     Args:
-        items: any columns, and ``item_id``: what a reject is called.
+        items: any columns, ``prompt_id``, and ``item_id``: what a reject is called.
         messages: what is asked for each item. Equal requests are made once.
 
     Returns:
@@ -50,6 +50,7 @@ def rewritten(
     asked = pl.DataFrame([ids, pl.Series("messages", list(messages), dtype=message_type)]).unique(
         "prompt_id", keep="first", maintain_order=True
     )
+    _note(context, pl.DataFrame({"prompt_id": ids, "for_prompt": items["prompt_id"]}))
     step = GenerationStep(options, context.recipe.seed, context.recipe.costs.price_of(options.model))
     wanted = requests(asked, 1)
     context.compute_stream(step, wanted, budget=budget_of(context))
@@ -67,3 +68,11 @@ def rewritten(
         reason=pl.col("reason"),
     )  # fmt: skip
     return found, rejects
+
+
+def _note(context: Context, asked: pl.DataFrame) -> None:
+    """Keep for whom each request is made, before it is: so that all that came from a prompt can be found."""
+    known = context.workspace.scan("rewrites").collect()
+    fresh = asked.unique(maintain_order=True).join(known, on=asked.columns, how="anti", maintain_order="left")
+    if not fresh.is_empty():
+        context.workspace.append("rewrites", validated("rewrites", fresh, stage="rewrites").kept)

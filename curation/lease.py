@@ -1,0 +1,184 @@
+"""Leases: who holds a workspace in an object store, where there are no locks. What is held is not known here.
+
+A lease is a chain of small objects, ``<name>.0001.lease`` and on. The last one says who holds it and is written
+anew every few seconds; the next one is made with a conditional put, so that only one of two who want it gets it.
+A holder that is silent for a minute is gone, and one on this machine whose process has ended is, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NamedTuple
+
+from curation.errors import WorkspaceError
+
+__all__ = ["HEARTBEAT_SECONDS", "SILENT_SECONDS", "Lease", "lease_holder", "leased"]
+
+HEARTBEAT_SECONDS: Final = 15.0
+SILENT_SECONDS: Final = 60.0
+_KEPT: Final = 3
+"""Older links of the chain that stay; the last one always does, for the next is counted from it."""
+
+
+class Lease(NamedTuple):
+    """The last link of a chain."""
+
+    number: int
+    owner: str
+    machine: str
+    process: int
+    beat: float
+    """Seconds since 1970 by the holder's clock."""
+    beats: int
+    released: bool
+
+    @property
+    def text(self) -> str:
+        return f"process {self.process} on {self.machine}"
+
+
+class Held:
+    """A lease that is ours until somebody takes it."""
+
+    def __init__(self) -> None:
+        self.lost = threading.Event()
+
+
+@contextmanager
+def leased(filesystem: Any, folder: str, name: str, *, url: str) -> Iterator[Held]:
+    """Hold a lease; it is kept alive by a thread.
+
+    Args:
+        filesystem: an fsspec file system with exclusive creation (``pipe_file(mode="create")``).
+        folder: where the chain lies.
+        name: of the lease.
+        url: of what is held, for messages.
+
+    Raises:
+        WorkspaceError: when somebody else holds it, or takes it.
+    """
+    last = _last(filesystem, folder, name)
+    if last is not None and not _is_gone(filesystem, folder, name, last):
+        raise WorkspaceError(
+            f"{url} is in use by {last.text}: wait until it is done, or use another --workspace. One that was "
+            f"killed is gone {SILENT_SECONDS:.0f} seconds after its last sign of life"
+        )
+    number = 1 if last is None else last.number + 1
+    mine = Lease(number, uuid.uuid4().hex, platform.node(), os.getpid(), time.time(), 0, False)
+    try:
+        filesystem.pipe_file(_path(folder, name, number), _bytes(mine), mode="create")
+    except (FileExistsError, OSError) as error:
+        if not _exists(filesystem, _path(folder, name, number)):
+            raise
+        raise WorkspaceError(
+            f"{url} is in use by a process that began at the same moment: try again later"
+        ) from error
+    _forget_older(filesystem, folder, name, number)
+    held, done = Held(), threading.Event()
+    beating = threading.Thread(
+        target=_beat, args=(filesystem, folder, name, mine, held, done), name=f"lease-{name}", daemon=True
+    )
+    beating.start()
+    try:
+        yield held
+    finally:
+        done.set()
+        beating.join()
+        if not held.lost.is_set():
+            with suppress(OSError):
+                filesystem.pipe_file(_path(folder, name, number), _bytes(mine._replace(released=True)))
+
+
+def lease_holder(filesystem: Any, folder: str, name: str) -> Lease | None:
+    """Who holds a lease, None where nobody does."""
+    last = _last(filesystem, folder, name)
+    return None if last is None or last.released else last
+
+
+def _beat(filesystem: Any, folder: str, name: str, mine: Lease, held: Held, done: threading.Event) -> None:
+    """Say from time to time that the holder is there; and notice when somebody else took the lease."""
+    beats, said = 0, time.monotonic()
+    while not done.wait(HEARTBEAT_SECONDS):
+        try:
+            if _exists(filesystem, _path(folder, name, mine.number + 1)):
+                held.lost.set()
+                return
+            beats += 1
+            filesystem.pipe_file(
+                _path(folder, name, mine.number), _bytes(mine._replace(beat=time.time(), beats=beats))
+            )
+            said = time.monotonic()
+        except OSError:
+            if time.monotonic() - said > SILENT_SECONDS:
+                held.lost.set()
+                return
+
+
+def _is_gone(filesystem: Any, folder: str, name: str, last: Lease) -> bool:
+    """Whether the last holder has let go, has ended, or gives no sign of life."""
+    if last.released:
+        return True
+    if last.machine == platform.node():
+        return not _is_alive(last.process)
+    if time.time() - last.beat < SILENT_SECONDS:
+        return False
+    # Clocks differ between machines: one that lives is seen to say so within two beats.
+    time.sleep(2 * HEARTBEAT_SECONDS)
+    now = _last(filesystem, folder, name)
+    return now is not None and (now.number, now.beats) == (last.number, last.beats)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _last(filesystem: Any, folder: str, name: str) -> Lease | None:
+    numbers = _numbers(filesystem, folder, name)
+    if not numbers:
+        return None
+    filesystem.invalidate_cache()
+    found = json.loads(filesystem.cat_file(_path(folder, name, numbers[-1])))
+    return Lease(**found)
+
+
+def _numbers(filesystem: Any, folder: str, name: str) -> list[int]:
+    filesystem.invalidate_cache()
+    try:
+        entries = filesystem.ls(folder, detail=False)
+    except FileNotFoundError:
+        return []
+    names = [entry.rstrip("/").rpartition("/")[2].split(".") for entry in entries]
+    return sorted(int(parts[1]) for parts in names if len(parts) == 3 and parts[0] == name and parts[2] == "lease")
+
+
+def _forget_older(filesystem: Any, folder: str, name: str, number: int) -> None:
+    for older in _numbers(filesystem, folder, name):
+        if older < number - _KEPT:
+            with suppress(OSError):
+                filesystem.rm_file(_path(folder, name, older))
+
+
+def _exists(filesystem: Any, path: str) -> bool:
+    filesystem.invalidate_cache()
+    return bool(filesystem.exists(path))
+
+
+def _path(folder: str, name: str, number: int) -> str:
+    return f"{folder}/{name}.{number:06d}.lease"
+
+
+def _bytes(lease: Lease) -> bytes:
+    return json.dumps(lease._asdict()).encode()
