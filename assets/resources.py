@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from curation.errors import CurationError
-from curation.pipeline import Recording, recorded_run
+from curation.pipeline import Recording, opened_engine, recorded_run
 from curation.progress import LogProgress
 from curation.recipe import load_recipe
 from curation.stages.context import Context
@@ -75,6 +75,7 @@ class CurationResource(dg.ConfigurableResource):
         if self._context is None:
             recipe = load_recipe(self.recipe, changes=self.changes.given())
             opened = Context(self.open_workspace(), recipe)
+            self._until_the_end.enter_context(opened_engine(opened))
             self._recording = self._until_the_end.enter_context(recorded_run(opened))
             self._context = opened
         self._context.progress = LogProgress(log.info)

@@ -55,7 +55,9 @@ def _options(
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="a YAML file; see examples/")],
     workspace: Annotated[str | None, typer.Option(help="where to keep everything; default: the recipe's")] = None,
-    engine: Annotated[str, typer.Option(help="local")] = "local",
+    engine: Annotated[
+        str | None, typer.Option(help="where models run: local (here) or ray (a cluster); default: the recipe's")
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="a trial on so many rows of each source, kept apart under trial/"),

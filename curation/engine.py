@@ -1,7 +1,8 @@
 """The engine: maps a step over the rows that the ledger lacks, batch by batch.
 
 A step is a small frozen value that can be sent to another process; its worker holds the model. Engines
-differ in where workers run, and steps know nothing of them. Only ``local`` is here.
+differ in where workers run, and steps know nothing of them. Only ``local`` is here; the other one is
+:mod:`curation.engine_ray`, and what they share, :func:`run_step`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from curation.progress import ProgressSink, SilentProgress
 __all__ = [
     "FAILURE_COLUMNS",
     "Batch",
+    "Done",
+    "Mapped",
+    "Mapping",
     "Step",
     "StepReport",
     "Worker",
     "failures_frame",
     "interrupts",
     "run_local",
+    "run_step",
 ]
 
 FAILURE_COLUMNS = {
@@ -47,6 +52,7 @@ class Batch(NamedTuple):
     failures: pl.DataFrame
     """columns of ``FAILURE_COLUMNS``."""
     tokens: int = 0
+    cost: float = 0.0
 
 
 class Worker(Protocol):
@@ -55,14 +61,11 @@ class Worker(Protocol):
     def __call__(self, batch: pl.DataFrame) -> Batch: ...
 
 
-class Step(Protocol):
-    """What an engine must know of a step."""
+class Mapped(Protocol):
+    """What can be made of a frame batch by batch, wherever a worker is."""
 
     @property
     def name(self) -> str: ...
-
-    @property
-    def key(self) -> LedgerKey: ...
 
     @property
     def batch_rows(self) -> int: ...
@@ -70,6 +73,13 @@ class Step(Protocol):
     def open(self) -> Worker:
         """Load the model. Called at most once a worker, and only when rows are missing."""
         ...
+
+
+class Step(Mapped, Protocol):
+    """What an engine must know of a step."""
+
+    @property
+    def key(self) -> LedgerKey: ...
 
 
 class StepReport(NamedTuple):
@@ -91,6 +101,21 @@ def failures_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=FAILURE_COLUMNS)
 
 
+class Done(NamedTuple):
+    """Some rows of a step that have been through a worker."""
+
+    rows: int
+    batch: Batch
+
+
+class Mapping(Protocol):
+    """Where and how batches go through workers: what engines differ in."""
+
+    def __call__(self, step: Step, missing: pl.DataFrame, interrupted: Callable[[], bool]) -> Iterator[Done]:
+        """Results of all rows, in any order; once ``interrupted`` says so, of what is under way and no more."""
+        ...
+
+
 def run_local(
     step: Step, inputs: pl.DataFrame, ledger: Ledger, *, progress: ProgressSink | None = None
 ) -> StepReport:
@@ -103,6 +128,21 @@ def run_local(
         InterruptedRun: after Ctrl-C; the batch under way was finished and kept.
         WorkspaceError: when another run computes the same step, or a batch cannot be written.
     """
+    return run_step(step, inputs, ledger, mapping=_in_this_process, progress=progress)
+
+
+def _in_this_process(step: Step, missing: pl.DataFrame, interrupted: Callable[[], bool]) -> Iterator[Done]:
+    worker = step.open()
+    for batch in missing.iter_slices(step.batch_rows):
+        yield Done(batch.height, worker(batch))
+        if interrupted():
+            return
+
+
+def run_step(
+    step: Step, inputs: pl.DataFrame, ledger: Ledger, *, mapping: Mapping, progress: ProgressSink | None = None
+) -> StepReport:
+    """:func:`run_local` with workers wherever ``mapping`` has them."""
     progress = progress or SilentProgress()
     started = time.monotonic()
     key = step.key
@@ -110,27 +150,29 @@ def run_local(
         missing = ledger.missing(key, inputs)
         wanted = inputs[key.id_column].n_unique()
         computed = failed = twice = tokens = 0
+        cost = 0.0
         if not missing.is_empty():
-            worker = step.open()
             with progress.step(step.name, missing.height) as bar, interrupts() as interrupted:
-                for batch in missing.iter_slices(step.batch_rows):
-                    result = worker(batch)
+                for rows, result in mapping(step, missing, interrupted):
                     done = ledger.append(key, result.rows, result.failures)
                     computed += done.added
                     failed += result.failures.height + done.invalid
                     twice += done.twice
                     tokens += result.tokens
-                    bar.advance(batch.height, result.tokens)
-                    if interrupted():
-                        raise InterruptedRun(
-                            f"stopped in {step.name} after {computed + failed:,} of {missing.height:,} rows; they "
-                            f"are kept, and the same command goes on from there"
-                        )
+                    cost += result.cost
+                    bar.advance(rows, result.tokens, result.cost)
                     ledger.compact(key)
+                if interrupted():
+                    raise InterruptedRun(
+                        f"stopped in {step.name} after {computed + failed:,} of {missing.height:,} rows; they "
+                        f"are kept, and the same command goes on from there"
+                    )
         if twice:
             progress.note(f"{step.name}: {twice:,} rows were computed by another run at the same time")
     seconds = time.monotonic() - started
-    return StepReport(step.name, key.producer, computed, wanted - missing.height, failed, twice, seconds, tokens)
+    return StepReport(
+        step.name, key.producer, computed, wanted - missing.height, failed, twice, seconds, tokens, cost
+    )
 
 
 @contextmanager

@@ -5,6 +5,7 @@
     │   └── RecipeError   the recipe is wrong                                   exit status 2
     ├── WorkspaceError    the workspace cannot be read, written or locked       exit status 1
     ├── ModelError        a model cannot be loaded or gave what it must not     exit status 1
+    ├── EngineError       the Ray cluster cannot be used as it stands           exit status 1
     ├── MissingExtraError a package of an optional extra is not installed       exit status 1
     ├── GateError         a gate refused a publication                          exit status 1
     ├── PushError         the Hub or another place refused a dataset            exit status 1
@@ -24,6 +25,7 @@ from typing import Final
 __all__ = [
     "BudgetReached",
     "CurationError",
+    "EngineError",
     "GateError",
     "InputError",
     "InterruptedRun",
@@ -67,6 +69,10 @@ class WorkspaceError(CurationError):
 
 class ModelError(CurationError):
     """A model cannot be loaded, or answered with something unusable."""
+
+
+class EngineError(CurationError):
+    """The cluster that was to compute cannot be reached, or has no room."""
 
 
 class MissingExtraError(CurationError):

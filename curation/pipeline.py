@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.damage import check_whole
+from curation.engine_ray import RayEngine
 from curation.errors import CurationError, GateError, InterruptedRun, RecipeError, WorkspaceError
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe, load_recipe
@@ -29,7 +30,9 @@ from curation.tables import validated
 from curation.text import content_hash
 from curation.workspace import FORGETTING, Workspace
 
-__all__ = ["Recording", "RunResult", "recorded_run", "run", "run_stage", "stage_named"]
+__all__ = ["ENGINES", "Recording", "RunResult", "opened_engine", "recorded_run", "run", "run_stage", "stage_named"]
+
+ENGINES: Final = ("local", "ray")
 
 _BY_NAME: Final = {stage.name: stage for stage in STAGES}
 
@@ -74,7 +77,7 @@ def run(
     *,
     workspace: str | os.PathLike[str] | Workspace | None = None,
     limit: int | None = None,
-    engine: str = "local",
+    engine: str | None = None,
     retry_failed: bool = False,
     progress: ProgressSink | None = None,
     on_stage: Callable[[StageResult], None] = lambda result: None,
@@ -86,7 +89,7 @@ def run(
         workspace: where to keep everything; the recipe's own by default, else ``workspaces/<name>``.
         limit: a trial: read so many rows of each source, and keep tables and datasets of the trial apart
             under ``trial/``. The ledger is shared, so nothing computed in a trial is computed again.
-        engine: ``local``.
+        engine: ``local`` (models run in this process) or ``ray`` (on a cluster); the recipe's own by default.
         retry_failed: try rows again that a model failed on before.
         on_stage: called after each stage.
 
@@ -96,15 +99,17 @@ def run(
         WorkspaceError, ModelError: as they say.
         InterruptedRun: after Ctrl-C; what was computed is kept.
     """
-    if engine != "local":
-        raise RecipeError(f"engine {engine!r} is not there; this version has 'local'")
+    if engine not in (None, *ENGINES):
+        raise RecipeError(f"engine {engine!r} is not there: expected one of {', '.join(ENGINES)}")
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
+    if engine is not None:
+        recipe = recipe.model_copy(update={"engine": engine})
     started = time.monotonic()
     place = _workspace(recipe, workspace, trial=limit is not None)
     context = Context(place, recipe, progress or SilentProgress(), limit, retry_failed)
     results: list[StageResult] = []
-    with recorded_run(context) as recording:
+    with opened_engine(context), recorded_run(context) as recording:
         refused = _run_all(context, results, on_stage)
         if refused is not None:
             recording.status = "failed"
@@ -114,6 +119,16 @@ def run(
     reused = sum(r.reused for r in context.reports)
     seconds = time.monotonic() - started
     return RunResult(recording.run_id, place, results, computed, reused, recording.changed, seconds)
+
+
+@contextmanager
+def opened_engine(context: Context) -> Iterator[None]:
+    """Where the recipe wants its models to run. A cluster is connected to on first use, and left at the end."""
+    if context.recipe.engine == "local":
+        yield
+        return
+    with RayEngine(context.recipe.ray) as context.engine:
+        yield
 
 
 @dataclass

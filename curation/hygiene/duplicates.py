@@ -15,6 +15,7 @@ import polars as pl
 from curation.errors import InputError, closest
 from curation.files import ROW
 from curation.hygiene.groups import Links
+from curation.hygiene.near import BandKeys
 from curation.models.protocols import Encoder
 from curation.prompts.texts import text_columns
 
@@ -66,6 +67,7 @@ def deduplicate(
     look_alikes: bool = True,
     encoder: str | Encoder = "embedded",
     seed: int = 0,
+    keys: BandKeys | None = None,
 ) -> Deduplicated:
     """Removes duplicates; exactly one row of each cluster stays.
 
@@ -83,6 +85,7 @@ def deduplicate(
         look_alikes: for semantic, whether differing numbers or negations make texts different.
         encoder: for semantic, a MODEL or an open encoder.
         seed: of hashes and clusters.
+        keys: for minhash, who computes band keys where it is not done here; see ``near``.
 
     Raises:
         InputError: for a column, method, threshold or preference that cannot be, or ``within`` and ``against``.
@@ -95,6 +98,7 @@ def deduplicate(
     order = _order(reference.height, texts, keep)
     groups = None if within is None else _groups(frame, within, texts["row"], against=against)
     options = {"groups": groups, "ngram": ngram, "look_alikes": look_alikes, "encoder": encoder, "seed": seed}
+    options["keys"] = keys
     links, recall, truncated = find_duplicates(joined, method=method, threshold=threshold, order=order, **options)  # type: ignore[arg-type]
     rejects = _rejects(links, reference["row"], texts["row"], method)
     gone = pl.concat([faults["row"], rejects["row"]])
@@ -122,6 +126,7 @@ def find_duplicates(
     look_alikes: bool = True,
     encoder: str | Encoder = "embedded",
     seed: int = 0,
+    keys: BandKeys | None = None,
 ) -> Found:
     """The links between texts by one of the methods, within ``groups`` if given; see :func:`deduplicate`."""
     if method == "exact":
@@ -133,7 +138,9 @@ def find_duplicates(
     if method == "minhash":
         from curation.hygiene.near import near_duplicates, plan_bands
 
-        links = near_duplicates(texts, threshold=threshold, order=order, n=ngram, groups=groups, seed=seed)
+        links = near_duplicates(
+            texts, threshold=threshold, order=order, n=ngram, groups=groups, seed=seed, keys=keys
+        )
         return Found(links, plan_bands(threshold).proposed(threshold), 0)
     from curation.hygiene.semantic import (
         encode_whole,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,16 @@ import polars as pl
 from curation.hygiene.groups import Links, UnionFind
 from curation.hygiene.shingles import Shingles, mix, odd_numbers, shingle
 
+if TYPE_CHECKING:
+    import rensa
+
 __all__ = [
     "NUM_PERM",
+    "BandKeys",
     "Bands",
     "Proposed",
     "Refused",
+    "band_keys",
     "jaccard",
     "near_duplicates",
     "near_groups",
@@ -49,6 +54,12 @@ class Bands(NamedTuple):
         return float(1 - (1 - similarity**self.rows) ** self.bands)
 
 
+class BandKeys(Protocol):
+    """Who computes band keys: :func:`band_keys` itself, or workers elsewhere that call it on parts."""
+
+    def __call__(self, texts: pl.Series, *, plan: Bands, n: int, seed: int) -> npt.NDArray[np.uint64]: ...
+
+
 def plan_bands(threshold: float, *, num_perm: int = NUM_PERM) -> Bands:
     """The longest bands that still propose a pair at the threshold with probability 0.98."""
     plans = [Bands(num_perm // rows, rows) for rows in range(num_perm, 0, -1)]
@@ -71,6 +82,7 @@ def near_duplicates(
     groups: Int64 | None = None,
     seed: int = 0,
     num_perm: int = NUM_PERM,
+    keys: BandKeys | None = None,
 ) -> Links:
     """Which texts go because a better one, at least ``threshold`` similar, stays.
 
@@ -86,8 +98,9 @@ def near_duplicates(
         groups: N numbers; only texts of one group are compared.
         seed: of the hash functions.
         num_perm: length of a signature.
+        keys: who computes band keys, where it is not done here. The result is the same.
     """
-    found = propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm)
+    found = propose(texts, threshold=threshold, n=n, seed=seed, num_perm=num_perm, keys=keys)
     group = np.zeros(len(texts), dtype=np.int64) if groups is None else groups
     rank = np.empty(len(texts), dtype=np.int64)
     rank[order] = np.arange(len(texts))
@@ -245,25 +258,63 @@ class Proposed:
         return self._sets[position]
 
 
-def propose(texts: pl.Series, *, threshold: float, n: int = 3, seed: int = 0, num_perm: int = NUM_PERM) -> Proposed:
+def propose(
+    texts: pl.Series,
+    *,
+    threshold: float,
+    n: int = 3,
+    seed: int = 0,
+    num_perm: int = NUM_PERM,
+    keys: BandKeys | None = None,
+) -> Proposed:
     """The texts that may have a near-duplicate."""
     import rensa
 
     plan = plan_bands(threshold, num_perm=num_perm)
-    width = plan.bands * plan.rows
+    if keys is not None:
+        flagged = _sharing(keys(texts, plan=plan, n=n, seed=seed))
+        chosen = shingle(texts.gather(flagged), n=n)
+    else:
+        shingles = shingle(texts, n=n)
+        search = rensa.RMinHashLSH(threshold=threshold, num_perm=plan.bands * plan.rows, num_bands=plan.bands)
+        digests = _digests(shingles, plan, seed)
+        flags = search.query_duplicate_flags_matrix_one_shot(digests) if len(texts) else []
+        flagged = np.flatnonzero(np.array(flags, dtype=bool))
+        chosen = _take(shingles, flagged)
+    return Proposed(flagged, chosen, _signatures(chosen, plan, seed), plan, threshold)
 
-    def signatures(of: Shingles) -> rensa.RMinHashDigestMatrix:
-        offsets = of.offsets.astype(np.uint64)
-        return rensa.RMinHash.digest_matrix_from_flat_token_hashes(of.hashes, offsets, width, seed)
 
-    shingles = shingle(texts, n=n)
-    search = rensa.RMinHashLSH(threshold=threshold, num_perm=width, num_bands=plan.bands)
-    flags = search.query_duplicate_flags_matrix_one_shot(signatures(shingles)) if len(texts) else []
-    flagged = np.flatnonzero(np.array(flags, dtype=bool))
-    chosen = _take(shingles, flagged)
-    rows = signatures(chosen).to_rows() if len(flagged) else []
-    signature = np.array(rows, dtype=np.uint64).reshape(len(flagged), width)
-    return Proposed(flagged, chosen, signature, plan, threshold)
+def band_keys(texts: pl.Series, *, plan: Bands, n: int, seed: int) -> npt.NDArray[np.uint64]:
+    """(N, bands): a number for each band of each text's signature; equal bands have equal numbers."""
+    return _keys(_signatures(shingle(texts, n=n), plan, seed), plan)
+
+
+def _digests(of: Shingles, plan: Bands, seed: int) -> rensa.RMinHashDigestMatrix:
+    import rensa
+
+    offsets = of.offsets.astype(np.uint64)
+    return rensa.RMinHash.digest_matrix_from_flat_token_hashes(of.hashes, offsets, plan.bands * plan.rows, seed)
+
+
+def _signatures(of: Shingles, plan: Bands, seed: int) -> npt.NDArray[np.uint64]:
+    count = len(of.offsets) - 1
+    rows = _digests(of, plan, seed).to_rows() if count else []
+    return np.array(rows, dtype=np.uint64).reshape(count, plan.bands * plan.rows)
+
+
+def _sharing(keys: npt.NDArray[np.uint64]) -> Int64:
+    """The texts that have a band in common with another one."""
+    shares = np.zeros(len(keys), dtype=bool)
+    for band in range(keys.shape[1]):
+        _, numbers, counts = np.unique(keys[:, band], return_inverse=True, return_counts=True)
+        shares |= counts[numbers] > 1
+    return np.flatnonzero(shares)
+
+
+def _keys(signatures: npt.NDArray[np.uint64], plan: Bands) -> npt.NDArray[np.uint64]:
+    banded = signatures.reshape(len(signatures), plan.bands, plan.rows)
+    # Bands whose hashes collide propose a pair in vain, no more.
+    return mix((banded * odd_numbers(plan.rows)).sum(axis=2, dtype=np.uint64))
 
 
 def _take(shingles: Shingles, rows: Int64) -> Shingles:
@@ -276,9 +327,7 @@ def _take(shingles: Shingles, rows: Int64) -> Shingles:
 
 def _buckets(signatures: npt.NDArray[np.uint64], plan: Bands) -> list[list[int]]:
     """For each text the numbers of the buckets that it shares with another text."""
-    banded = signatures.reshape(len(signatures), plan.bands, plan.rows)
-    # Bands whose hashes collide propose a pair in vain, no more.
-    keys = mix((banded * odd_numbers(plan.rows)).sum(axis=2, dtype=np.uint64))
+    keys = _keys(signatures, plan)
     shared: list[list[int]] = [[] for _ in range(len(signatures))]
     first = 0
     for band in range(plan.bands):

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from curation.hygiene.groups import Int64, UnionFind
-from curation.hygiene.near import Refused, propose, tie_near
+from curation.hygiene.near import BandKeys, Refused, propose, tie_near
 
 __all__ = ["SplitGroups", "split_groups"]
 
@@ -35,6 +35,7 @@ def split_groups(
     sides: Sequence[str | None],
     threshold: float | None,
     seed: int = 0,
+    keys: BandKeys | None = None,
 ) -> SplitGroups:
     """Groups of texts that share a family or a chain of near-duplicates.
 
@@ -44,6 +45,7 @@ def split_groups(
         sides: n splits that were given before, None for new texts.
         threshold: least Jaccard index of word 3-grams that ties; None ties by family alone.
         seed: of the hash functions.
+        keys: who computes band keys where it is not done here; see ``near``.
     """
     groups = _SidedGroups(sides)
     first: dict[str, int] = {}
@@ -51,7 +53,7 @@ def split_groups(
         groups.join(first.setdefault(family, row), row)
     if threshold is None or not len(texts):
         return SplitGroups(groups.labels(), [])
-    found = propose(texts, threshold=threshold, seed=seed)
+    found = propose(texts, threshold=threshold, seed=seed, keys=keys)
     # Texts with a side come first, so that a conflict is always met at a new text.
     new = np.array([sides[text] is None for text in found.texts], dtype=bool)
     order = np.argsort(new, kind="stable").tolist()

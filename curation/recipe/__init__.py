@@ -14,6 +14,7 @@ from curation.recipe.models import Encoder, PairJudge, Policy, Reward
 from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection, SelectionRule
 from curation.recipe.publishing import DATASETS, MADE_FROM, Hub, Publish, Splits
+from curation.recipe.ray import Ray, RayWorkers
 from curation.recipe.refusals import RefusalDataset, RefusalDetection, RefusalJudge
 from curation.recipe.sources import Source
 from curation.recipe.strength import BandActions, LabelNoise, NoiseActions, RewardTraining, Strength
@@ -42,6 +43,8 @@ __all__ = [
     "Pool",
     "Price",
     "Publish",
+    "Ray",
+    "RayWorkers",
     "Recipe",
     "RefusalDataset",
     "RefusalDetection",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ from curation.recipe.models import Encoder, PairJudge, Policy, Reward
 from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection
 from curation.recipe.publishing import Publish, Splits
+from curation.recipe.ray import Ray
 from curation.recipe.refusals import RefusalDataset, RefusalDetection, RTuning
 from curation.recipe.sampling import Sampling
 from curation.recipe.sources import Source
@@ -38,6 +39,10 @@ class Recipe(Section):
     workspace: str | None = Field(
         default=None, description="a folder (relative to the recipe) or URL; --workspace overrides it"
     )
+    engine: Literal["local", "ray"] = Field(
+        default="local", description="local: models run in this process; ray: on a cluster; --engine overrides it"
+    )
+    ray: Ray = Ray()
     sources: tuple[Source, ...] = Field(min_length=1)
     generation: tuple[Generation, ...] = ()
     pool: Pool = Pool()
@@ -171,8 +176,9 @@ class Recipe(Section):
 
     @property
     def content_hash(self) -> str:
-        """A hash of everything in the recipe but the place of its workspace."""
-        return content_hash(canonical_json(self.model_dump(mode="json", exclude={"workspace"})))
+        """A hash of all that decides a result: not where it is computed, nor where it is kept."""
+        placed = {"workspace", "engine", "ray"}
+        return content_hash(canonical_json(self.model_dump(mode="json", exclude=placed)))
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str]) -> Recipe:

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curation.engine import Step, StepReport, run_local
+from curation.engine_ray import RayEngine
+from curation.hygiene.near import BandKeys
 from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe
 from curation.sender import RemoteStep, run_apart
 from curation.streaming import Budget, run_stream
+from curation.streaming_batches import InBatches, is_limited
 from curation.tables import concat_rejects, empty_rejects, validated
 from curation.workspace import Workspace
 from schemas import TABLES
@@ -46,27 +49,48 @@ class Context:
     limit: int | None = None
     retry_failed: bool = False
     reports: list[StepReport] = field(default_factory=list)
+    engine: RayEngine | None = None
+    """Where models run; None for this process."""
 
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.workspace)
 
+    @property
+    def band_keys(self) -> BandKeys | None:
+        """Who computes MinHash band keys: the cluster, or None for this process."""
+        return None if self.engine is None else self.engine.band_keys
+
     def compute(self, step: Step, inputs: pl.DataFrame) -> StepReport:
         """Bring a step's ledger up to date with its inputs."""
         if self.retry_failed:
             self.ledger.forget_failures(step.key)
-        report = run_local(step, inputs, self.ledger, progress=self.progress)
+        # A server does the work of a remote step, and its answers are paid for: they stay with this process.
+        apart = self.engine is not None and not getattr(step, "is_remote", False)
+        compute = self.engine.run if self.engine is not None and apart else run_local
+        report = compute(step, inputs, self.ledger, progress=self.progress)
         self.reports.append(report)
         return report
 
     def compute_stream(self, step: RemoteStep, inputs: pl.DataFrame, *, budget: Budget | None = None) -> StepReport:
         """:meth:`compute` for a step whose results are paid for one by one."""
+        if self.engine is not None and not step.is_remote and not is_limited(step, inputs, budget):
+            report = self._compute_batches(step, inputs)
+            self.reports.append(report)
+            return report
         compute = run_apart if step.is_remote else run_stream
         report = compute(
             step, inputs, self.ledger, progress=self.progress, budget=budget, retry_failed=self.retry_failed
         )
         self.reports.append(report)
         return report
+
+    def _compute_batches(self, step: RemoteStep, inputs: pl.DataFrame) -> StepReport:
+        """A streaming step whose model runs on the cluster. What a run without one has left over is kept first."""
+        assert self.engine is not None
+        options: dict[str, Any] = {"progress": self.progress}
+        run_stream(step, inputs.clear(), self.ledger, retry_failed=self.retry_failed, **options)
+        return self.engine.run(InBatches(step), inputs, self.ledger, **options)
 
     def write(
         self,

@@ -14,7 +14,7 @@ from curation.recipe.hygiene import AnswerDuplicates, PairDuplicates
 from curation.stages.context import Context
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.tables import concat_rejects, empty_rejects, rejects_frame
-from curation.text import messages_text
+from curation.text_columns import message_texts
 
 __all__ = ["Distinct", "distinct_answers", "distinct_pairs", "without_lost_answers"]
 
@@ -114,6 +114,7 @@ def _duplicates(
         look_alikes=options.look_alikes,
         encoder=LedgerEncoder(context) if options.method == "semantic" else "embedded",
         seed=context.recipe.seed,
+        keys=context.band_keys,
     )
     gone = result.rejects.drop_nulls("duplicate_of")
     ids = texts[key]
@@ -145,5 +146,5 @@ def _duplicates(
 
 def _joined(frame: pl.DataFrame) -> pl.Series:
     """Prompt, chosen and rejected answer of each row as one text."""
-    sides = [[messages_text(m) for m in frame[side].to_list()] for side in ("prompt", "chosen", "rejected")]
-    return pl.Series("text", ["\n\n".join(parts) for parts in zip(*sides, strict=True)], dtype=pl.String)
+    sides = [message_texts(frame[side]).alias(side) for side in ("prompt", "chosen", "rejected")]
+    return pl.DataFrame(sides).select(pl.concat_str(pl.all(), separator="\n\n").alias("text")).to_series()

@@ -36,6 +36,7 @@ __all__ = ["STAGE", "GenerationStep", "asked_of", "budget_of", "generation_steps
 _STEP_VERSION = 1
 _TOKENS_PER_MESSAGE: Final = 32
 """What a chat template can add to a message, generously."""
+_VLLM_ROWS: Final = 512
 _BROKEN_OFF: Final = ("timeout", "connection_lost", "broken_json", "missing_choice")
 """Failures that a provider may charge for all the same."""
 
@@ -57,6 +58,12 @@ class GenerationStep:
         o = self.options
         producer = chat_fingerprint(o.model, self._sampling(), backend=o.backend, revision=o.revision)
         return LedgerKey("generations", "request_id", "generator", f"{producer} step{_STEP_VERSION}")
+
+    @property
+    def batch_rows(self) -> int:
+        """Requests that a worker elsewhere gets at once; vLLM batches for itself, and wants many to choose from."""
+        rows = self.options.batch_rows
+        return max(rows, _VLLM_ROWS) if self.options.backend == "vllm" else rows
 
     @property
     def is_remote(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,10 @@ class StoredVectors:
         self._model: Encoder | None = None
         self._dimension: int | None = None
         self.fingerprint = encoder_fingerprint(options.model, max_length=options.max_length)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Where the vectors are, and how the model is set up; never the model."""
+        return self.__dict__ | {"_model": None}
 
     @property
     def dimension(self) -> int:

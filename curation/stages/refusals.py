@@ -10,6 +10,7 @@ import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
+from curation.models.chat import is_address
 from curation.models.protocols import RefusalDetector
 from curation.models.refusals import (
     judge_fingerprint,
@@ -62,6 +63,11 @@ class RefusalStep:
     @property
     def batch_rows(self) -> int:
         return self.options.batch_rows
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server answers, which is paid for, and not a model in this process."""
+        return self.options.judge is not None and is_address(self.options.judge.model)
 
     @property
     def key(self) -> LedgerKey:

@@ -13,7 +13,8 @@ from curation.hygiene.split_groups import split_groups
 from curation.hygiene.splits import assign_splits
 from curation.stages.context import Context
 from curation.tables import concat_rejects, rejects_frame
-from curation.text import canonical_json, content_hash, messages_text
+from curation.text import canonical_json, content_hash
+from curation.text_columns import message_texts
 
 __all__ = ["SplitPrompts", "split_prompts"]
 
@@ -41,13 +42,13 @@ def split_prompts(context: Context, prompts: pl.DataFrame) -> SplitPrompts:
     settings = {"seed": seed, "near": splits.near_duplicates, "stratify": splits.stratify} | fractions
     plan = content_hash("split plan", canonical_json(settings))
     prompts = prompts.join(_given(context, plan), on="prompt_id", how="left", maintain_order="left")
-    texts = [messages_text(messages) for messages in prompts["messages"].to_list()]
     groups = split_groups(
-        pl.Series("text", texts, dtype=pl.String),
+        message_texts(prompts["messages"]),
         families=prompts["family_id"].to_list(),
         sides=prompts["given"].to_list(),
         threshold=splits.near_duplicates,
         seed=seed,
+        keys=context.band_keys,
     )
     prompts = prompts.with_columns(group=pl.Series(groups.labels, dtype=pl.Int64))
     crossing = pl.DataFrame(groups.crossing, schema=_CROSSING, orient="row")
