@@ -175,6 +175,7 @@ def _duplicated(context: Context, options: Duplicates, prompts: pl.DataFrame) ->
         look_alikes=options.look_alikes,
         encoder=LedgerEncoder(context) if options.method == "semantic" else "embedded",
         seed=context.recipe.seed,
+        keys=context.band_keys,
     )
     gone = result.rejects.drop_nulls("duplicate_of")
     own = prompts["input_id"].gather(gone["row"].to_list())
