@@ -14,7 +14,8 @@ from curation.stages.forgotten import Forgotten, without_forgotten_answers
 from curation.stages.generations import asked_of
 from curation.stages.hygiene import prompted_inputs
 from curation.tables import concat_rejects, empty_rejects, rejects_frame
-from curation.text import canonical_json, response_id
+from curation.text import canonical_json
+from curation.text_columns import response_ids
 from schemas import TABLES
 
 __all__ = ["BaseCandidates", "base_candidates"]
@@ -91,10 +92,9 @@ def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
         asked = requests["request_id"]
         answers = context.ledger.fetch(step.key, asked)
         kept, unfit = checked_answers(context, answers, prompts, row_id="request_id", stage=_STAGE)
-        ids = [response_id(p, r) for p, r in kept.select("prompt_id", "response").iter_rows()]
         frames.append(
             kept.with_columns(
-                candidate_id=pl.Series(ids, dtype=pl.String),
+                candidate_id=response_ids(kept["prompt_id"], kept["response"]),
                 origin=pl.lit("generated"),
                 parameters=pl.lit(canonical_json(step.options.parameters)),
                 parent_id=pl.lit(None, dtype=pl.String),

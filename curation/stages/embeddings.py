@@ -15,7 +15,8 @@ from curation.models.protocols import Encoder
 from curation.recipe import Encoder as EncoderOptions
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import Forgotten
-from curation.text import content_hash, messages_text, normalise
+from curation.text import content_hash, normalise
+from curation.text_columns import message_texts, text_ids
 
 __all__ = ["STAGE", "EmbeddingStep", "corpus_texts", "embedding_step", "text_id", "text_ids"]
 
@@ -72,11 +73,6 @@ def text_id(text: str) -> str:
     return content_hash("text", normalise(text))
 
 
-def text_ids(texts: pl.Series) -> pl.Series:
-    """:func:`text_id` of each text."""
-    return pl.Series(texts.name, [text_id(text) for text in texts], dtype=pl.String)
-
-
 def corpus_texts(context: Context) -> pl.Series:
     """The documents of the recipe's corpus file, in its order, but for forgotten ones; none where there is no file.
 
@@ -99,9 +95,9 @@ def corpus_texts(context: Context) -> pl.Series:
 
 def _texts(context: Context) -> pl.DataFrame:
     """Every prompt, every answer and every document of the corpus: text_id, text."""
-    prompts = context.workspace.read("prompts")["messages"].to_list()
+    prompts = context.workspace.scan("prompts").select("messages").collect()["messages"]
     answers = context.workspace.scan("candidates").select("response").collect()["response"]
-    asked = pl.Series("text", [messages_text(m) for m in prompts], dtype=pl.String)
+    asked = message_texts(prompts).alias("text")
     texts = pl.concat([asked, answers.alias("text"), corpus_texts(context)])
     return pl.DataFrame({"text_id": text_ids(texts), "text": texts}).unique("text_id", maintain_order=True)
 

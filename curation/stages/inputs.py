@@ -10,7 +10,7 @@ from curation.recipe import Source
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import Forgotten, without_forgotten_inputs
 from curation.tables import concat_rejects, rejects_frame
-from curation.text import prompt_id, response_id
+from curation.text_columns import prompt_ids, response_id_lists
 from schemas import TABLES
 
 __all__ = ["STAGE"]
@@ -35,16 +35,12 @@ def run(context: Context) -> StageResult:
 def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One source as rows of ``inputs`` and rows of ``rejects``."""
     read = read_source(source.path, name=source.name, format=source.format, columns=source.columns, limit=limit)
-    prompts = [prompt_id(messages) for messages in read.rows["messages"].to_list()]
-    candidates = [
-        [response_id(prompt, response) for response in responses]
-        for prompt, responses in zip(prompts, read.rows["responses"].to_list(), strict=True)
-    ]
+    prompts = prompt_ids(read.rows["messages"])
     rows = read.rows.with_columns(
         input_id=_input_id(source.name),
         source=pl.lit(source.name),
-        prompt_id=pl.Series(prompts, dtype=pl.String),
-        candidate_ids=pl.Series(candidates, dtype=pl.List(pl.String)),
+        prompt_id=prompts,
+        candidate_ids=response_id_lists(prompts, read.rows["responses"]),
         category=pl.col("category").fill_null(pl.lit(source.category, dtype=pl.String)),
         expected_behaviour=pl.col("expected_behaviour").fill_null(
             pl.lit(source.expected_behaviour, dtype=pl.String)
