@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from curation.publish.drift import DRIFT_COLUMNS, NOTHING_BEFORE
@@ -18,13 +20,14 @@ __all__ = ["STAGE"]
 def run(context: Context) -> StageResult:
     workspace, gates = context.workspace, context.recipe.gates
     prompts = workspace.scan("prompts").select("prompt_id", "group_id", "category").collect()
+    tables = {table: workspace.read(table) for table in context.recipe.publish.tables}
     results = check_gates(
-        {dataset: workspace.read(dataset) for dataset in context.recipe.publish.tables},
+        tables,
         gates.thresholds,
         families=prompts.select("prompt_id", family_id="group_id"),
         categories=prompts["category"].drop_nulls().unique().sort().to_list(),
         warn_only=gates.warn_only,
-        previous=_published(context),
+        previous=_published(context, tables),
         contaminated=contaminated_prompts(context),
     )
     frame = pl.DataFrame(results, schema=TABLES["gates"].create_empty().schema, orient="row")
@@ -39,20 +42,19 @@ def run(context: Context) -> StageResult:
     return context.write("gates", "gates", frame, facts=facts)
 
 
-def _published(context: Context) -> dict[str, pl.DataFrame]:
+def _published(context: Context, tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """The rows that were published last: table to the columns that drift is measured on.
 
     A table whose rows are published already is left out: a run that changes nothing has nothing to say of drift,
     and leaves the results of the gates as they are.
     """
-    workspace = context.workspace
     found: dict[str, pl.DataFrame] = {}
-    for table in context.recipe.publish.tables:
+    for table, now in tables.items():
         forms = [table, *(form for form, made_from in MADE_FROM.items() if made_from == table)]
         for form in (form for form in forms if form in context.recipe.publish.datasets):
-            rows = published_columns(workspace, form, DRIFT_COLUMNS)
+            rows = published_columns(context.workspace, form, DRIFT_COLUMNS)
             if rows is not None:
-                if not _same_rows(rows, workspace.read(table)):
+                if not _same_rows(rows, now):
                     found[table] = rows
                 break
     return found
