@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.errors import InputError
+from curation.models.prompt_encoding import TEMPLATE_ERRORS
 from curation.publish.card_header import ConfigTable, card_header
 from curation.publish.gates import GateResult
 from curation.publish.history import History
@@ -153,7 +154,7 @@ def render_card(data: CardData, *, template: str | None = None, template_path: s
             waterfall=data.waterfall.sort("position").to_dicts() if data.waterfall.height else [],
             figures=[(_Plain(path), caption) for path, caption in data.figures.items()],
         )
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, *TEMPLATE_ERRORS) as error:
         raise InputError(f"{named}: {' '.join(str(error).split())}; see card.md.jinja") from error
     if not text.startswith(f"---\n{header}\n---\n"):
         raise InputError(
