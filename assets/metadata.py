@@ -106,20 +106,12 @@ def _data_version(context: Context, stage: Stage, result: StageResult, producers
     merged or when another recipe adds rows, so there and for files it is what they are made from.
     """
     if stage.table is not None and stage.table not in LEDGER_TABLES:
-        return _table_version(context, stage.table)
+        return f"{stage.table}@{context.workspace.version(stage.table)}"
     made_from = sorted(set(stage.needs) & set(TABLES) - LEDGER_TABLES)
-    versions = [_table_version(context, name) for name in made_from]
+    versions = [f"{name}@{context.workspace.version(name)}" for name in made_from]
     return content_hash(
         stage.name, str(stage.version), context.recipe.content_hash, str(result.rows), *producers, *versions
     )[:16]
-
-
-def _table_version(context: Context, table: str) -> str:
-    """Of the gates it is what they decide: drift is measured from the second run on, and alters nothing by that."""
-    if table != "gates":
-        return f"{table}@{context.workspace.version(table)}"
-    verdicts = context.workspace.read("gates").select("dataset", "name", "threshold", "passed", "blocking")
-    return f"gates#{content_hash(verdicts.sort('dataset', 'name').write_csv())[:16]}"
 
 
 def _preview(frame: pl.LazyFrame) -> str:
