@@ -4,7 +4,7 @@
 
 Runs each script at the size of :data:`SIZES`, so that all of them end within half an hour on two cores; ``--full``
 at its own defaults, which takes hours. A script that fails is marked, the others go on, and the status at the end
-is 1. Figures go to ``docs/figures.json``, ``docs/figures.md`` and the table of the README. Figures of longer runs,
+is 1. Figures go to ``benchmarks/figures.json``, ``docs/figures.md`` and the table of the README. Figures of longer runs,
 with the command of each, are kept in ``benchmarks/longer/`` (``BENCH_RESULTS=benchmarks/longer python …``) and
 stand below. ``--page`` writes the pages again from what is there. How pages look is in ``_page.py``.
 """
@@ -174,7 +174,7 @@ def read_folder(folder: Path) -> list[dict[str, Any]]:
 
 def read_record() -> dict[str, Any]:
     """What the page was made from last time."""
-    path = ROOT / "docs" / "figures.json"
+    path = ROOT / "benchmarks" / "figures.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}, "results": []}
     return found
 

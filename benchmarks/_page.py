@@ -1,4 +1,4 @@
-"""Figures as pages: ``docs/figures.md`` and the table of the README, both from ``docs/figures.json``.
+"""Figures as pages: ``docs/figures.md`` and the table of the README, both from ``benchmarks/figures.json``.
 
 What is measured is in the scripts, how they are run in ``_all.py``.
 """
@@ -57,7 +57,7 @@ def write_pages(told: dict[str, Any], longer: list[dict[str, Any]]) -> None:
     """Write the record, the page and the README's table."""
     told = told | {"longer": longer}
     docs = ROOT / "docs"
-    (docs / "figures.json").write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    (ROOT / "benchmarks" / "figures.json").write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
     (docs / "figures.md").write_text(figures_page(told))
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text(), readme_table(told)))

@@ -103,10 +103,10 @@ def response_id_lists(prompts: pl.Series, responses: pl.Series) -> pl.Series:
     each = prompts.gather(np.repeat(np.arange(len(prompts)), lengths.to_numpy()))
     ids = response_ids(each, responses.explode(empty_as_null=False))
     offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy(), dtype=np.int64)])
-    return nested(responses.name, ids, offsets)
+    return _nested(responses.name, ids, offsets)
 
 
-def nested(name: str, values: pl.Series, offsets: npt.NDArray[np.int64]) -> pl.Series:
+def _nested(name: str, values: pl.Series, offsets: npt.NDArray[np.int64]) -> pl.Series:
     """A column of lists: list i is ``values[offsets[i]:offsets[i + 1]]``."""
     import pyarrow as pa
 

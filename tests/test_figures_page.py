@@ -28,7 +28,7 @@ def page(bench: ModuleType) -> ModuleType:
 
 
 def record() -> dict[str, object]:
-    found: dict[str, object] = json.loads((ROOT / "docs" / "figures.json").read_text())
+    found: dict[str, object] = json.loads((ROOT / "benchmarks" / "figures.json").read_text())
     return found
 
 
