@@ -5,8 +5,8 @@
 Runs each script at the size of :data:`SIZES`, so that all of them end within half an hour on two cores; ``--full``
 at its own defaults, which takes hours. A script that fails is marked, the others go on, and the status at the end
 is 1. Figures go to ``benchmarks/figures.json``, ``docs/figures.md`` and the table of the README. Those of longer
-runs, with the command of each, are in ``benchmarks/longer/`` (``BENCH_RESULTS=benchmarks/longer python …``) and stand
-below. ``--page`` writes the pages again from what is there. How pages look is in ``_page.py``.
+runs, with the command of each, are in ``benchmarks/longer/`` (``BENCH_RESULTS=benchmarks/longer python …``) and
+stand below. ``--page`` writes the pages again from what is there. How pages look is in ``_page.py``.
 """
 
 from __future__ import annotations
