@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import polars as pl
@@ -138,7 +138,7 @@ def _is_whole(entry: Path) -> bool:
         return False
     if not actions or not all(isinstance(action, dict) for action in actions):
         return False
-    info = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+    info: Any = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     metrics = info.get("operationMetrics") if isinstance(info, dict) else None
     for kind, key in (("add", "num_added_files"), ("remove", "num_removed_files")):
         said = metrics.get(key) if isinstance(metrics, dict) else None

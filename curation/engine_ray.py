@@ -10,7 +10,7 @@ runs on the nodes in :mod:`curation.ray_worker`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ class RayEngine:
 
     def _results(
         self, step: Mapped, frame: pl.DataFrame, interrupted: Callable[[], bool]
-    ) -> Iterator[Sequence[Numbered]]:
+    ) -> Generator[Sequence[Numbered], None, None]:
         """Batches that came back, as many as are there at a time, in any order."""
         ray = self.cluster.connected()
         flow = Flow(step, self.cluster, self._gate(ray), self.options, interrupted)

@@ -116,7 +116,7 @@ def _nested(name: str, values: pl.Series, offsets: npt.NDArray[np.int64]) -> pl.
     return made
 
 
-def nested_series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
+def nested_series(name: str, values: Sequence[Any], dtype: pl.DataType | type[pl.DataType]) -> pl.Series:
     """``pl.Series(name, values, dtype=dtype)`` of Python values that are of that type already.
 
     polars makes a Series of each list first; Arrow does not.

@@ -97,9 +97,10 @@ def deduplicate(
     joined = pl.concat([reference.select("text"), texts.select("text")])["text"]
     order = _order(reference.height, texts, keep)
     groups = None if within is None else _groups(frame, within, texts["row"], against=against)
-    options = {"groups": groups, "ngram": ngram, "look_alikes": look_alikes, "encoder": encoder, "seed": seed}
-    options["keys"] = keys
-    links, recall, truncated = find_duplicates(joined, method=method, threshold=threshold, order=order, **options)  # type: ignore[arg-type]
+    links, recall, truncated = find_duplicates(
+        joined, method=method, threshold=threshold, order=order, groups=groups, ngram=ngram,
+        look_alikes=look_alikes, encoder=encoder, seed=seed, keys=keys,
+    )  # fmt: skip
     rejects = _rejects(links, reference["row"], texts["row"], method)
     gone = pl.concat([faults["row"], rejects["row"]])
     numbers = frame[ROW] if ROW in frame.columns else pl.Series(range(frame.height), dtype=pl.Int64)
@@ -155,11 +156,11 @@ def find_duplicates(
         encoder = open_encoder(encoder)
     values = texts.to_list()
     vectors, truncated = encode_whole(values, encoder)
-    keys = [look_alike_key(text) for text in values] if look_alikes else None
+    alike = [look_alike_key(text) for text in values] if look_alikes else None
     if groups is not None:
-        links = semantic_duplicates_within(vectors, threshold=threshold, order=order, groups=groups, keys=keys)
+        links = semantic_duplicates_within(vectors, threshold=threshold, order=order, groups=groups, keys=alike)
         return Found(links, 1.0, truncated)
-    found = semantic_duplicates(vectors, threshold=threshold, order=order, keys=keys, seed=seed)
+    found = semantic_duplicates(vectors, threshold=threshold, order=order, keys=alike, seed=seed)
     return Found(found.links, found.recall, truncated)
 
 
