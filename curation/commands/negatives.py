@@ -15,7 +15,7 @@ from curation.files import open_input
 from curation.models.identity import EMBEDDED
 from curation.negatives.mining import MiningOptions
 from curation.negatives.texts import Doubts, MinedTexts, TextEncoder, mine_text_negatives
-from curation.negatives.waterfall import WATERFALL_SCHEMA, describe_waterfall
+from curation.negatives.waterfall import WATERFALL_SCHEMA, describe_waterfall, emptying_rule
 from curation.prompts.texts import text_columns
 from curation.text import normalise
 
@@ -137,8 +137,10 @@ def _write(mined: MinedTexts, rows: pl.DataFrame, stream: Stream) -> None:
         }
     )
     empty = pl.col("negatives").list.len() == 0
+    rule = emptying_rule(mined.mined.waterfall)
+    reason = "no document passed the rules; " + ("see the waterfall" if rule is None else rule)
     for row in frame.filter(empty)["row"]:
-        stream.reject(row, "no_negatives", "0", "no document passed the rules; see the waterfall")
+        stream.reject(row, "no_negatives", "0", reason)
     stream.write(frame.filter(~empty))
 
 

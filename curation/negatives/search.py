@@ -20,8 +20,8 @@ _CORPUS_BLOCK: Final = 1_024
 """Blocks of 1,024 keep a block of scores (4 MB) in the caches of one core."""
 _FIRST: Final = 16_384
 """Rows that every query sees first: they give it a bound, so that of the others few are looked at twice."""
-_CHUNK: Final = 262_144
-"""Corpus rows that are held as float32 at once when the corpus is not float32 in memory already."""
+_CHUNK_BYTES: Final = 402_653_184
+"""Of a corpus that is not float32 in memory already, so much is held as such at once: 262,144 rows of width 384."""
 
 
 class Found(NamedTuple):
@@ -38,7 +38,7 @@ def exact_search(queries: Embeddings, corpus: Embeddings, k: int, *, threads: in
 
     Args:
         queries: (n, d).
-        corpus: (m, d); memory holds one chunk of it in float32.
+        corpus: (m, d); memory holds one chunk of it in float32, 400 MB.
         k: how many to return; more than m pads.
         threads: how many to use, by default ``threads.default_threads()``.
     """
@@ -151,7 +151,7 @@ def _chunks(corpus: Embeddings) -> Iterator[tuple[slice, Float32]]:
     if corpus.dtype == np.float32 and not isinstance(corpus, np.memmap):
         yield slice(0, len(corpus)), corpus
         return
-    for part in blocks(len(corpus), _CHUNK):
+    for part in blocks(len(corpus), max(_CORPUS_BLOCK, _CHUNK_BYTES // (4 * max(corpus.shape[1], 1)))):
         yield part, np.asarray(corpus[part], dtype=np.float32)
 
 

@@ -191,6 +191,17 @@ def test_command_reads_files_and_folders_and_names_what_matched(tmp_path: Path) 
     assert "one.jsonl (13-grams" in summary
 
 
+def test_command_matches_texts_shorter_than_the_ngram_whole(tmp_path: Path) -> None:
+    prompts("What is love?", "!!!").write_parquet(tmp_path / "exam.parquet")
+    prompts("what is LOVE", "love", "What is love, baby?", "?!").write_parquet(tmp_path / "in.parquet")
+
+    run_decontaminate(tmp_path / "in.parquet", tmp_path / "out.parquet", against=[tmp_path / "exam.parquet"])
+
+    rejects = pl.read_parquet(rejects_path(tmp_path / "out.parquet"))
+    assert rejects.select("row", "rule").rows() == [(0, "evaluation_ngram")]
+    assert pl.read_parquet(tmp_path / "out.parquet").height == 3
+
+
 def test_command_refuses_an_empty_folder(tmp_path: Path) -> None:
     prompts("a").write_parquet(tmp_path / "in.parquet")
     (tmp_path / "nothing").mkdir()

@@ -330,6 +330,16 @@ def test_command_writes_what_stays_and_names_the_rest(tmp_path: Path) -> None:
     assert "recall of the search 0.98" in summary
 
 
+def test_command_compares_texts_shorter_than_the_ngram_whole(tmp_path: Path) -> None:
+    frame("one two", "One two!", "one", "two one", "!!!").write_parquet(tmp_path / "in.parquet")
+
+    run_dedup(tmp_path / "in.parquet", tmp_path / "out.parquet", column="text", method="minhash", ngram=5)
+
+    assert pl.read_parquet(tmp_path / "out.parquet")["text"].to_list() == ["one two", "one", "two one", "!!!"]
+    rejects = pl.read_parquet(rejects_path(tmp_path / "out.parquet"))
+    assert rejects.select("row", "rule", "value").rows() == [(1, "near_duplicate", "0")]
+
+
 def test_command_keeps_the_best_and_looks_at_another_file(tmp_path: Path) -> None:
     frame("a", "a", "b", "c", reward=[1.0, 2.0, 3.0, 4.0]).write_parquet(tmp_path / "in.parquet")
     frame("c").write_parquet(tmp_path / "other.parquet")

@@ -84,6 +84,40 @@ def test_an_anchor_without_positive_is_mined_without_margins(make_vectors: MakeV
     assert (mined.negatives[0] >= 0).all()
 
 
+def test_an_anchor_that_is_its_own_positive_is_not_its_negative(make_vectors: MakeVectors) -> None:
+    corpus = make_vectors(9)
+    mined = mine_hard_negatives(
+        anchor_embeddings=corpus[:2], corpus_embeddings=corpus, positives=[0, 1], num_negatives=8, range_max=8
+    )
+    assert mined.positive_scores == pytest.approx([1, 1])
+    assert [sorted(row) for row in mined.negatives.tolist()] == [
+        [row for row in range(9) if row != own] for own in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"absolute_margin": 3.0}, "absolute_margin (threshold 3)"),
+        ({"relative_margin": 50.0}, "relative_margin (threshold 50)"),
+        ({"max_score": -1.5}, "max_score (threshold -1.5)"),
+        ({"min_score": 1.5}, "min_score (threshold 1.5)"),
+        ({"min_score": 1.5, "max_score": -1.5}, "max_score (threshold -1.5)"),
+        ({"range_min": 30, "range_max": 40}, "range_min (threshold 30)"),
+        ({"exclude": [list(range(9))] * 2}, "excluded"),
+    ],
+)
+def test_the_rule_that_removes_everything_is_named(
+    make_vectors: MakeVectors, change: dict[str, Any], rule: str
+) -> None:
+    anchors = make_vectors(2)
+    mined = mine_hard_negatives(
+        anchor_embeddings=anchors, corpus_embeddings=make_vectors(9, seed=1), positives=[0, 1], **change
+    )
+    assert (mined.negatives == -1).all()
+    assert f"No negative is left: {rule} removed the last" in describe_waterfall(mined.waterfall)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

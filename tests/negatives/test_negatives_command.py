@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,6 +15,7 @@ from curation.commands.negatives import run_negatives
 from curation.errors import InputError
 from curation.files import rejects_path
 from curation.models.encoder import SentenceEncoder, open_encoder
+from curation.models.protocols import Encoded
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,8 @@ def test_thresholds_that_remove_everything_are_named(tmp_path: Path, encoder: Se
     assert done.rows == 0
     assert done.rejected["no_negatives"] == 2
     assert "No negative is left: max_score (threshold -0.9)" in done.summary
+    reasons = pl.read_parquet(rejects_path(out)).filter(pl.col("rule") == "no_negatives")["reason"]
+    assert all("max_score (threshold -0.9) removed the last" in reason for reason in reasons)
 
 
 def test_only_faulty_rows_write_an_empty_file(tmp_path: Path, encoder: SentenceEncoder) -> None:
@@ -77,3 +82,71 @@ def test_a_corpus_without_text_is_an_error(tmp_path: Path, encoder: SentenceEnco
     corpus = write(tmp_path / "corpus.jsonl", [{"text": " "}])
     with pytest.raises(InputError, match="no usable text in column 'text'"):
         run_negatives(write(tmp_path / "in.jsonl", PAIRS), tmp_path / "o.jsonl", corpus=corpus, encoder=encoder)
+
+
+class LetterCounts:
+    """An encoder without a model: how often each letter stands in a text. A text without letters is zero."""
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        counts = np.array([[text.lower().count(chr(97 + at)) for at in range(26)] for text in texts], np.float32)
+        lengths = np.linalg.norm(counts, axis=1, keepdims=True)
+        return Encoded(counts / np.where(lengths > 0, lengths, 1), np.zeros(len(texts), np.bool_))
+
+
+def pairs(*rows: tuple[str, str]) -> list[dict[str, Any]]:
+    return [{"anchor": anchor, "positive": positive} for anchor, positive in rows]
+
+
+EQUAL = pairs(("a cat", "act"), ("a tac", "tca"), ("ta ca", "ACT"))
+
+
+def test_equal_embeddings_give_ties_in_the_order_of_the_corpus(tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    run_negatives(write(tmp_path / "in.jsonl", EQUAL), out, encoder=LetterCounts(), num_negatives=2)
+    assert pl.read_parquet(out)["negatives"].to_list() == [["tca", "ACT"], ["act", "ACT"], ["act", "tca"]]
+
+
+def test_equal_embeddings_with_a_margin_name_the_rule(tmp_path: Path) -> None:
+    done = run_negatives(
+        write(tmp_path / "in.jsonl", EQUAL), tmp_path / "out.jsonl", encoder=LetterCounts(), relative_margin=0.05
+    )
+    assert done.rejected == {"no_negatives": 3}
+    assert "relative_margin (threshold 0.05) removed the last" in done.summary
+
+
+def test_texts_without_direction_are_no_negatives_and_get_none(tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    rows = pairs(("cats", "tomcats"), ("123?", "digits"), ("dogs", "456!"), ("fish", "cod"))
+    done = run_negatives(write(tmp_path / "in.jsonl", rows), out, encoder=LetterCounts(), num_negatives=9)
+    frame = pl.read_parquet(out)
+    assert frame["anchor"].to_list() == ["cats", "dogs", "fish"]
+    assert "456!" not in frame["negatives"].explode().to_list()
+    assert pl.read_parquet(rejects_path(out)).select("row", "rule").rows() == [(1, "no_negatives")]
+    assert "zero_vector" in done.waterfall["rule"].to_list()
+
+
+def test_fewer_documents_than_negatives_give_what_there_is(tmp_path: Path, encoder: SentenceEncoder) -> None:
+    out = tmp_path / "out.parquet"
+    done = run_negatives(write(tmp_path / "in.jsonl", PAIRS), out, encoder=encoder, num_negatives=50)
+    assert pl.read_parquet(out)["negatives"].list.len().to_list() == [1, 1]
+    assert done.waterfall["anchors_short"].to_list()[-1] == 2
+
+
+def test_a_positive_that_the_corpus_lacks_is_added_and_counted(tmp_path: Path, encoder: SentenceEncoder) -> None:
+    corpus = write(tmp_path / "corpus.jsonl", [{"text": PAIRS[0]["positive"]}, {"text": "Rain."}])
+    out = tmp_path / "out.parquet"
+    notes: list[str] = []
+    run_negatives(write(tmp_path / "in.jsonl", PAIRS), out, corpus=corpus, encoder=encoder, note=notes.append)
+    assert "1 positives were not in it and were added" in notes[-1]
+    assert not pl.read_parquet(out)["positive_score"].is_nan().any()
+
+
+def test_an_empty_corpus_file_is_one_line(tmp_path: Path, encoder: SentenceEncoder) -> None:
+    (tmp_path / "corpus.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"corpus\.jsonl is empty"):
+        run_negatives(
+            write(tmp_path / "in.jsonl", PAIRS),
+            tmp_path / "o.jsonl",
+            corpus=tmp_path / "corpus.jsonl",
+            encoder=encoder,
+        )
