@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ LEDGER_TABLES: Final = frozenset(
 FORGETTING: Final = "forgetting.json"
 """There while `curation forget` is under way: what is to go."""
 _MARKER: Final = "workspace.json"
+_NO_FOLDER: Final = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
+"""What delta-rs 1.x cannot have in a table's path: what it panics at, and what reads as an encoded character."""
 
 
 class _Handle(NamedTuple):
@@ -80,6 +83,7 @@ class Workspace:
         self.is_local = "://" not in self.url
         if self.is_local:
             self.url = str(Path(self.url).expanduser().resolve())
+            self._check_name()
         self.storage_options: dict[str, str] = dict(storage_options or {})
         self._results = ("trial",) if trial else ()
         self._versions_read: dict[str, int] = {}
@@ -148,6 +152,14 @@ class Workspace:
 
         return (OSError, BotoCoreError, ClientError)
 
+    def _check_name(self) -> None:
+        found = _NO_FOLDER.search(self.url)
+        if found is not None:
+            raise InputError(
+                f"{self.url}: a workspace cannot lie in a folder with {found[0]!r} in its path, for Delta tables "
+                f"cannot; choose another one with --workspace (spaces and letters of any script are fine)"
+            )
+
     def _check_format(self, *, create: bool) -> None:
         text = self._reading(lambda: self.read_text(_MARKER))
         if text is None:
@@ -214,7 +226,7 @@ class Workspace:
             return TABLES[name].create_empty().lazy()
         if version is None:
             self._versions_read[name] = table.version()
-        return pl.scan_delta(table)
+        return self._rows_of(table)
 
     def read(self, name: str) -> pl.DataFrame:
         """:meth:`scan`, collected."""
@@ -232,7 +244,7 @@ class Workspace:
         """
         table = self._open(name)
         if table is not None:
-            current = pl.scan_delta(table)
+            current = self._rows_of(table)
             if where is not None:
                 current = current.filter(pl.col(where[0]) == where[1])
             if _same_content(self._reading(current.collect), frame):
@@ -307,15 +319,24 @@ class Workspace:
         self._versions_read, self._versions_written = {}, {}
         return taken
 
+    @staticmethod
+    def _rows_of(table: DeltaTable) -> pl.LazyFrame:
+        from curation.delta_table import scanned
+
+        return scanned(table)
+
     def _open(self, name: str, *, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        from curation.delta_table import LocalTable
 
         path = self.table_path(name)
         if self.is_local and not Path(path, "_delta_log").is_dir():
             return None
         try:
-            return DeltaTable(path, version=version, storage_options=self.storage_options)
+            kind = LocalTable if self.is_local else DeltaTable
+            return kind(path, version=version, storage_options=self.storage_options)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError, ValueError) as error:
