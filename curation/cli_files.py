@@ -31,6 +31,19 @@ class _Backend(StrEnum):
     vllm = "vllm"
 
 
+class _Index(StrEnum):
+    auto = "auto"
+    flat = "flat"
+    ivf = "ivf"
+    hnsw = "hnsw"
+
+
+class _Storage(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
 class _Method(StrEnum):
     exact = "exact"
     minhash = "minhash"
@@ -92,6 +105,13 @@ def negatives(
     min_score: float | None = None,
     absolute_margin: float | None = None,
     relative_margin: Annotated[float | None, typer.Option(help="below the positive, as a share of it")] = 0.05,
+    index: Annotated[
+        _Index, typer.Option(help="flat: exact; ivf, hnsw: approximate, with the recall it reached; auto: by size")
+    ] = _Index.auto,
+    storage: Annotated[
+        _Storage | None, typer.Option(help="for hnsw: how its graph holds vectors; scores are exact with any")
+    ] = None,
+    target_recall: Annotated[float, typer.Option(min=0.0, max=1.0, help="of an approximate search")] = 0.99,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Add hard negatives to anchors and positives; prints what each rule removed."""
@@ -109,6 +129,9 @@ def negatives(
         min_score=min_score,
         absolute_margin=absolute_margin,
         relative_margin=relative_margin,
+        index=index.value,
+        storage=None if storage is None else storage.value,
+        target_recall=target_recall,
         seed=seed,
         note=lambda text: console.print(text, markup=False, soft_wrap=True),
     )

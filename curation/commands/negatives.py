@@ -66,7 +66,7 @@ def run_negatives(
     """
     documents = None if corpus is None else _read_corpus(corpus, note)
     with open_stream(input, output, text=("anchor", "positive"), chunk_rows=None) as stream:
-        waterfall, recall = pl.DataFrame(schema=WATERFALL_SCHEMA), 1.0
+        waterfall, recall, method = pl.DataFrame(schema=WATERFALL_SCHEMA), 1.0, "flat"
         for rows in stream.chunks():
             kept = _without_self_pairs(rows, stream)
             if kept.is_empty():
@@ -80,11 +80,12 @@ def run_negatives(
                 **options,
             )
             _write(mined, kept, stream)
-            waterfall, recall = mined.mined.waterfall, mined.mined.recall
+            waterfall, recall, method = mined.mined.waterfall, mined.mined.recall, mined.mined.method
             note(_corpus_note(mined))
         summary = f"{describe_waterfall(waterfall)}\n{stream.summary()}"
-        if recall < 1:
-            summary += f"\nthe search was approximate: {recall:.1%} of the true nearest documents were looked at"
+        if method != "flat":
+            summary += f"\nthe search was approximate ({method}): {recall:.1%} of the true nearest documents were"
+            summary += " looked at, measured on a sample that was searched exactly"
         return NegativesDone(stream.rows_written, stream.rejected, waterfall, recall, summary)
 
 

@@ -1,4 +1,4 @@
-"""Which search a problem gets: exact, or within clusters with a measured recall."""
+"""Which search a problem gets: exact, or within clusters or along a graph with a measured recall."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from curation.negatives.clusters import (
     train_centroids,
     tune_probes,
 )
-from curation.negatives.inputs import Embeddings
+from curation.negatives.graph import search_graph
+from curation.negatives.inputs import Embeddings, Storage
 from curation.negatives.search import Found, exact_search
 from curation.negatives.tops import narrow_pays
 
 __all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search", "searches_exactly"]
 
-IndexKind = Literal["auto", "flat", "ivf"]
+IndexKind = Literal["auto", "flat", "ivf", "hnsw"]
 TARGET_RECALL: Final = 0.99
 _SMALL: Final = 4e8
 _SMALL_NARROW: Final = 1e10
@@ -37,7 +38,7 @@ class Searched(NamedTuple):
     recall: float
     """1.0 when exact; else the recall on a sample of the queries that was searched exactly, too."""
     method: str
-    """``flat``, or ``ivf`` with its lists and probes."""
+    """``flat``, ``ivf`` with its lists and probes, or ``hnsw`` with its storage and depth."""
 
 
 def searches_exactly(*, queries: int, rows: int) -> bool:
@@ -46,11 +47,19 @@ def searches_exactly(*, queries: int, rows: int) -> bool:
     return products <= _SMALL or (products <= _SMALL_NARROW and narrow_pays(products))
 
 
-def check_index(index: str) -> None:
-    """Raises InputError when ``index`` is no kind of index."""
+def check_index(index: str, storage: str | None = None) -> None:
+    """Raises InputError when ``index`` is no kind of index, or one that does not round vectors."""
     allowed = get_args(IndexKind)
     if index not in allowed:
         raise InputError(f"index: found {index!r}, expected one of {', '.join(allowed)}{closest(index, allowed)}")
+    kinds = get_args(Storage)
+    if storage is not None and storage not in kinds:
+        raise InputError(f"storage: found {storage!r}, expected one of {', '.join(kinds)}{closest(storage, kinds)}")
+    if storage is not None and index != "hnsw":
+        raise InputError(
+            f"storage: found {storage!r} with index {index!r}, which scores the embeddings themselves and makes no "
+            f"copy of them: leave storage out, or use index 'hnsw'"
+        )
 
 
 def search(
@@ -59,6 +68,7 @@ def search(
     k: int,
     *,
     index: IndexKind = "auto",
+    storage: Storage | None = None,
     target_recall: float = TARGET_RECALL,
     seed: int = 0,
     threads: int | None = None,
@@ -67,20 +77,28 @@ def search(
 
     ``auto`` searches exactly where that is quick. Otherwise it clusters the corpus and finds, on a sample
     of the queries, how many clusters must be looked into for the wanted recall; where that is half of them
-    or more (embeddings without structure) it searches exactly after all.
+    or more (embeddings without structure) it searches exactly after all. It never takes ``hnsw``: for one search,
+    making the graph costs more than it saves (docs/benchmarks/negatives.md).
 
     Args:
         queries: (n, d).
         corpus: (m, d), m ≥ 1.
         k: how many rows to return.
-        index: ``flat`` forbids approximation, ``ivf`` forces it.
-        target_recall: the least recall, held with 95 % confidence, that ``ivf`` and ``auto`` settle for.
+        index: ``flat`` forbids approximation, ``ivf`` and ``hnsw`` force it.
+        storage: how the graph of ``hnsw`` holds vectors, by default ``float32``; the scores are exact with any.
+        target_recall: the least recall, held with 95 % confidence, that an approximate search settles for.
         seed: of the sample and of the clusters.
         threads: how many to use.
     """
     small = searches_exactly(queries=len(queries), rows=len(corpus))
     if index == "flat" or not len(queries) or (index == "auto" and small):
         return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
+    if index == "hnsw":
+        kept: Storage = storage or "float32"
+        walked = search_graph(
+            queries, corpus, k, target_recall=target_recall, storage=kept, seed=seed, threads=threads
+        )
+        return Searched(walked.found, walked.recall, f"hnsw, {kept}: {walked.depth} of {len(corpus)} rows in view")
     centroids = train_centroids(corpus, suggest_lists(len(corpus)), seed=seed, threads=threads)
     clusters = Clusters(centroids, assign(corpus, centroids, threads=threads))
     probing = tune_probes(queries, corpus, clusters, k, target=target_recall, seed=seed, threads=threads)

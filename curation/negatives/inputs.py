@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ __all__ = [
     "Float32",
     "Int64",
     "Ragged",
+    "Storage",
     "as_embeddings",
     "as_ragged",
     "blocks",
@@ -26,6 +27,9 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Embeddings = npt.NDArray[Any]
 """(rows, dimension), float32 or float16; a ``numpy.memmap`` is read block by block."""
+
+Storage = Literal["float32", "float16", "int8"]
+"""How an index holds vectors: 4, 2 or 1 bytes a dimension."""
 
 NORM_TOLERANCE: Final = 5e-3
 """How far from 1 a length may be: float16 storage of 1,024 dimensions stays within a fifth of it."""

@@ -11,7 +11,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.negatives.filters import CandidateFilter, Thresholds
 from curation.negatives.index import TARGET_RECALL, IndexKind, check_index, search
-from curation.negatives.inputs import Embeddings, Float32, Int64, as_ragged, checked_embeddings
+from curation.negatives.inputs import Embeddings, Float32, Int64, Storage, as_ragged, checked_embeddings
 from curation.negatives.sampling import Sampling, check_sampling
 from curation.negatives.select import Inputs, Plan, select
 from curation.negatives.store import CorpusIndex
@@ -33,6 +33,7 @@ class MiningOptions(TypedDict, total=False):
     temperature: float
     seed: int
     index: IndexKind | CorpusIndex
+    storage: Storage | None
     target_recall: float
     threads: int | None
     filters: Sequence[CandidateFilter]
@@ -58,7 +59,7 @@ class MinedNegatives(NamedTuple):
     recall: float
     """The share of the true nearest rows that the search returned: 1.0 when exact, else estimated."""
     method: str
-    """How was searched: ``flat``, or ``ivf`` with its lists."""
+    """How was searched: ``flat``, ``ivf`` with its lists, or ``hnsw`` with its storage and depth."""
 
 
 def mine_hard_negatives(
@@ -77,6 +78,7 @@ def mine_hard_negatives(
     temperature: float = 0.05,
     seed: int = 0,
     index: IndexKind | CorpusIndex = "auto",
+    storage: Storage | None = None,
     target_recall: float = TARGET_RECALL,
     threads: int | None = None,
     exclude: Any = None,
@@ -104,8 +106,10 @@ def mine_hard_negatives(
         sampling: how the survivors are drawn; see ``sampling.Sampling``.
         temperature: of ``weighted`` sampling, in units of similarity.
         seed: of the draws.
-        index: ``flat`` searches exactly; ``ivf`` only near clusters, with a measured recall; ``auto``
-            chooses by size and structure. A ``store.CorpusIndex`` of the same corpus is searched as it is.
+        index: ``flat`` searches exactly; ``ivf`` only near clusters and ``hnsw`` along a graph, with a measured
+            recall and exact scores; ``auto`` chooses between the first two by size and structure. A
+            ``store.CorpusIndex`` of the same corpus is searched as it is.
+        storage: how the graph of ``hnsw`` holds vectors; see ``index.search``.
         target_recall: the least recall of the search that an approximate index may have.
         threads: how many to use, by default ``OMP_NUM_THREADS`` or all cores.
         exclude: corpus row numbers per anchor that must not become negatives (the anchor itself, say),
@@ -122,8 +126,10 @@ def mine_hard_negatives(
     check_sampling(sampling, temperature)
     if isinstance(index, CorpusIndex):
         index.check_holds(corpus)
+        if storage not in {None, index.storage}:
+            raise InputError(f"storage: found {storage!r}, but the index that was given holds {index.storage}")
     else:
-        check_index(index)
+        check_index(index, storage)
     inputs = Inputs(
         checked_anchors,
         checked_corpus,
@@ -148,7 +154,7 @@ def mine_hard_negatives(
     if isinstance(index, CorpusIndex):
         searched = index.search(anchors, k, exact=corpus, **how)
     else:
-        searched = search(anchors, corpus, k, index=index, **how)
+        searched = search(anchors, corpus, k, index=index, storage=storage, **how)
     plan = Plan(num_negatives, range_min, range_max, thresholds, filters, sampling, temperature, seed)
     return MinedNegatives(*select(searched.found, inputs, plan), searched.recall, searched.method)
 

@@ -13,13 +13,16 @@ from curation.negatives.inputs import Embeddings, Float32, Int64, blocks
 from curation.negatives.threads import over_shards
 from curation.negatives.tops import Tops, WideTops, tops_for
 
-__all__ = ["Found", "exact_search", "search_lists"]
+__all__ = ["DEEPER", "Found", "exact_search", "rescored", "search_lists"]
 
+DEEPER: Final = 2
+"""Of rounded vectors so many times k rows are found and then scored exactly, where exact ones are at hand."""
 _QUERY_BLOCK: Final = 1_024
 _CORPUS_BLOCK: Final = 1_024
 """Blocks of 1,024 keep a block of scores (4 MB) in the caches of one core."""
 _FIRST: Final = 16_384
 """Rows that every query sees first: they give it a bound, so that of the others few are looked at twice."""
+_RESCORED_AT_ONCE: Final = 65_536
 _CHUNK_BYTES: Final = 402_653_184
 """Of a corpus that is not float32 in memory already, so much is held as such at once: 262,144 rows of width 384."""
 
@@ -87,6 +90,22 @@ def search_lists(
             over_shards(scan, len(tops.queries), threads=threads)
         tops.finish(found.rows[part], found.scores[part])
     return found
+
+
+def rescored(found: Found, queries: Embeddings, exact: Embeddings, k: int) -> Found:
+    """The k best of what was found among rounded vectors, by the scores of the ``exact`` ones."""
+    rows = np.full((len(queries), k), -1, np.int64)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    for part in blocks(len(queries), max(1, _RESCORED_AT_ONCE // max(found.rows.shape[1], 1))):
+        near = found.rows[part]
+        documents = np.asarray(exact[np.maximum(near, 0)], np.float32)
+        true = np.einsum("nd,nkd->nk", np.asarray(queries[part], np.float32), documents)
+        true[near < 0] = -np.inf
+        order = np.lexsort((near, -true), axis=1)[:, :k]
+        width = order.shape[1]
+        rows[part, :width] = np.take_along_axis(near, order, axis=1)
+        scores[part, :width] = np.take_along_axis(true, order, axis=1)
+    return Found(rows, scores)
 
 
 def _scan_all(tops: Tops, documents: Float32, first: int, shard: slice) -> None:

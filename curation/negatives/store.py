@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import numpy as np
 
@@ -29,18 +29,15 @@ from curation.negatives.clusters import (
     tune_probes,
 )
 from curation.negatives.index import TARGET_RECALL, Searched
-from curation.negatives.inputs import Embeddings, as_embeddings, blocks
-from curation.negatives.search import Found, exact_search
+from curation.negatives.inputs import Embeddings, Storage, as_embeddings, blocks
+from curation.negatives.search import DEEPER, Found, exact_search, rescored
 
 __all__ = ["CorpusIndex", "Storage", "build_index", "open_index"]
 
-Storage = Literal["float32", "float16", "int8"]
 _VERSION: Final = 1
 _RETRAIN_AT: Final = 4
 """Centroids are trained anew once the corpus has grown so many times since they were."""
 _BLOCK: Final = 65_536
-_DEEPER: Final = 2
-"""Of rounded vectors so many times k rows are found and then scored exactly, where exact ones are at hand."""
 
 
 class _Meta(NamedTuple):
@@ -128,7 +125,7 @@ class CorpusIndex:
         if not self.rows:
             raise InputError(f"{self.folder}: the index is empty, expected at least one row")
         stored, clusters = self._stored(), self._clusters()
-        deep = k if exact is None or self.storage == "float32" else min(self.rows, k * _DEEPER)
+        deep = k if exact is None or self.storage == "float32" else min(self.rows, k * DEEPER)
         probing = (
             tune_probes(queries, stored, clusters, deep, target=target_recall, seed=seed, threads=threads)
             if len(queries)
@@ -137,7 +134,7 @@ class CorpusIndex:
         found = search_clusters(queries, stored, deep, clusters, lists=probing.lists, threads=threads)
         recall = probing.recall
         if exact is not None and self.storage != "float32":
-            found = _rescored(found, queries, exact, k)
+            found = rescored(found, queries, exact, k)
             recall = _measured(found, queries, exact, k, seed=seed, threads=threads)
         elif self.storage == "int8":
             found = Found(found.rows, found.scores / np.float32(self._meta.scale))
@@ -247,22 +244,6 @@ def _write_meta(folder: Path, meta: _Meta) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "index.json")
-
-
-def _rescored(found: Found, queries: Embeddings, exact: Embeddings, k: int) -> Found:
-    """The k best of what was found, by exact scores."""
-    rows = np.full((len(queries), k), -1, np.int64)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    for part in blocks(len(queries), max(1, _BLOCK // max(found.rows.shape[1], 1))):
-        near = found.rows[part]
-        documents = np.asarray(exact[np.maximum(near, 0)], np.float32)
-        true = np.einsum("nd,nkd->nk", np.asarray(queries[part], np.float32), documents)
-        true[near < 0] = -np.inf
-        order = np.lexsort((near, -true), axis=1)[:, :k]
-        width = order.shape[1]
-        rows[part, :width] = np.take_along_axis(near, order, axis=1)
-        scores[part, :width] = np.take_along_axis(true, order, axis=1)
-    return Found(rows, scores)
 
 
 def _measured(

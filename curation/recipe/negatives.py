@@ -80,16 +80,19 @@ class Negatives(Section):
     prompt_threshold: float = Field(
         default=0.85, ge=-1.0, le=1.0, description="the cosine from which two prompts are near (ours)"
     )
-    index: Literal["auto", "flat", "ivf"] = Field(
+    index: Literal["auto", "flat", "ivf", "hnsw"] = Field(
         default="auto",
         description="flat: exact; ivf: within clusters, with measured recall, from an index that is kept in the "
-        "workspace and extended; auto: ivf where the exact search is slow",
+        "workspace and extended; hnsw: along a graph that is made in memory for each run, with measured recall; "
+        "auto: ivf where the exact search is slow",
     )
     target_recall: float = Field(
-        default=0.99, gt=0.0, le=1.0, description="least recall of an ivf search, held with 95 % confidence"
+        default=0.99, gt=0.0, le=1.0, description="least recall of an ivf or hnsw search, held with 95 % confidence"
     )
-    storage: Literal["float32", "float16"] = Field(
-        default="float16", description="how vectors lie in the kept index"
+    storage: Literal["float32", "float16", "int8"] = Field(
+        default="float16",
+        description="how vectors lie in the kept index or in the graph; what is found in int8 is scored again with "
+        "float16 (kept index, on disk beside it) or float32 (graph)",
     )
 
     @model_validator(mode="after")

@@ -47,16 +47,16 @@ def mining_corpus(context: Context, documents: pl.DataFrame, options: Negatives,
         anchors: how many will be searched for.
     """
     key = embedding_step(context).key
-    exact = options.index == "flat" or (
+    in_memory = options.index in {"flat", "hnsw"} or (
         options.index == "auto" and searches_exactly(queries=anchors, rows=documents.height)
     )
-    if not exact and context.workspace.is_local:
+    if not in_memory and context.workspace.is_local:
         kept = kept_index(context, documents["text_id"], key, storage=options.storage)
         if kept is not None:
             # Documents that have gone from the corpus made the index be built anew: it holds no others.
             ordered = kept.ids.to_frame("text_id").join(documents, on="text_id", maintain_order="left")
             facts = {"index": f"{kept.corpus_index.rows:,} rows, {kept.added:,} added" + " anew" * kept.rebuilt}
-            return MiningCorpus(_placed(ordered), kept.corpus_index.vectors, kept.corpus_index, facts)
+            return MiningCorpus(_placed(ordered), kept.vectors, kept.corpus_index, facts)
     found = context.ledger.fetch(key, documents["text_id"]).select("text_id", "vector")
     ordered = documents.join(found, on="text_id", maintain_order="left")
     return MiningCorpus(_placed(ordered.drop("vector")), vector_matrix(ordered["vector"]), None, {})
@@ -88,6 +88,7 @@ def mine(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options:
         temperature=options.temperature,
         seed=context.recipe.seed,
         index=corpus.corpus_index if corpus.corpus_index is not None else options.index,
+        storage=options.storage if options.index == "hnsw" else None,
         target_recall=options.target_recall,
         filters=_filters(context, anchors, corpus, options),
     )

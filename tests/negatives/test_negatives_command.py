@@ -150,3 +150,16 @@ def test_an_empty_corpus_file_is_one_line(tmp_path: Path, encoder: SentenceEncod
             corpus=tmp_path / "corpus.jsonl",
             encoder=encoder,
         )
+
+
+def test_a_graph_finds_what_the_exact_search_does_and_says_its_recall(
+    tmp_path: Path, encoder: SentenceEncoder
+) -> None:
+    rows = pairs(*((f"Who knows about {what}?", f"I know about {what}.") for what in ("tea", "ice", "oak", "tin")))
+    source = write(tmp_path / "in.jsonl", rows)
+    exact = run_negatives(source, tmp_path / "flat.parquet", encoder=encoder, index="flat")
+    done = run_negatives(source, tmp_path / "hnsw.parquet", encoder=encoder, index="hnsw", storage="int8")
+    walked, flat = (pl.read_parquet(tmp_path / f"{kind}.parquet") for kind in ("hnsw", "flat"))
+    assert walked["negatives"].to_list() == flat["negatives"].to_list()
+    assert "approximate (hnsw, int8: 4 of 4 rows in view): 100.0% of the true nearest" in done.summary
+    assert "approximate" not in exact.summary

@@ -143,6 +143,33 @@ def test_a_damaged_index_is_built_anew(mined: Mined) -> None:
     assert mined.run(rows(12), **settings)["index"] == "24 rows, 24 added anew"
 
 
+def test_a_kept_index_of_int8_scores_with_more_and_is_extended(mined: Mined) -> None:
+    settings: dict[str, Any] = {"num_negatives": 2, "relative_margin": None, "index": "ivf", "storage": "int8"}
+    mined.run(rows(12), **settings)
+    facts = mined.run(rows(20), **settings)
+    assert facts["index"] == "40 rows, 16 added"
+    assert facts["search"].startswith("ivf on disk, int8")
+    rounded = mined.workspace.read("retrieval").sort("anchor")
+    (exact,) = Path(mined.workspace.path("indexes")).glob("*/exact.bin")
+    assert exact.stat().st_size == 40 * 384 * 2
+    mined.run(rows(20), **settings | {"index": "flat"})
+    flat = mined.workspace.read("retrieval").sort("anchor")
+    assert rounded["negative_1"].to_list() == flat["negative_1"].to_list()
+    assert np.allclose(*(np.array(f["negative_scores"].to_list()) for f in (rounded, flat)), atol=1e-3)
+    exact.write_bytes(b"")
+    assert mined.run(rows(20), **settings)["index"] == "40 rows, 40 added anew"
+
+
+def test_a_graph_is_made_for_the_run_and_its_recall_is_kept(mined: Mined) -> None:
+    settings: dict[str, Any] = {"num_negatives": 2, "relative_margin": None, "index": "hnsw", "storage": "float16"}
+    facts = mined.run(rows(18), **settings)
+    assert facts["search"].startswith("hnsw, float16: ")
+    assert "index" not in facts
+    found = dict(mined.texts())
+    mined.run(rows(18), **settings | {"index": "flat"})
+    assert dict(mined.texts()) == found
+
+
 @pytest.mark.parametrize(
     ("negatives", "message"),
     [
