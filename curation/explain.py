@@ -26,7 +26,8 @@ _TEXTS: Final = {
     *("system_prompt", "matched_text"),
 }
 _LONG: Final = {"vector", "gram", "last_gram", "edit"}
-_DATASETS: Final = ("preference", "preference_unpaired", "refusal", "retrieval")
+_DATASETS: Final = ("preference", "preference_unpaired", "reward_augmented", "refusal", "retrieval")
+_KEY_OF: Final = {"preference": "pair_id", "reward_augmented": "pair_id", "retrieval": "anchor_id"}
 _MINIMUM_PREFIX: Final = 6
 
 
@@ -68,7 +69,7 @@ def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -
     sections.append(Section("rejects", _rows(workspace, "rejects", "row_id", everything, show_text)))
     sections.append(Section("failures", _rows(workspace, "failures", "item_id", everything, show_text)))
     for name in _DATASETS:
-        column = {"preference": "pair_id", "retrieval": "anchor_id"}.get(name, "candidate_id")
+        column = _KEY_OF.get(name, "candidate_id")
         ids = {"pair_id": pairs, "anchor_id": prompts, "candidate_id": candidates}[column]
         sections.append(Section(f"published in {name}", _rows(workspace, name, column, ids, show_text)))
     return [section for section in sections if section.rows]

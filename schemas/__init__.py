@@ -19,7 +19,7 @@ from schemas.pair_labels import PairLabels
 from schemas.pairs import Pairs, PairScores
 from schemas.policy_stats import PolicyStats
 from schemas.prompts import Prompts
-from schemas.published import Preference, PreferenceUnpaired, Refusal, Retrieval
+from schemas.published import Preference, PreferenceUnpaired, Refusal, Retrieval, RewardAugmented
 from schemas.refusals import RefusalPairs, RefusalQuotas, Refusals, Requests
 from schemas.review import ReviewLabels
 from schemas.rewards import Rewards
@@ -49,6 +49,7 @@ TABLES: Final[dict[str, type[dy.Schema]]] = {
     "voters": Voters,
     "preference": Preference,
     "preference_unpaired": PreferenceUnpaired,
+    "reward_augmented": RewardAugmented,
     "refusal": Refusal,
     "retrieval": Retrieval,
     "review_labels": ReviewLabels,

@@ -1,4 +1,4 @@
-"""What is published: preference, preference_unpaired, refusal, retrieval. Column names are the trainers'."""
+"""What is published: preference and its forms, refusal, retrieval. Column names are the trainers'."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 
 from schemas.columns import SPLITS, identifier, messages, probability, reference
 
-__all__ = ["REFUSAL_KINDS", "Preference", "PreferenceUnpaired", "Refusal", "Retrieval"]
+__all__ = ["REFUSAL_KINDS", "Preference", "PreferenceUnpaired", "Refusal", "Retrieval", "RewardAugmented"]
 
 REFUSAL_KINDS: Final = ("refusal", "contrast", "uncertain")
 
@@ -43,6 +43,31 @@ class PreferenceUnpaired(dy.Schema):
     completion = messages()
     label = dy.Bool(primary_key=True)
     split = dy.String(check={"split_known": lambda c: c.is_in(SPLITS)})
+
+
+class RewardAugmented(dy.Schema):
+    """A pair under the goal that one of its answers meets (Zhang et al. 2024), in TRL's preference form."""
+
+    pair_id = dy.String(primary_key=True)
+    goal_of = dy.String(primary_key=True, check={"side_known": lambda c: c.is_in(("chosen", "rejected"))})
+    prompt_id = reference()
+    prompt = messages()
+    chosen = messages()
+    rejected = messages()
+    goal = dy.Float64()
+    chosen_goal_reward = dy.Float64(description="-(goal - score)²: 0 for the answer whose score the goal is")
+    rejected_goal_reward = dy.Float64()
+    source = dy.String()
+    strategy = dy.String()
+    split = dy.String(check={"split_known": lambda c: c.is_in(SPLITS)})
+
+    @dy.rule()
+    def chosen_is_not_rejected(cls) -> pl.Expr:
+        return cls.chosen.col != cls.rejected.col
+
+    @dy.rule()
+    def chosen_meets_the_goal_better(cls) -> pl.Expr:
+        return cls.chosen_goal_reward.col >= cls.rejected_goal_reward.col
 
 
 class Refusal(dy.Schema):

@@ -29,6 +29,7 @@ _TASKS: Final[Mapping[str, Mapping[str, list[str]]]] = {
     "preference": {"task_categories": ["text-generation"], "tags": ["preference", "dpo", "rlhf", "trl"]},
     "preference_unpaired": {"task_categories": ["text-generation"], "tags": ["preference", "kto", "trl"]},
     "reward": {"task_categories": ["text-classification"], "tags": ["preference", "reward-model", "rlhf", "trl"]},
+    "reward_augmented": {"task_categories": ["text-generation"], "tags": ["preference", "dpo", "rlhf", "trl"]},
     "sft": {"task_categories": ["text-generation"], "tags": ["sft", "trl"]},
     "refusal": {"task_categories": ["text-generation"], "tags": ["refusal", "safety", "sft", "trl"]},
     "retrieval": {
@@ -45,6 +46,7 @@ _ABOUT: Final[Mapping[str, str]] = {
     "preference": "Pairs of answers to one prompt, the better one first, with the evidence for their order.",
     "preference_unpaired": "Answers that are good or bad by a preference pair, one a row.",
     "reward": "Two whole dialogues a row, the better one first, and the margin that reward models see.",
+    "reward_augmented": "Pairs of answers under a goal in the system message; the better one meets it.",
     "sft": "Prompts with the answers that were chosen in preference pairs, each once.",
     "refusal": "Refusals where a refusal is expected, and answers to look-alikes where an answer is.",
     "retrieval": "Anchors with a positive and hard negatives.",
@@ -55,6 +57,7 @@ _TRAINING: Final[Mapping[str, str]] = {
     "preference": 'DPOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "preference_unpaired": 'KTOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "reward": 'RewardTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
+    "reward_augmented": 'DPOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "sft": 'SFTTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "refusal": 'SFTTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "retrieval": 'SentenceTransformerTrainer(model=model, train_dataset=dataset["train"], loss=loss)',

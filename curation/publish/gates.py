@@ -42,6 +42,7 @@ _OF_ALL: Final = ("max_leaking_prompts", "max_empty_categories", "max_contaminat
 GATES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "preference": tuple(gate for gate in DEFAULT_THRESHOLDS if gate not in _OF_ALL),
     "preference_unpaired": _OF_ANY,
+    "reward_augmented": _OF_ANY,
     "refusal": _OF_ANY,
     "retrieval": _OF_ANY,
     ALL_DATASETS: _OF_ALL,
@@ -52,6 +53,7 @@ _OF_CHANGE: Final = ("shift", "change", "drift")
 _CONTENT: Final = {
     "preference": ("prompt", "chosen", "rejected"),
     "preference_unpaired": ("prompt", "completion", "label"),
+    "reward_augmented": ("prompt", "chosen", "rejected"),
     "refusal": ("messages",),
     "retrieval": ("anchor", "positive"),
 }
@@ -84,7 +86,7 @@ def check_gates(
     """Measure every gate on the datasets of a run.
 
     Args:
-        frames: dataset name (``preference``, ``preference_unpaired``, ``refusal``, ``retrieval``) to rows.
+        frames: dataset name (a key of ``GATES_OF``) to rows.
         thresholds: gate to threshold, in place of :data:`DEFAULT_THRESHOLDS`.
         families: ``prompt_id``, ``family_id``: leakage is counted by family, by prompt without it.
         categories: those that the prompts have; each should be among the published rows.

@@ -16,6 +16,7 @@ ROW_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "preference": ("pair_id",),
     "preference_unpaired": ("candidate_id", "label"),
     "reward": ("pair_id",),
+    "reward_augmented": ("pair_id", "goal_of"),
     "sft": ("candidate_id",),
     "refusal": ("candidate_id",),
     "retrieval": ("anchor_id", "positive_id"),

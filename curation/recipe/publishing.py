@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
 
-__all__ = ["DATASETS", "MADE_FROM", "Hub", "Publish", "Splits"]
+__all__ = ["DATASETS", "MADE_FROM", "Goals", "Hub", "Publish", "Splits"]
 
 
 DatasetName = Literal[
-    "preference", "preference_unpaired", "reward", "sft", "refusal", "retrieval", "retrieval_triplets"
-]
+    "preference", "preference_unpaired", "reward", "reward_augmented", "sft", "refusal", "retrieval",
+    "retrieval_triplets",
+]  # fmt: skip
 DATASETS: Final[tuple[DatasetName, ...]] = get_args(DatasetName)
 MADE_FROM: Final[dict[str, str]] = {
     "reward": "preference",
@@ -59,6 +60,31 @@ class Hub(Section):
     pull_request: bool = Field(default=False, description="open a pull request instead of writing to main")
 
 
+class Goals(Section):
+    """The dataset ``reward_augmented``: each pair under the goal of either answer (Zhang et al. 2024)."""
+
+    score: Literal["rewards", "provided"] = Field(
+        default="rewards", description="what an answer is worth: the reward models' mean, or the source's own score"
+    )
+    scale: tuple[float, float] | None = Field(
+        default=(1.0, 10.0),
+        description="each model's rewards are mapped to it in a straight line, from their 1 % to their 99 % "
+        "quantile; none: as they are",
+    )
+    instruction: str = Field(
+        default="Answer so that a reader would rate the answer {goal} on a scale from 1 (worst) to 10 (best).",
+        description="put into the system message, after the prompt's own where there is one; holds `{goal}`",
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Goals:
+        if "{goal}" not in self.instruction:
+            raise ValueError("instruction does not say {goal}: a pair's two rows would contradict each other")
+        if self.scale is not None and not self.scale[0] < self.scale[1] < float("inf"):
+            raise ValueError(f"scale is {list(self.scale)}, expected a lowest and a higher number")
+        return self
+
+
 class Publish(Section):
     """What is published."""
 
@@ -69,6 +95,7 @@ class Publish(Section):
     card_template: str | None = Field(
         default=None, description="a Jinja file for the cards, in place of ours (relative to the recipe)"
     )
+    goals: Goals = Goals()
     hub: Hub = Hub()
 
     @model_validator(mode="after")

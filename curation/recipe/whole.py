@@ -43,6 +43,12 @@ class Recipe(Section):
         default="local", description="local: models run in this process; ray: on a cluster; --engine overrides it"
     )
     ray: Ray = Ray()
+    batch_timeout_seconds: float | None = Field(
+        default=3600.0,
+        gt=0,
+        description="longest that a model run here or on the cluster may take for a batch; a run whose model hangs "
+        "ends then, and keeps what is finished; null for no limit. Servers have a timeout of their own",
+    )
     sources: tuple[Source, ...] = Field(min_length=1)
     generation: tuple[Generation, ...] = ()
     pool: Pool = Pool()
@@ -81,6 +87,15 @@ class Recipe(Section):
             raise ValueError("hygiene compares by embeddings, which needs the section encoder")
         if "refusal" in self.publish.datasets and self.refusals is None:
             raise ValueError("publish.datasets has 'refusal', which needs the section refusals")
+        if (
+            "reward_augmented" in self.publish.datasets
+            and self.publish.goals.score == "rewards"
+            and not self.rewards
+        ):
+            raise ValueError(
+                "publish.datasets has 'reward_augmented', which needs the section rewards, or "
+                "publish: {goals: {score: provided}}"
+            )
         if "ches_aware" in self.pairs.strategies and self.policy is None:
             raise ValueError("pairs.strategies has 'ches_aware', which needs the section policy")
         if "refusal_vs_compliance" in self.pairs.strategies and self.refusals is None:
@@ -160,7 +175,7 @@ class Recipe(Section):
     @property
     def builds_pairs(self) -> bool:
         """Whether any dataset is made of pairs."""
-        return not {"preference", "preference_unpaired"}.isdisjoint(self.publish.tables)
+        return not {"preference", "preference_unpaired", "reward_augmented"}.isdisjoint(self.publish.tables)
 
     @property
     def constructs(self) -> bool:
@@ -177,7 +192,7 @@ class Recipe(Section):
     @property
     def content_hash(self) -> str:
         """A hash of all that decides a result: not where it is computed, nor where it is kept."""
-        placed = {"workspace", "engine", "ray"}
+        placed = {"workspace", "engine", "ray", "batch_timeout_seconds"}
         return content_hash(canonical_json(self.model_dump(mode="json", exclude=placed)))
 
     @classmethod

@@ -66,8 +66,8 @@ def make_folds(groups: Sequence[str] | npt.NDArray[np.str_], folds: int, seed: i
         raise InputError(f"folds is {folds}, expected at least 2")
     if len(names) < folds:
         raise InputError(
-            f"{len(names)} different prompts are fewer than the {folds} folds: give more rows or --folds "
-            f"{max(2, len(names))} at most"
+            f"{len(names)} different prompts are fewer than the {folds} folds: give more rows"
+            + (f", or {len(names)} folds at most (--folds, or folds in the recipe)" if len(names) > 1 else "")
         )
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-sizes[order], kind="stable")]

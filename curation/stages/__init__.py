@@ -32,6 +32,7 @@ from curation.stages import (
     report,
     requests,
     retrieval,
+    reward_augmented,
     reward_heads,
     rewards,
 )
@@ -59,6 +60,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     pair_labels.STAGE,
     preference.STAGE,
     preference_unpaired.STAGE,
+    reward_augmented.STAGE,
     refusal.STAGE,
     retrieval.STAGE,
     gates.STAGE,

@@ -119,6 +119,10 @@ def _dropped(tables: _Tables, dataset: str) -> pl.LazyFrame:
     of_pairs = rejects.filter(pl.col("table") == "pairs").select("_rule", pair_id="row_id")
     if key == ("pair_id",):
         return of_pairs
+    if key == ("pair_id", "goal_of"):
+        own = rejects.filter(pl.col("table") == "reward_augmented").select("_rule", pair_id="row_id")
+        sides_of = pl.LazyFrame({"goal_of": ["chosen", "rejected"]})
+        return pl.concat([own, of_pairs]).unique("pair_id", keep="first").join(sides_of, how="cross")
     if key[0] == "candidate_id":
         table = "refusal" if dataset == "refusal" else "preference_unpaired"
         own = rejects.filter(pl.col("table") == table).select("_rule", candidate_id="row_id")
@@ -140,9 +144,9 @@ def _dropped(tables: _Tables, dataset: str) -> pl.LazyFrame:
 def _missing_answers(elsewhere: _Tables, here: _Tables, dataset: str, rows: pl.DataFrame) -> pl.LazyFrame:
     """The keys of rows of which an answer is not among the candidates elsewhere."""
     key = list(ROW_KEYS[dataset])
-    if key == ["pair_id"]:
-        pairs = here.scan("pairs").join(rows.lazy().select("pair_id"), on="pair_id", how="semi")
-        sides = [pairs.select("pair_id", candidate_id=f"{side}_id") for side in ("chosen", "rejected")]
+    if key[0] == "pair_id":
+        pairs = here.scan("pairs").join(rows.lazy().select(key), on="pair_id")
+        sides = [pairs.select(*key, candidate_id=f"{side}_id") for side in ("chosen", "rejected")]
         answers = pl.concat(sides)
     elif key[0] == "candidate_id":
         answers = rows.lazy().select(*key)

@@ -72,7 +72,16 @@ STAGE = Stage(
     name="gates",
     group="publication",
     description="What must hold of the datasets before they are published: each gate, its value and threshold.",
-    needs=("preference", "preference_unpaired", "refusal", "retrieval", "prompts", "hygiene", "candidates"),
+    needs=(
+        "preference",
+        "preference_unpaired",
+        "reward_augmented",
+        "refusal",
+        "retrieval",
+        "prompts",
+        "hygiene",
+        "candidates",
+    ),
     run=run,
     table="gates",
 )

@@ -30,7 +30,7 @@ from curation.stages.forms import published_rows, table_of
 
 __all__ = ["STAGES"]
 
-_OF_PAIRS: Final = frozenset({"preference", "preference_unpaired", "reward", "sft"})
+_OF_PAIRS: Final = frozenset({"preference", "preference_unpaired", "reward", "reward_augmented", "sft"})
 
 _NEGATIVE_MARGINS: Final = (
     "margin is the mean margin of the reward models, unchanged: it is below 0 where they contradict the label, and "

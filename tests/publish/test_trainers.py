@@ -18,6 +18,7 @@ from curation.publish.formats import (
     retrieval_frame,
     trainer_view,
 )
+from curation.publish.goals import goal_frame, goal_scores
 from curation.publish.writing import Draft, split_counts, write_dataset
 from tests.publish.conftest import Tables, make_tables
 
@@ -45,6 +46,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables, root = make_tables(30), tmp_path_factory.mktemp("published")
     answered = {"pairs": tables.pairs, "prompts": tables.prompts, "candidates": tables.candidates}
     preference = preference_frame(**answered, pair_scores=tables.pair_scores)
+    scored = preference.with_columns(chosen_rewards=pl.concat_list(2.0), rejected_rewards=pl.concat_list(1.0))
     unpaired = preference_unpaired_frame(**answered).frame
     retrieval = retrieval_rows(tables)
     refusal = refusal_frame(candidates=tables.candidates, prompts=tables.prompts, refusals=tables.refusals).frame
@@ -52,6 +54,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "preference": preference,
         "preference_unpaired": unpaired,
         "reward": reward_frame(preference),
+        "reward_augmented": goal_frame(goal_scores(scored, scale=(1.0, 10.0)), instruction="Aim at {goal}.").frame,
         "sft": sft_frame(unpaired),
         "refusal": refusal,
         "retrieval": retrieval,
@@ -113,11 +116,12 @@ def policy() -> tuple[Any, Any]:
 
 
 @pytest.mark.slow
-def test_dpo_trains_on_preference(load, arguments):
+@pytest.mark.parametrize("name", ["preference", "reward_augmented"])
+def test_dpo_trains_on_preference(load, arguments, name):
     from trl import DPOConfig, DPOTrainer
 
     model, tokenizer = policy()
-    dataset = load("preference")
+    dataset = load(name)
     trainer = DPOTrainer(
         model=model, args=DPOConfig(**arguments), train_dataset=dataset["train"], eval_dataset=dataset["test"],
         processing_class=tokenizer,
