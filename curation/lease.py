@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from curation.errors import WorkspaceError
 
-__all__ = ["HEARTBEAT_SECONDS", "SILENT_SECONDS", "Lease", "lease_holder", "leased"]
+__all__ = ["HEARTBEAT_SECONDS", "SILENT_SECONDS", "Held", "Lease", "lease_holder", "leased"]
 
 HEARTBEAT_SECONDS: Final = 15.0
 SILENT_SECONDS: Final = 60.0
