@@ -148,6 +148,11 @@ def main() -> None:
             raise
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_status)
+    except MemoryError:
+        # Of a model's batch, its step says more; this is for all the rest.
+        said = "error: memory ran out; what was finished is kept, and the same command goes on from there where "
+        os.write(2, f"{said}there is more memory (or with less to do at once: see batch_rows)\n".encode())
+        sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; what was finished is kept", style="red")
         sys.exit(130)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
+from curation.batch_limits import memory_named, watched
 from curation.errors import InterruptedRun
 from curation.ledger import Ledger, LedgerKey
 from curation.progress import ProgressSink, SilentProgress
@@ -117,26 +118,36 @@ class Mapping(Protocol):
 
 
 def run_local(
-    step: Step, inputs: pl.DataFrame, ledger: Ledger, *, progress: ProgressSink | None = None
+    step: Step,
+    inputs: pl.DataFrame,
+    ledger: Ledger,
+    *,
+    progress: ProgressSink | None = None,
+    timeout: float | None = None,
 ) -> StepReport:
     """Compute what is missing of ``inputs`` in this process; every finished batch is kept at once.
 
     Args:
         inputs: has the id column of ``step.key`` and whatever the worker reads.
+        timeout: seconds that a batch may take; None for no limit.
 
     Raises:
         InterruptedRun: after Ctrl-C; the batch under way was finished and kept.
+        ModelError: when a batch took too long, or memory ran out; what was finished before is kept.
         WorkspaceError: when another run computes the same step, or a batch cannot be written.
     """
-    return run_step(step, inputs, ledger, mapping=_in_this_process, progress=progress)
 
+    def here(step: Step, missing: pl.DataFrame, interrupted: Callable[[], bool]) -> Iterator[Done]:
+        with memory_named(step.name, None):
+            worker = step.open()
+        for batch in missing.iter_slices(step.batch_rows):
+            with memory_named(step.name, batch.height), watched(step.name, batch.height, timeout):
+                done = worker(batch)
+            yield Done(batch.height, done)
+            if interrupted():
+                return
 
-def _in_this_process(step: Step, missing: pl.DataFrame, interrupted: Callable[[], bool]) -> Iterator[Done]:
-    worker = step.open()
-    for batch in missing.iter_slices(step.batch_rows):
-        yield Done(batch.height, worker(batch))
-        if interrupted():
-            return
+    return run_step(step, inputs, ledger, mapping=here, progress=progress)
 
 
 def run_step(

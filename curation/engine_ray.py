@@ -42,6 +42,7 @@ class RayEngine:
     """Runs steps on a cluster. One is opened for a run and closed at its end; it starts nothing before its use."""
 
     options: Ray = field(default_factory=Ray)
+    batch_timeout_seconds: float | None = None
     cluster: Cluster = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +96,8 @@ class RayEngine:
     ) -> Generator[Sequence[Numbered], None, None]:
         """Batches that came back, as many as are there at a time, in any order."""
         ray = self.cluster.connected()
-        flow = Flow(step, self.cluster, self._gate(ray), self.options, interrupted)
+        timeout = self.batch_timeout_seconds
+        flow = Flow(step, self.cluster, self._gate(ray), self.options, interrupted, timeout)
         for window in _windows(frame, step.batch_rows):
             yield from flow.results(window)
             if interrupted():

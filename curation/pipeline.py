@@ -127,7 +127,8 @@ def opened_engine(context: Context) -> Iterator[None]:
     if context.recipe.engine == "local":
         yield
         return
-    with RayEngine(context.recipe.ray) as context.engine:
+    recipe = context.recipe
+    with RayEngine(recipe.ray, batch_timeout_seconds=recipe.batch_timeout_seconds) as context.engine:
         yield
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from curation import errors
+from curation.batch_limits import too_long
 from curation.engine import Batch, Mapped
 from curation.errors import CurationError, EngineError, ModelError
 from curation.ray_cluster import Cluster
@@ -51,6 +52,8 @@ class Flow:
     gate: Any
     options: Ray
     interrupted: Callable[[], bool]
+    timeout: float | None = None
+    """Seconds that a batch may take."""
     _waiting: dict[int, int] = field(default_factory=dict)
     _stopping: bool = False
     _began: bool = False
@@ -87,7 +90,7 @@ class Flow:
         rows = [{"number": item["number"], "rows": item["rows"]} for item in window]
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             StepWorker,
-            fn_constructor_args=(self.step, self.gate),
+            fn_constructor_args=(self.step, self.gate, self.timeout),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
@@ -108,6 +111,8 @@ class Flow:
                 yield Numbered(result.number, height, result.batch)
             elif result.status == "gave_up":
                 self._error = self._error or self._gave_up(height)
+            elif result.status == "too_long":
+                self._error = self._error or ModelError(too_long(self.step.name, height, self.timeout or 0))
             elif result.error is not None:
                 self._error = self._error or self._raised(*result.error)
 

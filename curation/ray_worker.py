@@ -17,14 +17,13 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from curation.batch_limits import is_out_of_memory, watched
 from curation.engine import Batch, Mapped, Worker
 from curation.errors import CurationError
 
 __all__ = ["Caught", "Gate", "Result", "StepWorker", "frame_bytes", "frame_from", "result_from"]
 
 _GO: Final = "go"
-_OUT_OF_MEMORY: Final = "OutOfMemoryError"
-"""Torch's; it is not imported for its name."""
 
 
 class Result(NamedTuple):
@@ -32,7 +31,7 @@ class Result(NamedTuple):
 
     number: int
     status: str
-    """``done``, ``stopped`` (not begun: the run is ending), ``gave_up`` or ``error``."""
+    """``done``, ``stopped`` (not begun: the run is ending), ``gave_up``, ``too_long`` or ``error``."""
     batch: Batch | None
     error: tuple[str, str] | None
     """The name of an error of ours, and its message."""
@@ -49,15 +48,22 @@ class Gate:
         self._attempts = attempts
         self._stopped = False
         self._begun: Counter[int] = Counter()
+        self._too_long: set[int] = set()
 
     def begin(self, number: int) -> str:
-        """``go``, ``stopped``, or ``gave_up``."""
+        """``go``, ``stopped``, ``too_long`` or ``gave_up``."""
+        if number in self._too_long:
+            return "too_long"
         if self._stopped:
             return "stopped"
         if self._begun[number] >= self._attempts:
             return "gave_up"
         self._begun[number] += 1
         return _GO
+
+    def took_too_long(self, number: int) -> None:
+        """A batch that is not tried again: it would take as long."""
+        self._too_long.add(number)
 
     def begun(self) -> int:
         """How many batches have been begun."""
@@ -72,8 +78,8 @@ class Gate:
 class StepWorker:
     """One step's model in a process of its own; Ray Data calls it with a batch at a time."""
 
-    def __init__(self, step: Mapped, gate: Any) -> None:
-        self._step, self._gate = step, gate
+    def __init__(self, step: Mapped, gate: Any, timeout: float | None = None) -> None:
+        self._step, self._gate, self._timeout = step, gate, timeout
         self._worker: Worker | None = None
 
     def __call__(self, packed: Any) -> Any:
@@ -87,9 +93,15 @@ class StepWorker:
         with Caught() as caught:
             if self._worker is None:
                 self._worker = self._step.open()
-            batch = self._worker(frame_from(packed["rows"][0].as_py()))
+            rows = frame_from(packed["rows"][0].as_py())
+
+            def ended(message: str) -> None:
+                ray.get(self._gate.took_too_long.remote(number))
+
+            with watched(self._step.name, rows.height, self._timeout, ended=ended):
+                batch = self._worker(rows)
         if caught.error is not None:
-            if isinstance(caught.error, MemoryError) or type(caught.error).__name__ == _OUT_OF_MEMORY:
+            if is_out_of_memory(caught.error):
                 os._exit(1)  # a process without memory is not used again: Ray starts another one for this batch
             return _packed(number, "error", error=_named(caught.error))
         return _packed(number, "done", batch)

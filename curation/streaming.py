@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
 
+from curation.batch_limits import each_watched, memory_named
 from curation.engine import StepReport, failures_frame, interrupts
 from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
 from curation.journal import Journal, is_draining, journal_path
@@ -95,6 +96,7 @@ def run_stream(
     budget: Budget | None = None,
     retry_failed: bool = False,
     interrupted: Callable[[], bool] | None = None,
+    timeout: float | None = None,
 ) -> StepReport:
     """Get what is missing of ``inputs``; every result is kept when it arrives.
 
@@ -103,11 +105,12 @@ def run_stream(
         budget: what may be spent; what is spent is added to it.
         retry_failed: try rows again that failed before.
         interrupted: asked before each row whether to stop; by default, whether Ctrl-C was pressed.
+        timeout: seconds that the next result may take, for a model in this process; None for no limit.
 
     Raises:
         BudgetReached: before the limit is exceeded; what arrived is kept.
         InterruptedRun: after Ctrl-C; what was under way has been waited for and is kept.
-        ModelError: when no row can succeed; what arrived is kept.
+        ModelError: when no row can succeed, none came in time, or memory ran out; what arrived is kept.
         WorkspaceError: when another run computes the same step, or a result cannot be written.
     """
     progress = progress or SilentProgress()
@@ -122,7 +125,7 @@ def run_stream(
         missing = ledger.missing(key, inputs)
         wanted = inputs[key.id_column].n_unique()
         del inputs  # where nobody else holds them, a million prompts need not be held twice
-        run = _Run(step, ledger, journal, budget or Budget(), missing.height)
+        run = _Run(step, ledger, journal, budget or Budget(), missing.height, timeout)
         if not missing.is_empty():
             with progress.step(step.name, missing.height) as bar, interrupts() as ctrl_c:
                 run.all(missing, bar, progress, interrupted or ctrl_c)
@@ -141,6 +144,7 @@ class _Run:
     journal: Journal
     budget: Budget
     total: int
+    timeout: float | None = None
     computed: int = 0
     failed: int = 0
     tokens: int = 0
@@ -155,16 +159,19 @@ class _Run:
     _projected: bool = False
 
     def all(self, missing: pl.DataFrame, bar: StepProgress, progress: ProgressSink, interrupted: Any) -> None:
-        worker = self.step.open()
+        with memory_named(self.step.name, None):
+            worker = self.step.open()
         rows = (row for part in missing.iter_slices(_FED_AT_ONCE) for row in part.iter_rows(named=True))
         shown = _Shown(bar)
         try:
             while True:
                 before = self._fed
-                for arrival in worker(self._feed(rows, interrupted)):
-                    self._keep(arrival)
-                    shown.add(arrival)
-                    self._project(progress)
+                with memory_named(self.step.name, None):
+                    arrivals = worker(self._feed(rows, interrupted))
+                    for arrival in each_watched(arrivals, self.step.name, self.timeout):
+                        self._keep(arrival)
+                        shown.add(arrival)
+                        self._project(progress)
                 if self._held_back is None or self._stopped or self._fed == before:
                     break
         finally:

@@ -18,7 +18,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -466,10 +466,13 @@ class Workspace:
         except OSError as error:
             raise self._cannot("write", str(folder), error) from error
         try:
-            owner.write_text(f"process {os.getpid()}\n")
+            # Who holds it is for people only; on a disk that is full or read-only, the tables' error says so.
+            with suppress(OSError):
+                owner.write_text(f"process {os.getpid()}\n")
             yield
         finally:
-            owner.unlink(missing_ok=True)
+            with suppress(OSError):
+                owner.unlink(missing_ok=True)
             lock.release()
 
     @contextmanager

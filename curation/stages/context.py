@@ -67,8 +67,10 @@ class Context:
             self.ledger.forget_failures(step.key)
         # A server does the work of a remote step, and its answers are paid for: they stay with this process.
         apart = self.engine is not None and not getattr(step, "is_remote", False)
-        compute = self.engine.run if self.engine is not None and apart else run_local
-        report = compute(step, inputs, self.ledger, progress=self.progress)
+        if self.engine is not None and apart:
+            report = self.engine.run(step, inputs, self.ledger, progress=self.progress)
+        else:
+            report = run_local(step, inputs, self.ledger, progress=self.progress, timeout=self._batch_timeout(step))
         self.reports.append(report)
         return report
 
@@ -78,12 +80,17 @@ class Context:
             report = self._compute_batches(step, inputs)
             self.reports.append(report)
             return report
-        compute = run_apart if step.is_remote else run_stream
-        report = compute(
-            step, inputs, self.ledger, progress=self.progress, budget=budget, retry_failed=self.retry_failed
-        )
+        options: dict[str, Any] = {"progress": self.progress, "retry_failed": self.retry_failed, "budget": budget}
+        if step.is_remote:
+            report = run_apart(step, inputs, self.ledger, **options)
+        else:
+            report = run_stream(step, inputs, self.ledger, timeout=self._batch_timeout(step), **options)
         self.reports.append(report)
         return report
+
+    def _batch_timeout(self, step: Any) -> float | None:
+        """A server's time-out is in its section of the recipe, and waiting for its limits is no hanging."""
+        return None if getattr(step, "is_remote", False) else self.recipe.batch_timeout_seconds
 
     def _compute_batches(self, step: RemoteStep, inputs: pl.DataFrame) -> StepReport:
         """A streaming step whose model runs on the cluster. What a run without one has left over is kept first."""

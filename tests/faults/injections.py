@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.faults.place import CONCURRENCY
 __all__ = ["FAULTS", "Fault", "Run"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+_DAY: Final = 86_400
 
 
 class Run:
@@ -129,6 +131,30 @@ def small_files(run: Run, draw: random.Random, server: Running) -> None:
     run.wait()
 
 
+def read_only(run: Run, draw: random.Random, server: Running) -> None:
+    """The workspace becomes read-only under the run, as a disk does that the system has found errors on."""
+    place = str(run.workspace)
+    mounted = run.workspace.is_dir() and not _mount("--bind", place, place)
+    try:
+        if mounted:
+            _mount("-o", "remount,ro,bind", place)
+        run.wait()
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def clock_goes_back(run: Run, draw: random.Random, server: Running) -> None:
+    """The machine dies, and its clock comes back a day behind: all that was written is of tomorrow."""
+    kill(run, draw, server)
+    _let_the_sender_end(run.workspace)
+    for entry in run.workspace.glob("tables/*/_delta_log/*.json"):
+        entry.write_text(re.sub(r'("timestamp":|"modificationTime":)(\d+)', _tomorrow, entry.read_text()))
+    for path in run.workspace.rglob("*"):
+        now = path.stat().st_mtime
+        os.utime(path, (now + _DAY, now + _DAY))
+
+
 FAULTS: Final[dict[str, Fault]] = {
     "kill -9 of the run": Fault(kill),
     "kill -9 of run and sender": Fault(kill_all, again=CONCURRENCY),
@@ -140,12 +166,22 @@ FAULTS: Final[dict[str, Fault]] = {
     "server hangs": Fault(stopped_server),
     "no memory left": Fault(little_memory),
     "no room in files": Fault(small_files),
+    "read-only": Fault(read_only),
+    "clock goes back a day": Fault(clock_goes_back),
 }
 
 
 def _cut(path: Path, draw: random.Random) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: draw.randrange(len(data))])
+
+
+def _tomorrow(found: re.Match[str]) -> str:
+    return f"{found[1]}{int(found[2]) + _DAY * 1000}"
+
+
+def _mount(*arguments: str) -> int:
+    return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode
 
 
 def _children(pid: int) -> list[int]:
