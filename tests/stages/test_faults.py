@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from curation.errors import WorkspaceError
+from curation.workspace import Workspace
 from tests.stages.conftest import ROOT, Place, sentences
 
 
@@ -58,3 +60,21 @@ def test_a_read_only_disk_stops_with_one_line(place: Place, small_disk: Path) ->
     done = command(place, small_disk / "w")
     assert done.returncode == 1
     assert "Read-only file system" in one_line(done)
+
+
+def test_a_disk_that_turns_read_only_under_a_run_is_the_error_that_is_raised(small_disk: Path) -> None:
+    space = Workspace(small_disk / "w")
+
+    def write_where_nothing_can_be_written() -> None:
+        with space.lock():
+            subprocess.run(["mount", "--bind", space.url, space.url], check=True)
+            subprocess.run(["mount", "-o", "remount,ro,bind", space.url], check=True)
+            space.write_bytes(b"x", "note")
+
+    try:
+        with pytest.raises(WorkspaceError, match=r"cannot write .*/w/note: .*Read-only file system"):
+            write_where_nothing_can_be_written()
+    finally:
+        subprocess.run(["umount", "--lazy", space.url], check=False, capture_output=True)
+    with space.lock():
+        space.write_bytes(b"x", "note")
