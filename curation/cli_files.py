@@ -50,6 +50,14 @@ class _Method(StrEnum):
     semantic = "semantic"
 
 
+class _Selection(StrEnum):
+    k_centre = "k_centre"
+    facility_location = "facility_location"
+    dsir = "dsir"
+    transport = "transport"
+    lengths = "lengths"
+
+
 @contextmanager
 def _rows(name: str) -> Iterator[StepProgress]:
     """A bar for a file of unknown length."""
@@ -186,4 +194,28 @@ def decontaminate(
     from curation.commands.decontaminate import run_decontaminate
 
     done = run_decontaminate(input, output, against=against, column=column, n=ngram, similarity=similarity)
+    console.print(done, markup=False, soft_wrap=True)
+
+
+@files.command()
+def select(
+    input: InputFile,
+    output: OutputFile,
+    method: Annotated[
+        _Selection, typer.Option(help="k_centre, facility_location: diverse rows; the others: rows like the target")
+    ],
+    rows: Annotated[int, typer.Option(min=1, help="how many to choose")],
+    column: Annotated[str, typer.Option(help="the column to choose by")] = "prompt",
+    target: Annotated[
+        str | None, typer.Option(help="for dsir, transport, lengths: a file of texts to be like")
+    ] = None,
+    model: Model = "embedded",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Choose so many rows, for diversity or likeness to a target; rejects name the nearest chosen row."""
+    from curation.commands.select import run_select
+
+    done = run_select(
+        input, output, method=method.value, rows=rows, column=column, target=target, encoder=model, seed=seed
+    )
     console.print(done, markup=False, soft_wrap=True)

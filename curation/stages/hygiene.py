@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from curation.hygiene.chosen_texts import choose_texts, target_texts
 from curation.hygiene.contamination import EvaluationIndex, evaluation_texts
 from curation.hygiene.duplicates import MEASURES, RULES, THRESHOLDS, deduplicate
 from curation.hygiene.evaluations import read_evaluations
 from curation.recipe.hygiene import Contamination, Duplicates, PromptSelection
-from curation.stages.chosen_prompts import choose_prompts
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.stages.waterfall import write_waterfall
@@ -212,7 +212,15 @@ def _duplicated(context: Context, options: Duplicates, prompts: pl.DataFrame) ->
 
 
 def _unselected(context: Context, options: PromptSelection, prompts: pl.DataFrame) -> _Found:
-    chosen = choose_prompts(context, prompts["text"].to_list(), options)
+    texts = prompts["text"].to_list()
+    chosen = choose_texts(
+        texts,
+        method=options.method,
+        count=options.wanted(len(texts)),
+        target=() if options.target is None else target_texts(options.target),
+        encoder=LedgerEncoder(context),
+        seed=context.recipe.seed,
+    )
     own = prompts[chosen.left_out]
     stays = f"{prompts.height - own.height} of {prompts.height}"
     near = None if chosen.nearest is None else prompts["input_id"].gather(chosen.nearest)
