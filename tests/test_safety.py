@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import ast
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from curation.errors import RecipeError
+from curation.errors import InputError, RecipeError
+from curation.models.chat import ChatOptions, open_chat
+from curation.models.encoder import open_encoder
+from curation.models.identity import resolve_model
+from curation.models.policy import open_policy
+from curation.models.refusals import open_refusal_detector
+from curation.models.rewards import open_reward
 from curation.publish.card import CardData, render_card
 from curation.recipe import load_recipe
 from curation.review.sheets import neutral_cells
@@ -50,6 +59,46 @@ def test_nothing_in_the_package_reads_pickles() -> None:
             if names & modules:
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno}")  # type: ignore[attr-defined]
     assert found == []
+
+
+class Executed:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+OPENERS: dict[str, Callable[[str], object]] = {
+    "policy": open_policy, "reward": open_reward, "encoder": open_encoder, "refusals": open_refusal_detector,
+    "chat": lambda model: open_chat(model, ChatOptions()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("opened", OPENERS)
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pkl", "2_Dense/pytorch_model.bin"])
+def test_a_model_folder_with_pickled_weights_is_refused_and_not_opened(
+    tmp_path: Path, opened: str, file: str
+) -> None:
+    folder, mark = tmp_path / "model", tmp_path / "executed"
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).write_bytes(pickle.dumps(Executed(mark)))
+    if opened == "encoder" and "Dense" in file:
+        (folder / "model.safetensors").touch()
+    (folder / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    with pytest.raises(InputError, match=rf"{file} is no safetensors file.*can run code: save the model again"):
+        OPENERS[opened](str(folder))
+    assert not mark.exists()
+    pickle.loads((folder / file).read_bytes())  # noqa: S301 - to see that it would have left its mark
+    assert mark.exists()
+
+
+def test_a_checkpoint_of_a_trainer_beside_safetensors_is_fine(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "training_args.bin", "optimizer.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert resolve_model(str(tmp_path), embedded="x").kind == "folder"
 
 
 @pytest.mark.parametrize(

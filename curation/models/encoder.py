@@ -157,13 +157,14 @@ def _load(ref: ModelRef, device: str | None) -> SentenceTransformer:
                 revision=ref.revision,
                 device=device,
                 trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
                 local_files_only=ref.kind != "hub",
             )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"encoder {ref.given!r} could not be loaded ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no message'}): "
-            f"expected a sentence-transformers or transformers model"
+            f"expected a sentence-transformers or transformers model with safetensors weights"
         ) from error
 
 

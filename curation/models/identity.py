@@ -22,6 +22,7 @@ EMBEDDED_DIR: Final = Path(__file__).resolve().parent.parent / "embedded"
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HASHED_SUFFIXES: Final = {".safetensors", ".json", ".jinja", ".txt", ".model", ".bin", ".npz", ".parquet"}
+_PICKLED: Final = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ def resolve_model(model: str, *, embedded: str) -> ModelRef:
         embedded: the folder under ``curation/embedded`` that ``embedded`` stands for here.
 
     Raises:
-        InputError: when it is none of the three.
+        InputError: when it is none of the three, or a folder whose weights are pickles.
     """
     if model == EMBEDDED:
         return ModelRef(model, "embedded", str(EMBEDDED_DIR / embedded))
     if Path(model).is_dir():
+        _refuse_pickles(model)
         return ModelRef(model, "folder", str(Path(model).resolve()))
     name, _, revision = model.partition("@")
     if _HUB_ID.fullmatch(name):
@@ -70,6 +72,17 @@ def resolve_model(model: str, *, embedded: str) -> ModelRef:
         f"model {model!r} is not a folder that exists, not a Hub id (owner/name or owner/name@revision), "
         f"and not 'embedded'"
     )
+
+
+def _refuse_pickles(model: str) -> None:
+    """Loaders that find no safetensors take what there is; a pickle is a program. Parts lie in folders."""
+    for folder in (Path(model), *sorted(p for p in Path(model).iterdir() if p.is_dir())):
+        found = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLED)
+        if found and not any(folder.glob("*.safetensors")):
+            raise InputError(
+                f"model {model!r}: {folder / found[0]} is no safetensors file, and files of its kind are not "
+                f"opened, for they can run code: save the model again with safe_serialization=True, and remove it"
+            )
 
 
 @lru_cache(maxsize=32)

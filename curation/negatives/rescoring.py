@@ -36,7 +36,9 @@ def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None =
     from sentence_transformers import CrossEncoder
 
     ref = resolve_model(model, embedded="encoder")
-    loaded = CrossEncoder(ref.location, revision=ref.revision, device=device)
+    loaded = CrossEncoder(
+        ref.location, revision=ref.revision, device=device, model_kwargs={"use_safetensors": True}
+    )
 
     def score(anchors: Sequence[str], documents: Sequence[str]) -> npt.NDArray[Any]:
         pairs = list(zip(anchors, documents, strict=True))
