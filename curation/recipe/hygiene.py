@@ -42,13 +42,18 @@ class Duplicates(Section):
         return self
 
 
-class AnswerDuplicates(Section):
-    """Answers to one prompt that say the same. Equal ones are one answer without this."""
+class _Repeats(Section):
+    """What the sections of answers and of pairs have in common."""
 
     method: Literal["minhash", "semantic"] = Field(default="minhash", description="as for prompts")
     threshold: float | None = Field(default=None, gt=0.0, le=1.0, description="as for prompts")
     ngram: int = Field(default=3, ge=1, description="for minhash: words of an n-gram")
     look_alikes: bool = Field(default=True, description="as for prompts")
+
+
+class AnswerDuplicates(_Repeats):
+    """Answers to one prompt that say the same. Equal ones are one answer without this."""
+
     keep: Literal["first", "longest", "best"] = Field(
         default="first", description="best: the highest score of the sources; answers without one come last"
     )
@@ -57,13 +62,9 @@ class AnswerDuplicates(Section):
     )
 
 
-class PairDuplicates(Section):
+class PairDuplicates(_Repeats):
     """Selected pairs whose prompt, chosen and rejected answer together say the same."""
 
-    method: Literal["minhash", "semantic"] = Field(default="minhash", description="as for prompts")
-    threshold: float | None = Field(default=None, gt=0.0, le=1.0, description="as for prompts")
-    ngram: int = Field(default=3, ge=1, description="for minhash: words of an n-gram")
-    look_alikes: bool = Field(default=True, description="as for prompts")
     keep: Literal["first", "longest", "best"] = Field(
         default="first", description="best: the pair that the reward models prefer most (strength_mean)"
     )

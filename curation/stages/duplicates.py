@@ -1,4 +1,4 @@
-"""Duplicate answers and duplicate pairs, as the recipe's section ``hygiene`` asks. No stage is here.
+"""Duplicates as the recipe's section ``hygiene`` asks: of answers, of pairs, and what all share. No stage is here.
 
 Duplicate prompts are dropped in the stage ``hygiene``. What a duplicate is, is decided in ``curation.hygiene``.
 """
@@ -10,13 +10,21 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.hygiene.duplicates import MEASURES, RULES, THRESHOLDS, deduplicate
-from curation.recipe.hygiene import AnswerDuplicates, PairDuplicates
+from curation.recipe.hygiene import AnswerDuplicates, Duplicates, PairDuplicates
 from curation.stages.context import Context
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.tables import concat_rejects, empty_rejects, rejects_frame
 from curation.text_columns import message_texts
 
-__all__ = ["Distinct", "distinct_answers", "distinct_pairs", "without_lost_answers"]
+__all__ = [
+    "Distinct",
+    "Repeats",
+    "distinct_answers",
+    "distinct_pairs",
+    "repeats",
+    "search_facts",
+    "without_lost_answers",
+]
 
 _STRENGTH: Final = pl.col("margin").cast(pl.Float64)
 """The mean reward margin: what the best pair has most of."""
@@ -28,6 +36,45 @@ class Distinct(NamedTuple):
     kept: pl.DataFrame
     rejects: pl.DataFrame
     facts: dict[str, Any]
+
+
+class Repeats(NamedTuple):
+    """Rows that repeat another one."""
+
+    rows: pl.DataFrame
+    """row, duplicate_of, similarity, and value as in ``curation.hygiene.duplicates.Deduplicated``."""
+    threshold: float
+    """The one that held: the recipe's, or the default of the method."""
+    recall: float
+    truncated: int
+
+
+def repeats(
+    context: Context,
+    texts: pl.DataFrame,
+    options: Duplicates | AnswerDuplicates | PairDuplicates,
+    *,
+    within: str | None = None,
+    against: pl.DataFrame | None = None,
+) -> Repeats:
+    """The rows of ``texts`` (text, and score where the best stays) that one step of the recipe lets go."""
+    threshold = options.threshold if options.threshold is not None else THRESHOLDS.get(options.method, 1.0)
+    result = deduplicate(
+        texts,
+        column="text",
+        method=options.method,
+        threshold=threshold,
+        keep=options.keep,
+        score="score" if options.keep == "best" else None,
+        against=against,
+        within=within,
+        ngram=options.ngram,
+        look_alikes=options.look_alikes,
+        encoder=LedgerEncoder(context) if options.method == "semantic" else "embedded",
+        seed=context.recipe.seed,
+        keys=context.band_keys,
+    )
+    return Repeats(result.rejects.drop_nulls("duplicate_of"), threshold, result.recall, result.truncated)
 
 
 def distinct_answers(context: Context, candidates: pl.DataFrame) -> Distinct:
@@ -101,22 +148,8 @@ def _duplicates(
     within: str | None,
 ) -> Distinct:
     """The rows that go, as rejects that name the row that stays."""
-    threshold = options.threshold if options.threshold is not None else THRESHOLDS[options.method]
-    result = deduplicate(
-        texts,
-        column="text",
-        method=options.method,
-        threshold=threshold,
-        keep=options.keep,
-        score="score" if options.keep == "best" else None,
-        within=within,
-        ngram=options.ngram,
-        look_alikes=options.look_alikes,
-        encoder=LedgerEncoder(context) if options.method == "semantic" else "embedded",
-        seed=context.recipe.seed,
-        keys=context.band_keys,
-    )
-    gone = result.rejects.drop_nulls("duplicate_of")
+    found = repeats(context, texts, options, within=within)
+    gone = found.rows
     ids = texts[key]
     rows = gone.select(
         ids.gather(gone["row"]).alias("id"), ids.gather(gone["duplicate_of"]).alias("kept"), "similarity"
@@ -128,7 +161,7 @@ def _duplicates(
         row_id=pl.col("id"),
         rule=f"{RULES[options.method]}_{what.removeprefix('the ')}",
         value=pl.col("kept"),
-        threshold=str(threshold),
+        threshold=str(found.threshold),
         reason=pl.format(
             "{} nearly repeats {}, which stays ({} {})",
             pl.lit(what),
@@ -139,9 +172,18 @@ def _duplicates(
     )
     name = f"{options.method} duplicates of {what.removeprefix('the ')}s"
     facts: dict[str, Any] = {name: rejects.height}
-    if result.recall < 1:
-        facts[f"{name}: recall of the search"] = result.recall
+    facts |= search_facts(found, name)
     return Distinct(texts, rejects, facts)
+
+
+def search_facts(found: Repeats, name: str) -> dict[str, Any]:
+    """What the report says of a search that was not complete."""
+    facts: dict[str, Any] = {}
+    if found.recall < 1:
+        facts[f"{name}: recall of the search"] = found.recall
+    if found.truncated:
+        facts[f"{name}: texts read only in part"] = found.truncated
+    return facts
 
 
 def _joined(frame: pl.DataFrame) -> pl.Series:

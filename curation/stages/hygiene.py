@@ -14,10 +14,11 @@ import polars as pl
 
 from curation.hygiene.chosen_texts import choose_texts, target_texts
 from curation.hygiene.contamination import EvaluationIndex, evaluation_texts
-from curation.hygiene.duplicates import MEASURES, RULES, THRESHOLDS, deduplicate
+from curation.hygiene.duplicates import MEASURES, RULES
 from curation.hygiene.evaluations import read_evaluations
 from curation.recipe.hygiene import Contamination, Duplicates, PromptSelection
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.duplicates import repeats, search_facts
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.stages.waterfall import write_waterfall
 from curation.tables import rejects_frame
@@ -163,21 +164,8 @@ def _contaminated(context: Context, options: Contamination, inputs: pl.DataFrame
 
 def _duplicated(context: Context, options: Duplicates, prompts: pl.DataFrame) -> _Found:
     names, others = _other_texts(options.against)
-    threshold = options.threshold if options.threshold is not None else THRESHOLDS.get(options.method, 1.0)
-    result = deduplicate(
-        prompts.select("text"),
-        column="text",
-        method=options.method,
-        threshold=options.threshold,
-        keep=options.keep,
-        against=others,
-        ngram=options.ngram,
-        look_alikes=options.look_alikes,
-        encoder=LedgerEncoder(context) if options.method == "semantic" else "embedded",
-        seed=context.recipe.seed,
-        keys=context.band_keys,
-    )
-    gone = result.rejects.drop_nulls("duplicate_of")
+    found = repeats(context, prompts.select("text"), options, against=others)
+    gone = found.rows
     own = prompts["input_id"].gather(gone["row"].to_list())
     foreign = gone["value"].str.starts_with("against ")
     kept = [
@@ -194,7 +182,7 @@ def _duplicated(context: Context, options: Duplicates, prompts: pl.DataFrame) ->
             matched="matched",
             score="score",
             matched_text=pl.lit(None, dtype=pl.String),
-            threshold=pl.lit(str(threshold)),
+            threshold=pl.lit(str(found.threshold)),
             reason=pl.format(
                 "the prompt duplicates that of {}, which stays ({} {})",
                 "matched",
@@ -203,12 +191,7 @@ def _duplicated(context: Context, options: Duplicates, prompts: pl.DataFrame) ->
             ),
         )
     )
-    facts: dict[str, Any] = {}
-    if result.recall < 1:
-        facts[f"{options.method} duplicates: recall of the search"] = result.recall
-    if result.truncated:
-        facts[f"{options.method} duplicates: texts read only in part"] = result.truncated
-    return _Found((f"{RULES[options.method]}_prompt",), rows, facts)
+    return _Found((f"{RULES[options.method]}_prompt",), rows, search_facts(found, f"{options.method} duplicates"))
 
 
 def _unselected(context: Context, options: PromptSelection, prompts: pl.DataFrame) -> _Found:
