@@ -1,0 +1,155 @@
+"""Label evidence that says nothing, too little, or what it may not: told in a run, and never a number."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curation.errors import InputError
+from curation.pipeline import run_stage, stage_named
+from curation.progress import SilentProgress
+from curation.recipe import Recipe
+from curation.stages.context import Context
+from curation.workspace import Workspace
+from tests.models.rewards.test_judge import completion, serving
+from tests.stages.conftest import sentences
+
+HERE = f"python:{__name__}"
+STAGES = (
+    "inputs", "hygiene", "prompts", "candidates", "embeddings", "reward_heads", "rewards", "pairs", "judgements",
+    "pair_scores", "pair_labels",
+)  # fmt: skip
+
+
+def alike(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [2.0] * len(answers)
+
+
+def length(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [float(len(answer)) for answer in answers]
+
+
+def context_of(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> Context:
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = {
+        "sources": [{"path": str(folder / "pairs.jsonl"), "name": "source"}],
+        "encoder": None, "rewards": [], "refusals": None, "policy": None, "publish": {"datasets": ["preference"]},
+    }  # fmt: skip
+    return Context(Workspace(folder / "w"), Recipe.model_validate(plain | changes))
+
+
+class Told(SilentProgress):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def run_all(context: Context, *, until: str = STAGES[-1]) -> None:
+    for name in STAGES[: STAGES.index(until) + 1]:
+        stage = stage_named(name)
+        if stage.enabled(context.recipe):
+            run_stage(context, stage)
+
+
+def test_all_ties_are_ambiguous_and_nothing_is_flipped_or_sure(tmp_path: Path) -> None:
+    actions = {"likely_flipped": ["flip"], "very_strong": ["weight"]}
+    context = context_of(
+        tmp_path, sentences(6), rewards=[{"model": f"{HERE}:alike"}], strength={"actions": actions}
+    )
+    run_all(context)
+    scores, labels = context.workspace.read("pair_scores"), context.workspace.read("pair_labels")
+    assert scores["strength_band"].unique().to_list() == ["ambiguous"]
+    assert scores.select("strength_mean", "strength_std", "agreement", "label_probability").unique().rows() == [
+        (0.0, 0.0, 0.5, 0.5)
+    ]
+    assert not labels["flipped"].any()
+    assert labels["action"].unique().to_list() == ["keep"]
+
+
+def test_pairs_that_are_built_by_tied_rewards_are_rejects(tmp_path: Path) -> None:
+    context = context_of(
+        tmp_path, sentences(6), rewards=[{"model": f"{HERE}:alike"}], pairs={"strategies": ["best_vs_worst"]}
+    )
+    run_all(context)
+    assert context.workspace.read("pairs").is_empty()
+    rejects = context.workspace.read("rejects").filter(pl.col("stage") == "pairs")
+    assert Counter(rejects.filter(pl.col("table") == "prompts")["rule"]) == {"tied_scores": 6}
+
+
+def test_reviewed_labels_of_one_kind_calibrate_nothing_and_the_run_says_so(tmp_path: Path) -> None:
+    context = context_of(tmp_path, sentences(24), rewards=[{"model": f"{HERE}:length"}])
+    run_all(context, until="pairs")
+    rows = [{"pair_id": pair, "label_right": True} for pair in context.workspace.read("pairs")["pair_id"]]
+    (tmp_path / "reviewed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reviewed = {"labelled": str(tmp_path / "reviewed.jsonl")}
+    context = context_of(tmp_path, sentences(24), rewards=[{"model": f"{HERE}:length"}], strength=reviewed)
+    context.progress = told = Told()
+    run_all(context, until="pair_scores")
+    assert any("not calibrated: 24 labelled rows (24 right)" in note for note in told.notes)
+    found = context.workspace.read("pair_scores")["label_probability"]
+    assert found.is_between(0.5, 0.9).all()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"label_noise": {}}, {"rewards": [{"model": "trained"}]}], ids=["label_noise", "trained heads"]
+)
+def test_fewer_prompts_than_folds_are_an_error_that_names_both(tmp_path: Path, changes: dict[str, Any]) -> None:
+    context = context_of(tmp_path, sentences(3), encoder={}, **changes)
+    with pytest.raises(InputError, match=r"3 different prompts are fewer than the 5 folds.*folds in the recipe"):
+        run_all(context)
+
+
+def test_one_prompt_is_not_told_to_take_fewer_folds(tmp_path: Path) -> None:
+    context = context_of(tmp_path, sentences(1), encoder={}, rewards=[{"model": "trained"}])
+    with pytest.raises(InputError, match=r"1 different prompts are fewer than the 5 folds: give more rows$"):
+        run_all(context)
+
+
+def test_rows_without_an_annotator_are_judged_and_belong_to_nobody(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in sentences(16)]
+    for number, row in enumerate(rows):
+        row["annotator"] = ("ada", "ben", None, None)[number % 4]
+    context = context_of(tmp_path, rows, encoder={}, label_noise={})
+    run_all(context)
+    labels = context.workspace.read("pair_labels")
+    assert labels.height == 16
+    assert labels["label_noise_probability"].is_between(0, 1).all()
+    assert labels["label_noise_probability"].null_count() == 0
+    named = context.workspace.read("voters").filter(pl.col("kind") == "annotator")
+    assert sorted(named.select("name", "labels").rows()) == [("ada", 4), ("ben", 4)]
+
+
+def test_a_grade_outside_the_judges_scale_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    def far_end(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        text = body["messages"][-1]["content"]
+        return 200, completion('{"score": 9}' if "number 1." in text else '{"score": 4}')
+
+    with serving(far_end) as url:
+        context = context_of(tmp_path, sentences(3), rewards=[{"model": f"judge:{url}#m"}])
+        run_all(context)
+    failures = context.workspace.read("failures")
+    assert failures.select("rule", "value").unique().rows() == [("judge_off_scale", "9")]
+    assert "scale from 1 to 5" in failures["reason"][0]
+    assert failures.height == 2
+    given = context.workspace.read("rewards")
+    assert given["rewards"].explode().to_list() == [4.0] * 4
+    scores = context.workspace.read("pair_scores")
+    assert scores["strength_mean"].null_count() == 1
+
+
+def test_a_verdict_that_a_judge_may_not_give_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    with serving(lambda body: (200, completion('{"better": "D"}'))) as url:
+        context = context_of(tmp_path, sentences(2), judge={"model": f"judge:{url}#m?rubric=honesty"})
+        run_all(context)
+    failures = context.workspace.read("failures")
+    assert failures["rule"].unique().to_list() == ["judge_unparsable"]
+    assert context.workspace.read("pair_scores")["judge_verdict"].null_count() == 2
