@@ -269,8 +269,9 @@ class Workspace:
         """Merge a table's small files; no row changes. The log is summed up, too, so that it is read quickly."""
         table = self._open(name)
         if table is not None:
-            table.optimize.compact()
-            table.create_checkpoint()
+            with self._writing(name):
+                table.optimize.compact()
+                table.create_checkpoint()
             self._versions_written[name] = table.version()
 
     def file_count(self, name: str) -> int:
@@ -282,7 +283,8 @@ class Workspace:
         """Remove the rows for which an SQL predicate holds."""
         table = self._open(name)
         if table is not None:
-            table.delete(predicate)
+            with self._writing(name):
+                table.delete(predicate)
             self._versions_written[name] = table.version()
 
     def rewrite(self, name: str, rows: pl.LazyFrame) -> None:
@@ -417,6 +419,15 @@ class Workspace:
         assert version is not None
         self._versions_written[name] = version
         return version
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        from deltalake.exceptions import DeltaError
+
+        try:
+            yield
+        except (DeltaError, OSError) as error:
+            raise self._cannot("write", self.table_path(name), error) from error
 
     def _reading(self, read: Any) -> Any:
         wrong: tuple[type[Exception], ...] = (*self._store_errors(), pl.exceptions.ComputeError)

@@ -78,3 +78,29 @@ def test_a_disk_that_turns_read_only_under_a_run_is_the_error_that_is_raised(sma
         subprocess.run(["umount", "--lazy", space.url], check=False, capture_output=True)
     with space.lock():
         space.write_bytes(b"x", "note")
+
+
+@pytest.mark.parametrize(
+    "work", ["compact('rejects')", "delete('rejects', \"row_id < '2'\")", "append('rejects', rows)"]
+)
+def test_a_table_for_which_there_is_no_room_is_a_workspace_error_and_stays_whole(tmp_path: Path, work: str) -> None:
+    code = f"""
+import resource
+from curation.errors import WorkspaceError
+from curation.workspace import Workspace
+from tests.test_workspace import rejects
+space = Workspace({str(tmp_path)!r})
+rows = rejects("a", *map(str, range(40)))
+for _ in range(2):
+    space.append("rejects", rows)
+resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
+try:
+    space.{work}
+except WorkspaceError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "cannot write" in done.stdout
+    assert "File too large" in done.stdout
+    assert Workspace(tmp_path).read("rejects").height == 80
