@@ -77,6 +77,15 @@ class Negatives(Section):
     off_topic_answers: int = Field(
         default=0, ge=0, description="so many of the negatives are answers to prompts that are not near this one"
     )
+    sibling_answers: int = Field(
+        default=0,
+        ge=0,
+        description="so many of the negatives are answers to prompts of a sibling category, the nearest of them: "
+        "another category under the same parent in taxonomy",
+    )
+    taxonomy: dict[str, str] = Field(
+        default={}, description="category of prompts → its parent, for sibling_answers"
+    )
     prompt_threshold: float = Field(
         default=0.85, ge=-1.0, le=1.0, description="the cosine from which two prompts are near (ours)"
     )
@@ -99,9 +108,12 @@ class Negatives(Section):
     def _consistent(self) -> Negatives:
         if self.mined < 1:
             raise ValueError(
-                f"near_prompt_answers and off_topic_answers are {self.near_prompt_answers} and "
-                f"{self.off_topic_answers}: together they must be less than num_negatives = {self.num_negatives}"
+                f"near_prompt_answers, off_topic_answers and sibling_answers are {self.near_prompt_answers}, "
+                f"{self.off_topic_answers} and {self.sibling_answers}: together they must be less than "
+                f"num_negatives = {self.num_negatives}"
             )
+        if self.sibling_answers and not self.taxonomy:
+            raise ValueError("sibling_answers needs taxonomy: the parent of each category of prompts")
         if self.guides and self.guide_votes > len(self.guides):
             raise ValueError(f"guide_votes is {self.guide_votes}, at most {len(self.guides)}, the number of guides")
         if self.range_max is not None and self.mined > self.range_max - self.range_min:
@@ -114,4 +126,4 @@ class Negatives(Section):
     @property
     def mined(self) -> int:
         """How many negatives come from the corpus by similarity."""
-        return self.num_negatives - self.near_prompt_answers - self.off_topic_answers
+        return self.num_negatives - self.near_prompt_answers - self.off_topic_answers - self.sibling_answers

@@ -13,9 +13,9 @@ import polars as pl
 from curation.negatives.false_negatives import AgreementFilter, GuideFilter, NearPositiveFilter, RescoreFilter
 from curation.negatives.filters import CandidateFilter
 from curation.negatives.index import searches_exactly
-from curation.negatives.inputs import Embeddings, Float32
+from curation.negatives.inputs import Embeddings, Float32, Int64
 from curation.negatives.mining import MinedNegatives, mine_hard_negatives
-from curation.negatives.sources import answer_negatives
+from curation.negatives.sources import answer_negatives, sibling_negatives
 from curation.negatives.store import CorpusIndex
 from curation.recipe import Negatives
 from curation.scores.similarity import vector_matrix
@@ -151,10 +151,11 @@ class OtherAnswers(NamedTuple):
 def other_answers(
     context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, mined: MinedNegatives, options: Negatives
 ) -> OtherAnswers:
-    """Answers to prompts near the anchor, and to prompts far from it, that are none of its own or mined ones."""
+    """Answers to prompts near the anchor, far from it, or of a sibling category: none of its own or mined ones."""
     places: list[list[int]] = [[] for _ in range(anchors.height)]
     wanted = {"near_prompt": options.near_prompt_answers, "off_topic": options.off_topic_answers}
-    if not any(wanted.values()):
+    total = sum(wanted.values()) + options.sibling_answers
+    if not total:
         return OtherAnswers(places, [[] for _ in places], {})
     answers = _answers(context, anchors, corpus)
     if answers.is_empty():
@@ -186,17 +187,51 @@ def other_answers(
             count=count + widest,
             seed=context.recipe.seed,
         )
-        for anchor, rows in enumerate(found.rows.tolist()):
-            new = [int(at[row]) for row in rows if row >= 0]
-            new = [place for place in dict.fromkeys(new) if place not in taken[anchor]][:count]
-            places[anchor] += new
-            taken[anchor] |= set(new)
+        _add(found.rows, at, count, places, taken)
+    if options.sibling_answers:
+        rows = _sibling_answers(context, anchors, answers, vectors, options, wanted=max(map(len, taken)))
+        _add(rows, at, options.sibling_answers, places, taken)
     scores = [
         [float(s) for s in np.asarray(corpus.vectors[own_places], np.float32) @ prompt] if own_places else []
         for own_places, prompt in zip(places, prompts, strict=True)
     ]
-    short = sum(len(found) < sum(wanted.values()) for found in places)
+    short = sum(len(found) < total for found in places)
     return OtherAnswers(places, scores, {"anchors short of other answers": short})
+
+
+def _add(rows: Int64, at: Int64, count: int, places: list[list[int]], taken: list[set[int]]) -> None:
+    """Gives each anchor the first ``count`` of its rows whose places are not taken yet."""
+    for anchor, found in enumerate(rows.tolist()):
+        new = dict.fromkeys(int(at[row]) for row in found if row >= 0)
+        fresh = [place for place in new if place not in taken[anchor]][:count]
+        places[anchor] += fresh
+        taken[anchor] |= set(fresh)
+
+
+def _sibling_answers(
+    context: Context,
+    anchors: pl.DataFrame,
+    answers: pl.DataFrame,
+    vectors: Float32,
+    options: Negatives,
+    *,
+    wanted: int,
+) -> Int64:
+    """(anchors, …) rows of ``answers`` to prompts of a sibling category, the nearest to the anchor first."""
+    categories = context.workspace.scan("prompts").select("prompt_id", "category").collect()
+    labels = anchors.join(categories, on="prompt_id", how="left", maintain_order="left")["category"].fill_null("")
+    own = answers.with_columns(labels.gather(answers["row"]).alias("label"))
+    # A text that answers prompts of several categories is vouched for by none.
+    single = own.with_columns(several=pl.col("label").n_unique().over("place") > 1)
+    theirs = single.select(pl.when("several").then(pl.lit("")).otherwise("label")).to_series()
+    return sibling_negatives(
+        anchor_embeddings=vector_matrix(anchors["vector"]),
+        corpus_embeddings=vectors,
+        anchor_labels=labels.to_list(),
+        corpus_labels=theirs.to_list(),
+        parents={category: parent for category, parent in options.taxonomy.items() if category},
+        num_negatives=options.sibling_answers + wanted,
+    ).rows
 
 
 def _answers(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus) -> pl.DataFrame:

@@ -102,6 +102,20 @@ def test_other_prompts_answers_come_last_and_are_of_the_asked_kind(mined: Mined)
         assert own not in far
 
 
+def test_siblings_answers_are_of_another_category_under_the_same_parent(mined: Mined) -> None:
+    parents = {"bread": "home", "maps": "travel", "rivers": "nature", "tides": "nature", "bicycles": "travel"}
+    pairs = [row | {"category": TOPICS[i % 6]} for i, row in enumerate(rows(24))]
+    facts = mined.run(pairs, num_negatives=2, relative_margin=None, sibling_answers=1, taxonomy=parents)
+    # Bread has no sibling, chess no parent.
+    assert facts["anchors short of other answers"] == 8
+    found = dict(mined.texts())
+    siblings = {"maps": "bicycles", "bicycles": "maps", "rivers": "tides", "tides": "rivers"}
+    assert len(found) == 16
+    for anchor, (_, last) in found.items():
+        own = next(topic for topic in TOPICS if topic in anchor)
+        assert siblings[own] in last
+
+
 def test_rules_that_remove_everything_are_named_in_the_rejects(mined: Mined) -> None:
     with pytest.raises(GateError, match="retrieval: min_rows: 0 rows"):
         mined.run(rows(6), num_negatives=1, relative_margin=None, max_score=-1.0)
@@ -174,6 +188,7 @@ def test_a_graph_is_made_for_the_run_and_its_recall_is_kept(mined: Mined) -> Non
     ("negatives", "message"),
     [
         ({"num_negatives": 2, "off_topic_answers": 2}, "less than num_negatives = 2"),
+        ({"num_negatives": 2, "sibling_answers": 1}, "sibling_answers needs taxonomy"),
         ({"guides": [{}], "guide_votes": 2}, "guide_votes is 2, at most 1"),
         ({"num_negatives": 9, "range_max": 10, "range_min": 5}, "fewer candidates than the 9 negatives"),
         ({"sampling": "hardest"}, "negatives.sampling"),
