@@ -42,6 +42,7 @@ class Thirds:
         failing: numbers that have no reward.
         infinite: numbers whose reward breaks the table's schema.
         deadly: a number whose batch ends its process.
+        hanging: a number whose batch never ends.
         broken: what open raises: ``model`` for an error of ours, ``bug`` for another one.
     """
 
@@ -52,6 +53,7 @@ class Thirds:
     infinite: tuple[int, ...] = ()
     deadly: int | None = None
     out_of_memory: int | None = None
+    hanging: int | None = None
     broken: str | None = None
 
     @property
@@ -77,6 +79,8 @@ class Thirds:
         time.sleep(self.pause)
         if self.deadly in numbers:
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.hanging in numbers:
+            time.sleep(1)
         if self.out_of_memory in numbers:
             raise MemoryError
         rewards = [[n / 3, float("nan") if n in self.infinite else np.sqrt(n)] for n in numbers]

@@ -152,6 +152,22 @@ def test_another_error_in_a_worker_is_one_line_that_names_it(
         engine.run(step, items(range(40)), ledger)
 
 
+def test_a_batch_that_takes_too_long_is_tried_once_and_the_rest_is_kept(
+    nodes: Any, ledger: Ledger, tmp_path: Path
+) -> None:
+    log = str(tmp_path / "log")
+    options = Ray(address=nodes.address, workers=RayWorkers(min=2, max=2), retries=1)
+    with (
+        RayEngine(options, batch_timeout_seconds=3) as engine,
+        pytest.raises(ModelError, match=r"rewards: a batch of 4 rows was not done in 3 s, .*section rewards"),
+    ):
+        engine.run(Thirds(log, hanging=22), items(range(32)), ledger)
+    assert Counter(Thirds(log).begun())[20] == 1
+    kept = ledger.workspace.read("rewards").height
+    assert kept >= 4
+    assert run_local(Thirds(log), items(range(32)), ledger).computed == 32 - kept
+
+
 @pytest.mark.parametrize("fault", ["deadly", "out_of_memory"])
 def test_a_batch_that_ends_its_worker_is_tried_a_few_times_and_the_rest_is_kept(
     engine: RayEngine, ledger: Ledger, tmp_path: Path, fault: str
