@@ -13,6 +13,8 @@ __all__ = ["Scripted", "scripted"]
 
 Script = Callable[[str, int], tuple[str, str]]
 """The last message and the seed, to the answer and its finish reason."""
+Refusal = Callable[[list[dict[str, Any]]], str | None]
+"""The messages, to what is said with status 400; None to answer."""
 
 
 class Scripted(NamedTuple):
@@ -27,7 +29,7 @@ class Scripted(NamedTuple):
 
 
 @contextmanager
-def scripted(script: Script) -> Iterator[Scripted]:
+def scripted(script: Script, *, refusal: Refusal = lambda messages: None) -> Iterator[Scripted]:
     """Run a server until the block ends."""
     asked: list[tuple[str, int]] = []
 
@@ -41,6 +43,11 @@ def scripted(script: Script) -> Iterator[Scripted]:
             request = json.loads(self.rfile.read(int(self.headers["content-length"])))
             text, seed = request["messages"][-1]["content"], request.get("seed", 0)
             asked.append((text, seed))
+            refused = refusal(request["messages"])
+            if refused is not None:
+                error = {"message": refused, "type": "BadRequestError", "param": None, "code": 400}
+                self._send({"error": error}, status=400)
+                return
             answer, reason = script(text, seed)
             message = {"role": "assistant", "content": answer}
             choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
@@ -56,9 +63,9 @@ def scripted(script: Script) -> Iterator[Scripted]:
                 }
             )
 
-        def _send(self, body: dict[str, Any]) -> None:
+        def _send(self, body: dict[str, Any], *, status: int = 200) -> None:
             data = json.dumps(body).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
             self.end_headers()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 import yaml
 
+from curation.pipeline import run
 from curation.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +46,20 @@ def sentences(count: int) -> list[dict[str, str]]:
         }
         for i in range(count)
     ]
+
+
+def with_rows(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """The folder, with ``pairs.jsonl`` in it."""
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def run_recipe(folder: Path, recipe: Mapping[str, Any]) -> Workspace:
+    """The folder's workspace after a run of the recipe in it."""
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(recipe)))
+    workspace = Workspace(folder / "w")
+    run(folder / "recipe.yaml", workspace=workspace)
+    return workspace
 
 
 class Counted(NamedTuple):

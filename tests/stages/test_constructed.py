@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from curation.errors import RecipeError
-from curation.pipeline import run
 from curation.recipe import load_recipe
 from curation.workspace import Workspace
+from tests.stages.conftest import run_recipe, with_rows
 
 TOPICS = ("volcanoes", "chess openings", "sourdough", "glaciers", "violins", "honey bees", "harbours", "sundials")
 ROWS = [
@@ -48,15 +48,11 @@ def eval_sum(text: str) -> bool:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return tmp_path
+    return with_rows(tmp_path, ROWS)
 
 
 def made(folder: Path, **changes: Any) -> Workspace:
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(BARE | changes))
-    workspace = Workspace(folder / "w")
-    run(folder / "recipe.yaml", workspace=workspace)
-    return workspace
+    return run_recipe(folder, BARE | changes)
 
 
 def test_an_error_is_rejected_and_its_parent_chosen(folder: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from curation.errors import RecipeError
-from curation.pipeline import run
 from curation.recipe import load_recipe
 from curation.workspace import Workspace
 from tests.scripted_server import scripted
+from tests.stages.conftest import run_recipe, with_rows
 
 BARE: dict[str, Any] = {
     "name": "written", "sources": [{"path": "pairs.jsonl", "category": "garden"}], "encoder": None, "rewards": [],
@@ -34,15 +34,11 @@ ROWS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return tmp_path
+    return with_rows(tmp_path, ROWS)
 
 
 def made(folder: Path, **changes: Any) -> Workspace:
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(BARE | changes))
-    workspace = Workspace(folder / "w")
-    run(folder / "recipe.yaml", workspace=workspace)
-    return workspace
+    return run_recipe(folder, BARE | changes)
 
 
 def rules(workspace: Workspace, stage: str) -> dict[str, int]:
