@@ -8,14 +8,11 @@ itself, and a smaller one a larger. A prompt with such a pair is read a second t
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-from curation.models.policy.rendering import Rendered
-from curation.models.policy.stats import PolicyStats
 from curation.models.protocols import FloatArray
 
 __all__ = ["DoubleCopy", "cancels"]
@@ -54,12 +51,3 @@ class DoubleCopy:
         if self._double is None:
             self._double = copy.deepcopy(self._model).double()
         return self._double
-
-    @staticmethod
-    def needed(groups: Sequence[Rendered], stats: Sequence[PolicyStats]) -> list[int]:
-        """Places of the prompts that are to be read again."""
-        return [
-            i
-            for i, (group, one) in enumerate(zip(groups, stats, strict=True))
-            if group.answers and cancels(one.gram)
-        ]

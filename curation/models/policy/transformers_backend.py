@@ -18,7 +18,7 @@ from curation.errors import InputError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.policy.forward import METHODS, States, is_out_of_memory, packed_alone, separate
 from curation.models.policy.head import head_of
-from curation.models.policy.precision import DoubleCopy
+from curation.models.policy.precision import DoubleCopy, cancels
 from curation.models.policy.probe import choose_method
 from curation.models.policy.rendering import Rendered, Renderer
 from curation.models.policy.stats import PolicyStats
@@ -136,14 +136,17 @@ class TransformersPolicy:
         """The same, with the matrices of prompts that float32 is too coarse for taken from float64 states."""
         if self._double is None:
             return stats
-        for place in DoubleCopy.needed(groups, stats):
-            again = self._states([groups[place]], model=self._double.model())
-            exact = summarise([groups[place]], again.rows, again.where, None, output_gradients=False)[0]
-            usable = np.isfinite(stats[place].gram)
-            stats[place] = stats[place]._replace(
-                gram=np.where(usable, exact.gram, np.nan), last_gram=np.where(usable, exact.last_gram, np.nan)
-            )
-        return stats
+        refined = []
+        for group, one in zip(groups, stats, strict=True):
+            if not group.answers or not cancels(one.gram):
+                refined.append(one)
+                continue
+            again = self._states([group], model=self._double.model())
+            exact = summarise([group], again.rows, again.where, None, output_gradients=False)[0]
+            usable = np.isfinite(one.gram)
+            gram, last_gram = (np.where(usable, found, np.nan) for found in (exact.gram, exact.last_gram))
+            refined.append(one._replace(gram=gram, last_gram=last_gram))
+        return refined
 
     @torch.inference_mode()
     def _states(self, groups: Sequence[Rendered], model: Any = None) -> States:
