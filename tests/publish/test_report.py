@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import polars as pl
 import pytest
 
 from curation.publish.gates import GateResult
+from curation.publish.refusing import BuiltSummary, RefusalSummary
 from curation.publish.report import ReportData, Threshold, format_number, render_report
 from curation.publish.summary import group_rows, reject_rows, sample_pairs, score_summary
 from curation.tables import empty_rejects, rejects_frame
@@ -76,6 +78,9 @@ def make_data(pairs: pl.DataFrame) -> ReportData:
         versions={"pairs": "3"},
         datasets={"preference": {"train": 50, "test": 10}},
     )
+
+
+NASTY = "</div></details><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
 class Page(HTMLParser):
@@ -147,13 +152,67 @@ def test_figures_use_the_text_colour_of_the_page(html):
 
 
 def test_text_of_data_is_escaped():
-    nasty = "</div></details><script>alert(1)</script><img src=x onerror=alert(1)>"
+    nasty = NASTY
     names = dict.fromkeys(("chosen", "source", "category", "strategy", "rule", "reason"), nasty)
     data = make_data(make_pairs(20, prompt=nasty, **names))._replace(name=nasty, facts={nasty: nasty})
     page = Page(render_report(data))
     assert page.scripts == 1
     assert page.open == []
     assert page.in_the_open.count(nasty) > 20
+
+
+def nasty_everywhere(value: Any) -> Any:
+    """The same with markup in the place of every text, in keys, too."""
+    if isinstance(value, str):
+        return NASTY
+    if isinstance(value, pl.DataFrame):
+        kept = {"status", "pair_id", "position"}
+        return value.with_columns(
+            pl.lit(NASTY).alias(name)
+            for name, kind in value.schema.items()
+            if kind in (pl.String, pl.Null) and name not in kept
+        )
+    if isinstance(value, dict):
+        return {nasty_everywhere(k): nasty_everywhere(v) for k, v in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_replace"):
+        return type(value)(*(nasty_everywhere(part) for part in value))
+    return [nasty_everywhere(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def test_no_text_of_any_field_is_markup(html):
+    pairs = make_pairs(20, prompt=[{"role": NASTY, "content": NASTY}], generator_chosen="g", generator_rejected="g")
+    group = {
+        "name": "g",
+        "answers": 9,
+        "refusing": 0.5,
+        "partial": 0.1,
+        "over_refusals": 1,
+        "to_answer": 5,
+        "to_refuse": 4,
+        "unsafe_compliances": 2,
+    }
+    built = {"name": "c", "refusal": 1, "contrast": 2, "uncertain": 3, "wanted": 9, "missing": 3}
+    refusals = RefusalSummary(9, 0.5, 4, 1, 5, 1, [("source", [group])], [("kind", 3)], [])
+    data = make_data(pairs)._replace(
+        refusals=refusals, refusal_dataset=BuiltSummary([built], 0, 3, 1, [("sure", 1), ("unsure", 2)])
+    )
+    said = nasty_everywhere(data)
+    # A mapping's fields are named by the code; what they hold is not.
+    models = [{key: nasty_everywhere(value) for key, value in row.items()} for row in data.models]
+    groups = [(NASTY, [{key: nasty_everywhere(value) for key, value in group.items()}])]
+    dataset = said.refusal_dataset._replace(categories=[{k: nasty_everywhere(v) for k, v in built.items()}])
+    said = said._replace(
+        models=models,
+        refusals=said.refusals._replace(groups=groups),
+        refusal_dataset=dataset,
+        datasets=data.datasets,
+    )
+    text = render_report(said)
+    page = Page(text)
+    assert page.scripts == Page(html).scripts == 1
+    assert page.open == []
+    assert "<img" not in text
+    assert text.count("&lt;script&gt;alert(1)") > 60
 
 
 @pytest.mark.parametrize(
