@@ -71,9 +71,12 @@ class Ledger:
             Rows of ``inputs``.
         """
         self._seen[key] = self.workspace.version(key.table)
-        wanted = inputs.unique(subset=key.id_column, keep="first", maintain_order=True)
+        ids = inputs.select(key.id_column).with_row_index("_row")
         known = self.known_ids(key).rename({"id": key.id_column})
-        return wanted.join(known, on=key.id_column, how="anti", maintain_order="left")
+        wanted = ids.unique(subset=key.id_column, keep="first", maintain_order=True)
+        missing = wanted.join(known, on=key.id_column, how="anti", maintain_order="left")["_row"]
+        # Where all are missing, a million prompts need not be held twice.
+        return inputs if len(missing) == inputs.height else inputs[missing]
 
     def known_ids(self, key: LedgerKey) -> pl.DataFrame:
         """One column ``id``: everything that is computed or is known to fail."""

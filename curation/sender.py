@@ -38,6 +38,7 @@ from curation.workspace import Workspace
 __all__ = ["RemoteStep", "main", "run_apart"]
 
 _LOOK_EVERY: Final = 0.2
+_ROWS_WRITTEN_AT_ONCE: Final = 20_000
 Lines = queue.SimpleQueue[dict[str, Any] | None]
 
 
@@ -71,11 +72,16 @@ def run_apart(
     progress, budget = progress or SilentProgress(), budget or Budget()
     journal = journal_path(ledger.workspace, step.key)
     left_over = journal.exists() and journal.stat().st_size > 0
-    if not left_over and not retry_failed and ledger.missing(step.key, inputs).is_empty():
+    if (
+        not left_over
+        and not retry_failed
+        and ledger.missing(step.key, inputs.select(step.key.id_column)).is_empty()
+    ):
         return run_stream(step, inputs, ledger, progress=progress, budget=budget)
     with tempfile.TemporaryDirectory(prefix="curation-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "inputs.arrow"
-        inputs.write_ipc(path, compat_level=pl.CompatLevel.oldest())
+        inputs.write_ipc(path, compat_level=pl.CompatLevel.oldest(), record_batch_size=_ROWS_WRITTEN_AT_ONCE)
+        del inputs
         order = {
             "step": step.spec,
             "inputs": str(path),

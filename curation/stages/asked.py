@@ -19,8 +19,12 @@ __all__ = ["prompts_of", "requests", "requests_for", "requests_of", "with_reques
 
 def requests(prompts: pl.DataFrame, samples: int) -> pl.DataFrame:
     """One row for each prompt and sample index: request_id, prompt_id, messages, sample_index, system_prompt."""
-    indices = pl.DataFrame({"sample_index": range(samples)}, schema={"sample_index": pl.Int64})
-    crossed = prompts.select("prompt_id", "messages").join(indices, how="cross")
+    asked = prompts.select("prompt_id", "messages")
+    if samples == 1:  # nothing to multiply, so that the messages are not copied
+        crossed = asked.with_columns(sample_index=pl.lit(0, dtype=pl.Int64))
+    else:
+        indices = pl.DataFrame({"sample_index": range(samples)}, schema={"sample_index": pl.Int64})
+        crossed = asked.join(indices, how="cross")
     return with_request_ids(crossed.with_columns(system_prompt=pl.lit(None, dtype=pl.String)))
 
 
