@@ -13,6 +13,7 @@ from curation.commands.streams import Stream, open_stream
 from curation.errors import InputError
 from curation.files import open_input
 from curation.models.identity import EMBEDDED
+from curation.negatives.index import check_index
 from curation.negatives.mining import MiningOptions
 from curation.negatives.texts import Doubts, MinedTexts, TextEncoder, mine_text_negatives
 from curation.negatives.waterfall import WATERFALL_SCHEMA, describe_waterfall, emptying_rule
@@ -64,6 +65,9 @@ def run_negatives(
     Raises:
         InputError: when a file, a column or a setting is wrong.
     """
+    index = options.get("index", "auto")
+    if isinstance(index, str):
+        check_index(index, options.get("storage"))  # before anything is embedded
     documents = None if corpus is None else _read_corpus(corpus, note)
     with open_stream(input, output, text=("anchor", "positive"), chunk_rows=None) as stream:
         waterfall, recall, method = pl.DataFrame(schema=WATERFALL_SCHEMA), 1.0, "flat"

@@ -163,3 +163,8 @@ def test_a_graph_finds_what_the_exact_search_does_and_says_its_recall(
     assert walked["negatives"].to_list() == flat["negatives"].to_list()
     assert "approximate (hnsw, int8: 4 of 4 rows in view): 100.0% of the true nearest" in done.summary
     assert "approximate" not in exact.summary
+
+
+def test_a_storage_that_the_index_has_not_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="use index 'hnsw'"):
+        run_negatives(tmp_path / "absent.jsonl", tmp_path / "out.parquet", index="flat", storage="int8")
