@@ -107,6 +107,16 @@ def test_equal_rows_are_computed_once(tmp_path: Path) -> None:
     assert run_local(step, items([1, 1, 2, 1]), ledger).computed == 2
 
 
+def test_missing_rows_are_distinct_in_their_order_and_without_what_is_known(tmp_path: Path) -> None:
+    ledger, step = Ledger(Workspace(tmp_path / "w")), Doubling(tmp_path / "log")
+    every = items([3, 1, 3, 2, 1])
+    assert ledger.missing(step.key, every)["number"].to_list() == [3, 1, 2]
+    distinct = items([3, 1, 2])
+    assert ledger.missing(step.key, distinct).equals(distinct)
+    run_local(step, items([1]), ledger)
+    assert ledger.missing(step.key, every)["number"].to_list() == [3, 2]
+
+
 def test_another_producer_computes_its_own_rows(tmp_path: Path) -> None:
     ledger = Ledger(Workspace(tmp_path / "w"))
     old, new = Doubling(tmp_path / "log"), Doubling(tmp_path / "log", producer="doubling@2")
