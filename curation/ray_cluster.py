@@ -29,7 +29,6 @@ _OUR_WAY: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "1",
     "RAY_TQDM_PATCH_PRINT": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 """Set before Ray is imported, where they are not set already."""

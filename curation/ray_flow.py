@@ -222,6 +222,8 @@ class _Reader(threading.Thread):
         executor = getattr(self._dataset, "_current_executor", None)
         if executor is not None:
             executor.shutdown(force=True)
+            # It asks Ray for results until it notices; once Ray is gone, that is an error in a thread of Ray's.
+            executor.join(_SECONDS_TO_END)
         self.join(_SECONDS_TO_END)
 
 

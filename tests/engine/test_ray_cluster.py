@@ -53,6 +53,10 @@ from tests.engine.steps import Thirds, contents, items
 
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
 pytest.importorskip("ray")
+# A thread of Ray Data's that still waits when its cluster goes ends with SystemExit; Python says nothing of those.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception in thread StreamingExecutor:pytest.PytestUnhandledThreadExceptionWarning"
+)
 
 _STORE = 80_000_000
 
