@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from curation.errors import WorkspaceError
 from curation.ledger import LedgerKey
+from curation.processes import is_alive
 from curation.text import content_hash
 from curation.workspace import Workspace
 
@@ -68,17 +69,7 @@ def is_draining(workspace: Workspace, key: LedgerKey) -> bool:
     """Whether such a process is alive."""
     path = journal_path(workspace, key)
     found = [int(p.suffix.rpartition("-")[2]) for p in path.parent.glob(f"{path.stem}.draining-*")]
-    return any(_is_alive(process) for process in found)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return any(is_alive(process) for process in found)
 
 
 class Journal:

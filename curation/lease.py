@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from curation.errors import WorkspaceError
+from curation.processes import is_alive
 
 __all__ = ["HEARTBEAT_SECONDS", "SILENT_SECONDS", "Held", "Lease", "lease_holder", "leased"]
 
@@ -126,23 +127,13 @@ def _is_gone(filesystem: Any, folder: str, name: str, last: Lease) -> bool:
     if last.released:
         return True
     if last.machine == platform.node():
-        return not _is_alive(last.process)
+        return not is_alive(last.process)
     if time.time() - last.beat < SILENT_SECONDS:
         return False
     # Clocks differ between machines: one that lives is seen to say so within two beats.
     time.sleep(2 * HEARTBEAT_SECONDS)
     now = _last(filesystem, folder, name)
     return now is not None and (now.number, now.beats) == (last.number, last.beats)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _last(filesystem: Any, folder: str, name: str) -> Lease | None:
