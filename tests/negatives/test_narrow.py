@@ -105,7 +105,8 @@ def test_stored_vectors_in_chunks_give_what_wide_ones_give(monkeypatch: pytest.M
     stored = (
         corpus.astype(np.float16) if dtype == "float16" else np.rint(corpus * 200).clip(-127, 127).astype(np.int8)
     )
-    monkeypatch.setattr("curation.negatives.search._CHUNK", 700)
+    monkeypatch.setattr("curation.negatives.search._CORPUS_BLOCK", 700)
+    monkeypatch.setattr("curation.negatives.search._CHUNK_BYTES", 700 * 4 * corpus.shape[1])
     found: list[Found] = []
     for kind in (WideTops, NarrowTops):
         monkeypatch.setattr("curation.negatives.search.tops_for", lambda kind=kind, **_: kind)
