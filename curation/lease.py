@@ -46,14 +46,68 @@ class Lease(NamedTuple):
 
 
 class Held:
-    """A lease that is ours until somebody takes it."""
+    """A lease that is ours until somebody takes it.
 
-    def __init__(self) -> None:
+    Args:
+        filesystem: an fsspec file system with exclusive creation (``pipe_file(mode="create")``).
+        folder: where the chain lies.
+        name: of the lease.
+        mine: the link that says so.
+        errors: what the file system raises when the store cannot be reached; botocore's are no ``OSError``.
+    """
+
+    def __init__(
+        self, filesystem: Any, folder: str, name: str, mine: Lease, errors: tuple[type[Exception], ...]
+    ) -> None:
         self.lost = threading.Event()
+        self._filesystem, self._folder, self._name = filesystem, folder, name
+        self._mine, self._errors = mine, errors
+        self._said = time.monotonic()
+        self._one_at_a_time = threading.Lock()
+
+    def is_lost(self) -> bool:
+        """Whether somebody else may hold it by now: to be asked before each write.
+
+        The thread that says that we live may have been held up, as on a laptop that slept; so a lease that was
+        silent for half of its time is looked at here.
+        """
+        if time.monotonic() - self._said > SILENT_SECONDS / 2:
+            self.beat()
+        return self.lost.is_set() or time.monotonic() - self._said > SILENT_SECONDS
+
+    def keep(self, done: threading.Event) -> None:
+        """Say from time to time that the holder is there, until it is done or somebody else took the lease."""
+        while not done.wait(HEARTBEAT_SECONDS) and not self.lost.is_set():
+            self.beat()
+
+    def beat(self) -> None:
+        """Say once that the holder is there. A store that cannot be reached is waited out, but not for long."""
+        with self._one_at_a_time:
+            try:
+                if _exists(self._filesystem, _path(self._folder, self._name, self._mine.number + 1)):
+                    self.lost.set()
+                    return
+                self._mine = self._mine._replace(beat=time.time(), beats=self._mine.beats + 1)
+                self._write(self._mine)
+                self._said = time.monotonic()
+            except self._errors:
+                if time.monotonic() - self._said > SILENT_SECONDS:
+                    self.lost.set()
+
+    def release(self) -> None:
+        """Let go; where the store cannot be reached, the lease ends by its silence."""
+        if not self.lost.is_set():
+            with suppress(*self._errors):
+                self._write(self._mine._replace(released=True))
+
+    def _write(self, lease: Lease) -> None:
+        self._filesystem.pipe_file(_path(self._folder, self._name, lease.number), _bytes(lease))
 
 
 @contextmanager
-def leased(filesystem: Any, folder: str, name: str, *, url: str) -> Iterator[Held]:
+def leased(
+    filesystem: Any, folder: str, name: str, *, url: str, errors: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[Held]:
     """Hold a lease; it is kept alive by a thread.
 
     Args:
@@ -61,6 +115,7 @@ def leased(filesystem: Any, folder: str, name: str, *, url: str) -> Iterator[Hel
         folder: where the chain lies.
         name: of the lease.
         url: of what is held, for messages.
+        errors: what the file system raises when the store cannot be reached; botocore's are no ``OSError``.
 
     Raises:
         WorkspaceError: when somebody else holds it, or takes it.
@@ -82,44 +137,21 @@ def leased(filesystem: Any, folder: str, name: str, *, url: str) -> Iterator[Hel
             f"{url} is in use by a process that began at the same moment: try again later"
         ) from error
     _forget_older(filesystem, folder, name, number)
-    held, done = Held(), threading.Event()
-    beating = threading.Thread(
-        target=_beat, args=(filesystem, folder, name, mine, held, done), name=f"lease-{name}", daemon=True
-    )
+    held, done = Held(filesystem, folder, name, mine, errors), threading.Event()
+    beating = threading.Thread(target=held.keep, args=(done,), name=f"lease-{name}", daemon=True)
     beating.start()
     try:
         yield held
     finally:
         done.set()
         beating.join()
-        if not held.lost.is_set():
-            with suppress(OSError):
-                filesystem.pipe_file(_path(folder, name, number), _bytes(mine._replace(released=True)))
+        held.release()
 
 
 def lease_holder(filesystem: Any, folder: str, name: str) -> Lease | None:
     """Who holds a lease, None where nobody does."""
     last = _last(filesystem, folder, name)
     return None if last is None or last.released else last
-
-
-def _beat(filesystem: Any, folder: str, name: str, mine: Lease, held: Held, done: threading.Event) -> None:
-    """Say from time to time that the holder is there; and notice when somebody else took the lease."""
-    beats, said = 0, time.monotonic()
-    while not done.wait(HEARTBEAT_SECONDS):
-        try:
-            if _exists(filesystem, _path(folder, name, mine.number + 1)):
-                held.lost.set()
-                return
-            beats += 1
-            filesystem.pipe_file(
-                _path(folder, name, mine.number), _bytes(mine._replace(beat=time.time(), beats=beats))
-            )
-            said = time.monotonic()
-        except OSError:
-            if time.monotonic() - said > SILENT_SECONDS:
-                held.lost.set()
-                return
 
 
 def _is_gone(filesystem: Any, folder: str, name: str, last: Lease) -> bool:

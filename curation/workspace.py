@@ -18,7 +18,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -397,7 +397,7 @@ class Workspace:
         from deltalake.exceptions import DeltaError
 
         path = self.table_path(name)
-        if any(lease.lost.is_set() for lease in self._leases):
+        if any(lease.is_lost() for lease in self._leases):
             raise WorkspaceError(
                 f"another run took {self.url}, for this one was not heard of for long; nothing more is written. "
                 f"What was written is whole; when the other run is done, the same command goes on from there"
@@ -461,36 +461,22 @@ class Workspace:
             with self._leased(name):
                 yield
             return
-        from filelock import FileLock, Timeout
+        from curation.file_locks import file_locked
 
-        folder = Path(self.path("locks"))
-        owner = folder / f"{name}.owner"
-        lock = FileLock(folder / f"{name}.lock")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            who = owner.read_text().strip() if owner.exists() else "another process"
-            raise WorkspaceError(
-                f"{self.url} is in use by {who}: wait until it is done, or use another --workspace"
-            ) from error
-        except OSError as error:
-            raise self._cannot("write", str(folder), error) from error
-        try:
-            # Who holds it is for people only; on a disk that is full or read-only, the tables' error says so.
-            with suppress(OSError):
-                owner.write_text(f"process {os.getpid()}\n")
+        folder = self.path("locks")
+        with ExitStack() as locked:
+            try:
+                locked.enter_context(file_locked(Path(folder), name, url=self.url))
+            except OSError as error:
+                raise self._cannot("write", folder, error) from error
             yield
-        finally:
-            with suppress(OSError):
-                owner.unlink(missing_ok=True)
-            lock.release()
 
     @contextmanager
     def _leased(self, name: str) -> Iterator[None]:
         from curation.lease import leased
 
-        lease = leased(self.filesystem(), self.path("locks"), name, url=self.url)
+        errors = self._store_errors()
+        lease = leased(self.filesystem(), self.path("locks"), name, url=self.url, errors=errors)
         held = self._reading(lease.__enter__)
         self._leases.append(held)
         try:
@@ -507,18 +493,9 @@ class Workspace:
             names = ("workspace", *sorted(LEDGER_TABLES))
             found = {name: lease_holder(self.filesystem(), self.path("locks"), name) for name in names}
             return [{"name": name, "holder": lease.text} for name, lease in found.items() if lease is not None]
-        from filelock import FileLock, Timeout
+        from curation.file_locks import file_locks_held
 
-        held = []
-        for path in sorted(Path(self.path("locks")).glob("*.lock")):
-            try:
-                with FileLock(path, timeout=0):
-                    pass
-            except Timeout:
-                owner = path.with_suffix(".owner")
-                who = owner.read_text().strip() if owner.exists() else "another process"
-                held.append({"name": path.stem, "holder": who})
-        return held
+        return file_locks_held(Path(self.path("locks")))
 
 
 def _has_new_columns(table: DeltaTable | None, frame: pl.DataFrame) -> bool:

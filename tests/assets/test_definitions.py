@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -36,14 +35,10 @@ def test_dagster_validates_the_code_location_that_pyproject_names(tmp_path: Path
     assert 'code_location_target_module = "assets.definitions"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_loading_is_quick_and_leaves_heavy_packages_alone() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_loading_leaves_heavy_packages_alone() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Seconds of processor time: wall time on a busy machine says nothing.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
     heavy = {"torch", "transformers", "sentence_transformers", "datasets", "faiss", "sklearn", "altair"}
     assert heavy.isdisjoint(done.stdout.split())
 

@@ -149,6 +149,44 @@ def test_a_run_whose_lease_was_taken_writes_no_more(store: S3Server, monkeypatch
     assert workspace.read("embeddings").height == 1
 
 
+def test_a_store_that_cannot_be_reached_for_long_ends_the_lease(
+    store: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore's errors are no OSErrors: they once ended the thread that keeps the lease, and nobody knew."""
+    from botocore.exceptions import EndpointConnectionError
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1")
+
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
+    workspace = Workspace(f"{store.bucket}/unreachable")
+    with workspace.lock():
+        held = workspace._leases[0]
+        with monkeypatch.context() as broken:
+            broken.setattr(held._filesystem, "pipe_file", unreachable)
+            held.beat()
+            assert not held.is_lost()
+            broken.setattr(lease, "SILENT_SECONDS", 0.2)
+            assert held.lost.wait(30)
+        with pytest.raises(WorkspaceError, match="another run took"):
+            workspace.append("embeddings", rows("1" * 32).with_columns(model=pl.lit("m")))
+
+
+def test_a_holder_that_slept_looks_whether_the_lease_is_its_own(
+    store: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 3600.0)
+    workspace = Workspace(f"{store.bucket}/slept")
+    with workspace.lock():
+        held = workspace._leases[0]
+        monkeypatch.setattr(held, "_said", held._said - lease.SILENT_SECONDS - 1)
+        assert not held.is_lost()
+        path = f"{workspace.path('locks')}/workspace.000002.lease"
+        workspace.filesystem().pipe_file(path, read_file(workspace, "locks/workspace.000001.lease"))
+        monkeypatch.setattr(held, "_said", held._said - lease.SILENT_SECONDS - 1)
+        assert held.is_lost()
+
+
 def test_a_run_that_is_killed_goes_on_and_equals_a_local_one(store: S3Server, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"rewards": [], "refusals": None, "policy": None, "selection": {"rules": []}}
     changes |= {"pairs": {"strategies": ["provided"]}, "encoder": {"batch_rows": 8}, "generation": []}
