@@ -1,4 +1,4 @@
-"""Many voters on one pair: majority, Dawid–Skene, GLAD and MACE through crowd-kit. Voters are people or models.
+"""Many voters on one pair: majority, Dawid–Skene and MACE through crowd-kit, and GLAD. Voters are people or models.
 
 A vote says that the first answer of a pair is better (1) or the second (0); ties are left out of a vote.
 """
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
+from curation.scores.glad import glad
 
 __all__ = ["METHODS", "Method", "Votes", "aggregate_votes", "reward_votes"]
 
@@ -52,7 +53,7 @@ def aggregate_votes(
         probability=pl.col("vote").mean(), votes=pl.len().cast(pl.Int64)
     )
     if method != "majority":
-        found = _crowdkit(known, method, rounds, seed)
+        found = _aggregated(known, method, rounds, seed)
         shares = shares.with_columns(probability=pl.col("pair").replace_strict(found, return_dtype=pl.Float64))
     joined = known.join(shares.select("pair", "probability"), on="pair", how="left", maintain_order="left")
     right = pl.when(pl.col("vote") == 1).then(pl.col("probability")).otherwise(1 - pl.col("probability"))
@@ -95,25 +96,34 @@ def _checked(votes: pl.DataFrame, method: str) -> pl.DataFrame:
     return known.with_columns(pl.col("vote").cast(pl.Int64))
 
 
-def _crowdkit(known: pl.DataFrame, method: str, rounds: int, seed: int) -> dict[Any, float]:
+def _aggregated(known: pl.DataFrame, method: str, rounds: int, seed: int) -> dict[Any, float]:
     """P(first answer) of each pair."""
+    if known["vote"].n_unique() == 1:
+        return dict.fromkeys(known["pair"].to_list(), float(known["vote"][0]))
+    # Plain numbers keep crowd-kit from comparing strings.
+    pairs, voters = (
+        known.select(pl.col(name).rank("dense").cast(pl.Int64) - 1)[name].to_numpy() for name in ("pair", "voter")
+    )
+    votes = known["vote"].to_numpy()
+    if method == "glad":
+        by_code = glad(pairs, voters, votes, rounds=rounds)
+        return dict(zip(known["pair"].to_list(), by_code[pairs].tolist(), strict=True))
+    return _crowdkit(known["pair"].to_list(), (pairs, voters, votes), method, rounds, seed)
+
+
+def _crowdkit(
+    names: list[Any], coded: tuple[npt.NDArray[Any], ...], method: str, rounds: int, seed: int
+) -> dict[Any, float]:
     import pandas as pd
-    from crowdkit.aggregation import GLAD, MACE, DawidSkene
+    from crowdkit.aggregation import MACE, DawidSkene
 
     models: dict[str, Any] = {
         "dawid_skene": lambda: DawidSkene(n_iter=rounds),
-        "glad": lambda: GLAD(n_iter=rounds),
         "mace": lambda: MACE(n_restarts=5, n_iter=rounds, random_state=seed),
     }
-    # crowd-kit knows a task, a worker and a label; plain numbers keep it from comparing strings.
-    pairs = known.select(pl.col("pair").rank("dense"))["pair"].to_numpy()
-    workers = known.select(pl.col("voter").rank("dense"))["voter"].to_numpy()
-    frame = pd.DataFrame({"task": pairs, "worker": workers, "label": known["vote"].to_numpy()})
-    if frame["label"].nunique() == 1:
-        constant = float(frame["label"].iloc[0])
-        return dict.fromkeys(known["pair"].to_list(), constant)
+    frame = pd.DataFrame(dict(zip(("task", "worker", "label"), coded, strict=True)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"The \w+ keyword")  # crowd-kit 1.4 on pandas 3
         table = models[method]().fit_predict_proba(frame)
     first = dict(zip(table.index.tolist(), table[1].tolist(), strict=True))
-    return {name: float(first[code]) for name, code in zip(known["pair"].to_list(), pairs.tolist(), strict=True)}
+    return {name: float(first[code]) for name, code in zip(names, coded[0].tolist(), strict=True)}

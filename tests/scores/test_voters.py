@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import polars as pl
 import pytest
@@ -39,6 +41,22 @@ def test_weighing_voters_beats_the_majority(method: Method) -> None:
         found = aggregate_votes(votes, method=name).pairs["probability"].to_numpy() > 0.5  # type: ignore[arg-type]
         share[name] = (found == truth).mean()
     assert share[method] > share["majority"]
+
+
+def test_glad_says_what_crowd_kits_says() -> None:
+    import pandas as pd
+    from crowdkit.aggregation import GLAD
+
+    votes, _ = crowd(40, seed=2)
+    some = votes.sample(fraction=0.5, seed=0)
+    found = aggregate_votes(some, method="glad", rounds=3).pairs
+    frame = pd.DataFrame(
+        {"task": some["pair"].to_list(), "worker": some["voter"].to_list(), "label": some["vote"].to_list()}
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"The \w+ keyword")  # crowd-kit 1.4 on pandas 3
+        theirs = GLAD(n_iter=3).fit_predict_proba(frame)[1]
+    assert found["probability"].to_list() == pytest.approx([theirs[name] for name in found["pair"]], abs=1e-6)
 
 
 def test_reliability_tells_good_voters_from_bad_ones() -> None:
