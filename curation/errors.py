@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from typing import Final
 
 __all__ = [
+    "KEPT",
     "BudgetReached",
     "CurationError",
     "EngineError",
@@ -39,6 +40,10 @@ __all__ = [
 
 
 _LONGEST: Final = 1_800
+
+
+KEPT: Final = "What is finished is kept, and the same command goes on from there"
+"""The end of a message about a step that could not go on."""
 
 
 class CurationError(Exception):
@@ -101,6 +106,14 @@ class InterruptedRun(CurationError):
     """The user stopped the run."""
 
     exit_status = 130
+
+    @classmethod
+    def after(cls, step: str, *, done: int, total: int) -> InterruptedRun:
+        """In a step of which so many rows are done."""
+        return cls(
+            f"stopped in {step} after {done:,} of {total:,} rows; they are kept, and the same command goes on from "
+            f"there"
+        )
 
 
 def _shown(character: str) -> str:

@@ -8,11 +8,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from curation.errors import WorkspaceError
 
 __all__ = ["file_locked", "file_locks_held"]
+
+_SECONDS_OF_A_LOOK: Final = 0.3
+"""Whoever looks which locks are held takes each for a moment, and no run is to end for that."""
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def file_locked(folder: Path, name: str, *, url: str) -> Iterator[None]:
     lock = FileLock(folder / f"{name}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_SECONDS_OF_A_LOOK, poll_interval=0.02)
     except Timeout as error:
         raise WorkspaceError(
             f"{url} is in use by {_holder(folder, name)}: wait until it is done, or use another --workspace"

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from curation.errors import WorkspaceError
 from curation.processes import is_alive
 
-__all__ = ["HEARTBEAT_SECONDS", "SILENT_SECONDS", "Held", "Lease", "lease_holder", "leased"]
+__all__ = ["HEARTBEAT_SECONDS", "SILENT_SECONDS", "Held", "Lease", "lease_holder", "lease_names", "leased"]
 
 HEARTBEAT_SECONDS: Final = 15.0
 SILENT_SECONDS: Final = 60.0
@@ -154,6 +154,11 @@ def lease_holder(filesystem: Any, folder: str, name: str) -> Lease | None:
     return None if last is None or last.released else last
 
 
+def lease_names(filesystem: Any, folder: str) -> list[str]:
+    """The names of all chains in a folder."""
+    return sorted({name for name, _ in _links(filesystem, folder)})
+
+
 def _is_gone(filesystem: Any, folder: str, name: str, last: Lease) -> bool:
     """Whether the last holder has let go, has ended, or gives no sign of life."""
     if last.released:
@@ -178,13 +183,18 @@ def _last(filesystem: Any, folder: str, name: str) -> Lease | None:
 
 
 def _numbers(filesystem: Any, folder: str, name: str) -> list[int]:
+    return sorted(number for chain, number in _links(filesystem, folder) if chain == name)
+
+
+def _links(filesystem: Any, folder: str) -> list[tuple[str, int]]:
+    """The links of all chains in a folder: name and number."""
     filesystem.invalidate_cache()
     try:
         entries = filesystem.ls(folder, detail=False)
     except FileNotFoundError:
         return []
-    names = [entry.rstrip("/").rpartition("/")[2].split(".") for entry in entries]
-    return sorted(int(parts[1]) for parts in names if len(parts) == 3 and parts[0] == name and parts[2] == "lease")
+    parts = [entry.rstrip("/").rpartition("/")[2].split(".") for entry in entries]
+    return [(part[0], int(part[1])) for part in parts if len(part) == 3 and part[2] == "lease"]
 
 
 def _forget_older(filesystem: Any, folder: str, name: str, number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["LogProgress", "ProgressSink", "RichProgress", "SilentProgress", "StepProgress"]
+__all__ = ["CalmBar", "LogProgress", "ProgressSink", "RichProgress", "SilentProgress", "StepProgress"]
+
+_SECONDS_BETWEEN_MOVES: Final = 0.2
 
 
 class StepProgress(Protocol):
@@ -115,6 +117,26 @@ class LogProgress:
 
     def note(self, message: str) -> None:
         self._log(message)
+
+
+class CalmBar:
+    """Moves a step's progress a few times a second, however fast results arrive; :meth:`flush` shows the rest."""
+
+    def __init__(self, bar: StepProgress) -> None:
+        self._bar = bar
+        self._rows, self._tokens, self._cost, self._at = 0, 0, 0.0, 0.0
+
+    def advance(self, rows: int, tokens: int = 0, cost: float = 0.0) -> None:
+        self._rows += rows
+        self._tokens += tokens
+        self._cost += cost
+        if time.monotonic() - self._at >= _SECONDS_BETWEEN_MOVES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            self._bar.advance(self._rows, self._tokens, self._cost)
+        self._rows, self._tokens, self._cost, self._at = 0, 0, 0.0, time.monotonic()
 
 
 class _Counter:

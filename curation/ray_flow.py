@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from curation import errors
 from curation.batch_limits import too_long
 from curation.engine import Batch, Mapped
-from curation.errors import CurationError, EngineError, ModelError
+from curation.errors import KEPT, CurationError, EngineError, ModelError
 from curation.ray_cluster import Cluster
 from curation.ray_worker import Caught, Result, StepWorker, result_from
 from curation.recipe.ray import Ray
@@ -142,10 +142,7 @@ class Flow:
         """What a worker raised: an error of ours as it is, any other by its name."""
         kind = getattr(errors, name, None)
         if kind is None:
-            return ModelError(
-                f"{self.step.name}: a worker failed with {name} ({message}). What is finished is kept, and "
-                f"the same command goes on from there"
-            )
+            return ModelError(f"{self.step.name}: a worker failed with {name} ({message}). {KEPT}")
         error: CurationError = kind.__new__(kind)
         Exception.__init__(error, message)
         return error
@@ -155,21 +152,17 @@ class Flow:
         return ModelError(
             f"{self.step.name}: a batch of {height:,} rows ended its worker {tries} times, most often for lack of "
             f"memory: lower the step's batch_rows, or give its workers more memory_gb or fewer a node under "
-            f"ray.steps. What is finished is kept, and the same command goes on from there"
+            f"ray.steps. {KEPT}"
         )
 
     def _ended_early(self, error: BaseException | None) -> CurationError:
         if error is None:
             return EngineError(
-                f"{self.step.name}: Ray gave {len(self._waiting):,} batches back without a result; what is "
-                f"finished is kept, and the same command goes on from there"
+                f"{self.step.name}: Ray gave {len(self._waiting):,} batches back without a result. {KEPT}"
             )
         root = _root(error)
         found = " ".join(str(root).split())[:300]
-        return EngineError(
-            f"{self.step.name}: Ray ended with {type(root).__name__}: {found}. What is finished is kept, and "
-            f"the same command goes on from there"
-        )
+        return EngineError(f"{self.step.name}: Ray ended with {type(root).__name__}: {found}. {KEPT}")
 
 
 class _Reader(threading.Thread):

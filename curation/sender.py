@@ -28,7 +28,7 @@ import polars as pl
 
 from curation import errors
 from curation.engine import StepReport, interrupts
-from curation.errors import CurationError, ModelError
+from curation.errors import KEPT, CurationError, ModelError
 from curation.journal import draining_marker, journal_path
 from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
@@ -133,10 +133,7 @@ def _listen(
             except queue.Empty:
                 continue
             if line is None:
-                raise ModelError(
-                    f"the process that sends the requests of {name} ended early; what was answered is kept, and "
-                    f"the same command goes on from there"
-                )
+                raise ModelError(f"the process that sends the requests of {name} ended early. {KEPT}")
             if "note" in line:
                 progress.note(line["note"])
             elif "total" in line:

@@ -21,7 +21,7 @@ from curation.engine import StepReport, failures_frame, interrupts
 from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
 from curation.journal import Journal, is_draining, journal_path
 from curation.ledger import Ledger, LedgerKey
-from curation.progress import ProgressSink, SilentProgress, StepProgress
+from curation.progress import CalmBar, ProgressSink, SilentProgress, StepProgress
 from curation.workspace import Workspace
 from schemas import TABLES
 
@@ -30,7 +30,6 @@ __all__ = ["Arrival", "Budget", "Stream", "StreamStep", "run_stream"]
 _ROWS_IN_JOURNAL: Final = 5_000
 _SECONDS_IN_JOURNAL: Final = 60.0
 _FED_AT_ONCE: Final = 1_000
-_SECONDS_BETWEEN_BARS: Final = 0.2
 _SECONDS_TO_NOTICE: Final = 3.0
 """By then the sender of a run that was killed has noticed."""
 
@@ -162,7 +161,7 @@ class _Run:
         with memory_named(self.step.name, None):
             worker = self.step.open()
         rows = (row for part in missing.iter_slices(_FED_AT_ONCE) for row in part.iter_rows(named=True))
-        shown = _Shown(bar)
+        shown = CalmBar(bar)
         try:
             while True:
                 before = self._fed
@@ -170,7 +169,7 @@ class _Run:
                     arrivals = worker(self._feed(rows, interrupted))
                     for arrival in each_watched(arrivals, self.step.name, self.timeout):
                         self._keep(arrival)
-                        shown.add(arrival)
+                        shown.advance(1, arrival.tokens, arrival.cost)
                         self._project(progress)
                 if self._held_back is None or self._stopped or self._fed == before:
                     break
@@ -178,10 +177,7 @@ class _Run:
             self._move()
             shown.flush()
         if self._stopped:
-            raise InterruptedRun(
-                f"stopped in {self.step.name} after {self._done:,} of {self.total:,} rows; they are kept, and the "
-                f"same command goes on from there"
-            )
+            raise InterruptedRun.after(self.step.name, done=self._done, total=self.total)
         if self._held_back is not None:
             left, currency = self.step.most(self._held_back), self.budget.currency
             raise BudgetReached(
@@ -255,26 +251,6 @@ class _Run:
             )
 
 
-class _Shown:
-    """Moves the bar a few times a second, however fast answers arrive."""
-
-    def __init__(self, bar: StepProgress) -> None:
-        self._bar = bar
-        self._rows, self._tokens, self._cost, self._at = 0, 0, 0.0, 0.0
-
-    def add(self, arrival: Arrival) -> None:
-        self._rows += 1
-        self._tokens += arrival.tokens
-        self._cost += arrival.cost
-        if time.monotonic() - self._at >= _SECONDS_BETWEEN_BARS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            self._bar.advance(self._rows, self._tokens, self._cost)
-        self._rows, self._tokens, self._cost, self._at = 0, 0, 0.0, time.monotonic()
-
-
 @contextmanager
 def _locked(workspace: Workspace, key: LedgerKey, progress: ProgressSink) -> Iterator[None]:
     """The table's lock; where a killed run's sender still waits for answers, as soon as it has them."""
@@ -321,4 +297,6 @@ def _to_ledger(ledger: Ledger, key: LedgerKey, entries: list[dict[str, Any]]) ->
     rows = pl.DataFrame([e["row"] for e in entries if e.get("row") is not None], schema=empty.schema)
     rows = rows.unique(subset=key.id_column, keep="first", maintain_order=True)
     failures = failures_frame([e["failure"] for e in entries if e.get("failure") is not None])
-    return ledger.append(key, rows, failures).invalid
+    invalid = ledger.append(key, rows, failures).invalid
+    ledger.settle(key)
+    return invalid

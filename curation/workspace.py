@@ -14,27 +14,24 @@ a ledger table are missing is in ``curation.ledger``.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from curation.errors import InputError, MissingExtraError, WorkspaceError
+from curation.errors import WorkspaceError
+from curation.kept_tables import KeptTables
+from curation.workspace_files import FORMAT_VERSION, WorkspaceFiles
 from schemas import TABLES
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-    from curation.lease import Held
-
 __all__ = ["FORGETTING", "FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
 
-FORMAT_VERSION: Final = 1
 LEDGER_TABLES: Final = frozenset(
     {
         *("generations", "embeddings", "rewards", "requests", "refusals", "policy_stats", "failures"),
@@ -44,19 +41,9 @@ LEDGER_TABLES: Final = frozenset(
 """Tables that only grow, and that every run shares."""
 FORGETTING: Final = "forgetting.json"
 """There while `curation forget` is under way: what is to go."""
-_MARKER: Final = "workspace.json"
-_NO_FOLDER: Final = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
-"""What delta-rs 1.x cannot have in a table's path: what it panics at, and what reads as an encoded character."""
 
 
-class _Handle(NamedTuple):
-    """An open table, and the file of the last commit that it knows."""
-
-    table: DeltaTable
-    last_commit: tuple[int, int] | None
-
-
-class Workspace:
+class Workspace(WorkspaceFiles):
     """A workspace at a path or an fsspec URL (``s3://bucket/folder``).
 
     Args:
@@ -79,109 +66,11 @@ class Workspace:
         trial: bool = False,
         create: bool = True,
     ) -> None:
-        self.url = str(url).rstrip("/")
-        self.is_local = "://" not in self.url
-        if self.is_local:
-            self.url = str(Path(self.url).expanduser().resolve())
-            self._check_name()
-        self.storage_options: dict[str, str] = dict(storage_options or {})
         self._results = ("trial",) if trial else ()
         self._versions_read: dict[str, int] = {}
         self._versions_written: dict[str, int] = {}
-        self._leases: list[Held] = []
-        self._handles: dict[str, _Handle] = {}
-        self._check_format(create=create)
-
-    def __repr__(self) -> str:
-        return f"Workspace({self.url!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handles": {}, "_leases": []}
-
-    # ---- files -------------------------------------------------------------------------------------------
-
-    def path(self, *parts: str) -> str:
-        """The path or URL of something inside the workspace."""
-        return "/".join((self.url, *parts))
-
-    def filesystem(self) -> Any:
-        """The fsspec file system that :meth:`path` is on."""
-        import fsspec
-
-        if self.is_local:
-            return fsspec.filesystem("file")
-        scheme = self.url.partition("://")[0]
-        try:
-            return fsspec.filesystem(scheme, **self.storage_options)
-        except ImportError as error:
-            raise MissingExtraError(
-                str(error.name or scheme), "s3" if scheme.startswith("s3") else scheme
-            ) from error
-        except ValueError as error:
-            raise InputError(
-                f"{self.url}: no file system is known for {scheme}://, expected a folder or a URL such as s3://bucket/w"
-            ) from error
-
-    def read_text(self, *parts: str) -> str | None:
-        """The text of a file, or None where there is none."""
-        try:
-            with self.filesystem().open(self.path(*parts), "rb") as file:
-                return bytes(file.read()).decode()
-        except FileNotFoundError:
-            return None
-
-    def write_bytes(self, data: bytes, *parts: str) -> None:
-        """Write a file, whole or not at all."""
-        filesystem, target = self.filesystem(), self.path(*parts)
-        try:
-            if self.is_local:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-                temporary = f"{target}.{os.getpid()}.tmp"
-                Path(temporary).write_bytes(data)
-                os.replace(temporary, target)
-            else:
-                filesystem.pipe_file(target, data)
-        except self._store_errors() as error:
-            raise self._cannot("write", target, error) from error
-
-    def _store_errors(self) -> tuple[type[Exception], ...]:
-        """What a file system raises: botocore's own errors are no OSErrors."""
-        if self.is_local or not self.url.startswith("s3"):
-            return (OSError,)
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        return (OSError, BotoCoreError, ClientError)
-
-    def _check_name(self) -> None:
-        found = _NO_FOLDER.search(self.url)
-        if found is not None:
-            raise InputError(
-                f"{self.url}: a workspace cannot lie in a folder with {found[0]!r} in its path, for Delta tables "
-                f"cannot; choose another one with --workspace (spaces and letters of any script are fine)"
-            )
-
-    def _check_format(self, *, create: bool) -> None:
-        text = self._reading(lambda: self.read_text(_MARKER))
-        if text is None:
-            if not create:
-                raise InputError(
-                    f"{self.url} is no workspace: expected a folder that `curation run` has written, "
-                    f"with a file {_MARKER}"
-                )
-            marker = {"format_version": FORMAT_VERSION, "made_by": "preference-curation"}
-            self.write_bytes((json.dumps(marker, indent=1) + "\n").encode(), _MARKER)
-            return
-        try:
-            found = int(json.loads(text)["format_version"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise WorkspaceError(
-                f"{self.path(_MARKER)} is not a workspace marker; restore it or choose another folder"
-            ) from error
-        if found > FORMAT_VERSION:
-            raise WorkspaceError(
-                f"{self.url} was written by a newer version of this package (workspace format {found}, this one "
-                f"reads up to {FORMAT_VERSION}): upgrade with `pip install -U preference-curation`"
-            )
+        self._kept = KeptTables()
+        super().__init__(url, storage_options=storage_options, create=create)
 
     # ---- tables ------------------------------------------------------------------------------------------
 
@@ -262,7 +151,7 @@ class Workspace:
         grown = "merge" if _has_new_columns(table, frame) else None
         version = self._write(name, frame, mode="append", partition_by=partition_by, schema_mode=grown, table=table)
         if table is not None:
-            self._keep(name, table)
+            self._kept.keep(self.table_path(name), table)
         return version
 
     def compact(self, name: str) -> None:
@@ -296,12 +185,10 @@ class Workspace:
 
         The number of the version stays, so that it never names two contents.
         """
-        from deltalake.exceptions import DeltaError
-
         table = self._open(name)
         if table is None:
             return
-        try:
+        with self._writing(name):
             table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
             table = self._open(name)
             assert table is not None
@@ -312,8 +199,6 @@ class Workspace:
                 number = entry.rpartition("/")[2].split(".", 1)[0]
                 if number.isdecimal() and int(number) < table.version():
                     filesystem.rm_file(entry)
-        except (DeltaError, OSError) as error:
-            raise self._cannot("write", self.table_path(name), error) from error
 
     def take_versions(self) -> tuple[dict[str, int], dict[str, int]]:
         """The table versions read and written since the last call, and forget them."""
@@ -345,41 +230,14 @@ class Workspace:
             raise self._cannot("read", path, error) from error
 
     def _current(self, name: str) -> DeltaTable | None:
-        """A table as it is now, from a handle that is kept and brought up to date.
-
-        A ledger asks once a batch, and reading the log anew each time would cost more the longer the log is. The
-        handle changes under whoever holds it, so what scans a table opens its own.
-        """
-        from deltalake.exceptions import DeltaError
-
-        kept = self._handles.pop(name, None)
-        if (
-            kept is not None
-            and kept.last_commit is not None
-            and kept.last_commit == self._last_commit(name, kept.table)
-        ):
-            try:
-                kept.table.update_incremental()
-                return self._keep(name, kept.table)
-            except (DeltaError, OSError, ValueError):
-                # A log that changed under us: what there is to say of it, opening it says.
-                return self._open(name)
-        table = self._open(name)
-        return None if table is None else self._keep(name, table)
-
-    def _keep(self, name: str, table: DeltaTable) -> DeltaTable:
-        self._handles[name] = _Handle(table, self._last_commit(name, table))
+        """A table as it is now. The handle is kept: what scans a table opens its own."""
+        path = self.table_path(name)
+        table = self._kept.take(path)
+        if table is None:
+            table = self._open(name)
+            if table is not None:
+                self._kept.keep(path, table)
         return table
-
-    def _last_commit(self, name: str, table: DeltaTable) -> tuple[int, int] | None:
-        """What tells the last commit's file from one of the same name in a folder that was made anew."""
-        if not self.is_local:
-            return None
-        try:
-            found = Path(self.table_path(name), "_delta_log", f"{table.version():020}.json").stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
 
     def _write(
         self,
@@ -394,7 +252,6 @@ class Workspace:
     ) -> int:
         """Write in one commit; returns the version that holds it. A table that is given is brought along."""
         from deltalake import write_deltalake
-        from deltalake.exceptions import DeltaError
 
         path = self.table_path(name)
         if any(lease.is_lost() for lease in self._leases):
@@ -411,10 +268,8 @@ class Workspace:
             options["schema_mode"] = schema_mode
         if partition_by is not None:
             options["partition_by"] = [partition_by]
-        try:
+        with self._writing(name):
             write_deltalake(path if table is None else table, frame, **options)
-        except (DeltaError, OSError) as error:
-            raise self._cannot("write", path, error) from error
         version = self.version(name) if table is None else int(table.version())
         assert version is not None
         self._versions_written[name] = version
@@ -428,74 +283,6 @@ class Workspace:
             yield
         except (DeltaError, OSError) as error:
             raise self._cannot("write", self.table_path(name), error) from error
-
-    def _reading(self, read: Any) -> Any:
-        wrong: tuple[type[Exception], ...] = (*self._store_errors(), pl.exceptions.ComputeError)
-        try:
-            return read()
-        except wrong as error:
-            raise self._cannot("read", self.url, error) from error
-
-    def _cannot(self, verb: str, path: str, error: BaseException) -> WorkspaceError:
-        found = " ".join(str(error).split())[:300]
-        check = (
-            "the disk has room" if self.is_local else "the bucket is there, the environment holds your credentials"
-        )
-        return WorkspaceError(
-            f"cannot {verb} {path}: {found}. Check that {check} and that you may {verb} there; "
-            f"what was written before is whole, and a new run goes on from it"
-        )
-
-    # ---- locks -------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def lock(self, name: str = "workspace") -> Iterator[None]:
-        """Hold a lock of this workspace; it is let go when the process ends, however it ends.
-
-        Object stores have no locks: there it is a lease, which ends when its holder is silent (``curation.lease``).
-
-        Raises:
-            WorkspaceError: when another process holds it.
-        """
-        if not self.is_local:
-            with self._leased(name):
-                yield
-            return
-        from curation.file_locks import file_locked
-
-        folder = self.path("locks")
-        with ExitStack() as locked:
-            try:
-                locked.enter_context(file_locked(Path(folder), name, url=self.url))
-            except OSError as error:
-                raise self._cannot("write", folder, error) from error
-            yield
-
-    @contextmanager
-    def _leased(self, name: str) -> Iterator[None]:
-        from curation.lease import leased
-
-        errors = self._store_errors()
-        lease = leased(self.filesystem(), self.path("locks"), name, url=self.url, errors=errors)
-        held = self._reading(lease.__enter__)
-        self._leases.append(held)
-        try:
-            yield
-        finally:
-            self._leases.remove(held)
-            lease.__exit__(None, None, None)
-
-    def locks_held(self) -> list[dict[str, Any]]:
-        """The locks that somebody holds now: name and holder."""
-        if not self.is_local:
-            from curation.lease import lease_holder
-
-            names = ("workspace", *sorted(LEDGER_TABLES))
-            found = {name: lease_holder(self.filesystem(), self.path("locks"), name) for name in names}
-            return [{"name": name, "holder": lease.text} for name, lease in found.items() if lease is not None]
-        from curation.file_locks import file_locks_held
-
-        return file_locks_held(Path(self.path("locks")))
 
 
 def _has_new_columns(table: DeltaTable | None, frame: pl.DataFrame) -> bool:

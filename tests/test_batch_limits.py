@@ -201,7 +201,7 @@ def test_a_run_from_the_command_line_whose_reward_model_hangs(
         "--workspace",
         str(place.folder / "w"),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 1
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert "rewards: a batch of 4 rows was not done in 1 s, the recipe's batch_timeout_seconds" in line

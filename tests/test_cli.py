@@ -40,7 +40,7 @@ class Shell:
         return subprocess.run(
             [sys.executable, "-m", "curation.cli", *map(str, arguments)],
             cwd=self.folder, env=os.environ | {"COLUMNS": "200"} | environment,
-            capture_output=True, text=True, check=False, timeout=300,
+            capture_output=True, text=True, check=False, timeout=900,
         )  # fmt: skip
 
     def write(self, name: str, content: str | bytes | list[dict[str, Any]]) -> Path:

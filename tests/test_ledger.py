@@ -236,7 +236,7 @@ def test_kill_minus_9_loses_nothing_and_doubles_one_batch_at_most(tmp_path: Path
     spawn = multiprocessing.get_context("spawn")
     process = spawn.Process(target=run_killable, args=(str(workspace), str(log)))
     process.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not log.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(delay)

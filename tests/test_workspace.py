@@ -6,10 +6,12 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import polars as pl
 import pytest
+from filelock import FileLock
 
 from curation.errors import WorkspaceError
 from curation.workspace import FORMAT_VERSION, Workspace
@@ -147,7 +149,7 @@ def test_write_bytes_is_whole_or_not_at_all(tmp_path: Path) -> None:
 def hold_lock(path: str, ready: object, done: object) -> None:
     with Workspace(path).lock():
         ready.set()  # type: ignore[attr-defined]
-        done.wait(30)  # type: ignore[attr-defined]
+        done.wait(600)  # type: ignore[attr-defined]
 
 
 def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     other = spawn.Process(target=hold_lock, args=(str(tmp_path), ready, done))
     other.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(300)
         with (
             pytest.raises(WorkspaceError, match=f"in use by process {other.pid}"),
             Workspace(tmp_path).lock(),
@@ -167,6 +169,18 @@ def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
         other.join()
     with Workspace(tmp_path).lock():
         pass
+
+
+def test_somebody_who_looks_at_the_locks_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.file_locks._SECONDS_OF_A_LOOK", 60.0)
+    workspace = Workspace(tmp_path)
+    with workspace.lock():
+        pass
+    look = FileLock(tmp_path / "locks" / "workspace.lock", thread_local=False)
+    look.acquire()
+    threading.Timer(0.2, look.release).start()
+    with workspace.lock():
+        assert [held["name"] for held in workspace.locks_held()] == ["workspace"]
 
 
 def test_an_object_store_url_keeps_its_form() -> None:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import polars as pl
 
 from curation.errors import InputError
 from curation.files.columns import Columns
+from curation.files.lines import decoded, lines_of, open_binary
 from curation.files.rejects import Reject
 
-__all__ = ["Csv", "Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader", "open_binary"]
+__all__ = ["Csv", "Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -67,12 +66,12 @@ class JsonLines:
     def records(self) -> Iterator[Record | Reject]:
         row = 0
         with open_binary(self._path) as file:
-            for number, raw in enumerate(_lines(self._path, file), start=1):
+            for number, raw in enumerate(lines_of(self._path, file), start=1):
                 line = raw.removeprefix(_BOM) if number == 1 else raw
                 if line.isspace() or not line:
                     continue
                 place = f"{self._path}: line {number}"
-                values = _parse(_decode(line, place), place, whole=line.endswith(b"\n"))
+                values = _parse(decoded(line, place), place, whole=line.endswith(b"\n"))
                 may_break = _SURROGATE.search(line) is not None
                 yield _record(row, values, place, may_break=may_break, size=len(line))
                 row += 1
@@ -153,8 +152,8 @@ class Csv:
         csv.field_size_limit(_LONGEST_CELL)
         as_text = self._as_text or frozenset()
         with open_binary(self._path) as file:
-            lines = enumerate(_lines(self._path, file), start=1)
-            rows = self._rows(_decode(line, f"{self._path}: line {number}") for number, line in lines)
+            lines = enumerate(lines_of(self._path, file), start=1)
+            rows = self._rows(decoded(line, f"{self._path}: line {number}") for number, line in lines)
             header = [name.removeprefix("\ufeff") for name in next(rows, [])]
             self._check_header(header)
             for row, cells in enumerate(rows):
@@ -186,14 +185,14 @@ class Csv:
 def json_reader(path: Path) -> Reader:
     """The reader for a ``.json`` file, which may hold JSON lines, too."""
     with open_binary(path) as file:
-        data = b"".join(_lines(path, file)).removeprefix(_BOM)
+        data = b"".join(lines_of(path, file)).removeprefix(_BOM)
     first, _, rest = data.lstrip().partition(b"\n")
     if first.startswith(b"{") and rest.strip():
         with contextlib.suppress(ValueError, RecursionError):
             json.loads(first)
             return JsonLines(path)
     for number, line in enumerate(data.split(b"\n"), start=1):
-        _decode(line, f"{path}: line {number}")
+        decoded(line, f"{path}: line {number}")
     text = data.decode().strip()
     if not text:
         raise InputError(f"{path} is empty: it holds only white space, expected rows")
@@ -224,39 +223,6 @@ def frames(
 def _frame(held: list[Record], columns: Columns, row_name: str) -> pl.DataFrame:
     frame = columns.frame([record.values for record in held])
     return frame.with_columns(pl.Series(row_name, [record.row for record in held], dtype=pl.Int64))
-
-
-@contextlib.contextmanager
-def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked when its name ends in ``.gz``."""
-    try:
-        # Closed by the with statement below; opening is apart from it, to tell its errors from the others.
-        file: IO[bytes] = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    with file:
-        yield file
-
-
-def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    number = 0
-    try:
-        for number, line in enumerate(file, start=1):  # noqa: B007
-            yield line
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not whole gzip after line {number} ({error}); fetch it again") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read after line {number}: {error.strerror or error}") from error
-
-
-def _decode(line: bytes, place: str) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{place} is not UTF-8: byte 0x{line[error.start]:02x} at position {error.start}; "
-            f"convert the file to UTF-8 (iconv -t utf-8)"
-        ) from error
 
 
 def _parse(text: str, place: str, *, whole: bool) -> Any:

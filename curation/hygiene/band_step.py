@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
-from curation.hygiene.near import Bands, band_keys
+from curation.hygiene.bands import Bands, band_keys
 
 __all__ = ["BandStep"]
 

@@ -14,8 +14,8 @@ import polars as pl
 
 from curation.errors import InputError, closest
 from curation.files import ROW
+from curation.hygiene.bands import BandKeys
 from curation.hygiene.groups import Links
-from curation.hygiene.near import BandKeys
 from curation.models.protocols import Encoder
 from curation.prompts.texts import text_columns
 
@@ -137,7 +137,8 @@ def find_duplicates(
             texts = pl.select(pl.concat_str(pl.Series(groups), texts, separator=_JOINT)).to_series()
         return Found(exact_duplicates(texts, order=order), 1.0, 0)
     if method == "minhash":
-        from curation.hygiene.near import near_duplicates, plan_bands
+        from curation.hygiene.bands import plan_bands
+        from curation.hygiene.near import near_duplicates
 
         links = near_duplicates(
             texts, threshold=threshold, order=order, n=ngram, groups=groups, seed=seed, keys=keys

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from curation.hygiene.bands import BandKeys, propose
 from curation.hygiene.groups import Int64, UnionFind
-from curation.hygiene.near import BandKeys, Refused, propose, tie_near
+from curation.hygiene.near import Refused, tie_near
 
 __all__ = ["SplitGroups", "split_groups"]
 

@@ -191,7 +191,7 @@ def card_figures(
         waterfall: rows of table ``waterfall`` for this dataset.
         pairs: kept and dropped pairs as for the report, for datasets made of pairs.
     """
-    from curation.publish import plots, summary
+    from curation.publish import chart_style, plots, summary
 
     charts: dict[str, tuple[Any, str]] = {}
     if waterfall.height:
@@ -206,7 +206,7 @@ def card_figures(
     files, captions = {}, {}
     for name, (chart, caption) in charts.items():
         if chart is not None:
-            files[f"assets/{name}.png"] = plots.figure_png(chart, scale=2.0)
+            files[f"assets/{name}.png"] = chart_style.figure_png(chart, scale=2.0)
             captions[f"assets/{name}.png"] = caption
     return files, captions
 

@@ -1,29 +1,25 @@
-"""The figures of the report, the card and the user interface, as Altair charts, SVG or PNG.
+"""The figures of the report, the card and the user interface, as Altair charts.
 
 Data are counted or sampled with polars first: a chart's specification holds a few hundred marks, however
-many pairs there are. Colours are readable on light and on dark ground.
+many pairs there are. Colours are readable on light and on dark ground. How charts look is in ``chart_style``.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
-if TYPE_CHECKING:
-    import altair as alt
+from curation.publish.bins import TAIL, bin_of, bins_between, counts_by_bin, finite
+from curation.publish.chart_style import INK, altair, colour_scale, few_ticks, inline_values, styled
 
-    Figure: TypeAlias = alt.Chart | alt.LayerChart
+if TYPE_CHECKING:
+    from curation.publish.chart_style import Figure
 
 __all__ = [
-    "INK",
     "Bound",
     "density_chart",
-    "figure_png",
-    "figure_svg",
     "histogram_chart",
     "refusal_chart",
     "scatter_chart",
@@ -31,16 +27,10 @@ __all__ = [
     "waterfall_chart",
 ]
 
-INK: Final = "#7b818c"
-"""The colour of text and axes; a page may replace it in an SVG by its own."""
-
 _STATUS_COLOURS: Final = {"kept": "#3f83c9", "dropped": "#e2893b"}
 _CLASS_COLOURS: Final = {"full refusal": "#b4456e", "partial refusal": "#dd9fb6"}
 _DENSITY_COLOUR: Final = "#3f83c9"
-_BINS: Final = 40
-_TAIL: Final = 0.005
 _MOST_POINTS: Final = 1_500
-_FONT: Final = "Liberation Sans, Arial, sans-serif"
 
 
 class Bound(NamedTuple):
@@ -54,7 +44,7 @@ class Bound(NamedTuple):
 
 def waterfall_chart(waterfall: pl.DataFrame, *, width: int = 300) -> Figure:
     """What each rule removed and left, one bar a rule; the rows of one dataset of table ``waterfall``."""
-    alt = _altair()
+    alt = altair()
     rows: list[dict[str, Any]] = []
     ordered: list[dict[str, Any]] = waterfall.sort("position").to_dicts()
     if ordered:
@@ -78,17 +68,17 @@ def waterfall_chart(waterfall: pl.DataFrame, *, width: int = 300) -> Figure:
         title=None,
         axis=alt.Axis(labelLimit=200, labelPadding=8, ticks=False, domain=False),
     )
-    base = alt.Chart(_values(bars)).mark_bar(height=15, cornerRadius=2)
+    base = alt.Chart(inline_values(bars)).mark_bar(height=15, cornerRadius=2)
     marks = base.encode(
         y=y,
         x=alt.X("from:Q", title="rows", axis=alt.Axis(format="~s", tickCount=4)),
         x2="to:Q",
-        color=_colours("part", _STATUS_COLOURS, {"kept": "left", "dropped": "removed"}),
+        color=colour_scale("part", _STATUS_COLOURS, {"kept": "left", "dropped": "removed"}),
     )
     ends = [{**r, "end": r["left"] + r["removed"]} for r in rows]
-    text = alt.Chart(_values(ends)).mark_text(align="left", dx=6, color=INK, fontSize=11)
+    text = alt.Chart(inline_values(ends)).mark_text(align="left", dx=6, color=INK, fontSize=11)
     labels = text.encode(y=y, x="end:Q", text="label:N")
-    return _styled(alt.layer(marks, labels).properties(width=width, height=alt.Step(24)))
+    return styled(alt.layer(marks, labels).properties(width=width, height=alt.Step(24)))
 
 
 def histogram_chart(
@@ -114,29 +104,29 @@ def histogram_chart(
         width: in pixels.
         height: in pixels.
     """
-    alt = _altair()
-    counted = _binned(pairs.lazy().filter(_finite(column)), column)
+    alt = altair()
+    counted = counts_by_bin(pairs.lazy().filter(finite(column)), column, statuses=_STATUS_COLOURS)
     if counted is None:
         return None
     rows, low, high = counted
     name = column.replace("_", " ") if title is None else title or None
     chart = (
-        alt.Chart(_values(rows))
+        alt.Chart(inline_values(rows))
         .mark_rect(stroke=None)
         .encode(
-            x=alt.X("from:Q", title=name, scale=alt.Scale(domain=[low, high], nice=False), axis=_few_ticks()),
+            x=alt.X("from:Q", title=name, scale=alt.Scale(domain=[low, high], nice=False), axis=few_ticks()),
             x2="to:Q",
             y=alt.Y("above:Q", title=unit, axis=alt.Axis(tickCount=4, format="~s")),
             y2="upto:Q",
-            color=_colours("status", _STATUS_COLOURS, legend=legend),
+            color=colour_scale("status", _STATUS_COLOURS, legend=legend),
         )
     )
-    return _styled(chart.properties(width=width, height=height))
+    return styled(chart.properties(width=width, height=height))
 
 
 def refusal_chart(pairs: pl.DataFrame, *, width: int = 420) -> Figure | None:
     """The share of answers that refuse, for chosen and rejected, among all pairs and the kept ones."""
-    alt = _altair()
+    alt = altair()
     rows = _refusal_shares(pairs)
     if not rows:
         return None
@@ -145,7 +135,7 @@ def refusal_chart(pairs: pl.DataFrame, *, width: int = 420) -> Figure | None:
     top = max(0.1, *(float(r["to"]) for r in rows)) * 1.15
     x_axis = alt.Axis(format="%", tickCount=5)
     bars = (
-        alt.Chart(_values(rows))
+        alt.Chart(inline_values(rows))
         .mark_bar(height=18, cornerRadius=2)
         .encode(
             y=y,
@@ -156,12 +146,12 @@ def refusal_chart(pairs: pl.DataFrame, *, width: int = 420) -> Figure | None:
                 axis=x_axis,
             ),
             x2="to:Q",
-            color=_colours("class", _CLASS_COLOURS),
+            color=colour_scale("class", _CLASS_COLOURS),
         )
     )
     totals = [{**r, "label": f"{r['to']:.1%}"} for r in rows if r["class"] == "partial refusal"]
-    text = alt.Chart(_values(totals)).mark_text(align="left", dx=6, color=INK, fontSize=11)
-    return _styled(
+    text = alt.Chart(inline_values(totals)).mark_text(align="left", dx=6, color=INK, fontSize=11)
+    return styled(
         alt.layer(bars, text.encode(y=y, x="to:Q", text="label:N")).properties(width=width, height=alt.Step(28))
     )
 
@@ -170,17 +160,17 @@ def density_chart(
     frame: pl.DataFrame, x: str, y: str, *, x_title: str, y_title: str, width: int = 420, height: int = 240
 ) -> Figure | None:
     """How many rows lie where, for two numeric columns; None where no row has both. Darker is more."""
-    alt = _altair()
-    have = frame.lazy().filter(_finite(x), _finite(y)).select(x, y)
+    alt = altair()
+    have = frame.lazy().filter(finite(x), finite(y)).select(x, y)
     ranges = have.select(
-        pl.all().quantile(_TAIL).name.prefix("low_"), pl.all().quantile(1 - _TAIL).name.prefix("high_")
+        pl.all().quantile(TAIL).name.prefix("low_"), pl.all().quantile(1 - TAIL).name.prefix("high_")
     )
     row = ranges.collect().row(0, named=True)
     if row[f"low_{x}"] is None:
         return None
-    (x_low, x_step), (y_low, y_step) = (_step(row[f"low_{c}"], row[f"high_{c}"]) for c in (x, y))
+    (x_low, x_step), (y_low, y_step) = (bins_between(row[f"low_{c}"], row[f"high_{c}"]) for c in (x, y))
     cells = (
-        have.group_by(_bin(x, x_low, x_step).alias("i"), _bin(y, y_low, y_step).alias("j"))
+        have.group_by(bin_of(x, x_low, x_step).alias("i"), bin_of(y, y_low, y_step).alias("j"))
         .len()
         .sort("i", "j")
         .collect()
@@ -192,17 +182,17 @@ def density_chart(
         for i, j, n in cells.iter_rows()
     ]  # fmt: skip
     chart = (
-        alt.Chart(_values(values))
+        alt.Chart(inline_values(values))
         .mark_rect(color=_DENSITY_COLOUR, stroke=None)
         .encode(
-            x=alt.X("x:Q", title=x_title, axis=_few_ticks(), scale=alt.Scale(nice=False)),
+            x=alt.X("x:Q", title=x_title, axis=few_ticks(), scale=alt.Scale(nice=False)),
             x2="x2:Q",
             y=alt.Y("y:Q", title=y_title, axis=alt.Axis(tickCount=5), scale=alt.Scale(nice=False)),
             y2="y2:Q",
             opacity=alt.Opacity("shade:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 1]), legend=None),
         )
     )
-    return _styled(chart.properties(width=width, height=height))
+    return styled(chart.properties(width=width, height=height))
 
 
 def source_chart(
@@ -212,8 +202,8 @@ def source_chart(
 
     The sources with the most pairs are shown, at most twelve.
     """
-    alt = _altair()
-    have = pairs.filter(_finite(column), pl.col("source").is_not_null())
+    alt = altair()
+    have = pairs.filter(finite(column), pl.col("source").is_not_null())
     if have.is_empty():
         return None
     shares = {"low": 0.05, "q1": 0.25, "middle": 0.5, "q3": 0.75, "high": 0.95}
@@ -225,18 +215,18 @@ def source_chart(
         .to_dicts()
     )
     names = alt.Y("source:N", title=None, sort=[row["source"] for row in rows])
-    base = alt.Chart(_values(rows)).encode(y=names)
+    base = alt.Chart(inline_values(rows)).encode(y=names)
     layers = [
-        base.mark_rule(color=INK).encode(x=alt.X("low:Q", title=title, axis=_few_ticks()), x2="high:Q"),
+        base.mark_rule(color=INK).encode(x=alt.X("low:Q", title=title, axis=few_ticks()), x2="high:Q"),
         base.mark_bar(color=_DENSITY_COLOUR, height=14).encode(x="q1:Q", x2="q3:Q"),
         base.mark_tick(color="white", thickness=2, height=14).encode(x="middle:Q"),
     ]
     for bound in bounds:
-        line = alt.Chart(_values([{"value": bound.value}])).mark_rule(
+        line = alt.Chart(inline_values([{"value": bound.value}])).mark_rule(
             color=_STATUS_COLOURS["dropped"], strokeDash=[5, 4]
         )
         layers.append(line.encode(x="value:Q"))
-    return _styled(alt.layer(*layers).properties(width=width))
+    return styled(alt.layer(*layers).properties(width=width))
 
 
 def scatter_chart(
@@ -255,69 +245,30 @@ def scatter_chart(
     Points outside the middle 99 % of either score are drawn at the rim. The sample depends on ``pair_id``
     alone.
     """
-    alt = _altair()
-    have = pairs.filter(_finite(x), _finite(y)).select("pair_id", "status", x, y)
+    alt = altair()
+    have = pairs.filter(finite(x), finite(y)).select("pair_id", "status", x, y)
     if have.is_empty():
         return None
-    clipped = [pl.col(c).clip(pl.col(c).quantile(_TAIL), pl.col(c).quantile(1 - _TAIL)) for c in (x, y)]
+    clipped = [pl.col(c).clip(pl.col(c).quantile(TAIL), pl.col(c).quantile(1 - TAIL)) for c in (x, y)]
     points = have.with_columns(clipped).sort(pl.col("pair_id").hash(seed=7), "pair_id").head(_MOST_POINTS)
     note = f", {points.height:,} of {have.height:,} pairs" if points.height < have.height else ""
     values = points.select("status", x=pl.col(x).cast(float).round(6), y=pl.col(y).cast(float).round(6)).to_dicts()
     rim = alt.Scale(zero=False, nice=True)
     marks = (
-        alt.Chart(_values(values))
+        alt.Chart(inline_values(values))
         .mark_circle(size=14, opacity=0.5)
         .encode(
-            x=alt.X("x:Q", title=x_title + note, axis=_few_ticks(), scale=rim),
+            x=alt.X("x:Q", title=x_title + note, axis=few_ticks(), scale=rim),
             y=alt.Y("y:Q", title=y_title, axis=alt.Axis(tickCount=5), scale=rim),
-            color=_colours("status", _STATUS_COLOURS),
+            color=colour_scale("status", _STATUS_COLOURS),
         )
     )
     layers: list[Any] = [marks]
     for bound in bounds:
-        line = alt.Chart(_values([{"at": bound.value, "label": bound.label}]))
+        line = alt.Chart(inline_values([{"at": bound.value, "label": bound.label}]))
         channel = {"x": alt.X("at:Q")} if bound.axis == "x" else {"y": alt.Y("at:Q")}
         layers.append(line.mark_rule(color=INK, strokeDash=[5, 3], strokeWidth=1.3).encode(**channel))
-    return _styled(alt.layer(*layers).properties(width=width, height=height))
-
-
-def figure_svg(chart: Figure) -> str:
-    """A chart as SVG; equal charts give equal text."""
-    return _svg(json.dumps(chart.to_dict(validate=False)))
-
-
-@functools.lru_cache(maxsize=64)
-def _svg(specification: str) -> str:
-    import vl_convert
-
-    return str(vl_convert.vegalite_to_svg(specification))
-
-
-def figure_png(chart: Figure, *, scale: float = 1.5) -> bytes:
-    """A chart as PNG on white ground."""
-    import vl_convert
-
-    return bytes(
-        vl_convert.vegalite_to_png(
-            json.dumps(chart.properties(background="white").to_dict(validate=False)), scale=scale
-        )
-    )
-
-
-def _altair() -> Any:
-    import altair
-
-    return altair
-
-
-def _values(rows: list[dict[str, Any]]) -> Any:
-    """Rows as one JSON text, which Altair does not walk through and validate value by value."""
-    alt = _altair()
-    return alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"))
-
-
-def _finite(column: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Float64).is_finite()
+    return styled(alt.layer(*layers).properties(width=width, height=height))
 
 
 def _refusal_shares(pairs: pl.DataFrame) -> list[dict[str, Any]]:
@@ -336,74 +287,3 @@ def _refusal_shares(pairs: pl.DataFrame) -> list[dict[str, Any]]:
                 rows.append({**bar, "from": low, "to": high})
                 low = high
     return rows
-
-
-def _step(low: float, high: float) -> tuple[float, float]:
-    """Where the first bin begins, and the width of each."""
-    width = (high - low) / _BINS
-    return (float(low), float(width)) if width > 0 else (float(low) - 0.5, 1 / _BINS)
-
-
-def _bin(column: str, low: float, step: float) -> pl.Expr:
-    return ((pl.col(column).cast(pl.Float64) - low) / step).floor().clip(0, _BINS - 1).cast(pl.Int64)
-
-
-def _binned(have: pl.LazyFrame, column: str) -> tuple[list[dict[str, Any]], float, float] | None:
-    """Counts by bin and status, and the first and last edge."""
-    value = pl.col(column).cast(pl.Float64)
-    found = have.select(low=value.quantile(_TAIL), high=value.quantile(1 - _TAIL))
-    edges = found.collect().row(0, named=True)
-    if edges["low"] is None:
-        return None
-    low, step = _step(edges["low"], edges["high"])
-    counts = have.group_by(_bin(column, low, step).alias("bin"), "status").len().collect()
-    pairs = {(i, status): n for i, status, n in counts.iter_rows()}
-    rows = []
-    for i in sorted({i for i, _ in pairs}):
-        below = 0
-        for status in _STATUS_COLOURS:
-            upto = below + pairs.get((i, status), 0)
-            if upto > below:
-                gap = step * 0.06
-                ends = {"from": low + i * step + gap, "to": low + (i + 1) * step - gap}
-                rows.append({**ends, "status": status, "above": below, "upto": upto})
-            below = upto
-    return rows, low, low + _BINS * step
-
-
-def _few_ticks() -> Any:
-    return _altair().Axis(tickCount=6, grid=False)
-
-
-def _colours(
-    field: str, colours: dict[str, str], names: dict[str, str] | None = None, *, legend: bool = True
-) -> Any:
-    alt = _altair()
-    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    expression = "datum.label"
-    for value, name in (names or {}).items():
-        expression = f"datum.label == '{value}' ? '{name}' : ({expression})"
-    box = alt.Legend(title=None, orient="top", labelExpr=expression, offset=4, symbolType="square")
-    return alt.Color(f"{field}:N", scale=scale, legend=box if legend else None)
-
-
-def _styled(chart: Any) -> Figure:
-    figure: Figure = (
-        chart.configure(background="transparent", font=_FONT, aria=False)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=INK,
-            titleColor=INK,
-            gridColor=INK,
-            gridOpacity=0.18,
-            domainColor=INK,
-            domainOpacity=0.5,
-            tickColor=INK,
-            tickOpacity=0.5,
-            titleFontWeight="normal",
-            titleFontSize=12,
-            labelFontSize=11,
-        )
-        .configure_legend(labelColor=INK, labelFontSize=11)
-    )
-    return figure

@@ -20,7 +20,7 @@ from curation.publish.gates import GateResult
 from curation.text import content_hash
 
 if TYPE_CHECKING:
-    from curation.publish.plots import Figure
+    from curation.publish.chart_style import Figure
     from curation.publish.refusing import BuiltSummary, RefusalSummary
 
 __all__ = ["ReportData", "Threshold", "format_number", "render_report"]
@@ -221,7 +221,7 @@ def _source_figure(pairs: pl.DataFrame, thresholds: Sequence[Threshold]) -> Any:
 
 def _inline(chart: Figure, key: str) -> Any:
     """A figure as SVG inside HTML: ids that no other figure has, and the page's text colour."""
-    from curation.publish.plots import INK, figure_svg
+    from curation.publish.chart_style import INK, figure_svg
 
     svg = figure_svg(chart)
     prefix = f"f{content_hash(key)[:8]}"

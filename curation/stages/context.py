@@ -10,7 +10,7 @@ import polars as pl
 
 from curation.engine import Step, StepReport, run_local
 from curation.engine_ray import RayEngine
-from curation.hygiene.near import BandKeys
+from curation.hygiene.bands import BandKeys
 from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe

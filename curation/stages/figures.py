@@ -14,7 +14,7 @@ from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
 
 if TYPE_CHECKING:
-    from curation.publish.plots import Figure
+    from curation.publish.chart_style import Figure
 
 __all__ = ["stage_figure"]
 

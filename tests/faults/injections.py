@@ -198,7 +198,7 @@ def _signal(pid: int, number: int) -> None:
 
 def _let_the_sender_end(workspace: Path) -> None:
     """What was under way is kept first: a sender that is alive is no damage."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     time.sleep(1)
     while any(workspace.glob("journal/*.draining-*")) and time.monotonic() < end:
         time.sleep(0.05)

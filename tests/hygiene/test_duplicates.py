@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from curation.commands.dedup import run_dedup
 from curation.errors import InputError
 from curation.files import rejects_path
+from curation.hygiene.bands import jaccard, plan_bands
 from curation.hygiene.duplicates import deduplicate
 from curation.hygiene.groups import UnionFind, resolve_edges
-from curation.hygiene.near import jaccard, near_duplicates, near_groups, plan_bands
+from curation.hygiene.near import near_duplicates, near_groups
 from curation.hygiene.semantic import look_alike_key, semantic_duplicates
 
 WORDS = [f"word{i}" for i in range(400)]

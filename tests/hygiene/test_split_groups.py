@@ -6,7 +6,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.hygiene.near import jaccard, near_groups
+from curation.hygiene.bands import jaccard
+from curation.hygiene.near import near_groups
 from curation.hygiene.shingles import shingle
 from curation.hygiene.split_groups import split_groups
 

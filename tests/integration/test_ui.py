@@ -35,7 +35,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 # Generous: a busy machine is slow, and a browser on it slower still. When idle, all of it takes a minute.
-START_SECONDS, RUN_SECONDS, PAGE_MILLISECONDS = 240, 240, 120_000
+START_SECONDS, RUN_SECONDS, PAGE_MILLISECONDS = 900, 900, 300_000
 
 
 def needed() -> None:
@@ -116,13 +116,13 @@ def ui(folder: Path) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(timeout=30)
+                process.wait(timeout=120)
             except subprocess.TimeoutExpired:
                 pass
             finally:
                 # What is left of the session, if the polite way was too slow.
                 with_session(process.pid, signal.SIGKILL)
-                process.wait(timeout=30)
+                process.wait(timeout=120)
 
 
 def _serves(url: str, process: subprocess.Popen[bytes]) -> bool:

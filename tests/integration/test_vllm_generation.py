@@ -1,4 +1,7 @@
-"""The bundled policy in a real vLLM: in this process, and behind ``vllm serve`` on loopback."""
+"""The bundled policy in a real vLLM, in a process and behind ``vllm serve`` on loopback; LoRA adapters by name.
+
+Each start of vLLM takes most of a minute on two cores, so there is one of either kind for all tests of this file.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,30 @@ def texts(model: ChatModel, requests: list[ChatRequest]) -> dict[str, str]:
     return {key: answer.text for key, answer in found.items() if isinstance(answer, ChatAnswer)}
 
 
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of the bundled policy that is far from nothing, as peft writes one."""
+    import torch
+    from safetensors.torch import save_file
+
+    policy = Path(resolve_model("embedded", embedded="policy").location)
+    config = json.loads((policy / "config.json").read_text())
+    generator = torch.Generator().manual_seed(0)
+    hidden, rank = config["hidden_size"], 4
+    width = config["num_attention_heads"] * config.get("head_dim", hidden // config["num_attention_heads"])
+    tensors = {}
+    for layer in range(config["num_hidden_layers"]):
+        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{name}.lora_A.weight"] = torch.randn(rank, hidden, generator=generator)
+        tensors[f"{name}.lora_B.weight"] = torch.randn(width, rank, generator=generator)
+    folder = tmp_path_factory.mktemp("adapters") / "louder"
+    folder.mkdir()
+    save_file(tensors, str(folder / "adapter_model.safetensors"))
+    adapter = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(adapter | {"base_model_name_or_path": str(policy)}))
+    return folder
+
+
 IN_PROCESS = """
 import json, sys
 from curation.models.chat import *
@@ -75,21 +103,34 @@ if __name__ == "__main__":
         conversations, SamplingParams(max_tokens=12, temperature=0, stop_token_ids=model._ends), use_tqdm=False
     )
     out["straight"] = [s.outputs[0].text for s in straight]
+    del model
+    model = open_chat("embedded", dataclasses.replace(GREEDY, lora=sys.argv[1]), backend="vllm")
+    out["adapted"] = texts(model, asks(3, 1))
+    model._lora = None
+    out["not_adapted"] = texts(model, asks(3, 1))
     print("RESULT" + json.dumps(out))
 """
 
 
-def test_the_bundled_policy_in_process(tmp_path: Path) -> None:
-    environment = os.environ | ENGINE | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    script = tmp_path / "script.py"
+@pytest.fixture(scope="module")
+def in_process(lora: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process with vLLM in it said: the policy alone, then with an adapter."""
+    script = tmp_path_factory.mktemp("vllm") / "script.py"
     script.write_text(IN_PROCESS)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=root, env=environment | {"PYTHONPATH": str(root)},
-        capture_output=True, text=True, check=False, timeout=600,
+        [sys.executable, str(script), str(lora)], cwd=root, capture_output=True, text=True, check=False,
+        timeout=1200, env=os.environ | ENGINE | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHONPATH": str(root)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    out = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:])
+    found: dict[str, Any] = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:]
+    )
+    return found
+
+
+def test_the_bundled_policy_in_process(in_process: dict[str, Any]) -> None:
+    out = in_process
     assert out["fault"] == "context_overflow"
     assert len(out["answers"]) == 12
     for text, completion_tokens, tokens in out["answers"].values():
@@ -103,12 +144,17 @@ def test_the_bundled_policy_in_process(tmp_path: Path) -> None:
     assert all(json.loads(text) in SCHEMA["enum"] for text in out["schema"])
 
 
+def test_an_adapter_in_process_changes_every_answer(in_process: dict[str, Any]) -> None:
+    assert all(in_process["adapted"][key] != plain for key, plain in in_process["not_adapted"].items())
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``vllm serve`` with the bundled policy; its address."""
+def server(lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``vllm serve`` with the bundled policy and an adapter; the policy's address."""
     folder = resolve_model("embedded", embedded="policy").location
     log = tmp_path_factory.mktemp("vllm") / "log"
-    with vllm_serve(folder, "--max-num-seqs", "32", "--max-model-len", "1024", log=log, name="policy") as root:
+    options = ("--max-num-seqs", "32", "--max-model-len", "1024", "--enable-lora", "--max-lora-rank", "8")
+    with vllm_serve(folder, *options, "--lora-modules", f"louder={lora}", log=log, name="policy") as root:
         yield f"{root}/v1#policy"
 
 
@@ -152,3 +198,11 @@ def test_a_recipe_runs_on_a_real_server_and_a_second_run_asks_nothing(server: st
             run_stage(context, stage_named(name))
         computed.append(context.reports[-1].computed)
     assert computed == [8, 0]
+
+
+def test_an_adapter_by_its_name_on_a_server_is_that_adapter(server: str, in_process: dict[str, Any]) -> None:
+    adapted = texts(open_chat(server, replace(GREEDY, lora="louder")), asks(3, 1))
+    assert adapted == in_process["adapted"]
+    assert texts(open_chat(server, GREEDY), asks(3, 1)) == in_process["not_adapted"]
+    with pytest.raises(ModelError, match=r"has no model 'lauder'.*did you mean 'louder'"):
+        texts(open_chat(server, replace(GREEDY, lora="lauder")), asks(1, 1))

@@ -53,7 +53,7 @@ def vllm_serve(folder: str, *options: str, log: Path, name: str = "served") -> I
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | ENGINE, start_new_session=True)
         try:
-            deadline = time.monotonic() + 600
+            deadline = time.monotonic() + 1200
             while not _is_up(port):
                 assert process.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]

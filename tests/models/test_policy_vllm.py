@@ -59,7 +59,7 @@ def test_vllm_equals_transformers(tmp_path: Path) -> None:
     script.write_text(STATS)
     done = subprocess.run(
         [sys.executable, str(script), *folders], cwd=ROOT, env=environment, capture_output=True, text=True,
-        check=False, timeout=600,
+        check=False, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     said = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("FAULTS")]

@@ -8,11 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curation.publish.chart_style import figure_png, figure_svg
 from curation.publish.plots import (
     Bound,
     density_chart,
-    figure_png,
-    figure_svg,
     histogram_chart,
     refusal_chart,
     scatter_chart,

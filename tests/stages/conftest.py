@@ -86,7 +86,7 @@ class Place:
         command = [sys.executable, "-m", "tests.stages.counting", str(self.folder / "recipe.yaml")]
         done = subprocess.run(
             [*command, str(self.workspace), str(self.log), *kill],
-            cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=1200,
         )  # fmt: skip
         return Counted(done.returncode, done.stderr)
 

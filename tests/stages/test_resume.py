@@ -11,12 +11,11 @@ from tests.stages.conftest import SMALL_RECIPE, Place, sentences
 BATCH = {"generations": 1, "embeddings": 16, "rewards": 4096, "refusals": 8, "policy_stats": 4}
 
 
-@pytest.mark.parametrize(("step", "call"), [(step, 1 if size > 24 else 2) for step, size in BATCH.items()])
-def test_kill_minus_9_then_rerun_equals_an_undisturbed_run(
-    place: Place, undisturbed: Place, step: str, call: int
-) -> None:
+@pytest.mark.parametrize("step", ["generations", "embeddings", "policy_stats"])
+def test_kill_minus_9_then_rerun_equals_an_undisturbed_run(place: Place, undisturbed: Place, step: str) -> None:
+    """At the second batch; rewards and refusals come by the same engine as embeddings."""
     place.write(sentences(24))
-    assert place.run(step, str(call)).returncode == -9
+    assert place.run(step, "2").returncode == -9
     place.succeed()
     assert {n: f.rows() for n, f in place.tables().items()} == {
         n: f.rows() for n, f in undisturbed.tables().items()
