@@ -5,9 +5,11 @@ a copy that was cut short can still leave a log entry or a data file torn. Read 
 error in the middle of a run, or lack rows without a word. Only workspaces on a local disk are looked at: an object
 store puts files whole. What a table means is not known here.
 
-A repair takes a torn log entry away, so that the table is what it was before it; rows of a ledger table whose file
-is whole are added again. A data file that is torn or gone is taken from its table; its rows are missing, and the
-next run computes them. What is taken away goes to ``damaged/`` in the workspace.
+A repair takes a torn summary of the log away, where all its entries are there. It takes a torn log entry away, so
+that the table is what it was before it; rows of a ledger table whose file is whole are added again. A data file
+that is torn or gone is taken from its table; rows of a ledger table that lie in older files, from before they
+were merged, are added again, and the next run computes the others. What is taken away goes to ``damaged/`` in the
+workspace.
 """
 
 from __future__ import annotations
@@ -34,6 +36,11 @@ _NOT_RESCUED: Final = frozenset({"failures"})
 _SECONDS_OF_A_COMMIT: Final = 600.0
 """A data file is written so much before its log entry at most."""
 
+_BACKUP: Final = (
+    "Put a backup in its place, or move the folder away: a table of the ledger is then computed anew, any other is "
+    "made again from the ledger"
+)
+
 
 class Damage(NamedTuple):
     """What is wrong with one table."""
@@ -45,9 +52,13 @@ class Damage(NamedTuple):
     """Data files that are torn or gone."""
     rows: int
     """How many rows the data files held, by the log."""
+    summaries: tuple[Path, ...] = ()
+    """Torn summaries of the log (Delta's checkpoints), while every entry that they sum up is there."""
 
     @property
     def what(self) -> str:
+        if self.summaries:
+            return f"the summary {self.summaries[0].name} of the log of table {self.table!r} is torn"
         if self.entries:
             return f"log entry {self.entries[0].name} of table {self.table!r} is torn"
         return f"{len(self.files)} data files of table {self.table!r} are torn or gone ({self.rows:,} rows)"
@@ -85,13 +96,11 @@ def repair(workspace: Workspace) -> list[str]:
     done: list[str] = []
     with workspace.lock():
         for name in TABLES:
-            # A log entry first: which files there are to look at depends on it.
-            for _ in range(2):
+            # Summaries and entries of the log first: which files there are to look at depends on them.
+            for _ in range(3):
                 damage = _damage(name, Path(workspace.table_path(name)))
                 if damage is not None:
-                    done += (
-                        _without_entries(workspace, damage) if damage.entries else _without_files(workspace, damage)
-                    )
+                    done += _repaired(workspace, damage)
         left = find_damage(workspace)
     if left:
         raise WorkspaceError(
@@ -105,16 +114,39 @@ def repair(workspace: Workspace) -> list[str]:
 
 
 def _damage(name: str, table: Path) -> Damage | None:
+    summaries = _torn_summaries(table)
+    if summaries:
+        return Damage(name, (), (), 0, summaries)
     entries = _entries(table)
     for position, entry in enumerate(entries):
         if not _is_whole(entry):
             return Damage(name, tuple(entries[position:]), (), 0)
     files, rows = [], 0
-    for file, size, count in _data_files(table) if entries else ():
+    for file, size, count in _data_files(table) if entries or _summaries(table) else ():
         if not _is_whole_parquet(file, size):
             files.append(file)
             rows += count
     return Damage(name, (), tuple(files), rows) if files else None
+
+
+def _torn_summaries(table: Path) -> tuple[Path, ...]:
+    """Summaries that are torn, and for which all entries are there, from the last whole one or the first on.
+
+    Raises:
+        WorkspaceError: when one is torn, and entries that it sums up are gone.
+    """
+    found = _summaries(table)
+    torn = {version for version, path in found.items() if not _is_whole_parquet(path, path.stat().st_size)}
+    after = max(set(found) - torn, default=-1)
+    entries = {int(path.stem) for path in (table / "_delta_log").glob("*.json") if path.stem.isdecimal()}
+    if torn and not entries.issuperset(range(after + 1, max(entries, default=-1) + 1)):
+        raise WorkspaceError(f"cannot read {table}: {found[max(torn)].name} is torn. {_BACKUP}")
+    return tuple(found[version] for version in sorted(torn))
+
+
+def _summaries(table: Path) -> dict[int, Path]:
+    found = (table / "_delta_log").glob("*.checkpoint.parquet")
+    return {int(p.name.split(".")[0]): p for p in found if p.name.split(".")[0].isdecimal()}
 
 
 def _entries(table: Path) -> list[Path]:
@@ -122,10 +154,7 @@ def _entries(table: Path) -> list[Path]:
     log = table / "_delta_log"
     if not log.is_dir():
         return []
-    summed = [
-        int(p.name.split(".")[0]) for p in log.glob("*.checkpoint.parquet") if p.name.split(".")[0].isdecimal()
-    ]
-    after = max(summed, default=-1)
+    after = max(_summaries(table), default=-1)
     found = [p for p in log.glob("*.json") if p.stem.isdecimal() and int(p.stem) > after]
     return sorted(found, key=lambda p: int(p.stem))
 
@@ -155,10 +184,7 @@ def _data_files(table: Path) -> Iterator[tuple[Path, int, int]]:
     try:
         actions = pl.DataFrame(DeltaTable(str(table)).get_add_actions(flatten=True))
     except (DeltaError, OSError, ValueError) as error:
-        raise WorkspaceError(
-            f"cannot read {table}: {error}. Put a backup in its place, or move the folder away: a table of the "
-            f"ledger is then computed anew, any other is made again from the ledger"
-        ) from error
+        raise WorkspaceError(f"cannot read {table}: {error}. {_BACKUP}") from error
     counts = actions["num_records"] if "num_records" in actions.columns else pl.Series([0] * actions.height)
     for path, size, rows in zip(actions["path"], actions["size_bytes"], counts, strict=True):
         yield table / unquote(path), int(size), int(rows or 0)
@@ -176,6 +202,20 @@ def _is_whole_parquet(path: Path, size: int) -> bool:
 
 
 # ---- repairing ---------------------------------------------------------------------------------------------
+
+
+def _repaired(workspace: Workspace, damage: Damage) -> list[str]:
+    if damage.summaries:
+        return _without_summaries(workspace, damage)
+    return _without_entries(workspace, damage) if damage.entries else _without_files(workspace, damage)
+
+
+def _without_summaries(workspace: Workspace, damage: Damage) -> list[str]:
+    """Take torn summaries of the log away: its entries say the same."""
+    for summary in damage.summaries:
+        _set_aside(workspace, damage.table, summary)
+        (summary.parent / "_last_checkpoint").unlink(missing_ok=True)
+    return [f"{damage.what}: taken away; the log's entries are all there, and nothing is lost"]
 
 
 def _without_entries(workspace: Workspace, damage: Damage) -> list[str]:
@@ -197,7 +237,7 @@ def _without_entries(workspace: Workspace, damage: Damage) -> list[str]:
 def _rescued(workspace: Workspace, name: str, since: float) -> int:
     """Add the rows of whole files that no log entry names any more, each once."""
     table = Path(workspace.table_path(name))
-    known = {path for path, _, _ in _data_files(table)} if _entries(table) else set()
+    known = {path for path, _, _ in _data_files(table)} if _entries(table) or _summaries(table) else set()
     added = 0
     schema = TABLES[name]
     for path in sorted(table.rglob("*.parquet")):
@@ -232,7 +272,14 @@ def _without_files(workspace: Workspace, damage: Damage) -> list[str]:
         if path.exists():
             _set_aside(workspace, damage.table, path)
     DeltaTable(workspace.table_path(damage.table)).repair()
-    return [f"{damage.what}: taken out of the table; the next run computes what is missing"]
+    if damage.table not in LEDGER_TABLES or damage.table in _NOT_RESCUED:
+        return [f"{damage.what}: taken out of the table; the next run computes what is missing"]
+    # A file that others were merged into: they lie there still, and a ledger's rows never change.
+    found = _rescued(workspace, damage.table, 0.0)
+    return [
+        f"{damage.what}: taken out of the table; {found:,} rows of older files were added again, and the next run "
+        f"computes what is missing"
+    ]
 
 
 def _set_aside(workspace: Workspace, table: str, path: Path) -> None:

@@ -5,14 +5,16 @@ to a local file first, one line in one write, and lines move to the ledger in gr
 A start reads the lines that a killed run left. A line is ``<CRC-32> <JSON>``: the last one may be torn, and is
 then cut off; one that is damaged in the middle is left out and counted.
 
-A write survives the death of the process at once, and of the machine from the next ``fsync`` on: one is made
-when the last is a second old, and when a group moves on.
+A write survives the death of the process at once, and of the machine from the next ``fsync`` on: one is made within
+a second, and when a group moves on. A group is let go here only once the disk has it in the ledger
+(:mod:`curation.durable`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import zlib
 from collections.abc import Mapping
@@ -20,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from curation.durable import settle_folder
 from curation.errors import WorkspaceError
 from curation.ledger import LedgerKey
 from curation.processes import is_alive
@@ -79,9 +82,16 @@ class Journal:
         self.path = path
         self._fsync_seconds = fsync_seconds
         self._synced = time.monotonic()
+        self._unsynced, self._ends = False, threading.Event()
+        self._syncing: threading.Thread | None = None
+        self._looks = threading.Lock()
+        self._failed: OSError | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not path.exists()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            if fresh:
+                settle_folder(path.parent)
         except OSError as error:
             raise self._cannot("open", error) from error
 
@@ -91,6 +101,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ends.set()
+        if self._syncing is not None:
+            self._syncing.join()
         os.close(self._file)
 
     def append(self, entry: Mapping[str, Any]) -> None:
@@ -104,8 +117,12 @@ class Journal:
         try:
             if os.write(self._file, line) != len(line):
                 raise OSError("only a part of a line was written")
+            if self._failed is not None:
+                raise self._failed
             if time.monotonic() - self._synced >= self._fsync_seconds:
                 self.sync()
+            else:
+                self._sync_later()
         except OSError as error:
             raise self._cannot("write", error) from error
 
@@ -113,6 +130,26 @@ class Journal:
         """Let everything survive the death of the machine."""
         os.fsync(self._file)
         self._synced = time.monotonic()
+
+    def _sync_later(self) -> None:
+        """See to it that what was written is synced, however long the next answer is in coming."""
+        with self._looks:
+            self._unsynced = True
+            if self._syncing is None:
+                self._syncing = threading.Thread(target=self._keep_synced, name="journal", daemon=True)
+                self._syncing.start()
+
+    def _keep_synced(self) -> None:
+        while not self._ends.wait(self._fsync_seconds):
+            with self._looks:
+                if not self._unsynced:
+                    self._syncing = None
+                    return
+                self._unsynced = False
+            try:
+                self.sync()
+            except OSError as error:
+                self._failed = error
 
     def read(self) -> JournalEntries:
         """All whole entries, in order; a torn end is cut off."""

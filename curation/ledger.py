@@ -11,10 +11,12 @@ How rows are computed is :mod:`curation.engine`; where tables lie is :mod:`curat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import polars as pl
 
+from curation.durable import settle
 from curation.errors import WorkspaceError
 from curation.tables import validated
 from curation.workspace import Workspace
@@ -60,6 +62,7 @@ class Ledger:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._seen: dict[LedgerKey, int | None] = {}
+        self._settled: dict[str, int] = {}
 
     def missing(self, key: LedgerKey, inputs: pl.DataFrame) -> pl.DataFrame:
         """The inputs that are neither computed nor known to fail: distinct by id, in their order.
@@ -136,6 +139,27 @@ class Ledger:
         self._append_failures(key, pl.concat([failures, from_schema], how="diagonal_relaxed"))
         return Appended(kept.height, bad, twice)
 
+    def settle(self, key: LedgerKey) -> None:
+        """Wait until what was appended would outlive a loss of power. An object store keeps what it has taken.
+
+        Raises:
+            WorkspaceError: when the disk cannot say so.
+        """
+        if self.workspace.is_local:
+            for name in (key.table, "failures"):
+                # The first time all of it: a run that was killed may have appended what it could not settle.
+                self._settled[name] = self._on_disk(name, after=self._settled.get(name, -1))
+
+    def _on_disk(self, name: str, *, after: int) -> int:
+        path = self.workspace.table_path(name)
+        try:
+            return settle(Path(path), after=after)
+        except (OSError, ValueError) as error:
+            raise WorkspaceError(
+                f"cannot make sure that {path} is on the disk: {error}. Check the disk; what was paid for is kept "
+                f"in the journal, and a new run goes on from there"
+            ) from error
+
     def compact(self, key: LedgerKey, *, always: bool = False) -> None:
         """Merge small files when there are many."""
         if always or self.workspace.file_count(key.table) > _FILES_BEFORE_COMPACTION:
@@ -145,6 +169,9 @@ class Ledger:
                 # No row is new, unless somebody wrote as well; then the next batch reads every identifier again.
                 now = self.workspace.version(key.table)
                 self._seen[key] = now if now == before + 1 else before
+            if self.workspace.is_local and before is not None:
+                # It stands for many files that were on the disk long ago.
+                self._on_disk(key.table, after=before)
 
     def forget_failures(self, key: LedgerKey) -> None:
         """Let the next run try this step's failures again, but for what a person had forgotten."""

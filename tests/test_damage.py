@@ -109,3 +109,48 @@ def test_a_log_that_was_summed_up_is_read_from_there(space: Workspace) -> None:
 def test_nothing_is_repaired_while_a_run_holds_the_workspace(space: Workspace) -> None:
     with space.lock(), pytest.raises(WorkspaceError, match="in use"):
         repair(Workspace(space.url))
+
+
+def test_a_torn_summary_of_the_log_costs_nothing(space: Workspace) -> None:
+    before = space.read("embeddings")
+    space.compact("embeddings")
+    space.append("embeddings", rows(100, 2), partition_by="model")
+    (summary,) = entry(space, 0).parent.glob("*.checkpoint.parquet")
+    summary.write_bytes(summary.read_bytes()[:200])
+    with pytest.raises(WorkspaceError, match=rf"the summary {summary.name} of the log .* is torn.*curation repair"):
+        check_whole(Workspace(space.url))
+    (said,) = repair(Workspace(space.url))
+    assert "nothing is lost" in said
+    found = Workspace(space.url)
+    assert find_damage(found) == []
+    assert set(found.read("embeddings")["text_id"]) == {*before["text_id"], *rows(100, 2)["text_id"]}
+    found.append("embeddings", rows(200, 1), partition_by="model")
+    assert found.read("embeddings").height == before.height + 3
+
+
+def test_a_torn_summary_of_entries_that_are_gone_is_left_alone(space: Workspace) -> None:
+    space.drop_history("embeddings")
+    (summary,) = entry(space, 0).parent.glob("*.checkpoint.parquet")
+    torn = summary.read_bytes()[:200]
+    summary.write_bytes(torn)
+    with pytest.raises(WorkspaceError, match="Put a backup in its place"):
+        repair(Workspace(space.url))
+    assert summary.read_bytes() == torn
+
+
+def test_a_torn_data_file_is_found_right_after_the_log_was_summed_up(space: Workspace) -> None:
+    space.compact("embeddings")
+    (merged,) = (path for path in data_files(space) if path.name not in _named_in(entry(space, 0).parent))
+    merged.unlink()
+    with pytest.raises(WorkspaceError, match=r"1 data files of table 'embeddings' are torn or gone \(12 rows\)"):
+        check_whole(Workspace(space.url))
+    (said,) = repair(Workspace(space.url))
+    assert "12 rows of older files were added again" in said
+    assert Workspace(space.url).read("embeddings").height == sum(COUNTS)
+
+
+def _named_in(log: Path) -> set[str]:
+    """The data files of the first three commits, and the log's own parquet files."""
+    first = "".join((log / f"{number:020d}.json").read_text() for number in range(3))
+    own = {path.name for path in log.glob("*.parquet")}
+    return own | {path.name for path in log.parent.rglob("*.parquet") if path.name in first}

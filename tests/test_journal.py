@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.errors import WorkspaceError
 from curation.journal import Journal
 
 ENTRIES = [{"row": {"id": str(i), "response": f"line\n{i} ✓"}} for i in range(5)]
@@ -56,3 +61,42 @@ def test_a_cleared_journal_is_empty_and_goes_on(tmp_path: Path) -> None:
         journal.clear()
         journal.append(ENTRIES[0])
         assert journal.read() == (ENTRIES[:1], 0)
+
+
+def test_the_last_answer_is_asked_to_be_on_the_disk_though_no_other_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, real = threading.Event(), os.fsync
+
+    def fsync(handle: int) -> None:
+        real(handle)
+        asked.set()
+
+    with Journal(tmp_path / "j", fsync_seconds=0.05) as journal:
+        monkeypatch.setattr(os, "fsync", fsync)
+        journal._synced = float("inf")  # the answer itself finds that it is not yet time
+        journal.append(ENTRIES[0])
+        assert asked.wait(300)
+    assert not [thread for thread in threading.enumerate() if thread.name == "journal"]
+
+
+def test_a_disk_that_fails_between_two_answers_ends_the_run_at_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    def fsync(handle: int) -> None:
+        failed.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Journal(tmp_path / "j", fsync_seconds=0.05) as journal:
+        monkeypatch.setattr(os, "fsync", fsync)
+        journal._synced = float("inf")
+        journal.append(ENTRIES[0])
+        assert failed.wait(300)
+        for _ in range(60_000):
+            if journal._failed is not None:
+                break
+            time.sleep(0.005)
+        with pytest.raises(WorkspaceError, match=r"cannot write .*Input/output error"):
+            journal.append(ENTRIES[1])
