@@ -1,11 +1,12 @@
 """The commands on refusals. They parse and print; the work is in ``commands/refusals.py`` and ``calibration``.
 
-``curation refusals INPUT`` detects; ``curation refusals sample-for-labelling|rate|calibrate`` are beside it: one
-group, whose first word may be left out for detection.
+``curation refusals INPUT`` detects; ``sample-for-labelling``, ``rate``, ``calibrate`` and ``r-tuning`` are
+beside it: one group, whose first word may be left out for detection.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -24,7 +25,8 @@ console: Final = Console(highlight=False)
 group: Final = typer.Typer(
     cls=unless_named("detect"),
     no_args_is_help=True,
-    help="Tell refusals from answers (refusals INPUT -o OUT); sample answers to label, estimate rates, calibrate.",
+    help="Tell refusals from answers (refusals INPUT -o OUT); sample answers to label, estimate rates, calibrate, "
+    "tell sure answers from unsure ones.",
 )
 refusal_commands.add_typer(group, name="refusals")
 
@@ -38,6 +40,9 @@ def detect(
         str | None,
         typer.Option(help="a chat model that judges instead: a folder, a Hub id, http://host:port/v1#name"),
     ] = None,
+    judge_backend: Annotated[
+        str, typer.Option(help="auto (a server for an address, else transformers), server, transformers, vllm")
+    ] = "auto",
     taxonomy: Annotated[
         str, typer.Option(help="categories of prompts: sorry_bench, coconot, a YAML file, or none")
     ] = "sorry_bench",
@@ -54,7 +59,7 @@ def detect(
         done = run_refusals(
             input,
             output,
-            model=model if judge is None else open_refusal_judge(judge),
+            model=model if judge is None else open_refusal_judge(judge, backend=judge_backend),
             taxonomy=None if taxonomy == "none" else taxonomy,
             calibration=calibration,
             requests=requests,
@@ -88,6 +93,50 @@ def rate(
     from curation.commands.refusals import rates_text, run_refusals_rate
 
     console.print(rates_text(run_refusals_rate(input, sheet, by=by)), markup=False, soft_wrap=True)
+
+
+class _By(StrEnum):
+    correctness = "correctness"
+    entropy = "entropy"
+
+
+@group.command()
+def r_tuning(
+    input: InputFile,
+    output: OutputFile,
+    by: Annotated[
+        _By, typer.Option(help="correctness: the first answer is right; entropy: the sampled answers agree")
+    ] = _By.correctness,
+    answers: Annotated[
+        str | None,
+        typer.Option(help="the model's own answers, a text or a list; default: answers, responses or response"),
+    ] = None,
+    gold: Annotated[str, typer.Option(help="the column with the right answer, or a list of them")] = "gold",
+    verifier: Annotated[
+        str, typer.Option(help="for correctness: exact_match or python:package.module:function")
+    ] = "exact_match",
+    max_entropy: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="for entropy: nats up to which a question is sure; default: half are"),
+    ] = None,
+    min_answers: Annotated[
+        int, typer.Option(min=2, help="for entropy: answers of a question that can be read")
+    ] = 3,
+) -> None:
+    """Label questions as sure or unsure from the model's answers and the right ones (R-Tuning)."""
+    from curation.commands.r_tuning import run_r_tuning
+
+    said = run_r_tuning(
+        input,
+        output,
+        by=by.value,
+        answers=answers,
+        gold=gold,
+        verifier=verifier,
+        max_entropy=max_entropy,
+        min_answers=min_answers,
+    )
+    console.print(said, markup=False, soft_wrap=True)
 
 
 @group.command()

@@ -40,6 +40,9 @@ class Refusals(dy.Schema):
     refusal_class = dy.String(check={"class_known": lambda c: c.is_in(REFUSAL_CLASSES)})
     refusal_kind = dy.String(nullable=True)
     refusal_category = dy.String(nullable=True)
+    refusal_truncated = dy.Bool(
+        nullable=True, description="only the answer's beginning and end were read; null: not recorded"
+    )
 
 
 class Requests(dy.Schema):

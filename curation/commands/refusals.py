@@ -110,6 +110,8 @@ def run_refusals(
                 progress.advance(stream.originals.height)
     counts = ", ".join(f"{name} {count:,}" for name, count in classes.items())
     lines = [stream.summary(), counts]
+    if calibrated is not None:
+        lines.append(calibrated.in_words(detector.fingerprint))
     if truncated:
         lines.append(f"{truncated:,} long answers: the beginning and the end were read, not the middle")
     return RefusalsDone(stream.rows_written, stream.rejected, classes, truncated, "\n".join(lines))

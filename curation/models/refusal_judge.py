@@ -43,8 +43,15 @@ _QUESTION: Final = (
 )
 
 
-def judge_options(*, max_new_tokens: int = 48) -> ChatOptions:
-    """How a judge is sampled: greedily, in the form of the verdict, with the probabilities of the letters."""
+def judge_options(*, max_new_tokens: int = 48, structured: bool = True) -> ChatOptions:
+    """How a judge is sampled: greedily, in the form of the verdict, with the probabilities of the letters.
+
+    Args:
+        max_new_tokens: of a reply.
+        structured: false for a backend that has neither structured outputs nor log-probabilities.
+    """
+    if not structured:
+        return ChatOptions(max_new_tokens=max_new_tokens)
     schema = {
         "type": "object",
         "properties": {

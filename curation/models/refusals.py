@@ -19,6 +19,7 @@ from curation.models.quiet import no_progress_bar
 from curation.text import canonical_json
 
 if TYPE_CHECKING:
+    from curation.models.chat import ChatOptions
     from curation.models.refusal_judge import RefusalJudge
     from curation.refusals.cascade import Cascade
 
@@ -28,7 +29,6 @@ __all__ = [
     "open_refusal_detector",
     "open_refusal_judge",
     "refusal_fingerprint",
-    "refusal_reach",
 ]
 
 _BUNDLED_WEIGHTS: Final = "lexical.safetensors"
@@ -48,23 +48,6 @@ def refusal_fingerprint(
     if _is_bundled(ref):
         return f"{ref.fingerprint}+minilm@{MINILM_SHA256[:12]}/v{_CODE_VERSION}"
     return f"{ref.fingerprint}/{canonical_json([sorted(refusal_labels), max_length])}"
-
-
-def refusal_reach(model: str = "embedded", *, judged: bool = False) -> int | None:
-    """Characters of an answer that are read; of a longer one both ends. None where tokens decide (classifiers).
-
-    Raises:
-        InputError: when ``model`` names nothing.
-    """
-    if judged:
-        from curation.models.refusal_judge import CHARACTERS_READ
-
-        return CHARACTERS_READ
-    if not _is_bundled(resolve_model(model, embedded="refusals")):
-        return None
-    from curation.refusals.lexical import CLOSING_CHARACTERS, OPENING_CHARACTERS
-
-    return OPENING_CHARACTERS + CLOSING_CHARACTERS
 
 
 def open_refusal_detector(
@@ -111,9 +94,9 @@ def judge_fingerprint(
         InputError: when ``model`` is no chat model.
     """
     from curation.models.chat import chat_fingerprint
-    from curation.models.refusal_judge import JUDGE_VERSION, judge_options
+    from curation.models.refusal_judge import JUDGE_VERSION
 
-    options = judge_options(max_new_tokens=max_new_tokens)
+    options = _judge_options(model, backend, max_new_tokens)
     return f"judge{JUDGE_VERSION}:{chat_fingerprint(model, options, backend=backend, revision=revision)}"
 
 
@@ -143,11 +126,20 @@ def open_refusal_judge(
         ModelError: when it cannot be loaded.
     """
     from curation.models.chat import Connection, open_chat
-    from curation.models.refusal_judge import RefusalJudge, judge_options
+    from curation.models.refusal_judge import RefusalJudge
 
     connection = Connection(concurrency=concurrency, timeout=timeout, key_variable=key_variable)
-    options = judge_options(max_new_tokens=max_new_tokens)
+    options = _judge_options(model, backend, max_new_tokens)
     return RefusalJudge(open_chat(model, options, backend=backend, revision=revision, connection=connection))
+
+
+def _judge_options(model: str, backend: str, max_new_tokens: int) -> ChatOptions:
+    """Structured outputs and log-probabilities, but for transformers, which has neither."""
+    from curation.models.chat import is_address
+    from curation.models.refusal_judge import judge_options
+
+    plain = backend == "transformers" or (backend == "auto" and not is_address(model))
+    return judge_options(max_new_tokens=max_new_tokens, structured=not plain)
 
 
 def _is_bundled(ref: ModelRef) -> bool:

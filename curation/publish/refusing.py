@@ -45,6 +45,8 @@ class RefusalSummary(NamedTuple):
     kinds: Sequence[tuple[str, int]]
     """Kinds of refusal and how many there are."""
     worst: Sequence[WorstCategory]
+    truncated: int = 0
+    """Answers of which only the beginning and the end were read."""
 
 
 class BuiltSummary(NamedTuple):
@@ -94,7 +96,8 @@ def summarise_refusals(answers: pl.DataFrame) -> RefusalSummary | None:
 
     Args:
         answers: one answer a row: ``refusal_class``, ``refusal_kind``, ``expected_behaviour`` (may be null),
-            ``source``, ``category``, ``generator``. Rows without a verdict do not count.
+            ``source``, ``category``, ``generator``, and ``refusal_truncated`` where it is known. Rows without a
+            verdict do not count.
     """
     known = answers.filter(pl.col("refusal_class").is_not_null())
     if known.is_empty():
@@ -114,6 +117,7 @@ def summarise_refusals(answers: pl.DataFrame) -> RefusalSummary | None:
             kinds.value_counts(sort=True).sort("count", "refusal_kind", descending=[True, False]).iter_rows()
         ),
         worst=[w for fault, among in _FAULTS.items() if (w := _worst(marked, fault, among)) is not None],
+        truncated=int(marked["refusal_truncated"].sum()) if "refusal_truncated" in marked.columns else 0,
     )
 
 

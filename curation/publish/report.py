@@ -22,6 +22,7 @@ from curation.text import content_hash
 if TYPE_CHECKING:
     from curation.publish.chart_style import Figure
     from curation.publish.refusing import BuiltSummary, RefusalSummary
+    from curation.refusals.calibrated import StoredCalibration
 
 __all__ = ["ReportData", "Threshold", "format_number", "render_report"]
 
@@ -59,6 +60,10 @@ class ReportData(NamedTuple):
     """Table ``rejects``."""
     refusals: RefusalSummary | None = None
     """Verdicts on all answers."""
+    labels: Mapping[str, str] = {}
+    """What is known of the labels: of the reward models, the people, and the pairs among themselves."""
+    calibration: StoredCalibration | None = None
+    """Of the refusal detector."""
     refusal_dataset: BuiltSummary | None = None
     """What the dataset ``refusal`` holds, where it is built."""
     searches: Sequence[Mapping[str, Any]] = ()

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import InputError
 from curation.refusals.calibration import (
@@ -23,10 +24,47 @@ from curation.refusals.calibration import (
 )
 from curation.text import canonical_json, content_hash
 
-__all__ = ["FittedCalibration", "StoredCalibration", "apply_calibration", "fit_stored", "load_calibration"]
+__all__ = [
+    "CalibrationFit",
+    "CategoryFit",
+    "FittedCalibration",
+    "StoredCalibration",
+    "apply_calibration",
+    "fit_stored",
+    "load_calibration",
+]
 
 _VERSION: Final = 1
 _FIELDS: Final = frozenset({"version", "slope", "intercept", "threshold", "thresholds", "detector"})
+
+
+class CategoryFit(NamedTuple):
+    """A category's threshold and how good it is on the rows that it was fitted to."""
+
+    category: str | None
+    rows: int
+    refusals: int
+    threshold: float
+    own: bool
+    """False: too few rows, so the common threshold."""
+    accuracy: float
+    accuracy_at_common: float
+
+
+class CalibrationFit(NamedTuple):
+    """What a calibration rests on. Nothing is computed from it."""
+
+    rows: int
+    error_before: float
+    """Expected calibration error, 10 bins, on the rows that it was fitted to."""
+    error_after: float
+    categories: tuple[CategoryFit, ...]
+    """In the order of their names."""
+
+    @property
+    def own(self) -> list[float]:
+        """The thresholds of the categories that have their own, increasing."""
+        return sorted(c.threshold for c in self.categories if c.own)
 
 
 class StoredCalibration(NamedTuple):
@@ -39,6 +77,8 @@ class StoredCalibration(NamedTuple):
     """By category."""
     detector: str | None
     """The fingerprint of the detector that it was fitted for; None where nobody said."""
+    fit: CalibrationFit | None = None
+    """None in files of earlier versions."""
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +97,24 @@ class StoredCalibration(NamedTuple):
 
     def to_json(self) -> str:
         """The text of the file."""
-        return json.dumps(self._content(), indent=1, ensure_ascii=False) + "\n"
+        content = self._content()
+        if self.fit is not None:
+            content["fit"] = self.fit._asdict() | {"categories": [c._asdict() for c in self.fit.categories]}
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+    def in_words(self, detector: str) -> str:
+        """For the user: the thresholds, how far they agree, and whether they are another detector's.
+
+        Args:
+            detector: the fingerprint of the detector that is used.
+        """
+        own = sorted(self.thresholds.values())
+        text = f"calibrated: threshold {self.threshold:.2f}"
+        if own:
+            text += f"; {len(own):,} categories have their own, from {own[0]:.2f} to {own[-1]:.2f}"
+        if self.detector not in (None, detector):
+            text += f"; fitted for detector {self.detector}, and this is {detector}: calibrate it anew"
+        return text
 
 
 class FittedCalibration(NamedTuple):
@@ -101,10 +158,12 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
     names = known["refusal_category"].to_list() if "refusal_category" in known.columns else [None] * len(p)
     found = thresholds_per_category(calibrated, y, names)
     own = found.frame.filter(pl.col("own") & pl.col("category").is_not_null())
-    stored = StoredCalibration(
-        scaling, found.common, dict(own.select("category", "threshold").iter_rows()), detector
-    )
     before, after = expected_calibration_error(p, y), expected_calibration_error(calibrated, y)
+    categories = tuple(CategoryFit(*row) for row in found.frame.select(CategoryFit._fields).iter_rows())
+    stored = StoredCalibration(
+        scaling, found.common, dict(own.select("category", "threshold").iter_rows()), detector,
+        CalibrationFit(len(p), before, after, categories),
+    )  # fmt: skip
     return FittedCalibration(stored, found.frame, found.spread, before, after)
 
 
@@ -122,7 +181,7 @@ def load_calibration(path: str | Path) -> StoredCalibration:
         ) from None
     except ValueError:
         raise InputError(f"calibration {path} is not JSON: make it with `curation refusals calibrate`") from None
-    if not isinstance(content, dict) or set(content) != _FIELDS or content["version"] != _VERSION:
+    if not isinstance(content, dict) or set(content) - {"fit"} != _FIELDS or content["version"] != _VERSION:
         raise InputError(
             f"calibration {path}: expected the fields {', '.join(sorted(_FIELDS))}, version {_VERSION}; make "
             "it with `curation refusals calibrate`"
@@ -133,7 +192,19 @@ def load_calibration(path: str | Path) -> StoredCalibration:
     thresholds = {str(k): _share(path, f"thresholds.{k}", v) for k, v in content["thresholds"].items()}
     common = _share(path, "threshold", content["threshold"])
     detector = content["detector"]
-    return StoredCalibration(Calibration(slope, intercept), common, thresholds, detector and str(detector))
+    fit = _fit(path, content["fit"]) if "fit" in content else None
+    return StoredCalibration(Calibration(slope, intercept), common, thresholds, detector and str(detector), fit)
+
+
+def _fit(path: str | Path, value: Any) -> CalibrationFit:
+    try:
+        return TypeAdapter(CalibrationFit).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["fit", *(str(part) for part in first["loc"])])
+        raise InputError(
+            f"calibration {path}: {place}: {first['msg']}; make it again with `curation refusals calibrate`"
+        ) from None
 
 
 def apply_calibration(frame: pl.DataFrame, calibration: StoredCalibration) -> pl.DataFrame:

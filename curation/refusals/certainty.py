@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
@@ -23,6 +24,7 @@ _REASONS: Final = {
     "no_gold": "there is no right answer to compare with",
     "answer_not_comparable": "no short final answer can be read out of the model's answer",
     "gold_not_comparable": "no short final answer can be read out of the right answer",
+    "right_among_others": "the answer has the right one among other words, so it may be right",
     "cannot_tell": "the verifier cannot tell whether the answer is right",
     "too_few_answers": "too few of the sampled answers come to a short final answer",
 }
@@ -50,7 +52,7 @@ def answer_entropy(answers: Sequence[str]) -> float:
     """−Σ p log p over the distinct answers, in nats: what they come to counts, not case, space or punctuation."""
     counts = Counter(_key(answer) for answer in answers)
     total = sum(counts.values())
-    return -sum(n / total * math.log(n / total) for n in sorted(counts.values())) if total else 0.0
+    return 0.0 - sum(n / total * math.log(n / total) for n in sorted(counts.values())) if total else 0.0
 
 
 def r_tuning(
@@ -131,9 +133,25 @@ def _by_correctness(questions: Sequence[_Question], verifier: str) -> _Labelled:
             bad.append((q.row, rule, None))
     right = verify(verifier, [q.prompt for q in asked], [q.answers[0] for q in asked], [q.golds for q in asked])
     bad += [(q.row, "cannot_tell", None) for q, r in zip(asked, right, strict=True) if r is None]
-    usable = [q._replace(answers=q.answers[:1]) for q, r in zip(asked, right, strict=True) if r is not None]
-    correct = [bool(r) for r in right if r is not None]
+    told = [
+        (q._replace(answers=q.answers[:1]), bool(r)) for q, r in zip(asked, right, strict=True) if r is not None
+    ]
+    if verifier == EXACT_MATCH:
+        bad += [(q.row, "right_among_others", None) for q, r in told if not r and _holds(q.answers[0], q.golds)]
+        told = [(q, r) for q, r in told if r or not _holds(q.answers[0], q.golds)]
+    usable, correct = [q for q, _ in told], [r for _, r in told]
     return usable, bad, pl.Series("answer_correct", correct, dtype=pl.Boolean), correct
+
+
+def _holds(answer: str, golds: Sequence[str]) -> bool:
+    """Whether what an answer comes to has a right answer among more words ("It is 4.", "Paris, I think")."""
+    said = _words(final_answer(answer))
+    known = [words for gold in golds if (words := _words(final_answer(gold))) and len(words) < len(said)]
+    return any(f" {' '.join(words)} " in f" {' '.join(said)} " for words in known)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", normalise(text).casefold())
 
 
 def _unfit(question: _Question, verifier: str) -> str | None:

@@ -13,6 +13,7 @@ from curation.scores.structure import conflicts, length_bias
 from curation.scores.voters import aggregate_votes, reward_votes
 from curation.stages.context import Context
 from curation.stages.judgements import judge_facts
+from curation.stages.pair_scores import strength_notes
 from curation.stages.people import voter_facts
 from curation.stages.rewards import reward_steps
 
@@ -61,6 +62,10 @@ def label_facts(context: Context) -> dict[str, str]:
     facts = {name: f"{value:,.6g}" for name, value in found.items()}
     done = labels.filter(pl.col("action") != "keep")["action"].value_counts(sort=True)
     facts |= {f"labels: {action}": f"{count:,}" for action, count in done.iter_rows()}
+    if "noise_from" in labels.columns and labels["noise_from"][0]:
+        facts["label noise"] = labels["noise_from"][0]
+    if notes := strength_notes(context, scores):
+        facts["preference strength"] = "; ".join(notes)
     return facts | judge_facts(context) | _reliability(context, pairs) | voter_facts(context)
 
 

@@ -54,7 +54,9 @@ def run(context: Context) -> StageResult:
     )
     facts |= structure_facts(context, scored, int(cycles.sum()), lengths)
     facts |= {f"action {name}": n for name, n in decided.frame["action"].value_counts(sort=True).iter_rows()}
-    frame = decided.frame.with_columns(noise_key=pl.lit(noise["noise_key"][0] if noise.height else ""))
+    frame = decided.frame.with_columns(
+        pl.lit(noise[name][0] if noise.height else "").alias(name) for name in ("noise_key", "noise_from")
+    )
     return context.write("pair_labels", "pair_labels", frame, rejects=decided.rejects, facts=facts)
 
 
@@ -123,9 +125,11 @@ def _texts(context: Context, scored: pl.DataFrame) -> pl.DataFrame:
 
 
 def _noise(context: Context, texts: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """pair_id, the columns of ``_FROM_NOISE`` and ``noise_key``; the last run's where all is the same."""
+    """pair_id, ``_FROM_NOISE``, ``noise_key`` and ``noise_from``; the last run's where all is the same."""
     options = context.recipe.label_noise
-    empty = pl.DataFrame(schema={"pair_id": pl.String, **_FROM_NOISE, "noise_key": pl.String})
+    empty = pl.DataFrame(
+        schema={"pair_id": pl.String, **_FROM_NOISE, "noise_key": pl.String, "noise_from": pl.String}
+    )
     if options is None or texts.is_empty():
         keep_voters(context, None)
         return empty, {}
@@ -137,7 +141,7 @@ def _noise(context: Context, texts: pl.DataFrame) -> tuple[pl.DataFrame, dict[st
         *(canonical_json(list(row)) for row in texts.select(_people_in(texts)).iter_rows()),
     )  # fmt: skip
     before = context.workspace.read("pair_labels")
-    if "noise_key" in before.columns and before.height and before["noise_key"][0] == key:
+    if {"noise_key", "noise_from"} <= set(before.columns) and before.height and before["noise_key"][0] == key:
         return before.select(empty.columns), {}
     return _fitted_noise(context, options, texts, encoder, key)
 
@@ -163,11 +167,13 @@ def _fitted_noise(
             advance=bar.advance,
         )
     keep_voters(context, result)
+    shares = f"{result.right_share:.3f}, by confident learning {1 - result.confident.noise_rate:.3f}"
+    said = "; ".join([*result.used, f"share of right labels, estimated: {shares}"])
     rows = result.frame.select(
-        "pair_id", "suggested_action", label_noise_probability="label_probability", noise_key=pl.lit(key)
-    )
-    share = round(result.right_share, 4)
-    return rows, {"label noise from": "; ".join(result.used), "share of right labels, estimated": share}
+        "pair_id", "suggested_action", label_noise_probability="label_probability", noise_key=pl.lit(key),
+        noise_from=pl.lit(said),
+    )  # fmt: skip
+    return rows, {"label noise from": said}
 
 
 def _people_in(texts: pl.DataFrame) -> list[str]:

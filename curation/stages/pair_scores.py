@@ -9,7 +9,7 @@ from curation.files import ROW, read_frame
 from curation.review.answers import reviewed_pairs
 from curation.scores.policy_table import explode_pairs
 from curation.scores.similarity import pair_cosines
-from curation.scores.strength import preference_strength
+from curation.scores.strength import Strength, preference_strength
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.embeddings import embedding_step, text_ids
 from curation.stages.judgements import judged_pairs
@@ -18,7 +18,7 @@ from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
 from schemas import TABLES
 
-__all__ = ["STAGE", "labelled_rows"]
+__all__ = ["STAGE", "labelled_rows", "strength_notes"]
 
 _SCHEMA = TABLES["pair_scores"].create_empty().schema
 _PER_SIDE = ("rewards", "refusal_probability", "refusal_class")
@@ -96,20 +96,32 @@ def _with_strength(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
         "rejected_rewards",
         *(pl.col(f"{name.removesuffix('_length')}_response").str.len_chars().alias(name) for name in _LENGTHS),
     )
-    people = labelled_rows(context)
-    labelled = None if people.is_empty() and options.labelled is None else "label_right"
-    if labelled is not None:
-        known = known.join(people, on="pair_id", how="left", maintain_order="left")
-    plain = {"scaling": options.scaling, "labelled": labelled, "bands": options.bands}
-    found = [
-        preference_strength(known, **plain, thresholds=options.thresholds, lengths=lengths)  # type: ignore[arg-type]
-        for lengths in (None, _LENGTHS)
-    ]
+    found = [_strength(context, known, lengths=lengths) for lengths in (None, _LENGTHS)]
     for note in found[int(options.length_control)].notes:
         context.progress.note(f"strength: {note}")
     controlled = found[1].frame.select("pair_id", strength_length_controlled="strength_mean")
     strength = found[int(options.length_control)].frame.join(controlled, on="pair_id", maintain_order="left")
     return scores.join(strength.select("pair_id", *_FROM_STRENGTH), on="pair_id", how="left", maintain_order="left")
+
+
+def _strength(context: Context, known: pl.DataFrame, *, lengths: tuple[str, str] | None) -> Strength:
+    options = context.recipe.strength
+    people = labelled_rows(context)
+    labelled = None if people.is_empty() and options.labelled is None else "label_right"
+    if labelled is not None:
+        known = known.join(people, on="pair_id", how="left", maintain_order="left")
+    return preference_strength(
+        known, scaling=options.scaling, labelled=labelled, bands=options.bands, thresholds=options.thresholds,
+        lengths=lengths,
+    )  # fmt: skip
+
+
+def strength_notes(context: Context, scores: pl.DataFrame) -> list[str]:
+    """What a reader of the strength must know, told again of rows of table ``pair_scores``, for the report."""
+    known = scores.drop_nulls(["chosen_rewards", "rejected_rewards"])
+    if known.is_empty():
+        return []
+    return _strength(context, known.select("pair_id", "chosen_rewards", "rejected_rewards"), lengths=None).notes
 
 
 def labelled_rows(context: Context) -> pl.DataFrame:

@@ -17,7 +17,6 @@ from curation.models.refusals import (
     open_refusal_detector,
     open_refusal_judge,
     refusal_fingerprint,
-    refusal_reach,
 )
 from curation.recipe import RefusalDetection
 from curation.refusals.calibrated import StoredCalibration, apply_calibration, load_calibration
@@ -114,6 +113,7 @@ class _Detecting:
                 "refusal_class": pl.Series(found.refusal_class, dtype=pl.String),
                 "refusal_kind": pl.Series(found.kind, dtype=pl.String),
                 "refusal_category": self._categories(prompts, found.refusal_class),
+                "refusal_truncated": pl.Series(found.truncated, dtype=pl.Boolean),
             }
         )
         unread = rows["refusal_class"].is_null()
@@ -165,11 +165,10 @@ def run(context: Context) -> StageResult:
     found = candidate_refusals(context, candidates["candidate_id"])
     facts = {"computed": report.computed, "detector": report.producer}
     facts |= dict(found["refusal_class"].value_counts(sort=True).iter_rows())
-    options = refusal_step(context).options
-    reach = refusal_reach(options.model, judged=options.judge is not None)
-    long = 0 if reach is None else int((candidates["response"].str.strip_chars().str.len_chars() > reach).sum())
-    if long:
-        facts[f"longer than {reach:,} characters, read at both ends"] = long
+    if cut := int(found["refusal_truncated"].sum()):
+        facts["too long, read at both ends"] = cut
+    if unknown := found["refusal_truncated"].null_count():
+        facts["not recorded whether read whole"] = unknown
     return StageResult("refusals", candidates.height, report.failed, facts)
 
 

@@ -11,6 +11,7 @@ from curation.errors import InputError
 from curation.publish.refusing import BuiltSummary, RefusalSummary, summarise_built, summarise_refusals
 from curation.publish.report import ReportData, render_report
 from curation.recipe import Recipe
+from curation.refusals.calibrated import StoredCalibration, load_calibration
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, package_versions, table_versions, thresholds_used
@@ -24,7 +25,7 @@ from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 
 def run(context: Context) -> StageResult:
@@ -76,7 +77,6 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         "seed": str(recipe.seed),
         **{name: f"{value:,.6g}" for name, value in ches_aware_facts(context).items()},
         **token_facts(context),
-        **label_facts(context),
     }
     evidence = pair_evidence(workspace)
     return ReportData(
@@ -86,6 +86,8 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         pairs=evidence if recipe.builds_pairs else evidence.clear(),
         rejects=workspace.read("rejects"),
         refusals=_refusals(context),
+        calibration=_calibration(context),
+        labels=label_facts(context),
         refusal_dataset=_built(context),
         searches=workspace.read("searches").to_dicts() if "retrieval" in recipe.publish.tables else (),
         models=models,
@@ -102,11 +104,17 @@ def _refusals(context: Context) -> RefusalSummary | None:
     candidates = workspace.scan("candidates").select("candidate_id", "prompt_id", "generator").collect()
     prompts = workspace.scan("prompts").select("prompt_id", "source", "category", "expected_behaviour").collect()
     verdicts = candidate_refusals(context, candidates["candidate_id"]).select(
-        "candidate_id", "refusal_class", "refusal_kind", "refusal_category"
+        "candidate_id", "refusal_class", "refusal_kind", "refusal_category", "refusal_truncated"
     )
     answers = candidates.join(prompts, on="prompt_id", how="left").join(verdicts, on="candidate_id", how="inner")
     category = pl.coalesce(pl.col("category").cast(pl.String), "refusal_category")
     return summarise_refusals(answers.with_columns(category=category).sort("candidate_id"))
+
+
+def _calibration(context: Context) -> StoredCalibration | None:
+    """What the detector's thresholds come from."""
+    options = context.recipe.refusals
+    return load_calibration(options.calibration) if options and options.calibration else None
 
 
 def _built(context: Context) -> BuiltSummary | None:

@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.errors import InputError
+from curation.refusals.calibrated import load_calibration
 
 REFUSES = "I'm sorry, but I can't help with that. Number {}."
 HELPS = "Fold the paper {} times, then press the edges flat."
@@ -65,9 +67,48 @@ def test_a_calibration_moves_the_threshold_and_is_applied(detected: Path, tmp_pa
     file.write_text(json.dumps(content | {"threshold": 1.0}))
     said = curation("refusals", detected, "-o", tmp_path / "again.parquet", "--calibration", file)
     assert "compliance 80" in said
+    assert "calibrated: threshold 1.00" in said
+    assert "calibrate it anew" not in said
     again = pl.read_parquet(tmp_path / "again.parquet")
     assert again["refusal_kind"].null_count() == 80
     assert again["refusal_probability"].max() > 0.9
+
+
+def test_thresholds_per_category_come_back_from_their_file_with_what_they_rest_on(tmp_path: Path) -> None:
+    refuses = [n % 2 for n in range(60)]
+    frame = pl.DataFrame(
+        {
+            "refusal_probability": [
+                (0.9 if y else 0.6) if n < 30 else (0.4 if y else 0.1) for n, y in enumerate(refuses)
+            ],
+            "refusal_category": ["high"] * 30 + ["low"] * 29 + ["few"],
+            "label": refuses,
+        }
+    )
+    frame.write_parquet(tmp_path / "sheet.parquet")
+    said = curation("refusals", "calibrate", tmp_path / "sheet.parquet", "-o", tmp_path / "c.json")
+    assert "2 categories have a threshold of their own" in said
+    stored = load_calibration(tmp_path / "c.json")
+    assert stored.fit is not None
+    assert [(c.category, c.rows, c.own) for c in stored.fit.categories] == [
+        ("few", 1, False), ("high", 30, True), ("low", 29, True),
+    ]  # fmt: skip
+    assert stored.fit.own == sorted(stored.thresholds.values())
+    assert stored.thresholds["low"] < stored.thresholds["high"]
+    assert all(c.accuracy == 1.0 for c in stored.fit.categories if c.own)
+    words = stored.in_words("another")
+    assert "2 categories have their own" in words
+    assert "and this is another: calibrate it anew" in words
+
+
+def test_a_fit_that_was_written_by_hand_is_named_by_its_field(tmp_path: Path) -> None:
+    content = {
+        "version": 1, "slope": 1.0, "intercept": 0.0, "threshold": 0.5, "thresholds": {}, "detector": None,
+        "fit": {"rows": 3, "error_before": 0.1, "error_after": 0.1, "categories": [{"category": "a"}]},
+    }  # fmt: skip
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"c\.json: fit\.categories\.0\.rows: .*make it again"):
+        load_calibration(tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"version": 1}', '{"version": 1, "slope": "x"}'])

@@ -6,11 +6,20 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from curation.commands.refusals import run_refusals
 from curation.errors import InputError, ModelError
 from curation.models.identity import EMBEDDED_DIR
-from curation.models.refusals import open_refusal_detector, refusal_fingerprint
+from curation.models.refusals import (
+    judge_fingerprint,
+    open_refusal_detector,
+    open_refusal_judge,
+    refusal_fingerprint,
+)
+from curation.recipe import RefusalDetection
+from curation.stages.refusals import RefusalStep
 
 BUNDLED = EMBEDDED_DIR / "refusals"
 
@@ -103,6 +112,31 @@ def test_classifier_probability_is_its_refusing_labels(classifier: Path) -> None
     assert scores.probability + others.probability == pytest.approx(1.0, abs=1e-6)
     assert scores.truncated.tolist() == [False, False, True]
     assert detector.fingerprint != flipped.fingerprint
+
+
+def test_answers_that_a_classifier_reads_at_both_ends_are_counted(classifier: Path, tmp_path: Path) -> None:
+    rows = [("Q", "i can not help"), ("Q", "i " * 90)]
+    pl.DataFrame(rows, schema=["prompt", "response"], orient="row").write_ndjson(tmp_path / "a.jsonl")
+    done = run_refusals(tmp_path / "a.jsonl", tmp_path / "o.parquet", model=str(classifier), taxonomy=None)
+    assert done.truncated == 1
+    assert "1 long answers: the beginning and the end were read, not the middle" in done.summary
+    step = RefusalStep(RefusalDetection(model=str(classifier), taxonomy=None))
+    batch = pl.DataFrame(
+        {
+            "candidate_id": ["short", "long"],
+            "messages": [[{"role": "user", "content": "Q"}]] * 2,
+            "response": [text for _, text in rows],
+        }
+    )
+    assert step.open()(batch).rows["refusal_truncated"].to_list() == [False, True]
+
+
+def test_a_judge_in_transformers_is_asked_without_a_schema_and_its_prose_is_no_verdict() -> None:
+    judge = open_refusal_judge("embedded", max_new_tokens=16)
+    assert judge.fingerprint == judge_fingerprint("embedded", max_new_tokens=16)
+    found = judge.detect([None], ["Four."])
+    assert found.refusal_class == [None]
+    assert np.isnan(found.probability).all()
 
 
 def test_classifier_without_the_label_is_explained(classifier: Path) -> None:

@@ -59,6 +59,14 @@ def test_form_alone_makes_no_answer_unsure() -> None:
     assert built.rejects["rule"].to_list() == ["answer_not_comparable", "gold_not_comparable"]
 
 
+def test_an_answer_that_holds_the_right_one_among_other_words_is_not_unsure() -> None:
+    answers = ["It is 4.", "The capital is Paris, I think", "It is 14.", "-4", "Not far from Rome"]
+    frame = pl.DataFrame({"answers": answers, "gold": ["4", "paris", "4", "4", "Paris"]})
+    built = r_tuning(frame)
+    assert built.rejects.select("row", "rule").rows() == [(0, "right_among_others"), (1, "right_among_others")]
+    assert built.frame["certainty"].to_list() == ["unsure"] * 3
+
+
 def test_what_a_verifier_cannot_tell_is_rejected() -> None:
     frame = pl.DataFrame({"answers": ["a", "b", "c"], "gold": ["x", "x", "x"]})
     built = r_tuning(frame, verifier="python:tests.refusals.test_refusal_certainty:only_a_is_right")

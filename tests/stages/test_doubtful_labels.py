@@ -15,6 +15,7 @@ from curation.pipeline import run_stage, stage_named
 from curation.progress import SilentProgress
 from curation.recipe import Recipe
 from curation.stages.context import Context
+from curation.stages.label_facts import label_facts
 from curation.workspace import Workspace
 from tests.models.rewards.test_judge import completion, serving
 from tests.stages.conftest import sentences
@@ -97,6 +98,10 @@ def test_reviewed_labels_of_one_kind_calibrate_nothing_and_the_run_says_so(tmp_p
     assert any("not calibrated: 24 labelled rows (24 right)" in note for note in told.notes)
     found = context.workspace.read("pair_scores")["label_probability"]
     assert found.is_between(0.5, 0.9).all()
+    run_all(context)
+    said = label_facts(context)["preference strength"]
+    assert "not calibrated: 24 labelled rows (24 right)" in said
+    assert "one model" in said
 
 
 @pytest.mark.parametrize(

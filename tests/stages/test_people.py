@@ -90,6 +90,8 @@ def test_the_report_and_a_table_name_who_errs(known: Context) -> None:
     assert dict(voters.filter(pl.col("kind") == "voter").select("name", "labels").iter_rows())["v3"] == 28
     facts = label_facts(known)
     assert facts["voters (share of right votes, least reliable first)"].startswith("v4 0.")
+    assert "votes of 4 people" in facts["label noise"]
+    assert "share of right labels, estimated: 0." in facts["label noise"]
     assert facts["annotators (share of right labels, least reliable first)"].startswith("ben 0.")
 
 

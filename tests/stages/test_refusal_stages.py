@@ -15,6 +15,10 @@ from curation.workspace import Workspace
 
 REFUSES = "I'm sorry, but I can't help with that."
 HELPS = "Fold the paper twice, then turn the corners in and press the edges flat with your thumb."
+FITTED = {
+    "category": "doors", "rows": 20, "refusals": 5, "threshold": 0.4, "own": True, "accuracy": 0.9,
+    "accuracy_at_common": 0.85,
+}  # fmt: skip
 TAXONOMY = """name: ours
 categories:
 - name: doors
@@ -112,7 +116,7 @@ def test_a_quota_that_cannot_be_met_is_reported_and_not_padded(tmp_path: Path) -
     assert "<b>2 rows are missing</b>: 1 category does not meet its quota. Nothing was padded." in html
 
 
-def test_the_stage_says_how_many_answers_were_read_at_their_ends_only(tmp_path: Path) -> None:
+def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_thresholds_come_from(tmp_path: Path) -> None:
     from curation.recipe import load_recipe
     from curation.stages import refusals
     from curation.stages.context import Context
@@ -120,9 +124,23 @@ def test_the_stage_says_how_many_answers_were_read_at_their_ends_only(tmp_path: 
     long = {"prompt": "How long is the river?", "response": "The river is long. " * 6_000}
     rows_read = [long, {"prompt": "Boats?", "response": HELPS}]
     (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_read))
-    workspace = finished(tmp_path, sources=[{"path": "long.jsonl", "expected_behaviour": "comply"}])
+    calibration = {
+        "version": 1, "slope": 1.0, "intercept": 0.0, "threshold": 0.5, "thresholds": {"doors": 0.4},
+        "detector": None, "fit": {"rows": 40, "error_before": 0.2, "error_after": 0.1, "categories": [FITTED]},
+    }  # fmt: skip
+    (tmp_path / "c.json").write_text(json.dumps(calibration))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "long.jsonl", "expected_behaviour": "comply"}],
+        refusals={"taxonomy": "ours.yaml", "calibration": "c.json"},
+    )
     context = Context(workspace, load_recipe(tmp_path / "recipe.yaml"))
-    assert refusals.run(context).facts["longer than 1,300 characters, read at both ends"] == 1
+    assert refusals.run(context).facts["too long, read at both ends"] == 1
+    html = workspace.read_text(*workspace.report_parts) or ""
+    assert "Of 1 only the beginning and the end were read" in html
+    assert "1 category has a threshold of its own." in html
+    assert "Fitted to 40 labelled answers" in html
+    assert '<tr><td>doors</td><td class="right">20</td><td class="right">25.0%</td>' in html
 
 
 def test_faults_dropped_give_no_pairs(tmp_path: Path) -> None:
