@@ -74,13 +74,16 @@ def _print_removed(removed: Removed) -> None:
 
 def _finish(searched: Searched) -> None:
     _say(
-        f"searched {searched.files:,} files ({searched.bytes / 1e6:.1f} MB; {searched.decoded:,} parquet, decoded) "
+        f"searched {searched.files:,} files ({searched.bytes / 1e6:.1f} MB; {searched.decoded:,} decoded) "
         f"for {searched.identifiers:,} identifiers and {searched.texts:,} texts: "
         + ("nothing is left" if not searched.left else f"something is left in {len(searched.left):,} files:")
     )
     _print_lines(searched.left)
+    if searched.unread:
+        _say(f"{len(searched.unread):,} files are packed or torn, so that nothing can be said of them:")
+        _print_lines(searched.unread)
     _say(_OUT_OF_REACH)
-    if searched.left:
+    if searched.left or searched.unread:
         raise typer.Exit(1)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from io import StringIO
 from typing import Any, Final
 
@@ -12,8 +13,10 @@ import polars as pl
 
 from curation.forgetting.matching import Needles
 from curation.forgetting.selection import Selection
-from curation.journal import Journal, journal_folder
+from curation.journal import Journal, journal_folder, journal_path
+from curation.ledger import LedgerKey
 from curation.review.sheets import SHEET_COLUMNS
+from curation.stages.reward_heads import local_copy
 from curation.stored import read_file, remove_file, remove_folder, stored_files
 from curation.workspace import Workspace
 
@@ -31,9 +34,13 @@ def cut_journals(workspace: Workspace, selection: Selection, needles: Needles) -
     folder = journal_folder(workspace)
     if not folder.is_dir():
         return 0
-    asked = set(selection.requests) | {request for request, _, _ in selection.replaced}
+    replaced: dict[str, set[str]] = {}
+    for request, generator, _ in selection.replaced:
+        key = LedgerKey("generations", "request_id", "generator", generator)
+        replaced.setdefault(journal_path(workspace, key).name, set()).add(request)
     count = 0
     for path in sorted(folder.glob("*.jsonl")):
+        asked = selection.requests | replaced.get(path.name, set())
         with Journal(path) as journal:
             found = journal.read()
             kept = [entry for entry in found.entries if not _named(entry, asked, selection, needles)]
@@ -59,24 +66,31 @@ def _named(entry: dict[str, Any], asked: set[str], selection: Selection, needles
     return bool(needles.rows(pl.DataFrame({"text": texts}, schema={"text": pl.String})).any())
 
 
-def cut_files(workspace: Workspace, selection: Selection, needles: Needles) -> list[str]:
+def cut_files(places: Sequence[Workspace], selection: Selection, needles: Needles) -> list[str]:
     """Remove or rewrite every file that holds something. Returns what was done, a line each.
 
     Indexes, heads and reports are made again from what is left; review sheets keep their other rows.
+
+    Args:
+        places: the workspace, and its trial where there is one.
     """
-    done: list[str] = []
+    workspace, done = places[0], list[str]()
     for root in ("", "trial/"):
         indexes = stored_files(workspace, f"{root}indexes")
         for folder in sorted({path.rpartition("/")[0] for path in indexes}):
             if any(needles.in_bytes(read_file(workspace, p)) for p in indexes if p.startswith(folder + "/")):
                 remove_folder(workspace, folder)
                 done.append(f"index {folder} removed; the next run builds it again")
-        if selection.inputs and remove_folder(workspace, f"{root}models"):
+        if selection.trained and remove_folder(workspace, f"{root}models"):
             done.append(f"{root}models removed: trained on the pairs that were there; the next run trains again")
         report = f"{root}report.html"
         if report in stored_files(workspace) and needles.in_bytes(read_file(workspace, report)):
             remove_file(workspace, report)
             done.append(f"{report} removed; the next run or `curation report` writes it again")
+    for place in places if selection.trained else ():
+        shutil.rmtree(local_copy(place), ignore_errors=True)
+    if remove_folder(workspace, "damaged"):
+        done.append("damaged removed: what `curation repair` set aside is torn, and nobody can say what is in it")
     for path in stored_files(workspace):
         name = path.rpartition("/")[2]
         rewrite: Callable[[bytes, Needles], bytes | None] | None = {_SHEET: _sheet, _RECORDS: _records}.get(name)

@@ -13,9 +13,12 @@ from dataclasses import asdict, fields
 from typing import Final, NamedTuple
 
 from curation.errors import WorkspaceError
+from curation.forgetting.corpora import add_documents, read_corpora
 from curation.forgetting.datasets import withdraw_rows
 from curation.forgetting.files import cut_files, cut_journals
 from curation.forgetting.matching import Needles
+from curation.forgetting.replies import add_unused_replies
+from curation.forgetting.scores import add_scores
 from curation.forgetting.search import Searched, search_workspace
 from curation.forgetting.selection import Selection, select
 from curation.forgetting.tables import cut_tables, drop_old_versions, remember
@@ -26,7 +29,7 @@ from curation.workspace import FORGETTING, LEDGER_TABLES, Workspace
 
 __all__ = ["Forgetting", "Removed", "forget", "what_would_go"]
 
-_SETS: Final = ("sources", "prompts", "answers", "inputs", "pairs", "requests", "statistics", "text_ids")
+_SETS: Final = tuple(one.name for one in fields(Selection) if one.default_factory is set)
 
 
 class Removed(NamedTuple):
@@ -64,7 +67,11 @@ def what_would_go(workspace: Workspace, given: Sequence[str]) -> tuple[Forgettin
         versions = Versions(_places(workspace))
         selection = select(versions, given)
         if not selection.is_empty:
+            add_unused_replies(versions, selection)
             add_texts(versions, selection)
+            corpora = read_corpora(versions)
+            add_documents(selection, corpora)
+            add_scores(versions, selection, corpora)
         plan = Forgetting(selection, None)
     selection, needles = plan.selection, _needles(plan.selection)
     rows = {} if selection.is_empty else cut_tables(_places(workspace), selection, needles, dry_run=True)
@@ -88,7 +95,7 @@ def forget(workspace: Workspace, plan: Forgetting, *, reason: str | None = None)
         drop_old_versions(places)
         datasets = {n: withdraw_rows(w, dataset, needles) for n, w, dataset in _datasets(workspace)}
         _remove_half_written(workspace)
-        others = cut_files(workspace, selection, needles)
+        others = cut_files(places, selection, needles)
         if journals:
             others.insert(0, f"journals: {journals:,} answers removed")
         searched = search_workspace(workspace, needles, but=(FORGETTING,))

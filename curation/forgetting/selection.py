@@ -37,6 +37,14 @@ class Selection:
     """request_id, generator and prompt_id of answers that go while their prompt stays: not to be asked again."""
     statistics: set[str] = field(default_factory=set)
     text_ids: set[str] = field(default_factory=set)
+    documents: set[str] = field(default_factory=set)
+    """Those of ``text_ids`` that are of documents of a corpus which hold a text as a part."""
+    scores: set[str] = field(default_factory=set)
+    """Identifiers under which a rescorer's scores are kept in ``rewards``."""
+    all_scores: bool = False
+    """Whether all scores of rescorers go."""
+    trained: bool = False
+    """Whether a pair goes that reward heads may have been trained on."""
     texts: list[str] = field(default_factory=list)
     """As they are stored."""
     common: list[str] = field(default_factory=list)
@@ -46,8 +54,14 @@ class Selection:
     @property
     def identifiers(self) -> list[str]:
         """Every identifier of which nothing may be left."""
-        every = (self.prompts, self.answers, self.pairs, self.requests, self.statistics, self.text_ids)
+        every = (self.prompts, self.answers, self.pairs, self.requests, self.statistics, self.text_ids, self.scores)
         return sorted(set().union(*every))
+
+    @property
+    def is_replaced(self) -> pl.Expr:
+        """Which rows of ``generations`` are among ``replaced``: two models may have been asked the same request."""
+        keys = [f"{request} {generator}" for request, generator, _ in self.replaced]
+        return pl.concat_str("request_id", "generator", separator=" ").is_in(keys)
 
     @property
     def is_empty(self) -> bool:
@@ -197,6 +211,7 @@ def _pairs(versions: Versions, rows: pl.DataFrame, found: Selection) -> None:
     source = pl.col("source").is_in(list(found.sources))
     of_answers = pl.col("candidate_ids").list.eval(pl.element().is_in(list(found.answers))).list.any()
     brought = rows.filter((touches | source | of_answers) & (pl.col("kind") == "pair"))
+    found.trained = not brought.is_empty()
     for row in brought.iter_rows(named=True):
         ids = row["candidate_ids"]
         for one, other in ((0, 1), (1, 0)):

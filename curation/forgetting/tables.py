@@ -9,9 +9,12 @@ from typing import Any, Final
 import polars as pl
 
 from curation.forgetting.matching import Needles
+from curation.forgetting.scores import without_answer
 from curation.forgetting.selection import Selection
+from curation.forgetting.versions import Versions
 from curation.ledger import FORGOTTEN
 from curation.stages.forgotten import Forgotten, fingerprint, without_forgotten_inputs
+from curation.stages.reward_heads import HEADS
 from curation.tables import validated
 from curation.workspace import LEDGER_TABLES, Workspace
 from schemas import TABLES
@@ -29,7 +32,7 @@ def remember(workspace: Workspace, selection: Selection, *, reason: str | None) 
         "source": selection.sources,
         "prompt": selection.prompts,
         "answer": selection.answers,
-        "text": {text_id(text) for text in selection.texts} & selection.text_ids,
+        "text": ({text_id(text) for text in selection.texts} & selection.text_ids) | selection.documents,
     }
     names = [(kind, fingerprint(kind, name)) for kind, ids in kinds.items() for name in sorted(ids)]
     frame = pl.DataFrame(names, schema={"kind": pl.String, "fingerprint": pl.String}, orient="row").with_columns(
@@ -50,7 +53,7 @@ def cut_tables(
         for table in TABLES:
             if table in _NO_ROWS_OF_DATA or (place is not places[0] and table in LEDGER_TABLES):
                 continue
-            gone = _cut(place, table, selection, needles, dry_run=dry_run)
+            gone = _cut(places, place, table, selection, needles, dry_run=dry_run)
             if gone:
                 counts[table] = counts.get(table, 0) + gone
     if not dry_run:
@@ -66,12 +69,20 @@ def drop_old_versions(places: Sequence[Workspace]) -> None:
                 place.drop_history(table)
 
 
-def _cut(place: Workspace, table: str, selection: Selection, needles: Needles, *, dry_run: bool) -> int:
+def _cut(
+    places: Sequence[Workspace],
+    place: Workspace,
+    table: str,
+    selection: Selection,
+    needles: Needles,
+    *,
+    dry_run: bool,
+) -> int:
     rows = place.scan(table)
     keys = TABLES[table].primary_key()
     if table == "inputs":
         return _cut_inputs(place, selection, dry_run=dry_run)
-    going = _going(table, selection, needles)
+    going = _going(table, selection, needles, places)
     texts = [name for name, kind in rows.collect_schema().items() if kind.base_type() in _SEARCHED]
     parts = rows.select(*dict.fromkeys([*keys, *texts])).collect_batches(chunk_size=50_000, lazy=True)
     gone = pl.concat([rows.select(keys).head(0).collect(), *(p.filter(going(p)).select(keys) for p in parts)])
@@ -87,19 +98,26 @@ def _cut(place: Workspace, table: str, selection: Selection, needles: Needles, *
 _SEARCHED: Final = (pl.String, pl.List, pl.Struct)
 
 
-def _going(table: str, selection: Selection, needles: Needles) -> Callable[[pl.DataFrame], pl.Series]:
+def _going(
+    table: str, selection: Selection, needles: Needles, places: Sequence[Workspace]
+) -> Callable[[pl.DataFrame], pl.Series]:
     """Which rows of a table go."""
     if table == "prompts":
         # A prompt that stays may be in a group that bears the identifier of one that goes.
         return lambda part: part["prompt_id"].is_in(list(selection.prompts))
-    replaced = {request for request, _, _ in selection.replaced}
+    unknown = without_answer(Versions(places)) if table == "rewards" and selection.all_scores else None
     mentioned = list(selection.inputs)
     sources = tuple(f"{name}#" for name in selection.sources)
 
     def going(part: pl.DataFrame) -> pl.Series:
         hits = needles.rows(part)
         if table == "generations":
-            hits = hits | part["request_id"].is_in(list(replaced))
+            hits = hits | part.select(selection.is_replaced).to_series()
+        if unknown is not None:
+            hits = hits | part["candidate_id"].is_in(unknown.implode())
+        if table == "rewards" and selection.trained:
+            # Those that the workspace's own heads gave: heads that are trained again have another name.
+            hits = hits | part["model"].str.starts_with(f"{HEADS}@")
         for name in ("input_id", "matched", "row_id"):
             if name in part.columns:
                 hits = hits | part[name].is_in(mentioned)

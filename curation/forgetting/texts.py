@@ -55,15 +55,17 @@ def _answers(versions: Versions, selection: Selection) -> Iterator[str]:
     for table in ("candidates", "constructed"):
         found = versions.rows(table, "candidate_id", selection.answers, _ANSWERS)
         yield from (text for column in _ANSWERS for text in found[column].drop_nulls())
-    gone = selection.requests | {request for request, _, _ in selection.replaced}
-    found = versions.rows("generations", "request_id", gone, _ANSWERS)
+    found = versions.rows("generations", "request_id", selection.requests, _ANSWERS)
+    yield from (text for column in _ANSWERS for text in found[column].drop_nulls())
+    asked = {request for request, _, _ in selection.replaced}
+    found = versions.rows("generations", "request_id", asked, ("request_id", "generator", *_ANSWERS))
+    found = found.filter(selection.is_replaced)
     yield from (text for column in _ANSWERS for text in found[column].drop_nulls())
 
 
 def _kept(versions: Versions, selection: Selection) -> pl.Series:
     """Every text of the rows that stay."""
     parts: list[pl.Series] = []
-    gone_requests = list(selection.requests | {request for request, _, _ in selection.replaced})
     prompts, answers = list(selection.prompts), list(selection.answers)
     for table, columns in (
         ("inputs", ("messages",)), ("mutations", ("messages",)), ("candidates", _ANSWERS),
@@ -80,7 +82,7 @@ def _kept(versions: Versions, selection: Selection) -> pl.Series:
             elif table in ("candidates", "constructed"):
                 rows = rows.filter(~pl.col("candidate_id").is_in(answers))
             elif table == "generations":
-                rows = rows.filter(~pl.col("request_id").is_in(gone_requests))
+                rows = rows.filter(~pl.col("request_id").is_in(list(selection.requests)) & ~selection.is_replaced)
             for column in columns:
                 text = rows.select(text=column)
                 if column == "messages":

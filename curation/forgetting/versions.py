@@ -63,6 +63,11 @@ class Versions:
         parts = (part.filter(wanted).select(columns) for part in self._parts(table, (*columns, column)))
         return pl.concat([self._empty(table, columns), *parts]).unique(maintain_order=True)
 
+    def texts(self, table: str, column: str) -> pl.Series:
+        """Every distinct value of a column, in any version."""
+        parts = [part[column] for part in self._parts(table, (column,))]
+        return pl.concat([self._empty(table, (column,))[column], *parts]).unique(maintain_order=True)
+
     def _places_of(self, table: str) -> list[Workspace]:
         return self.places[:1] if table in LEDGER_TABLES else self.places
 

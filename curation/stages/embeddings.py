@@ -9,16 +9,26 @@ import polars as pl
 from curation.engine import Batch, Worker, failures_frame
 from curation.errors import InputError
 from curation.files import ROW, read_frame
-from curation.ledger import LedgerKey
+from curation.ledger import FORGOTTEN, LedgerKey
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.protocols import Encoder
 from curation.recipe import Encoder as EncoderOptions
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.forgotten import Forgotten
+from curation.stages.forgotten import FORGOTTEN_REASON, Forgotten
+from curation.tables import empty_rejects, rejects_frame
 from curation.text import content_hash, normalise
 from curation.text_columns import message_texts, text_ids
 
-__all__ = ["STAGE", "EmbeddingStep", "corpus_texts", "embedding_step", "text_id", "text_ids"]
+__all__ = [
+    "STAGE",
+    "EmbeddingStep",
+    "corpus_rejects",
+    "corpus_texts",
+    "documents_of",
+    "embedding_step",
+    "text_id",
+    "text_ids",
+]
 
 _STEP_VERSION = 1
 
@@ -82,15 +92,36 @@ def corpus_texts(context: Context) -> pl.Series:
     options = context.recipe.negatives
     if options is None or options.corpus is None:
         return pl.Series("text", [], dtype=pl.String)
-    frame, _ = read_frame(options.corpus)
-    if "text" not in frame.columns:
-        raise InputError(
-            f"{options.corpus}: expected a column 'text', found {', '.join(c for c in frame.columns if c != ROW)}"
-        )
-    texts = frame["text"].cast(pl.String).drop_nulls()
-    texts = texts.filter(texts.str.strip_chars() != "")
+    texts = documents_of(options.corpus)
     forgotten = Forgotten(context.workspace)
     return texts.filter(~forgotten.has("text", text_ids(texts))) if forgotten else texts
+
+
+def corpus_rejects(context: Context) -> pl.DataFrame:
+    """The forgotten documents of the corpus, as rejects of ``retrieval`` without any text."""
+    options, forgotten = context.recipe.negatives, Forgotten(context.workspace)
+    if options is None or options.corpus is None or not forgotten:
+        return empty_rejects()
+    places = forgotten.has("text", text_ids(documents_of(options.corpus))).arg_true().to_frame("place")
+    return rejects_frame(
+        places, table="retrieval", stage="retrieval", row_id=pl.format("corpus#{}", "place"), rule=FORGOTTEN,
+        reason=FORGOTTEN_REASON,
+    )  # fmt: skip
+
+
+def documents_of(path: str) -> pl.Series:
+    """The documents of a corpus file, in its order.
+
+    Raises:
+        InputError: when the file cannot be read or has no column ``text``.
+    """
+    frame, _ = read_frame(path)
+    if "text" not in frame.columns:
+        raise InputError(
+            f"{path}: expected a column 'text', found {', '.join(c for c in frame.columns if c != ROW)}"
+        )
+    texts = frame["text"].cast(pl.String).drop_nulls()
+    return texts.filter(texts.str.strip_chars() != "")
 
 
 def _texts(context: Context) -> pl.DataFrame:

@@ -15,9 +15,9 @@ from curation.tables import rejects_frame
 from curation.text import content_hash
 from curation.workspace import Workspace
 
-__all__ = ["Forgotten", "fingerprint", "without_forgotten_answers", "without_forgotten_inputs"]
+__all__ = ["FORGOTTEN_REASON", "Forgotten", "fingerprint", "without_forgotten_answers", "without_forgotten_inputs"]
 
-_REASON: Final = "it was removed with `curation forget`, and stays away"
+FORGOTTEN_REASON: Final = "it was removed with `curation forget`, and stays away"
 _LISTS: Final = ("responses", "candidate_ids", "scores", "labels")
 
 
@@ -82,7 +82,7 @@ def without_forgotten_answers(
         stage=stage,
         row_id=pl.concat_str(pl.lit("of "), "prompt_id"),
         rule=FORGOTTEN,
-        reason=f"an answer to this prompt: {_REASON}",
+        reason=f"an answer to this prompt: {FORGOTTEN_REASON}",
     )
     return answers.filter(~gone), rejects.unique(["table", "row_id", "rule"], maintain_order=True)
 
@@ -99,5 +99,5 @@ def _without_answers(rows: pl.DataFrame, gone: pl.Series) -> pl.DataFrame:
 
 def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
     return rejects_frame(
-        rows, table="inputs", stage="inputs", row_id=pl.col("input_id"), rule=FORGOTTEN, reason=_REASON
+        rows, table="inputs", stage="inputs", row_id=pl.col("input_id"), rule=FORGOTTEN, reason=FORGOTTEN_REASON
     )

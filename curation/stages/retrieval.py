@@ -14,7 +14,7 @@ from curation.negatives.mining import MinedNegatives
 from curation.negatives.waterfall import emptying_rule
 from curation.publish.formats import retrieval_frame
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.embeddings import corpus_texts, embedding_step, text_ids
+from curation.stages.embeddings import corpus_rejects, corpus_texts, embedding_step, text_ids
 from curation.stages.mining import MiningCorpus, OtherAnswers, mine, mining_corpus, other_answers
 from curation.stages.preference import kept_pairs
 from curation.stages.waterfall import write_waterfall
@@ -44,7 +44,9 @@ def run(context: Context) -> StageResult:
     anchors = anchors.join(vectors, on="text_id", maintain_order="left")
     own = _own_answers(context, corpus.documents, anchors)
     alone = anchors.join(own, on="prompt_id", how="anti", maintain_order="left")
-    left_out = concat_rejects(_left_out(lost, "no_embedding"), _left_out(alone, "no_positive"))
+    left_out = concat_rejects(
+        _left_out(lost, "no_embedding"), _left_out(alone, "no_positive"), corpus_rejects(context)
+    )
     anchors = anchors.join(own, on="prompt_id", maintain_order="left").with_row_index("row")
     if anchors.is_empty() or corpus.documents.is_empty():
         _write_search(context, None, corpus, anchors)

@@ -17,13 +17,15 @@ from curation.models.rewards.heads import HEADS_FILE, Heads, heads_bytes, read_h
 from curation.scores.training import TrainingOptions, train_heads, training_hash
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.head_features import encoder_for_heads
-from curation.text import prompt_id
+from curation.text import content_hash, prompt_id
+from curation.workspace import Workspace
 
-__all__ = ["STAGE", "TRAINED", "trained_folder"]
+__all__ = ["HEADS", "STAGE", "TRAINED", "local_copy", "trained_folder"]
 
 TRAINED: Final = "trained"
 """The MODEL of a recipe's reward that means these heads."""
-_NAME: Final = "reward_heads"
+HEADS: Final = "reward_heads"
+"""The stage, the folder that it writes, and what the names of its rewards begin with."""
 
 
 def run(context: Context) -> StageResult:
@@ -51,7 +53,7 @@ def run(context: Context) -> StageResult:
         context.workspace.write_bytes(heads_bytes(trained.heads), *_parts(context), HEADS_FILE)
         facts["agree with the labels, out of fold"] = round(trained.accuracy, 4)
         facts["the longer answer does"] = round(trained.length_accuracy, 4)
-    return StageResult(_NAME, pairs.height, 0, facts)
+    return StageResult(HEADS, pairs.height, 0, facts)
 
 
 def trained_folder(context: Context) -> str:
@@ -68,10 +70,16 @@ def trained_folder(context: Context) -> str:
         return folder
     with workspace.filesystem().open(workspace.path(*_parts(context), HEADS_FILE), "rb") as file:
         data = bytes(file.read())
-    copy = Path(tempfile.gettempdir(), "curation-heads", _NAME)
+    copy = local_copy(context.workspace)
     copy.mkdir(parents=True, exist_ok=True)
     (copy / HEADS_FILE).write_bytes(data)
     return str(copy)
+
+
+def local_copy(workspace: Workspace) -> Path:
+    """Where the heads of a workspace in an object store are copied to, to be read."""
+    place = content_hash(workspace.path(*workspace.report_parts))[:16]
+    return Path(tempfile.gettempdir(), "curation-heads", place, HEADS)
 
 
 def _current(context: Context) -> Heads | None:
@@ -83,7 +91,7 @@ def _current(context: Context) -> Heads | None:
 
 def _parts(context: Context) -> tuple[str, ...]:
     """Where the heads lie in the workspace; a trial has its own."""
-    return (*context.workspace.report_parts[:-1], "models", _NAME)
+    return (*context.workspace.report_parts[:-1], "models", HEADS)
 
 
 def _pairs(context: Context) -> pl.DataFrame:
@@ -108,7 +116,7 @@ def _pairs(context: Context) -> pl.DataFrame:
 
 
 STAGE = Stage(
-    name=_NAME,
+    name=HEADS,
     group="scores",
     description="Reward heads fitted to the sources' own pairs, to score each pair by heads that never saw it.",
     needs=("inputs", "embeddings"),

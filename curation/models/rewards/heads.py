@@ -38,6 +38,7 @@ __all__ = [
     "heads_bytes",
     "heads_fingerprint",
     "heads_rewards",
+    "known_prompts",
     "last_user_text",
     "open_heads",
     "prompt_keys",
@@ -124,6 +125,22 @@ def features(prompts: Sequence[str], responses: Sequence[str], encoder: Encoder)
 def prompt_keys(identifiers: Sequence[str]) -> npt.NDArray[np.uint64]:
     """The keys by which cross-fitted heads know prompts: 64 bits of each ``curation.text.prompt_id``."""
     return np.array([int(name[:16], 16) for name in identifiers], dtype=np.uint64)
+
+
+def known_prompts(data: bytes) -> npt.NDArray[np.uint64]:
+    """The keys of the prompts that a file of heads names.
+
+    Raises:
+        ModelError: when it is no such file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        found: npt.NDArray[np.uint64] = load(data).get("fold_prompts", np.empty(0, np.uint64))
+    except SafetensorError as error:
+        raise ModelError(f"{HEADS_FILE} is damaged: {error}") from error
+    return found
 
 
 def heads_rewards(heads: Heads, values: FloatArray, prompts: Sequence[str]) -> FloatArray:
