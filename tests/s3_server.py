@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["S3Server", "s3_server"]
+__all__ = ["S3Server", "refusing", "s3_server"]
 
 ROOT = Path(__file__).resolve().parents[1]
 BUCKET = "curation-tests"
+_REFUSAL: Final = (
+    '<?xml version="1.0" encoding="UTF-8"?><Error><Code>SignatureDoesNotMatch</Code><Message>The request signature '
+    "we calculated does not match the signature you provided. Check your key and signing method.</Message>"
+    "<AWSAccessKeyId>planted-key-id</AWSAccessKeyId><StringToSign>planted-string</StringToSign>"
+    "<SignatureProvided>planted-signature</SignatureProvided><RequestId>1</RequestId></Error>"
+)
+"""What S3 says of a wrong key, which quotes it."""
 
 
 class S3Server(NamedTuple):
@@ -58,6 +67,54 @@ def s3_server() -> Iterator[S3Server]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@contextmanager
+def refusing(server: S3Server, refused: Callable[[str, str], bool]) -> Iterator[str]:
+    """The address of another server, which hands requests on but for those whose method and path are refused."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            if refused(self.command, self.path):
+                self._answer(403, {"content-type": "application/xml"}, _REFUSAL.encode())
+                return
+            request = urllib.request.Request(
+                server.url + self.path, body or None, dict(self.headers), method=self.command
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=60) as found:
+                    self._answer(found.status, dict(found.headers), found.read())
+            except urllib.error.HTTPError as error:
+                self._answer(error.code, dict(error.headers), error.read())
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                    self.send_header(name, value)
+            length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+            self.send_header("content-length", length)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    between = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=between.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{between.server_port}"
+    finally:
+        between.shutdown()
+        thread.join()
+        between.server_close()
 
 
 def _request(url: str, method: str) -> object:
