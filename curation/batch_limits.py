@@ -22,10 +22,12 @@ from typing import Final, NoReturn, TypeVar
 
 from curation.errors import KEPT, ModelError
 
-__all__ = ["each_watched", "is_out_of_memory", "memory_named", "too_long", "watched"]
+__all__ = ["each_watched", "is_out_of_memory", "memory_named", "opening", "too_long", "watched"]
 
 GRACE: Final = 15.0
 """Seconds for the gentler end, before the next one."""
+OPENING_AT_LEAST: Final = 3_600.0
+_OPENING_TIMES: Final = 4
 _SAYS_SO: Final = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 _SECTIONS: Final = {
     "generations": "generation", "embeddings": "encoder", "rewards": "rewards", "refusals": "refusals",
@@ -41,7 +43,31 @@ class _TimeOver(BaseException):
 
 
 @contextmanager
-def watched(step: str, rows: int | None, seconds: float | None, *, ended: Ended | None = None) -> Iterator[None]:
+def opening(step: str, seconds: float | None, *, ended: Ended | None = None) -> Iterator[None]:
+    """Allow a model that is loaded much more time than a batch, for it may be a download.
+
+    Args:
+        step: its name, for the message.
+        seconds: that a batch may take; None for no limit.
+        ended: see :func:`watched`.
+
+    Raises:
+        ModelError: as :func:`watched`.
+    """
+    limit = None if seconds is None else max(_OPENING_TIMES * seconds, OPENING_AT_LEAST)
+    message = (
+        f"{step}: the model was not loaded in {limit or 0:g} s: it hangs, or is a slow download. Fetch it first, "
+        f"or raise batch_timeout_seconds ({_OPENING_TIMES} times that, an hour at least, is for loading; null: no "
+        f"limit). {KEPT}"
+    )
+    with watched(step, None, limit, ended=ended, message=message):
+        yield
+
+
+@contextmanager
+def watched(
+    step: str, rows: int | None, seconds: float | None, *, ended: Ended | None = None, message: str | None = None
+) -> Iterator[None]:
     """Allow a block so many seconds.
 
     Args:
@@ -49,6 +75,7 @@ def watched(step: str, rows: int | None, seconds: float | None, *, ended: Ended 
         rows: of the batch; None where a model draws batches itself.
         seconds: None for no limit.
         ended: called with the message before the process is ended from another thread; by default it is printed.
+        message: what is said; by default that of a batch.
 
     Raises:
         ModelError: when the time is over, and the block came back to Python. Otherwise the process ends, status 1.
@@ -56,7 +83,7 @@ def watched(step: str, rows: int | None, seconds: float | None, *, ended: Ended 
     if seconds is None:
         yield
         return
-    message = too_long(step, rows, seconds)
+    message = message or too_long(step, rows, seconds)
     end = threading.Timer(seconds + GRACE, _end_process, (message, ended or _print))
     end.daemon = True
     end.start()

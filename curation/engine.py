@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
-from curation.batch_limits import memory_named, watched
+from curation.batch_limits import memory_named, opening, watched
 from curation.errors import InterruptedRun
 from curation.ledger import Ledger, LedgerKey
 from curation.progress import ProgressSink, SilentProgress
@@ -138,7 +138,7 @@ def run_local(
     """
 
     def here(step: Step, missing: pl.DataFrame, interrupted: Callable[[], bool]) -> Iterator[Done]:
-        with memory_named(step.name, None):
+        with memory_named(step.name, None), opening(step.name, timeout):
             worker = step.open()
         for batch in missing.iter_slices(step.batch_rows):
             with memory_named(step.name, batch.height), watched(step.name, batch.height, timeout):

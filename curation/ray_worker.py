@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from curation.batch_limits import is_out_of_memory, watched
+from curation.batch_limits import is_out_of_memory, opening, watched
 from curation.engine import Batch, Mapped, Worker
 from curation.errors import CurationError
 
@@ -91,13 +91,14 @@ class StepWorker:
             return _packed(number, verdict)
         batch: Batch | None = None
         with Caught() as caught:
-            if self._worker is None:
-                self._worker = self._step.open()
             rows = frame_from(packed["rows"][0].as_py())
 
             def ended(message: str) -> None:
                 ray.get(self._gate.took_too_long.remote(number))
 
+            if self._worker is None:
+                with opening(self._step.name, self._timeout, ended=ended):
+                    self._worker = self._step.open()
             with watched(self._step.name, rows.height, self._timeout, ended=ended):
                 batch = self._worker(rows)
         if caught.error is not None:

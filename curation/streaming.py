@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
 
-from curation.batch_limits import each_watched, memory_named
+from curation.batch_limits import each_watched, memory_named, opening
 from curation.engine import StepReport, failures_frame, interrupts
 from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
 from curation.journal import Journal, is_draining, journal_path
@@ -158,7 +158,7 @@ class _Run:
     _projected: bool = False
 
     def all(self, missing: pl.DataFrame, bar: StepProgress, progress: ProgressSink, interrupted: Any) -> None:
-        with memory_named(self.step.name, None):
+        with memory_named(self.step.name, None), opening(self.step.name, self.timeout):
             worker = self.step.open()
         rows = (row for part in missing.iter_slices(_FED_AT_ONCE) for row in part.iter_rows(named=True))
         shown = CalmBar(bar)

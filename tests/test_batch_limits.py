@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import polars as pl
 import pytest
 import yaml
 
-from curation.batch_limits import each_watched, is_out_of_memory, watched
+from curation.batch_limits import each_watched, is_out_of_memory, opening, watched
 from curation.engine import Batch, failures_frame, run_local
 from curation.errors import ModelError
 from curation.ledger import Ledger, LedgerKey
@@ -126,6 +127,33 @@ def test_a_process_that_hangs_for_good_ends_with_status_1_and_lets_its_workspace
     assert kept(space) == 8
     with space.lock():
         assert run_local(Breaking(nothing), items(), Ledger(space)).computed == 4
+
+
+@dataclass(frozen=True)
+class NeverLoaded(Breaking):
+    """Its model never comes, as from a device that is lost."""
+
+    def open(self) -> Breaking:
+        self.goes_wrong()
+        return self
+
+
+def test_a_model_that_is_never_loaded_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.batch_limits.OPENING_AT_LEAST", 0.2)
+    with pytest.raises(ModelError, match=r"rewards: the model was not loaded in 0.4 s.*batch_timeout_seconds"):
+        run_local(NeverLoaded(waits_in_python), items(), Ledger(Workspace(tmp_path)), timeout=0.1)
+    assert run_local(NeverLoaded(nothing), items(), Ledger(Workspace(tmp_path)), timeout=60).computed == ROWS
+
+
+def test_loading_may_take_an_hour_however_short_a_batch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[float] = []
+    monkeypatch.setattr(signal, "setitimer", lambda which, seconds: allowed.append(seconds))
+    for seconds in (1.0, 3600.0):
+        with opening("rewards", seconds):
+            pass
+    with opening("rewards", None):
+        pass
+    assert [one for one in allowed if one] == [3600.0, 14400.0]
 
 
 def test_a_batch_that_is_done_leaves_no_watch_behind() -> None:
