@@ -27,7 +27,7 @@ class Connection:
     patience: float = 600.0
     """Seconds that a server which answered before may stay out of reach."""
     first_patience: float = 30.0
-    """Seconds to wait for a server that has not answered yet."""
+    """Seconds to wait for a server that has not answered yet; ``patience`` where that is less."""
     key_variable: str = DEFAULT_KEY_VARIABLE
     """The environment variable with the key."""
 

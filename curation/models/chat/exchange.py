@@ -206,7 +206,8 @@ class Exchange:
         now = time.monotonic()
         self._away_since = now if self._away_since is None else self._away_since
         away = now - self._away_since
-        limit = self._connection.patience if self._reached else self._connection.first_patience
+        options = self._connection
+        limit = options.patience if self._reached else min(options.first_patience, options.patience)
         if away >= limit:
             word = "came back" if self._reached else "could be reached"
             raise ModelError(

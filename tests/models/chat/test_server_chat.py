@@ -166,8 +166,9 @@ def test_a_server_that_stays_away_ends_the_call(tmp_path: Path) -> None:
         server.start()
 
 
-def test_no_server_at_all_is_one_error() -> None:
-    model = open_chat("http://127.0.0.1:9/v1#m", OPTIONS, connection=Connection(first_patience=0.3))
+@pytest.mark.parametrize("patience", [{"first_patience": 0.3}, {"patience": 0.3}])
+def test_no_server_at_all_is_one_error(patience: dict[str, float]) -> None:
+    model = open_chat("http://127.0.0.1:9/v1#m", OPTIONS, connection=Connection(**patience))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"no server could be reached at http://127.0.0.1:9/v1 within 0.3 s"):
         list(model.chat(asks(10)))
 
