@@ -1,6 +1,6 @@
 """The bundled policy in a real vLLM, in a process and behind ``vllm serve`` on loopback; LoRA adapters by name.
 
-Each start of vLLM takes most of a minute on two cores, so there is one of either kind for all tests of this file.
+Each start of vLLM takes most of a minute on two cores, so there is one of either kind for all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ import yaml
 
 from curation.errors import ModelError
 from curation.models.chat import ChatAnswer, ChatModel, ChatOptions, ChatRequest, open_chat
-from curation.models.identity import resolve_model
 from curation.models.protocols import Fault
 from curation.pipeline import run_stage, stage_named
 from curation.recipe import load_recipe
 from curation.stages.context import Context
 from curation.workspace import Workspace
-from tests.integration.vllm_server import ENGINE, vllm_serve
+from schemas.refusals import REFUSAL_CLASSES
+from tests.integration.vllm_server import ENGINE
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,38 +54,16 @@ def texts(model: ChatModel, requests: list[ChatRequest]) -> dict[str, str]:
     return {key: answer.text for key, answer in found.items() if isinstance(answer, ChatAnswer)}
 
 
-@pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter of the bundled policy that is far from nothing, as peft writes one."""
-    import torch
-    from safetensors.torch import save_file
-
-    policy = Path(resolve_model("embedded", embedded="policy").location)
-    config = json.loads((policy / "config.json").read_text())
-    generator = torch.Generator().manual_seed(0)
-    hidden, rank = config["hidden_size"], 4
-    width = config["num_attention_heads"] * config.get("head_dim", hidden // config["num_attention_heads"])
-    tensors = {}
-    for layer in range(config["num_hidden_layers"]):
-        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        tensors[f"{name}.lora_A.weight"] = torch.randn(rank, hidden, generator=generator)
-        tensors[f"{name}.lora_B.weight"] = torch.randn(width, rank, generator=generator)
-    folder = tmp_path_factory.mktemp("adapters") / "louder"
-    folder.mkdir()
-    save_file(tensors, str(folder / "adapter_model.safetensors"))
-    adapter = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps(adapter | {"base_model_name_or_path": str(policy)}))
-    return folder
-
-
 IN_PROCESS = """
 import json, sys
 from curation.models.chat import *
 from tests.integration.test_vllm_generation import GREEDY, OPTIONS, SCHEMA, asks, texts, _long
 from curation.models.chat.in_process_vllm import open_vllm_chat
+from curation.models.refusal_judge import RefusalJudge, judge_options
 import dataclasses
 if __name__ == "__main__":
-    model = open_chat("embedded", OPTIONS, backend="vllm")
+    # As many log-probabilities as the judge asks for; the engine allows what it was started with.
+    model = open_chat("embedded", dataclasses.replace(OPTIONS, top_logprobs=10), backend="vllm")
     found = {r.key: r.answer for r in model.chat([*asks(6), ChatRequest("long", _long())])}
     fault = found.pop("long")
     answers = {k: [a.text, a.completion_tokens, len(a.tokens)] for k, a in found.items()}
@@ -97,6 +74,8 @@ if __name__ == "__main__":
     out["greedy"] = texts(model, asks(4, 1))
     model._options = ChatOptions(max_new_tokens=24, json_schema=SCHEMA)
     out["schema"] = list(texts(model, asks(2, 1)).values())
+    model._options = judge_options()
+    out["judged"] = RefusalJudge(model).detect([None] * 3, ["I can't help.", "Four.", "word " * 9000]).refusal_class
     conversations = [list(r.messages) for r in asks(4, 1)]
     from vllm import SamplingParams
     straight = model._engine.chat(
@@ -144,18 +123,14 @@ def test_the_bundled_policy_in_process(in_process: dict[str, Any]) -> None:
     assert all(json.loads(text) in SCHEMA["enum"] for text in out["schema"])
 
 
+def test_a_judge_in_process_gives_each_answer_a_verdict_or_none(in_process: dict[str, Any]) -> None:
+    # So small a model writes blanks where a verdict is due; with a server that forbids them: test_vllm_judge.
+    assert len(in_process["judged"]) == 3
+    assert set(in_process["judged"]) <= {*REFUSAL_CLASSES, None}
+
+
 def test_an_adapter_in_process_changes_every_answer(in_process: dict[str, Any]) -> None:
     assert all(in_process["adapted"][key] != plain for key, plain in in_process["not_adapted"].items())
-
-
-@pytest.fixture(scope="module")
-def server(lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``vllm serve`` with the bundled policy and an adapter; the policy's address."""
-    folder = resolve_model("embedded", embedded="policy").location
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    options = ("--max-num-seqs", "32", "--max-model-len", "1024", "--enable-lora", "--max-lora-rank", "8")
-    with vllm_serve(folder, *options, "--lora-modules", f"louder={lora}", log=log, name="policy") as root:
-        yield f"{root}/v1#policy"
 
 
 def test_a_real_server_answers_and_names_its_faults(server: str) -> None:
