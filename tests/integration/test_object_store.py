@@ -45,7 +45,7 @@ def command(server: S3Server, *args: str, **changes: str) -> subprocess.Complete
     environment = {**os.environ, **server.environment, **changes}
     return subprocess.run(
         [sys.executable, "-m", *args], cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-        timeout=600,
+        timeout=1200,
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def test_two_processes_append_at_once_and_nothing_is_lost_or_doubled(store: S3Se
         subprocess.Popen([sys.executable, "-c", APPENDING, url, name], cwd=ROOT, stderr=subprocess.PIPE)
         for name in ("a", "b")
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
     assert [p.returncode for p in processes] == [0, 0], errors
     found = Workspace(url).read("embeddings")["text_id"]
     expected = {f"{name}{n:x}{i:030x}" for name in "ab" for n in range(8) for i in range(3)} | {"f" * 32}
@@ -143,7 +143,7 @@ def test_a_run_whose_lease_was_taken_writes_no_more(store: S3Server, monkeypatch
         workspace.append("embeddings", rows("1" * 32).with_columns(model=pl.lit("m")))
         path = f"{workspace.path('locks')}/workspace.000002.lease"
         workspace.filesystem().pipe_file(path, read_file(workspace, "locks/workspace.000001.lease"))
-        assert held.lost.wait(30)
+        assert held.lost.wait(300)
         with pytest.raises(WorkspaceError, match="another run took"):
             workspace.append("embeddings", rows("2" * 32).with_columns(model=pl.lit("m")))
     assert workspace.read("embeddings").height == 1
@@ -167,7 +167,7 @@ def test_a_store_that_cannot_be_reached_for_long_ends_the_lease(
             held.beat()
             assert not held.is_lost()
             broken.setattr(lease, "SILENT_SECONDS", 0.2)
-            assert held.lost.wait(30)
+            assert held.lost.wait(300)
         with pytest.raises(WorkspaceError, match="another run took"):
             workspace.append("embeddings", rows("1" * 32).with_columns(model=pl.lit("m")))
 
