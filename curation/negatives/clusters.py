@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from curation.negatives.bfloat16 import most_alike
 from curation.negatives.inputs import Embeddings, Float32, blocks
-from curation.negatives.narrow import most_alike
 from curation.negatives.search import Found, exact_search, search_lists
 from curation.negatives.threads import over_shards
 from curation.negatives.tops import narrow_pays

@@ -23,9 +23,9 @@ __all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search", "s
 IndexKind = Literal["auto", "flat", "ivf", "hnsw"]
 TARGET_RECALL: Final = 0.99
 _SMALL: Final = 4e8
-_SMALL_NARROW: Final = 1e10
-"""Anchors × documents up to which ``auto`` searches exactly, seconds on two cores; the second where the processor
-multiplies bfloat16."""
+_SMALL_NARROW: Final = 2e11
+"""Anchors × documents up to which ``auto`` searches exactly: seconds on two cores; the second where the processor
+multiplies bfloat16, a minute or two."""
 _WORTH_IT: Final = 0.5
 _WORTH_IT_NARROW: Final = 0.1
 """Share of the lists beyond which looking into them one by one saves nothing over the exact search; likewise."""

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.negatives.inputs import Embeddings, Float32, Int64, blocks
+from curation.negatives.narrow import NarrowTops
 from curation.negatives.threads import over_shards
-from curation.negatives.tops import Tops, WideTops, tops_for
+from curation.negatives.tops import WideTops, narrow_pays
 
 __all__ = ["DEEPER", "Found", "exact_search", "rescored", "search_lists"]
 
@@ -20,8 +21,10 @@ DEEPER: Final = 2
 _QUERY_BLOCK: Final = 1_024
 _CORPUS_BLOCK: Final = 1_024
 """Blocks of 1,024 keep a block of scores (4 MB) in the caches of one core."""
-_FIRST: Final = 16_384
-"""Rows that every query sees first: they give it a bound, so that of the others few are looked at twice."""
+_FEW: Final = 256
+"""Queries below which rounding the corpus costs more than it saves."""
+_MOST: Final = 1 / 8
+"""Share of the corpus, beyond which so many documents are wanted that bounds decide little."""
 _RESCORED_AT_ONCE: Final = 65_536
 _CHUNK_BYTES: Final = 402_653_184
 """Of a corpus that is not float32 in memory already, so much is held as such at once: 262,144 rows of width 384."""
@@ -45,12 +48,32 @@ def exact_search(queries: Embeddings, corpus: Embeddings, k: int, *, threads: in
         k: how many to return; more than m pads.
         threads: how many to use, by default ``threads.default_threads()``.
     """
+    if _scans_narrow(queries=len(queries), rows=len(corpus), k=k):
+        return _search_narrow(queries, corpus, k, threads=threads)
+    return _search_wide(queries, corpus, k, threads=threads)
+
+
+def _scans_narrow(*, queries: int, rows: int, k: int) -> bool:
+    return queries >= _FEW and k <= _MOST * rows and narrow_pays(queries * rows)
+
+
+def _search_narrow(queries: Embeddings, corpus: Embeddings, k: int, *, threads: int | None) -> Found:
     found = _empty(len(queries), k)
-    kind = tops_for(queries=len(queries), rows=len(corpus))
-    for part in blocks(len(queries), kind.queries_at_once(k)):
-        tops = kind(queries[part], k)
+    for part in blocks(len(queries), NarrowTops.queries_at_once(k)):
+        tops = NarrowTops(queries[part], found.rows[part], found.scores[part], threads=threads)
         for chunk, documents in _chunks(corpus):
-            tops.open(documents, chunk.start)
+            tops.show(documents, chunk.start)
+        left = part.start + tops.undecided()
+        if len(left):
+            found.rows[left], found.scores[left] = _search_wide(queries[left], corpus, k, threads=threads)
+    return found
+
+
+def _search_wide(queries: Embeddings, corpus: Embeddings, k: int, *, threads: int | None) -> Found:
+    found = _empty(len(queries), k)
+    for part in blocks(len(queries), WideTops.queries_at_once):
+        tops = WideTops(queries[part], k)
+        for chunk, documents in _chunks(corpus):
             over_shards(partial(_scan_all, tops, documents, chunk.start), len(tops.queries), threads=threads)
         tops.finish(found.rows[part], found.scores[part])
     return found
@@ -80,11 +103,10 @@ def search_lists(
     """
     found = _empty(len(queries), k)
     lists = int(max(list_of_row.max(initial=0), probes.max(initial=0))) + 1
-    # A list is short and its queries lie apart: gathering them costs what bfloat16 saves.
-    for part in blocks(len(queries), WideTops.queries_at_once(k)):
+    # In float32: a list is short and its queries lie apart, so that gathering them costs what bfloat16 saves.
+    for part in blocks(len(queries), WideTops.queries_at_once):
         tops = WideTops(queries[part], k)
         for chunk, documents in _chunks(corpus):
-            tops.open(documents, chunk.start)
             members = _group(list_of_row[chunk], lists, first=chunk.start)
             scan = partial(_scan_lists, tops, documents, members, probes[part])
             over_shards(scan, len(tops.queries), threads=threads)
@@ -108,36 +130,25 @@ def rescored(found: Found, queries: Embeddings, exact: Embeddings, k: int) -> Fo
     return Found(rows, scores)
 
 
-def _scan_all(tops: Tops, documents: Float32, first: int, shard: slice) -> None:
-    def shown(rows: slice) -> Any:
-        return tops.block(documents[rows], np.arange(first + rows.start, first + rows.stop, dtype=np.int64))
-
-    who = [
-        np.arange(shard.start + at.start, shard.start + at.stop)
-        for at in blocks(shard.stop - shard.start, _QUERY_BLOCK)
-    ]
-    parts = list(blocks(len(documents), tops.documents_at_once))
-    starters = [shown(part) for part in parts[: _FIRST // tops.documents_at_once]] if not first else []
-    for some in who:
-        tops.start(some, starters)
-    for part in parts[len(starters) :]:
-        block = shown(part)
-        for some in who:
-            tops.add(some, block)
-    tops.settle(shard)
+def _scan_all(tops: WideTops, documents: Float32, first: int, shard: slice) -> None:
+    for rows in blocks(len(documents), _CORPUS_BLOCK):
+        ids = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)
+        for at in blocks(shard.stop - shard.start, _QUERY_BLOCK):
+            tops.add(np.arange(shard.start + at.start, shard.start + at.stop), documents[rows], ids)
 
 
-def _scan_lists(tops: Tops, documents: Float32, members: _Groups, probes: npt.NDArray[Any], shard: slice) -> None:
+def _scan_lists(
+    tops: WideTops, documents: Float32, members: _Groups, probes: npt.NDArray[Any], shard: slice
+) -> None:
     askers = _group(probes[shard], members.lists)
     for number in range(members.lists):
         rows, who = members.of(number), askers.of(number) // probes.shape[1] + shard.start
         if not (len(rows) and len(who)):
             continue
         for r in blocks(len(rows), _CORPUS_BLOCK):
-            block = tops.block(documents[rows[r]], rows[r] + members.first)
+            some, ids = documents[rows[r]], rows[r] + members.first
             for w in blocks(len(who), _QUERY_BLOCK):
-                tops.add(who[w], block)
-    tops.settle(shard)
+                tops.add(who[w], some, ids)
 
 
 class _Groups(NamedTuple):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.negatives.narrow import NarrowTops
 from curation.negatives.search import Found, exact_search
-from curation.negatives.tops import WideTops
+from curation.negatives.search import _search_wide as wide
 from tests.negatives.vectors import Vectors, unit
 
 
@@ -23,7 +22,7 @@ def topical(rows: int, topics: int, width: int, seed: int) -> Vectors:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.negatives.search.tops_for", lambda **_: NarrowTops)
+    monkeypatch.setattr("curation.negatives.search._scans_narrow", lambda **_: True)
 
 
 def agree(found: Found, queries: Vectors, corpus: Vectors, k: int) -> None:
@@ -108,9 +107,42 @@ def test_stored_vectors_in_chunks_give_what_wide_ones_give(monkeypatch: pytest.M
     monkeypatch.setattr("curation.negatives.search._CORPUS_BLOCK", 700)
     monkeypatch.setattr("curation.negatives.search._CHUNK_BYTES", 700 * 4 * corpus.shape[1])
     found: list[Found] = []
-    for kind in (WideTops, NarrowTops):
-        monkeypatch.setattr("curation.negatives.search.tops_for", lambda kind=kind, **_: kind)
+    for scans_narrow in (False, True):
+        monkeypatch.setattr("curation.negatives.search._scans_narrow", lambda scans=scans_narrow, **_: scans)
         found.append(exact_search(queries, stored, 20))
     wide, narrow = found
     assert narrow.scores == pytest.approx(wide.scores, rel=1e-5)
     assert (narrow.rows == wide.rows).mean() > 0.99
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("held", [320, 1_000])
+def test_a_corpus_in_pieces_and_sorted_by_topic_gives_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    """Each piece is some rows of every part of the corpus; the last one is shorter."""
+    queries, corpus = topical(300, 30, 48, seed=1), topical(3_001, 30, 48, seed=2)
+    centres = np.random.default_rng(0).standard_normal((30, 48))
+    corpus = corpus[np.argsort((corpus @ centres.T).argmax(axis=1), kind="stable")]
+    monkeypatch.setattr("curation.negatives.narrow._HELD", held)
+    monkeypatch.setattr("curation.negatives.narrow._DOCUMENTS", 128)
+    agree(exact_search(queries, corpus, 20), queries, corpus, 20)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_queries_with_many_documents_in_doubt_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the corpus is one document: its own query is searched in float32, the rest as ever."""
+    corpus = normal(9_000, 16, seed=1)
+    corpus[1::2] = corpus[1]
+    queries = np.concatenate([normal(70, 16, seed=2), corpus[1:2]])
+    given_up: list[int] = []
+
+    def watched(queries: Vectors, corpus: Vectors, k: int, *, threads: int | None) -> Found:
+        given_up.append(len(queries))
+        return wide(queries, corpus, k, threads=threads)
+
+    monkeypatch.setattr("curation.negatives.search._search_wide", watched)
+    found = exact_search(queries, corpus, 12)
+    assert given_up == [1]
+    assert found.rows[-1].tolist() == list(range(1, 25, 2))
+    agree(Found(found.rows[:-1], found.scores[:-1]), queries[:-1], corpus, 12)
