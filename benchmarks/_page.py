@@ -118,11 +118,7 @@ def figures_page(told: dict[str, Any]) -> str:
         f"{place['processor']}, {place['cores']} cores, {place['memory']}, {place['system']}, Python "
         f"{place['python']}; {', '.join(f'{name} {v}' for name, v in sorted(versions.items()))}; {told['date']}"
         f"{minutes}.", "",
-        *(
-            _table(told["results"])
-            if told["results"]
-            else ["**`make bench` has not run to its end on this version yet.** The figures are of the runs below."]
-        ), "",
+        *_table(told["results"]), "",
     ]  # fmt: skip
     if told.get("longer"):
         lines += [
