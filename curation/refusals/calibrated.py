@@ -110,7 +110,9 @@ class StoredCalibration(NamedTuple):
         """
         own = sorted(self.thresholds.values())
         text = f"calibrated: threshold {self.threshold:.2f}"
-        if own:
+        if len(own) == 1:
+            text += f"; 1 category has its own, {own[0]:.2f}"
+        elif own:
             text += f"; {len(own):,} categories have their own, from {own[0]:.2f} to {own[-1]:.2f}"
         if self.detector not in (None, detector):
             text += f"; fitted for detector {self.detector}, and this is {detector}: calibrate it anew"

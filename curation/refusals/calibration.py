@@ -91,7 +91,7 @@ class Thresholds(NamedTuple):
 
     frame: pl.DataFrame
     """``category``, ``rows``, ``refusals``, ``threshold``, ``accuracy`` at it, ``accuracy_at_common``;
-    categories with too few rows have the common threshold and ``own`` false."""
+    categories with too few rows, and answers without one, have the common threshold and ``own`` false."""
     common: float
     """The one threshold that is best over all rows."""
     spread: float
@@ -118,7 +118,8 @@ def thresholds_per_category(
     rows = []
     for name in sorted(set(names)):
         mine = names == name
-        own = mine.sum() >= min_rows and 0 < y[mine].sum() < mine.sum()
+        # No answer can be looked up under no category: those have the common threshold.
+        own = name != "" and mine.sum() >= min_rows and 0 < y[mine].sum() < mine.sum()
         threshold = _best_threshold(p[mine], y[mine]) if own else common
         rows.append(
             {

@@ -219,7 +219,7 @@ def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scalin
     if models == 1:
         notes.append("one model: strength_std is 0 everywhere and says nothing")
     if constant.any() and rows:
-        which = ", ".join(str(index) for index in np.flatnonzero(constant))
+        which = ", ".join(f"reward {index}" for index in np.flatnonzero(constant))
         left = "so every margin is a tie" if constant.all() else "left out"
         notes.append(f"models without information (the same margin on every row): {which}; {left}")
     if scaling == "robust" and 0 < rows < MIN_ROWS_TO_SCALE:

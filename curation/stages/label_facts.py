@@ -20,6 +20,7 @@ from curation.stages.rewards import reward_steps
 __all__ = ["label_facts", "structure_facts"]
 
 _MIN_VOTERS = 3
+_LONGER = "the longer answer has the higher reward"
 
 
 def structure_facts(
@@ -43,7 +44,7 @@ def structure_facts(
     if margins.null_count() < margins.len():
         bias = length_bias(margins.cast(pl.Float64).fill_null(np.nan).to_numpy(), *lengths)
         facts["rank correlation of strength and length ratio"] = round(bias.correlation, 4)
-        facts["the longer answer has the higher reward"] = round(bias.longer_preferred, 4)
+        facts[_LONGER] = round(bias.longer_preferred, 4)
     return facts
 
 
@@ -59,13 +60,13 @@ def label_facts(context: Context) -> dict[str, str]:
     # length_ratio is all that length bias needs: chosen is so many times as long as rejected.
     lengths = [pairs["length_ratio"].fill_null(1.0).clip(1e-6, 1e6).to_numpy() * 1e6, np.full(pairs.height, 1e6)]
     found = structure_facts(context, pairs, int(labels["in_cycle"].sum()), lengths)
-    facts = {name: f"{value:,.6g}" for name, value in found.items()}
+    facts = {name: f"{value:.1%}" if name == _LONGER else f"{value:,.6g}" for name, value in found.items()}
     done = labels.filter(pl.col("action") != "keep")["action"].value_counts(sort=True)
     facts |= {f"labels: {action}": f"{count:,}" for action, count in done.iter_rows()}
     if "noise_from" in labels.columns and labels["noise_from"][0]:
-        facts["label noise"] = labels["noise_from"][0]
+        facts["label noise"] = labels["noise_from"][0].replace("; ", "\n")
     if notes := strength_notes(context, scores):
-        facts["preference strength"] = "; ".join(notes)
+        facts["preference strength"] = "\n".join(notes)
     return facts | judge_facts(context) | _reliability(context, pairs) | voter_facts(context)
 
 

@@ -36,17 +36,20 @@ _STEP_VERSION = 2
 
 def detector_fingerprint(options: RefusalDetection) -> str:
     """What the verdicts depend on: the detector or judge, the calibration, the taxonomy."""
-    judge = options.judge
-    if judge is not None:
-        chosen = judge_fingerprint(
-            judge.model, backend=judge.backend, revision=judge.revision, max_new_tokens=judge.max_new_tokens
-        )
-    else:
-        labels, length = options.refusal_labels, options.max_length
-        chosen = refusal_fingerprint(options.model, refusal_labels=labels, max_length=length)
+    chosen = _uncalibrated(options)
     calibrated = f" calibrated@{load_calibration(options.calibration).fingerprint}" if options.calibration else ""
     sorted_by = f" by {taxonomy_fingerprint(options.taxonomy)}" if options.taxonomy else ""
     return f"{chosen}{calibrated}{sorted_by}"
+
+
+def _uncalibrated(options: RefusalDetection) -> str:
+    judge = options.judge
+    if judge is not None:
+        return judge_fingerprint(
+            judge.model, backend=judge.backend, revision=judge.revision, max_new_tokens=judge.max_new_tokens
+        )
+    labels, length = options.refusal_labels, options.max_length
+    return refusal_fingerprint(options.model, refusal_labels=labels, max_length=length)
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,9 @@ def run(context: Context) -> StageResult:
     found = candidate_refusals(context, candidates["candidate_id"])
     facts = {"computed": report.computed, "detector": report.producer}
     facts |= dict(found["refusal_class"].value_counts(sort=True).iter_rows())
+    options = refusal_step(context).options
+    if options.calibration is not None:
+        facts["thresholds"] = load_calibration(options.calibration).in_words(_uncalibrated(options))
     if cut := int(found["refusal_truncated"].sum()):
         facts["too long, read at both ends"] = cut
     if unknown := found["refusal_truncated"].null_count():

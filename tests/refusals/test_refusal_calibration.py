@@ -47,6 +47,15 @@ def test_separable_labels_do_not_diverge() -> None:
     assert np.isfinite([fitted.slope, fitted.intercept]).all()
 
 
+def test_answers_without_a_category_have_the_common_threshold() -> None:
+    low, high = [0.1, 0.2] * 15, [0.7, 0.9] * 20
+    found = thresholds_per_category([*low, *high], [0, 1] * 35, [None] * 30 + ["named"] * 40)
+    rows = {row["category"]: row for row in found.frame.iter_rows(named=True)}
+    assert (rows[None]["own"], rows["named"]["own"]) == (False, True)
+    assert rows[None]["threshold"] == found.common
+    assert found.spread == 0.0
+
+
 def test_one_class_is_an_error() -> None:
     with pytest.raises(InputError, match="refusals and answers"):
         fit_calibration([0.1, 0.2], [0, 0])

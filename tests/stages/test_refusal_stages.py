@@ -135,7 +135,9 @@ def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_threshold
         refusals={"taxonomy": "ours.yaml", "calibration": "c.json"},
     )
     context = Context(workspace, load_recipe(tmp_path / "recipe.yaml"))
-    assert refusals.run(context).facts["too long, read at both ends"] == 1
+    facts = refusals.run(context).facts
+    assert facts["too long, read at both ends"] == 1
+    assert facts["thresholds"] == "calibrated: threshold 0.50; 1 category has its own, 0.40"
     html = workspace.read_text(*workspace.report_parts) or ""
     assert "Of 1 only the beginning and the end were read" in html
     assert "1 category has a threshold of its own." in html
