@@ -182,16 +182,21 @@ def transport_select(embeddings: Any, target_embeddings: Any, count: int) -> Int
         raise InputError("target_embeddings: found no row, expected at least one")
     both = np.concatenate([rows, target])
     likeness = whitened(target, reference=both) @ whitened(rows, reference=both).T
+    nearest = likeness.argmax(axis=1)
+    best = likeness[np.arange(len(target)), nearest]
     chosen: list[int] = []
     while len(chosen) < count:
         waiting = np.ones(len(target), np.bool_)
         while waiting.any() and len(chosen) < count:
             open_points = np.flatnonzero(waiting)
-            nearest = likeness[open_points].argmax(axis=1)
-            at = int(likeness[open_points, nearest].argmax())
-            chosen.append(int(nearest[at]))
-            likeness[:, nearest[at]] = -np.inf
-            waiting[open_points[at]] = False
+            point = open_points[best[open_points].argmax()]
+            row = int(nearest[point])
+            chosen.append(row)
+            waiting[point] = False
+            likeness[:, row] = -np.inf
+            robbed = np.flatnonzero(nearest == row)
+            nearest[robbed] = likeness[robbed].argmax(axis=1)
+            best[robbed] = likeness[robbed, nearest[robbed]]
     return np.array(chosen, dtype=np.int64)
 
 
