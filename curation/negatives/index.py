@@ -23,9 +23,11 @@ __all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search", "s
 IndexKind = Literal["auto", "flat", "ivf", "hnsw"]
 TARGET_RECALL: Final = 0.99
 _SMALL: Final = 4e8
-_SMALL_NARROW: Final = 2e11
-"""Anchors × documents up to which ``auto`` searches exactly: seconds on two cores; the second where the processor
-multiplies bfloat16, a minute or two."""
+_SMALL_NARROW: Final = 1e10
+"""Anchors × documents up to which ``auto`` searches exactly, seconds on two cores; the second where the processor
+multiplies bfloat16."""
+_MEDIUM_NARROW: Final = 2e11
+"""Likewise for a corpus at hand, a minute or two: what clusters might save is hardly more than they cost."""
 _WORTH_IT: Final = 0.5
 _WORTH_IT_NARROW: Final = 0.1
 """Share of the lists beyond which looking into them one by one saves nothing over the exact search; likewise."""
@@ -90,7 +92,10 @@ def search(
         seed: of the sample and of the clusters.
         threads: how many to use.
     """
-    small = searches_exactly(queries=len(queries), rows=len(corpus))
+    products = len(queries) * len(corpus)
+    small = searches_exactly(queries=len(queries), rows=len(corpus)) or (
+        products <= _MEDIUM_NARROW and narrow_pays(products)
+    )
     if index == "flat" or not len(queries) or (index == "auto" and small):
         return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
     if index == "hnsw":
