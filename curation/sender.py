@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ __all__ = ["RemoteStep", "main", "run_apart"]
 
 _LOOK_EVERY: Final = 0.2
 _ROWS_WRITTEN_AT_ONCE: Final = 20_000
-Lines = queue.SimpleQueue[dict[str, Any] | None]
+_READ_AT_ONCE: Final = 65_536
 
 
 class RemoteStep(StreamStep, Protocol):
@@ -103,7 +104,7 @@ def _follow(order: dict[str, Any], name: str, progress: ProgressSink) -> StepRep
     try:
         _say(process.stdin, order)
         with interrupts() as interrupted:
-            return _listen(process.stdin, _lines(process.stdout), name, progress, interrupted)
+            return _listen(process.stdin, _Lines(process.stdout), name, progress, interrupted)
     finally:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
@@ -115,7 +116,7 @@ def _follow(order: dict[str, Any], name: str, progress: ProgressSink) -> StepRep
 
 def _listen(
     stdin: IO[bytes],
-    said: Lines,
+    said: _Lines,
     name: str,
     progress: ProgressSink,
     interrupted: Callable[[], bool],
@@ -146,18 +147,31 @@ def _listen(
                 return StepReport(**line["report"])
 
 
-def _lines(stdout: IO[bytes]) -> Lines:
-    """What the sender says, read by a thread, so that the run can look at Ctrl-C meanwhile; None at its end."""
-    said: Lines = queue.SimpleQueue()
+class _Lines:
+    """What the sender says, a line at a time.
 
-    def read() -> None:
-        with contextlib.suppress(ValueError):
-            for line in stdout:
-                said.put(json.loads(line))
-        said.put(None)
+    Without a thread that reads: Python waits for ever for one that finds no memory to begin with.
+    """
 
-    threading.Thread(target=read, name="sender-lines", daemon=True).start()
-    return said
+    def __init__(self, stdout: IO[bytes]) -> None:
+        self._pipe, self._data = stdout.fileno(), b""
+
+    def get(self, *, timeout: float) -> dict[str, Any] | None:
+        """The next line; None at the end.
+
+        Raises:
+            queue.Empty: when none comes in time.
+        """
+        while b"\n" not in self._data:
+            if not select.select([self._pipe], [], [], timeout)[0]:
+                raise queue.Empty
+            more = os.read(self._pipe, _READ_AT_ONCE)
+            if not more:
+                return None
+            self._data += more
+        line, _, self._data = self._data.partition(b"\n")
+        said: dict[str, Any] = json.loads(line)
+        return said
 
 
 def _error(name: str, message: str) -> CurationError:
