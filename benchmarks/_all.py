@@ -39,7 +39,7 @@ SIZES: Final[dict[str, tuple[str, ...]]] = {
     "ches_memory": ("--rows 500 2000 --prompts 50000",),
     "decontaminate": ("--prompts 100000 --evaluations 10000",),
     "dedup": ("--documents 50000 --peers 2000 --repeats 1",),
-    "faults": ("--seconds 150",),
+    "faults": ("--seconds 60",),
     "generation_distilabel": ("--prompts 500",),
     "generation_faulty": ("--prompts 500 --kills 3",),
     "generation_memory": ("--prompts 200000 --answers 300",),
