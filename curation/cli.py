@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.table import Table
 
@@ -20,12 +22,26 @@ from curation.cli_repair import repairing
 from curation.cli_review import review
 from curation.cli_rewards import scores
 from curation.cli_status import looking
-from curation.errors import CurationError
+from curation.errors import CurationError, InterruptedRun
 
 __all__ = ["app", "main"]
 
+
+class _Commands(typer.core.TyperGroup):
+    """Ctrl-C is one of our errors: typer would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedRun(
+                "stopped; what was finished is kept: give the same command again to go on"
+            ) from None
+
+
 app = typer.Typer(
     name="curation",
+    cls=_Commands,
     help="Build preference pairs, refusal data and hard negatives that carry their evidence.",
     no_args_is_help=True,
     add_completion=False,
@@ -144,6 +160,8 @@ def main() -> None:
     try:
         app()
     except CurationError as error:
+        # A second Ctrl-C must not take the place of what there is to say.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if _state["debug"] or os.environ.get("CURATION_DEBUG"):
             raise
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -153,9 +171,6 @@ def main() -> None:
         said = "error: memory ran out; what was finished is kept, and the same command goes on from there where "
         os.write(2, f"{said}there is more memory (or with less to do at once: see batch_rows)\n".encode())
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; what was finished is kept", style="red")
-        sys.exit(130)
 
 
 def _plain(value: Any) -> str:

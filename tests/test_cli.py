@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.stages.conftest import sentences
 
 COMMANDS = (
     "run", "demo", "report", "explain", "ui", "ches", "rewards", "strength", "label-noise", "refusals",
-    "negatives", "dedup", "decontaminate",
+    "negatives", "dedup", "decontaminate", "select", "judge", "push", "review", "status", "forget", "repair",
 )  # fmt: skip
 PLAIN: dict[str, Any] = {
     "name": "plain",
@@ -385,3 +386,30 @@ def test_a_file_without_the_columns_is_refused(shell: Shell, command: str) -> No
 def test_an_output_of_another_kind_is_refused_before_any_work(shell: Shell) -> None:
     shell.write("in.jsonl", sentences(1))
     assert ".parquet" in shell.fails(2, "refusals", "in.jsonl", "-o", "out.xlsx")
+
+
+WAITING = """
+import time
+from curation import cli
+
+@cli.app.command()
+def wait() -> None:
+    print("ready", flush=True)
+    time.sleep(3600)
+
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_says_what_to_do(times: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=900)
+    assert process.returncode == 130
+    assert said.endswith("what was finished is kept: give the same command again to go on\n"), said
