@@ -112,9 +112,10 @@ def finders(frame: pl.DataFrame, encoder: Remembering) -> dict[str, np.ndarray]:
 
 def table(found: dict[str, np.ndarray], flipped: np.ndarray) -> None:
     area = {name: float(roc_auc_score(~flipped, score)) for name, score in found.items()}
+    alone = max(value for name, value in area.items() if name.endswith("(no fit)"))
     FIGURES.add(
         "finding flipped labels, 20 % flipped", area["label_noise"], "ROC AUC", peer="length alone",
-        peer_value=area["length ratio (no fit)"], better="higher", at_least=0.72,
+        peer_value=alone, better="higher", at_least=0.72,
         conditions="UltraFeedback, 1,000 pairs",
     )  # fmt: skip
     print("| finder | ROC AUC | flipped in the lowest decile | agrees with the given labels |\n|---|---|---|---|")
