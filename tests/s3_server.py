@@ -45,6 +45,8 @@ class S3Server(NamedTuple):
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
     """Start a server with an empty bucket."""
+    from s3fs import S3FileSystem
+
     command = [sys.executable, "-m", "tests.s3_server"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
@@ -62,8 +64,11 @@ def s3_server() -> Iterator[S3Server]:
         }
         with _request(f"{url}/{BUCKET}", "PUT"):
             pass
+        # fsspec keeps file systems by their options, and this server's address is in the environment alone.
+        S3FileSystem.clear_instance_cache()
         yield S3Server(url, environment)
     finally:
+        S3FileSystem.clear_instance_cache()
         process.kill()
         process.wait()
         process.stdout.close()

@@ -54,6 +54,7 @@ def test_a_probability_is_finite_and_between_0_and_1(value: float | None) -> Non
             "refusal_class": ["compliance"],
             "refusal_kind": pl.Series([None], dtype=pl.String),
             "refusal_category": pl.Series([None], dtype=pl.String),
+            "refusal_truncated": [False],
         }
     )
     result = validated("refusals", frame, stage="refusals")
