@@ -23,6 +23,7 @@ from curation.cli_review import review
 from curation.cli_rewards import scores
 from curation.cli_status import looking
 from curation.errors import CurationError, InterruptedRun
+from curation.thread_starts import limit_waits
 
 __all__ = ["app", "main"]
 
@@ -157,6 +158,7 @@ def ui(
 
 def main() -> None:
     """The entry point: runs a command; an error of ours is one line and its exit status."""
+    limit_waits()
     try:
         app()
     except CurationError as error:

@@ -34,6 +34,7 @@ from curation.journal import draining_marker, journal_path
 from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
 from curation.streaming import Budget, StreamStep, run_stream
+from curation.thread_starts import limit_waits
 from curation.workspace import Workspace
 
 __all__ = ["RemoteStep", "main", "run_apart"]
@@ -214,6 +215,7 @@ class _Report:
 
 def main() -> int:
     """Do what standard input asks for."""
+    limit_waits()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     order = json.loads(_line_of_stdin())
     report = _Report()
