@@ -165,8 +165,20 @@ def run_all(options: argparse.Namespace, told: dict[str, Any]) -> dict[str, Any]
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": time.monotonic() - began if not options.only else told.get("seconds", 0.0),
         "runs": dict(sorted(runs.items())),
-        "results": read_folder(RESULTS),
+        "results": merged(told.get("results", []), read_folder(RESULTS)),
     }
+
+
+def merged(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results of the record, with what was measured since in place of the same script's and task's."""
+    found = {_task(result): result for result in [*before, *now]}
+    return [found[task] for task in sorted(found)]
+
+
+def _task(result: dict[str, Any]) -> tuple[str, str]:
+    """A script, and its first argument where that names one of several tasks."""
+    words = result["command"].split()[2:3]
+    return result["script"], words[0] if words and words[0].isalpha() else ""
 
 
 def read_folder(folder: Path) -> list[dict[str, Any]]:

@@ -89,3 +89,16 @@ def test_a_script_writes_its_figures_with_goal_and_ratio(tmp_path: Path) -> None
     assert (first["ratio"], first["goal"], first["reached"]) == (2.5, "3 times", False)
     assert (second["ratio"], second["reached"]) == (None, True)
     assert told["machine"]["python"]
+
+
+def test_a_script_that_is_run_again_takes_the_place_of_its_own_results_alone(bench: ModuleType) -> None:
+    def result(command: str, value: int) -> dict[str, object]:
+        return {"script": command.split()[1].rpartition("/")[2], "command": command, "figures": value}
+
+    before = [
+        result("python benchmarks/a.py --rows 10", 1),
+        result("python benchmarks/b.py server --rows 5", 2),
+        result("python benchmarks/b.py vllm", 3),
+    ]
+    again = result("python benchmarks/b.py server --rows 9", 4)
+    assert bench.merged(before, [again]) == [before[0], again, before[2]]
