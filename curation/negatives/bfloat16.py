@@ -15,6 +15,7 @@ from curation.negatives.inputs import Float32, Int64, blocks
 from curation.negatives.threads import over_shards
 
 __all__ = [
+    "PADDED",
     "ROUNDING",
     "SLACK",
     "Hits",
@@ -36,7 +37,8 @@ _LINE: Final = 64
 """Bytes of a cache line."""
 _GROUP: Final = 16
 """Documents whose scores are looked at as one, first."""
-_PADDED: Final = 64
+PADDED: Final = 64
+"""Vectors come in multiples of so many, the last ones zeros."""
 
 
 @cache
@@ -85,7 +87,7 @@ def room_for(rows: int, columns: int) -> npt.NDArray[np.int16]:
     numpy asks for large pages, PyTorch does not.
     Products take a fourth longer where rows begin inside a cache line.
     """
-    rows += -rows % _PADDED
+    rows += -rows % PADDED
     room = np.empty(rows * columns + _LINE // 2, np.int16)
     start = -room.ctypes.data % _LINE // 2
     return room[start : start + rows * columns].reshape(rows, columns)
@@ -102,7 +104,7 @@ def narrowed(vectors: Float32, *, room: npt.NDArray[np.int16] | None = None, thr
 
     n = len(vectors)
     room = room_for(n, vectors.shape[1]) if room is None else room
-    narrow = torch.from_numpy(room[: n + -n % _PADDED]).view(torch.bfloat16)
+    narrow = torch.from_numpy(room[: n + -n % PADDED]).view(torch.bfloat16)
     narrow[n:] = 0
     whole = torch.from_numpy(vectors)
     lost, length = np.empty(n, np.float32), np.empty(n, np.float32)

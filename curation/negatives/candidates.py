@@ -119,16 +119,14 @@ class Candidates:
         for part in blocks(len(doubtful), _SCORED_AT_ONCE):
             at = doubtful[part]
             low[at] = np.einsum("ed,ed->e", queries[query[at]], documents[row[at] - first])
-        # One number to sort by: falling scores, then rising rows. Of negative floats the bits are in reverse order.
-        bits = (low + np.float32(0)).view(np.int32)
-        rising = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+        # One number to sort by: falling scores, then rising rows.
+        rising = _in_order((low + np.float32(0)).view(np.int32))
         table = self._table(query, (~rising).astype(np.int64) << 32 | row, np.iinfo(np.int64).max)
         best = np.sort(table, axis=1)[:, : self._k]
         known = best < np.iinfo(np.int64).max
         self._counts = known.sum(axis=1)
         rows = np.where(known, best & 0x7FFFFFFF, -1)
-        rising = ~(best >> 32).astype(np.int32)
-        scores = (rising ^ ((rising >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+        scores = _in_order(~(best >> 32).astype(np.int32)).view(np.float32)
         scores[~known] = -np.inf
         flat = scores[known]
         self._kept = _Entries(np.nonzero(known)[0].astype(np.uint16), rows[known].astype(np.int32), flat, flat)
@@ -156,3 +154,8 @@ class Candidates:
         place = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
         table[query, place] = values
         return table
+
+
+def _in_order(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The bits of floats as numbers in the same order, and back: of negative floats they are in reverse."""
+    return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from curation.negatives.bfloat16 import ROUNDING, SLACK, Sieve, narrowed, room_for
+from curation.negatives.bfloat16 import PADDED, ROUNDING, SLACK, Sieve, narrowed, room_for
 from curation.negatives.candidates import Candidates, Nearest
 from curation.negatives.inputs import Embeddings, Float32, Int64, blocks
 from curation.negatives.threads import default_threads, over_shards
@@ -40,7 +40,6 @@ _GROUP: Final = 64
 """Documents of the sample of which the best counts: at most, so that there are some times k groups."""
 _BUFFER_BYTES: Final = 2**28
 _ENTRY_BYTES: Final = 14
-_PADDED: Final = 64
 
 
 class _Held(NamedTuple):
@@ -94,7 +93,7 @@ class NarrowTops:
         self._shown = 0
         wide = np.ascontiguousarray(queries, dtype=np.float32)
         share = -(-len(wide) // (threads or default_threads()))
-        self._most = max(_PADDED, min(_QUERIES, share + -share % _PADDED))
+        self._most = max(PADDED, min(_QUERIES, share + -share % PADDED))
         self._batches = [_Batch(wide[at], at, self._k) for at in blocks(len(wide), self._most)]
 
     @staticmethod

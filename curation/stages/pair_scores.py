@@ -96,7 +96,8 @@ def _with_strength(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
         "rejected_rewards",
         *(pl.col(f"{name.removesuffix('_length')}_response").str.len_chars().alias(name) for name in _LENGTHS),
     )
-    found = [_strength(context, known, lengths=lengths) for lengths in (None, _LENGTHS)]
+    known, labelled = _with_people(context, known)
+    found = [_strength(context, known, labelled, lengths=lengths) for lengths in (None, _LENGTHS)]
     for note in found[int(options.length_control)].notes:
         context.progress.note(f"strength: {note}")
     controlled = found[1].frame.select("pair_id", strength_length_controlled="strength_mean")
@@ -104,12 +105,18 @@ def _with_strength(context: Context, scores: pl.DataFrame) -> pl.DataFrame:
     return scores.join(strength.select("pair_id", *_FROM_STRENGTH), on="pair_id", how="left", maintain_order="left")
 
 
-def _strength(context: Context, known: pl.DataFrame, *, lengths: tuple[str, str] | None) -> Strength:
-    options = context.recipe.strength
+def _with_people(context: Context, known: pl.DataFrame) -> tuple[pl.DataFrame, str | None]:
+    """Pairs with what people said of them, and the column that says it; None where nobody was asked."""
     people = labelled_rows(context)
-    labelled = None if people.is_empty() and options.labelled is None else "label_right"
-    if labelled is not None:
-        known = known.join(people, on="pair_id", how="left", maintain_order="left")
+    if people.is_empty() and context.recipe.strength.labelled is None:
+        return known, None
+    return known.join(people, on="pair_id", how="left", maintain_order="left"), "label_right"
+
+
+def _strength(
+    context: Context, known: pl.DataFrame, labelled: str | None, *, lengths: tuple[str, str] | None
+) -> Strength:
+    options = context.recipe.strength
     return preference_strength(
         known, scaling=options.scaling, labelled=labelled, bands=options.bands, thresholds=options.thresholds,
         lengths=lengths,
@@ -121,7 +128,8 @@ def strength_notes(context: Context, scores: pl.DataFrame) -> list[str]:
     known = scores.drop_nulls(["chosen_rewards", "rejected_rewards"])
     if known.is_empty():
         return []
-    return _strength(context, known.select("pair_id", "chosen_rewards", "rejected_rewards"), lengths=None).notes
+    known, labelled = _with_people(context, known.select("pair_id", "chosen_rewards", "rejected_rewards"))
+    return _strength(context, known, labelled, lengths=None).notes
 
 
 def labelled_rows(context: Context) -> pl.DataFrame:
