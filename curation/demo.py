@@ -13,12 +13,14 @@ DEFAULT_WORKSPACE: Final = "workspaces/quickstart"
 
 
 def quickstart_recipe() -> Path:
-    """The quickstart recipe of this checkout.
+    """The quickstart recipe: of the checkout, or as it was installed with the package.
 
     Raises:
-        InputError: when the package was installed without its examples.
+        InputError: when neither has it.
     """
-    recipe = Path(__file__).resolve().parent.parent / "examples" / "quickstart.yaml"
-    if not recipe.is_file():
-        raise InputError("the examples are not installed with the package: run this from a clone, or name a recipe")
-    return recipe
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent, package):
+        recipe = folder / "examples" / "quickstart.yaml"
+        if recipe.is_file():
+            return recipe
+    raise InputError(f"no examples/quickstart.yaml in {package}: install the package again, or name a recipe")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ def test_no_arguments_show_the_help(shell: Shell) -> None:
     done = shell()
     # click moved it from standard output to standard error in 8.2.
     assert "Usage" in done.stdout + done.stderr
+
+
+def test_the_version_is_that_of_the_package(shell: Shell) -> None:
+    done = shell("--version")
+    assert (done.returncode, done.stdout) == (0, f"preference-curation {version('preference-curation')}\n")
 
 
 def test_an_unknown_option_is_a_wrong_input(shell: Shell) -> None:
