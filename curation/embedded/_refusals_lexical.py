@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.embedded._refusals_data import KINDS, Answer
-from curation.refusals.lexical import cue_names, cues, load_lexicon, ngrams, read
+from curation.refusals.lexical import cue_names, cues, load_lexicon, ngrams, phrases_in, read
 from curation.refusals.lexical_model import LEXICAL_WEIGHTS, LEXICON, VOCABULARY, LexicalModel, sparse_row
 
 __all__ = ["Features", "features", "fit_lexical", "save_lexical"]
@@ -34,7 +34,9 @@ def features(texts: Sequence[str], folder: Path) -> Features:
     """The lexical features of n answers."""
     lexicon = load_lexicon(folder / LEXICON)
     readings = [read(text) for text in texts]
-    return Features([ngrams(r) for r in readings], np.stack([cues(r, lexicon) for r in readings]))
+    present = phrases_in(readings, lexicon)
+    values = [cues(reading, lexicon, phrases) for reading, phrases in zip(readings, present, strict=True)]
+    return Features([ngrams(reading) for reading in readings], np.stack(values))
 
 
 class _Constant(NamedTuple):

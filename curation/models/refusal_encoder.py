@@ -6,7 +6,8 @@ embeddings were kept as they are, so they come from the MiniLM package and are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +39,7 @@ TAIL_TOKENS: Final = 24
 _HEADS: Final = 12
 _EPSILON: Final = 1e-12
 _BATCH: Final = 32
+_MOST_THREADS: Final = 16
 _MAX_CHARACTERS: Final = 8  # a word piece of English prose is rarely longer; bounds what is tokenised
 
 Tensors = dict[str, "torch.Tensor"]
@@ -186,16 +188,40 @@ class RefusalEncoder:
 
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """(n, 2): refusal against compliance, and partial against full."""
+        return self.logits_in_turn([texts])
+
+    def logits_in_turn(self, groups: Iterable[Sequence[str]]) -> npt.NDArray[np.float32]:
+        """``logits`` of the texts of all groups. A group is read while the next one is being made.
+
+        Each of PyTorch's threads reads batches of its own: matrices this small are not worth sharing out.
+        """
         import torch
 
-        ids = tokenise(texts, self._tokenizer)
-        out = np.zeros((len(ids), 2), dtype=np.float32)
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        threads = torch.get_num_threads()
+        parts: list[npt.NDArray[np.float32]] = []
+        running: list[tuple[npt.NDArray[np.float32], list[int], Future[npt.NDArray[np.float32]]]] = []
+        try:
+            with ThreadPoolExecutor(
+                min(threads, _MOST_THREADS), initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
+                for texts in groups:
+                    ids = tokenise(texts, self._tokenizer)
+                    parts.append(np.zeros((len(ids), 2), dtype=np.float32))
+                    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+                    for rows in (order[start : start + _BATCH] for start in range(0, len(order), _BATCH)):
+                        running.append((parts[-1], rows, pool.submit(self._read, [ids[row] for row in rows])))
+        finally:
+            torch.set_num_threads(threads)  # the pool's threads leave 1 behind for threads begun after them
+        for out, rows, found in running:
+            out[rows] = found.result()
+        return np.concatenate(parts) if parts else np.zeros((0, 2), dtype=np.float32)
+
+    def _read(self, ids: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        import torch
+
         with torch.inference_mode():
-            for start in range(0, len(order), _BATCH):
-                rows = order[start : start + _BATCH]
-                out[rows] = self._network(*padded([ids[row] for row in rows])).numpy()
-        return out
+            logits: npt.NDArray[np.float32] = self._network(*padded(ids)).numpy()
+        return logits
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from curation.errors import ModelError
 from curation.models.protocols import RefusalScores
 from curation.refusals.lexical import read
-from curation.refusals.lexical_model import LexicalModel
+from curation.refusals.lexical_model import LexicalModel, LexicalScores
 from curation.refusals.notices import is_empty_or_filtered
 
 __all__ = ["CONFIG", "NOT_AN_ANSWER", "Cascade", "CascadeConfig", "SupportsLogits", "load_config"]
@@ -24,6 +25,10 @@ _CERTAIN: Final = 0.999
 _PARTIAL_MARGIN: Final = 0.5
 """An answer that begins "I can't …" and then helps is a partial refusal, when the logit of partial against full
 is above this. Out of fold, 8 of the 11 answers it changed were refusals, and none was of chatgpt_refusals."""
+
+_SLICE: Final = 512
+_GROUP: Final = 256
+"""The encoder begins when so many answers wait for it: enough to lay those of like length side by side."""
 
 _MOST_UNREAD: Final = -0.4
 """The logit that an answer in another script has at most where no phrase of it is known: no refusal, and too
@@ -48,9 +53,18 @@ class CascadeConfig(NamedTuple):
 
 
 class SupportsLogits(Protocol):
-    """Texts to (n, 2) logits: refusal, partial."""
+    """Groups of texts to (n, 2) logits: refusal, partial; a group is read while the next is being made."""
 
-    def logits(self, texts: Sequence[str]) -> Floats: ...
+    def logits_in_turn(self, groups: Iterable[Sequence[str]]) -> Floats: ...
+
+
+class _Words(NamedTuple):
+    """What the lexical part says of some answers."""
+
+    scores: LexicalScores
+    cut: npt.NDArray[np.bool_]
+    unsure: npt.NDArray[np.bool_]
+    """(n,), the encoder reads them too."""
 
 
 def load_config(folder: Path) -> CascadeConfig:
@@ -102,16 +116,15 @@ class Cascade:
     def _detect_unique(self, texts: Sequence[str]) -> RefusalScores:
         config = self._config
         blank = np.array([is_empty_or_filtered(text) for text in texts], dtype=bool)
-        readings = [read(text) for text in texts]
-        scores = self._lexical.score(readings)
+        words: list[_Words] = []
+        groups = self._unsure(texts, blank, words)
+        first = next(groups, None)
+        seen = None if first is None else self._opened().logits_in_turn(chain([first], groups))
+        scores = LexicalScores(*(np.concatenate(part) for part in zip(*(w.scores for w in words), strict=True)))
         refusal = scores.refusal * config.lexical_alone
         partial = scores.partial.copy()
-        readable = np.array([r.mostly_latin for r in readings], dtype=bool)
-        unsure = np.flatnonzero((np.abs(scores.refusal) < config.gate) & ~blank & readable).tolist()
-        if unsure:
-            if self._encoder is None:
-                self._encoder = self._open_encoder()
-            seen = self._encoder.logits([texts[row] for row in unsure])
+        if seen is not None:
+            unsure = np.flatnonzero(np.concatenate([w.unsure for w in words]))
             joined = config.lexical_weight * scores.refusal[unsure] + config.encoder_weight * seen[:, 0]
             refusal[unsure] = joined + config.bias
             partial[unsure] = (partial[unsure] + seen[:, 1]) / 2
@@ -131,4 +144,28 @@ class Cascade:
             NOT_AN_ANSWER if b else config.kinds[k] if r else None
             for r, b, k in zip(refuses, blank, best, strict=True)
         ]
-        return RefusalScores(probability, classes, kinds, np.array([r.cut for r in readings], dtype=bool))
+        return RefusalScores(probability, classes, kinds, np.concatenate([w.cut for w in words]))
+
+    def _opened(self) -> SupportsLogits:
+        if self._encoder is None:
+            self._encoder = self._open_encoder()
+        return self._encoder
+
+    def _unsure(
+        self, texts: Sequence[str], blank: npt.NDArray[np.bool_], words: list[_Words]
+    ) -> Iterator[list[str]]:
+        """Groups of answers that the encoder must read. ``words`` grows by what is said of all of them."""
+        waiting: list[str] = []
+        for start in range(0, max(1, len(texts)), _SLICE):
+            here = slice(start, start + _SLICE)
+            readings = [read(text) for text in texts[here]]
+            scores = self._lexical.score(readings)
+            readable = np.array([r.mostly_latin for r in readings], dtype=bool)
+            unsure = (np.abs(scores.refusal) < self._config.gate) & ~blank[here] & readable
+            words.append(_Words(scores, np.array([r.cut for r in readings], dtype=bool), unsure))
+            waiting += [texts[start + row] for row in np.flatnonzero(unsure)]
+            if len(waiting) >= _GROUP:
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting

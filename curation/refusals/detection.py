@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["DETECTION_COLUMNS", "detect_refusals"]
 
 DETECTION_COLUMNS: Final = ("refusal_probability", "refusal_class", "refusal_kind", "refusal_category")
-_BATCH: Final = 4_096
+_BATCH: Final = 16_384
 
 
 def detect_refusals(

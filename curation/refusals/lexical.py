@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-__all__ = ["OPENING_WORDS", "Reading", "cue_names", "cues", "load_lexicon", "ngrams", "read"]
+__all__ = ["OPENING_WORDS", "Reading", "cue_names", "cues", "grams", "load_lexicon", "ngrams", "phrases_in", "read"]
 
 OPENING_CHARACTERS: Final = 1_000
 CLOSING_CHARACTERS: Final = 300
@@ -104,8 +105,25 @@ def cue_names(lexicon: Mapping[str, Sequence[str]]) -> list[str]:
     return [*names, *_SHAPE]
 
 
-def cues(reading: Reading, lexicon: Mapping[str, Sequence[str]]) -> npt.NDArray[np.float32]:
-    """How many phrases of each group stand in the first, second, later and last sentence; and the shape."""
+def phrases_in(readings: Sequence[Reading], lexicon: Mapping[str, Sequence[str]]) -> list[frozenset[str]]:
+    """The phrases of all groups that stand in each answer: one pass over the text, however many there are."""
+    phrases = list(dict.fromkeys(phrase for group in lexicon.values() for phrase in group))
+    texts = ["\n".join(reading.sentences) for reading in readings]
+    safe = [t if t.isascii() else t.encode("utf-8", "replace").decode("utf-8") for t in texts]  # lone surrogates
+    found = pl.Series(safe, dtype=pl.String).str.extract_many(phrases, overlapping=True)
+    return [frozenset(row) for row in found.to_list()]
+
+
+def cues(
+    reading: Reading, lexicon: Mapping[str, Sequence[str]], present: frozenset[str]
+) -> npt.NDArray[np.float32]:
+    """How many phrases of each group stand in the first, second, later and last sentence; and the shape.
+
+    Args:
+        reading: an answer.
+        lexicon: groups of phrases.
+        present: those that ``phrases_in`` found in it.
+    """
     sentences = reading.sentences
     first = sentences[0] if sentences else ""
     second = sentences[1] if len(sentences) > 1 else ""
@@ -116,22 +134,23 @@ def cues(reading: Reading, lexicon: Mapping[str, Sequence[str]]) -> npt.NDArray[
     values: list[float] = []
     english = _ENGLISH.search(whole) is not None
     for group, phrases in lexicon.items():
-        skip = english and group.startswith("foreign_")
-        present = [] if skip else [phrase for phrase in phrases if phrase in whole]
-        if present:
-            values.extend(min(sum(phrase in part for phrase in present), most) / most for part, most in parts)
-        else:
+        if present.isdisjoint(phrases) or (english and group.startswith("foreign_")):
             values.extend(_NONE)
+            continue
+        mine = [phrase for phrase in phrases if phrase in present]
+        values.extend(min(sum(phrase in part for phrase in mine), most) / most for part, most in parts)
     values.extend(reading.shape)
     return np.asarray(values, dtype=np.float32)
 
 
-def ngrams(reading: Reading) -> Counter[str]:
-    """Single words and pairs; those of the first words are counted once more, marked ``^``."""
+def grams(reading: Reading) -> list[str]:
+    """Single words and pairs; those of the first words stand there once more, marked ``^``."""
     tokens = _TOKEN.findall(reading.masked.lower())
     pairs = [f"{a} {b}" for a, b in pairwise(tokens)]
-    found = Counter(tokens)
-    found.update(pairs)
-    found.update("^" + token for token in tokens[:OPENING_WORDS])
-    found.update("^" + pair for pair in pairs[: OPENING_WORDS - 1])
-    return found
+    opening = tokens[:OPENING_WORDS] + pairs[: OPENING_WORDS - 1]
+    return [*tokens, *pairs, *("^" + gram for gram in opening)]
+
+
+def ngrams(reading: Reading) -> Counter[str]:
+    """How often each of ``grams`` is there."""
+    return Counter(grams(reading))

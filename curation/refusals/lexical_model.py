@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import ModelError
-from curation.refusals.lexical import Reading, cue_names, cues, load_lexicon, ngrams
+from curation.refusals.lexical import Reading, cue_names, cues, grams, load_lexicon, phrases_in
 
 __all__ = ["LEXICAL_WEIGHTS", "LEXICON", "VOCABULARY", "LexicalModel", "LexicalScores", "sparse_row"]
 
@@ -119,15 +120,37 @@ class LexicalModel:
         out = np.empty((len(readings), len(self._bias)), dtype=np.float32)
         declines = np.zeros(len(readings), dtype=bool)
         unread = np.zeros(len(readings), dtype=bool)
-        for position, reading in enumerate(readings):
-            rows, values = sparse_row(ngrams(reading), self._row, self._idf)
-            cue_values = cues(reading, self._lexicon)
+        present = phrases_in(readings, self._lexicon)
+        words = self._words(readings)
+        for position, (reading, (rows, values)) in enumerate(zip(readings, words, strict=True)):
+            cue_values = cues(reading, self._lexicon, present[position])
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
             unread[position] = not reading.mostly_latin and not cue_values[self._phrases].any()
             out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
         return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines, unread)
+
+    def _words(self, readings: Sequence[Reading]) -> list[tuple[npt.NDArray[np.int64], Floats]]:
+        """``sparse_row`` of each answer's n-grams; all answers at once, and none changes another's."""
+        width = len(self._row)
+        if not width or not readings:
+            return [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in readings]
+        flat: list[int] = []
+        ends = []
+        for reading in readings:
+            flat.extend(map(self._row.get, grams(reading), repeat(-1)))
+            ends.append(len(flat))
+        found = np.array(flat, dtype=np.int64)
+        answer = np.repeat(np.arange(len(readings)), np.diff(ends, prepend=0))
+        known = found >= 0
+        keys, counts = np.unique(answer[known] * width + found[known], return_counts=True)
+        rows, answer = keys % width, keys // width
+        weighted = (1 + np.log(counts)) * self._idf[rows]
+        square = np.bincount(answer, weighted * weighted, minlength=len(readings))
+        values = (weighted / np.sqrt(square[answer])).astype(np.float32)
+        cuts = np.searchsorted(answer, np.arange(1, len(readings)))
+        return list(zip(np.split(rows, cuts), np.split(values, cuts), strict=True))
 
 
 def sparse_row(

@@ -6,8 +6,10 @@ import polars as pl
 import pytest
 
 from curation.errors import InputError
+from curation.models import refusal_encoder
 from curation.models.protocols import RefusalDetector
 from curation.models.refusals import open_refusal_detector, refusal_fingerprint
+from curation.refusals import cascade
 from curation.refusals.detection import detect_refusals
 
 ANSWERS = {
@@ -211,6 +213,22 @@ def test_same_answer_same_probability_whatever_its_neighbours(detector: RefusalD
     alone = [found(detector, text)[0]["refusal_probability"] for text in REFUSALS.values()]
     together = [row["refusal_probability"] for row in found(detector, *REFUSALS.values())]
     assert alone == pytest.approx(together, abs=1e-5)
+
+
+def test_same_probability_when_the_encoder_reads_in_many_groups(
+    detector: RefusalDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    texts = [*REFUSALS.values(), *ANSWERS.values()]
+    together = [row["refusal_probability"] for row in found(detector, *texts)]
+    monkeypatch.setattr(cascade, "_SLICE", 3)
+    monkeypatch.setattr(cascade, "_GROUP", 2)
+    monkeypatch.setattr(refusal_encoder, "_BATCH", 1)
+    threads = torch.get_num_threads()
+    in_groups = [row["refusal_probability"] for row in found(detector, *texts)]
+    assert in_groups == pytest.approx(together, abs=1e-5)
+    assert torch.get_num_threads() == threads
 
 
 def test_invalid_unicode_is_read(detector: RefusalDetector) -> None:
