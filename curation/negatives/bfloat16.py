@@ -93,31 +93,44 @@ def room_for(rows: int, columns: int) -> npt.NDArray[np.int16]:
     return room[start : start + rows * columns].reshape(rows, columns)
 
 
-def narrowed(vectors: Float32, *, room: npt.NDArray[np.int16] | None = None, threads: int | None = None) -> Narrow:
+def narrowed(
+    vectors: Float32,
+    *,
+    rows: npt.NDArray[Any] | None = None,
+    room: npt.NDArray[np.int16] | None = None,
+    threads: int | None = None,
+) -> Narrow:
     """
     Args:
         vectors: (n, d); a view with steps between its rows is not copied.
+        rows: which of them, and in which order, −1 for zeros; all of them by default.
         room: from :func:`room_for`, for as many rows or more; what it held is lost.
         threads: how many to use.
     """
     import torch
 
-    n = len(vectors)
+    n = len(vectors) if rows is None else len(rows)
     room = room_for(n, vectors.shape[1]) if room is None else room
     narrow = torch.from_numpy(room[: n + -n % PADDED]).view(torch.bfloat16)
     narrow[n:] = 0
-    whole = torch.from_numpy(vectors)
     lost, length = np.empty(n, np.float32), np.empty(n, np.float32)
 
     def work(shard: slice) -> None:
         for at in blocks(shard.stop - shard.start, _ROWS):
             part = slice(shard.start + at.start, shard.start + at.stop)
-            narrow[part] = whole[part]
-            length[part] = torch.linalg.vector_norm(whole[part], dim=1).numpy()
-            lost[part] = torch.linalg.vector_norm(whole[part] - narrow[part].float(), dim=1).numpy()
+            whole = torch.from_numpy(vectors[part] if rows is None else _taken(vectors, rows[part]))
+            narrow[part] = whole
+            length[part] = torch.linalg.vector_norm(whole, dim=1).numpy()
+            lost[part] = torch.linalg.vector_norm(whole - narrow[part].float(), dim=1).numpy()
 
     over_shards(work, n, threads=threads)
     return Narrow(narrow, lost, length)
+
+
+def _taken(vectors: Float32, rows: npt.NDArray[Any]) -> Float32:
+    taken: Float32 = vectors[np.maximum(rows, 0)]
+    taken[rows < 0] = 0
+    return taken
 
 
 class Hits(NamedTuple):

@@ -85,11 +85,16 @@ class Candidates:
                 dropped that may be among the k best. With less, that is a guess, which :meth:`check` looks into.
         """
         rank = self._k if rank is None else min(rank, self._k)
-        entries = self._sorted()
-        table = self._table(entries.query, entries.low, np.float32(-np.inf))
-        if table.shape[1] >= rank:
-            last = table.shape[1] - rank
-            self.limit = np.maximum(self.limit, np.partition(table, last, axis=1)[:, last])
+        entries = _Entries(*map(np.concatenate, zip(self._kept, *self._new, strict=True)))
+        self._new.clear()
+        # One number to sort by, which is ten times as quick as a table of all queries: query, then falling scores.
+        falling = _in_order(entries.low.view(np.int32)).view(np.uint32) ^ np.uint32(0x7FFFFFFF)
+        keys = entries.query.astype(np.uint64) << np.uint64(32) | falling
+        keys.sort()
+        enough = np.flatnonzero(self._counts >= rank)
+        last = keys[(np.cumsum(self._counts) - self._counts)[enough] + rank - 1].astype(np.uint32)
+        found = _in_order((last ^ np.uint32(0x7FFFFFFF)).view(np.int32)).view(np.float32)
+        self.limit[enough] = np.maximum(self.limit[enough], found)
         self._keep(entries.at(entries.high >= self.limit[entries.query]))
         self.give_up(self._counts > self._crowd // 2)
 
@@ -114,7 +119,8 @@ class Candidates:
             first: corpus row of the first document.
         """
         self.tighten()
-        query, row, low, high = self._kept
+        # Stable sorting of 16-bit numbers is a radix sort.
+        query, row, low, high = self._kept.at(np.argsort(self._kept.query, kind="stable"))
         doubtful = np.flatnonzero(low < high)
         for part in blocks(len(doubtful), _SCORED_AT_ONCE):
             at = doubtful[part]
@@ -135,13 +141,6 @@ class Candidates:
     def _padded(self, rows: Int64, scores: Float32) -> Nearest:
         missing = ((0, 0), (0, self._k - rows.shape[1]))
         return Nearest(np.pad(rows, missing, constant_values=-1), np.pad(scores, missing, constant_values=-np.inf))
-
-    def _sorted(self) -> _Entries:
-        """All of them, by query."""
-        entries = _Entries(*map(np.concatenate, zip(self._kept, *self._new, strict=True)))
-        self._new.clear()
-        # Stable sorting of 16-bit numbers is a radix sort.
-        return entries.at(np.argsort(entries.query, kind="stable"))
 
     def _keep(self, entries: _Entries) -> None:
         self._kept = entries

@@ -17,6 +17,7 @@ __all__ = [
     "Clusters",
     "Probing",
     "assign",
+    "nearest_centroids",
     "nearest_lists",
     "search_clusters",
     "suggest_lists",
@@ -80,7 +81,7 @@ def train_centroids(corpus: Embeddings, lists: int, *, seed: int, threads: int |
     sample = np.asarray(corpus[np.sort(rng.choice(len(corpus), size, replace=False))], dtype=np.float32)
     centroids = sample[np.sort(rng.choice(size, lists, replace=False))].copy()
     for _ in range(_ROUNDS):
-        own, scores = _nearest(sample, centroids, threads)
+        own, scores = nearest_centroids(sample, centroids, threads=threads)
         order = np.argsort(own, kind="stable")
         present, starts = np.unique(own[order], return_index=True)
         centroids[present] = np.add.reduceat(sample[order], starts, axis=0)
@@ -96,10 +97,13 @@ def train_centroids(corpus: Embeddings, lists: int, *, seed: int, threads: int |
 
 def assign(corpus: Embeddings, centroids: Float32, *, threads: int | None = None) -> npt.NDArray[np.int32]:
     """(m,) the nearest centroid of each row."""
-    return _nearest(corpus, centroids, threads)[0]
+    return nearest_centroids(corpus, centroids, threads=threads)[0]
 
 
-def _nearest(vectors: Embeddings, centroids: Float32, threads: int | None) -> tuple[npt.NDArray[np.int32], Float32]:
+def nearest_centroids(
+    vectors: Embeddings, centroids: Float32, *, threads: int | None = None
+) -> tuple[npt.NDArray[np.int32], Float32]:
+    """(m,) the nearest centroid of each row, and (m,) the score, rounded to bfloat16 where that pays."""
     own = np.zeros(len(vectors), np.int32)
     best = np.zeros(len(vectors), np.float32)
     turned = np.ascontiguousarray(centroids.T)

@@ -15,7 +15,10 @@ from curation.negatives.clusters import (
 )
 from curation.negatives.graph import search_graph
 from curation.negatives.inputs import Embeddings, Storage
-from curation.negatives.search import Found, exact_search
+from curation.negatives.narrow import guessed_limits
+from curation.negatives.narrow_lists import search_near
+from curation.negatives.reach import make_lists, tune_reach
+from curation.negatives.search import Found, exact_search, scans_narrow
 from curation.negatives.tops import narrow_pays
 
 __all__ = ["TARGET_RECALL", "IndexKind", "Searched", "check_index", "search", "searches_exactly"]
@@ -26,11 +29,10 @@ _SMALL: Final = 4e8
 _SMALL_NARROW: Final = 1e10
 """Anchors × documents up to which ``auto`` searches exactly, seconds on two cores; the second where the processor
 multiplies bfloat16."""
-_MEDIUM_NARROW: Final = 2e11
-"""Likewise for a corpus at hand, a minute or two: what clusters might save is hardly more than they cost."""
+_MEDIUM_NARROW: Final = 4e10
+"""Likewise for a corpus at hand, some 20 seconds: making clusters takes a few."""
 _WORTH_IT: Final = 0.5
-_WORTH_IT_NARROW: Final = 0.1
-"""Share of the lists beyond which looking into them one by one saves nothing over the exact search; likewise."""
+"""Share of the corpus beyond which looking into lists one by one saves nothing over the exact search."""
 
 
 class Searched(NamedTuple):
@@ -77,10 +79,10 @@ def search(
 ) -> Searched:
     """The k nearest corpus rows of each query.
 
-    ``auto`` searches exactly where that is quick. Otherwise it clusters the corpus and finds, on a sample
-    of the queries, how many clusters must be looked into for the wanted recall; where that is half of them
-    or more (embeddings without structure) it searches exactly after all. It never takes ``hnsw``: for one search,
-    making the graph costs more than it saves (docs/benchmarks/negatives.md).
+    ``auto`` searches exactly where that is quick, and where all is wanted. Otherwise it clusters the corpus and
+    finds, on a sample of the queries, into which clusters a query must look for the wanted recall; where those hold
+    half of the corpus or more (embeddings without structure) it searches exactly after all. It never takes
+    ``hnsw``: for one search, making the graph costs more than it saves (docs/benchmarks/negatives.md).
 
     Args:
         queries: (n, d).
@@ -96,7 +98,7 @@ def search(
     small = searches_exactly(queries=len(queries), rows=len(corpus)) or (
         products <= _MEDIUM_NARROW and narrow_pays(products)
     )
-    if index == "flat" or not len(queries) or (index == "auto" and small):
+    if index == "flat" or not len(queries) or (index == "auto" and (small or target_recall >= 1)):
         return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
     if index == "hnsw":
         kept: Storage = storage or "float32"
@@ -104,12 +106,55 @@ def search(
             queries, corpus, k, target_recall=target_recall, storage=kept, seed=seed, threads=threads
         )
         return Searched(walked.found, walked.recall, f"hnsw, {kept}: {walked.depth} of {len(corpus)} rows in view")
+    within = _within_near if scans_narrow(queries=len(queries), rows=len(corpus), k=k) else _within_lists
+    searched = within(
+        queries,
+        corpus,
+        k,
+        target_recall=target_recall,
+        seed=seed,
+        threads=threads,
+        most=1.0 if index == "ivf" else _WORTH_IT,
+    )
+    return searched or Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
+
+
+def _within_lists(
+    queries: Embeddings,
+    corpus: Embeddings,
+    k: int,
+    *,
+    target_recall: float,
+    seed: int,
+    threads: int | None,
+    most: float,
+) -> Searched | None:
+    """Each query looks into as many lists as the others; None where that is more than a share of ``most``."""
     centroids = train_centroids(corpus, suggest_lists(len(corpus)), seed=seed, threads=threads)
     clusters = Clusters(centroids, assign(corpus, centroids, threads=threads))
     probing = tune_probes(queries, corpus, clusters, k, target=target_recall, seed=seed, threads=threads)
-    worth_it = _WORTH_IT_NARROW if narrow_pays(len(queries) * len(corpus)) else _WORTH_IT
-    if index == "auto" and probing.lists > worth_it * len(centroids):
-        return Searched(exact_search(queries, corpus, k, threads=threads), 1.0, "flat")
+    if probing.lists > most * len(centroids):
+        return None
     found = search_clusters(queries, corpus, k, clusters, lists=probing.lists, threads=threads)
-    method = f"ivf: {probing.lists} of {len(centroids)} lists"
-    return Searched(found, probing.recall, method)
+    return Searched(found, probing.recall, f"ivf: {probing.lists} of {len(centroids)} lists")
+
+
+def _within_near(
+    queries: Embeddings,
+    corpus: Embeddings,
+    k: int,
+    *,
+    target_recall: float,
+    seed: int,
+    threads: int | None,
+    most: float,
+) -> Searched | None:
+    """Each query looks into the lists that are near for it; None where they hold more than a share of ``most``."""
+    lists = make_lists(corpus, seed=seed, threads=threads)
+    limits = guessed_limits(queries, corpus, k, threads=threads)
+    reach = tune_reach(queries, corpus, lists, limits, k, target=target_recall, seed=seed, threads=threads)
+    if reach.share > most:
+        return None
+    found = search_near(queries, corpus, k, lists=lists, limits=limits, distance=reach.distance, threads=threads)
+    method = f"ivf: {reach.lists:.0f} of {len(lists.means)} lists on average"
+    return Searched(found, reach.recall, method)

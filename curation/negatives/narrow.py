@@ -23,7 +23,7 @@ from curation.negatives.candidates import Candidates, Nearest
 from curation.negatives.inputs import Embeddings, Float32, Int64, blocks
 from curation.negatives.threads import default_threads, over_shards
 
-__all__ = ["NarrowTops"]
+__all__ = ["Batch", "Held", "NarrowTops", "guessed_limits"]
 
 _QUERIES: Final = 1_024
 _DOCUMENTS: Final = 2_048
@@ -42,22 +42,22 @@ _BUFFER_BYTES: Final = 2**28
 _ENTRY_BYTES: Final = 14
 
 
-class _Held(NamedTuple):
+class Held(NamedTuple):
     """Documents in bfloat16."""
 
     narrow: Any
     """(r and some zeros, d) tensor."""
     sample: Any
     """(s, d) tensor: some of them."""
-    rows: range
-    """(r,) their corpus rows."""
+    rows: Any
+    """(r,) their corpus rows: a range, or an array."""
     lost: float
     """The greatest distance between a document and what is left of it in bfloat16."""
     length: float
     """Of the longest document; 1 but for integers."""
 
 
-class _Batch:
+class Batch:
     """Some queries, and what is known of their nearest."""
 
     def __init__(self, queries: Float32, at: slice, k: int) -> None:
@@ -70,7 +70,7 @@ class _Batch:
         self.seen, self.enough = 0, 0.0
         """Documents so far, and those after which it is time to raise the limits."""
 
-    def error(self, held: _Held) -> Float32:
+    def error(self, held: Held) -> Float32:
         """(w,) how far scores may be off before they are rounded: |xy − x̂ŷ| ≤ |x − x̂||y| + |x̂||y − ŷ|."""
         error: Float32 = self.lost * np.float32(held.length) + self.length * np.float32(
             1.01 * held.lost + SLACK * held.length
@@ -81,20 +81,30 @@ class _Batch:
 class NarrowTops:
     """The k best of n queries. The corpus is shown chunk by chunk, from its first row to its last."""
 
-    def __init__(self, queries: Embeddings, rows: Int64, scores: Float32, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        queries: Embeddings,
+        rows: Int64,
+        scores: Float32,
+        *,
+        threads: int | None = None,
+        batch: int = _QUERIES,
+    ) -> None:
         """
         Args:
             queries: (n, d).
             rows: (n, k) takes the best documents, best first and of equal ones the lower row first; −1 now.
             scores: (n, k) takes their scores; minus infinity now.
             threads: how many to use.
+            batch: how many queries to treat at once, at most; each thread has as many batches as the others.
         """
         self._rows, self._scores, self._k, self._threads = rows, scores, rows.shape[1], threads
         self._shown = 0
         wide = np.ascontiguousarray(queries, dtype=np.float32)
-        share = -(-len(wide) // (threads or default_threads()))
-        self._most = max(PADDED, min(_QUERIES, share + -share % PADDED))
-        self._batches = [_Batch(wide[at], at, self._k) for at in blocks(len(wide), self._most)]
+        share = max(1, -(-len(wide) // (threads or default_threads())))
+        most = -(-share // -(-share // batch))
+        self._most = most + -most % (2 * PADDED)
+        self._batches = [Batch(wide[at], at, self._k) for at in blocks(len(wide), self._most)]
 
     @staticmethod
     def queries_at_once(k: int) -> int:
@@ -120,7 +130,7 @@ class NarrowTops:
         own = [batch.at.start + np.flatnonzero(batch.candidates.undecided) for batch in self._batches]
         return np.concatenate([np.empty(0, np.int64), *own])
 
-    def _each(self, work: Callable[[_Batch, Sieve], None]) -> None:
+    def _each(self, work: Callable[[Batch, Sieve], None]) -> None:
         def some(shard: slice) -> None:
             sieve = Sieve(_DOCUMENTS, self._most)
             for batch in self._batches[shard]:
@@ -128,7 +138,7 @@ class NarrowTops:
 
         over_shards(some, len(self._batches), threads=self._threads)
 
-    def _scan(self, batch: _Batch, sieve: Sieve, *, held: _Held, total: int) -> None:
+    def _scan(self, batch: Batch, sieve: Sieve, *, held: Held, total: int) -> None:
         candidates, error = batch.candidates, batch.error(held)
         if not batch.seen:
             _start(batch, held, sieve, rank=_rank(self._k, len(held.sample) / total), k=self._k)
@@ -149,35 +159,57 @@ class NarrowTops:
             candidates.tighten(_rank(self._k, batch.seen / total))
             batch.enough = _GROWTH * batch.seen
 
-    def _relieve(self, batch: _Batch, documents: Float32, first: int) -> None:
+    def _relieve(self, batch: Batch, documents: Float32, first: int) -> None:
         """Settles early where too much is in doubt to be held."""
         if len(batch.candidates) > 2 * (2 * self._k + 64) * len(batch.queries):
             self._settle(batch, documents, first)
 
-    def _settle(self, batch: _Batch, documents: Float32, first: int) -> Nearest:
+    def _settle(self, batch: Batch, documents: Float32, first: int) -> Nearest:
         nearest = batch.candidates.settle(batch.queries, documents, first)
         self._rows[batch.at], self._scores[batch.at] = (of[: len(batch.queries)] for of in nearest)
         return nearest
 
 
-def _rank(k: int, share: float) -> int:
+def guessed_limits(queries: Embeddings, corpus: Embeddings, k: int, *, threads: int | None = None) -> Float32:
+    """(n,) scores that the k best of each query hardly ever fail to reach, guessed from a sample of the corpus.
+
+    Minus infinity where the sample says nothing. The same whatever the number of threads.
+    """
+    every = max(1, len(corpus) // _SAMPLE)
+    sample = np.ascontiguousarray(corpus[::every][:_SAMPLE], dtype=np.float32)
+    held = _held(sample, range(len(sample)), None, threads=threads)
+    limits = np.empty(len(queries), np.float32)
+    parts = list(blocks(len(queries), _QUERIES))
+
+    def work(shard: slice) -> None:
+        sieve = Sieve(_DOCUMENTS, _QUERIES)
+        for part in parts[shard]:
+            batch = Batch(np.ascontiguousarray(queries[part], dtype=np.float32), part, k)
+            _start(batch, held, sieve, rank=_rank(k, len(sample) / len(corpus), sure=3), k=k)
+            limits[part] = batch.candidates.limit[: part.stop - part.start]
+
+    over_shards(work, len(parts), threads=threads)
+    return limits
+
+
+def _rank(k: int, share: float, *, sure: int = 4) -> int:
     """With a share of the documents seen, the k-th best of all is hardly ever beyond this place among them.
 
-    How many of the k best are seen is about Poisson distributed; four standard deviations and four more leave one
-    query in a hundred thousand.
+    How many of the k best are seen is about Poisson distributed; ``sure`` standard deviations and as many more
+    leave one query in a hundred thousand with four, one in some thousand with three.
     """
     expected = k * share
-    return min(k, math.ceil(expected + 4 * math.sqrt(expected) + 4))
+    return min(k, math.ceil(expected + sure * math.sqrt(expected) + sure))
 
 
-def _held(documents: Float32, rows: range, room: Any, *, threads: int | None) -> _Held:
+def _held(documents: Float32, rows: range, room: Any, *, threads: int | None) -> Held:
     made = narrowed(documents, room=room, threads=threads)
     every = max(1, len(documents) // _SAMPLE)
     sample = made.vectors[: len(documents) : every].contiguous()
-    return _Held(made.vectors, sample, rows, float(made.lost.max()), float(made.length.max()))
+    return Held(made.vectors, sample, rows, float(made.lost.max()), float(made.length.max()))
 
 
-def _start(batch: _Batch, held: _Held, sieve: Sieve, *, rank: int, k: int) -> None:
+def _start(batch: Batch, held: Held, sieve: Sieve, *, rank: int, k: int) -> None:
     """Gives each query a limit, so that few of the first documents become candidates.
 
     The best but so many of the best of some groups is no better than that of all.

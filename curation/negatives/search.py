@@ -14,7 +14,16 @@ from curation.negatives.narrow import NarrowTops
 from curation.negatives.threads import over_shards
 from curation.negatives.tops import WideTops, narrow_pays
 
-__all__ = ["DEEPER", "Found", "exact_search", "rescored", "search_lists"]
+__all__ = [
+    "DEEPER",
+    "Found",
+    "chunks",
+    "exact_search",
+    "nothing_found",
+    "rescored",
+    "scans_narrow",
+    "search_lists",
+]
 
 DEEPER: Final = 2
 """Of rounded vectors so many times k rows are found and then scored exactly, where exact ones are at hand."""
@@ -48,20 +57,21 @@ def exact_search(queries: Embeddings, corpus: Embeddings, k: int, *, threads: in
         k: how many to return; more than m pads.
         threads: how many to use, by default ``threads.default_threads()``.
     """
-    if _scans_narrow(queries=len(queries), rows=len(corpus), k=k):
+    if scans_narrow(queries=len(queries), rows=len(corpus), k=k):
         return _search_narrow(queries, corpus, k, threads=threads)
     return _search_wide(queries, corpus, k, threads=threads)
 
 
-def _scans_narrow(*, queries: int, rows: int, k: int) -> bool:
+def scans_narrow(*, queries: int, rows: int, k: int) -> bool:
+    """Whether scanning in bfloat16 is the quicker way to the k nearest."""
     return queries >= _FEW and k <= _MOST * rows and narrow_pays(queries * rows)
 
 
 def _search_narrow(queries: Embeddings, corpus: Embeddings, k: int, *, threads: int | None) -> Found:
-    found = _empty(len(queries), k)
+    found = nothing_found(len(queries), k)
     for part in blocks(len(queries), NarrowTops.queries_at_once(k)):
         tops = NarrowTops(queries[part], found.rows[part], found.scores[part], threads=threads)
-        for chunk, documents in _chunks(corpus):
+        for chunk, documents in chunks(corpus):
             tops.show(documents, chunk.start)
         left = part.start + tops.undecided()
         if len(left):
@@ -70,10 +80,10 @@ def _search_narrow(queries: Embeddings, corpus: Embeddings, k: int, *, threads: 
 
 
 def _search_wide(queries: Embeddings, corpus: Embeddings, k: int, *, threads: int | None) -> Found:
-    found = _empty(len(queries), k)
+    found = nothing_found(len(queries), k)
     for part in blocks(len(queries), WideTops.queries_at_once):
         tops = WideTops(queries[part], k)
-        for chunk, documents in _chunks(corpus):
+        for chunk, documents in chunks(corpus):
             over_shards(partial(_scan_all, tops, documents, chunk.start), len(tops.queries), threads=threads)
         tops.finish(found.rows[part], found.scores[part])
     return found
@@ -101,12 +111,12 @@ def search_lists(
         probes: (n, p) the lists each query looks into, each once.
         threads: how many to use.
     """
-    found = _empty(len(queries), k)
+    found = nothing_found(len(queries), k)
     lists = int(max(list_of_row.max(initial=0), probes.max(initial=0))) + 1
     # In float32: a list is short and its queries lie apart, so that gathering them costs what bfloat16 saves.
     for part in blocks(len(queries), WideTops.queries_at_once):
         tops = WideTops(queries[part], k)
-        for chunk, documents in _chunks(corpus):
+        for chunk, documents in chunks(corpus):
             members = _group(list_of_row[chunk], lists, first=chunk.start)
             scan = partial(_scan_lists, tops, documents, members, probes[part])
             over_shards(scan, len(tops.queries), threads=threads)
@@ -176,7 +186,7 @@ def _group(numbers: npt.NDArray[Any], lists: int, *, first: int = 0) -> _Groups:
     return _Groups(order, offsets, first)
 
 
-def _chunks(corpus: Embeddings) -> Iterator[tuple[slice, Float32]]:
+def chunks(corpus: Embeddings) -> Iterator[tuple[slice, Float32]]:
     """(slice, rows as float32): all at once where that copies nothing."""
     if corpus.dtype == np.float32 and not isinstance(corpus, np.memmap):
         yield slice(0, len(corpus)), corpus
@@ -185,5 +195,6 @@ def _chunks(corpus: Embeddings) -> Iterator[tuple[slice, Float32]]:
         yield part, np.asarray(corpus[part], dtype=np.float32)
 
 
-def _empty(n: int, k: int) -> Found:
+def nothing_found(n: int, k: int) -> Found:
+    """(n, k) of padding."""
     return Found(np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32))

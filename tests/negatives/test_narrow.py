@@ -22,7 +22,7 @@ def topical(rows: int, topics: int, width: int, seed: int) -> Vectors:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.negatives.search._scans_narrow", lambda **_: True)
+    monkeypatch.setattr("curation.negatives.search.scans_narrow", lambda **_: True)
 
 
 def agree(found: Found, queries: Vectors, corpus: Vectors, k: int) -> None:
@@ -108,7 +108,7 @@ def test_stored_vectors_in_chunks_give_what_wide_ones_give(monkeypatch: pytest.M
     monkeypatch.setattr("curation.negatives.search._CHUNK_BYTES", 700 * 4 * corpus.shape[1])
     found: list[Found] = []
     for scans_narrow in (False, True):
-        monkeypatch.setattr("curation.negatives.search._scans_narrow", lambda scans=scans_narrow, **_: scans)
+        monkeypatch.setattr("curation.negatives.search.scans_narrow", lambda scans=scans_narrow, **_: scans)
         found.append(exact_search(queries, stored, 20))
     wide, narrow = found
     assert narrow.scores == pytest.approx(wide.scores, rel=1e-5)
