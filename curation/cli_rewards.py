@@ -144,11 +144,16 @@ def label_noise(
         str | None, typer.Option(help="a column of lists of {voter, vote}; default: votes, if it is there")
     ] = None,
     vote_method: Annotated[_Voting, typer.Option(help="how votes are joined")] = _Voting.dawid_skene,
+    flip_below: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="label_probability that suggests a flip")
+    ] = 0.2,
+    drop_below: Annotated[float, typer.Option(min=0.0, max=1.0, help="and one that suggests to drop")] = 0.5,
 ) -> None:
     """Add the probability that each label is right, and what to do about it."""
     from curation.commands.label_noise import run_label_noise
 
     with RichProgress().step("label-noise", None) as bar:
         done = run_label_noise(input, output, folds=folds, seed=seed, annotator=annotator, votes=votes,
-                               vote_method=vote_method.value, progress=bar)  # fmt: skip
+                               vote_method=vote_method.value, flip_below=flip_below, drop_below=drop_below,
+                               progress=bar)  # fmt: skip
     console.print(done.summary, markup=False, soft_wrap=True)

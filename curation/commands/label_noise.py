@@ -71,7 +71,7 @@ def run_label_noise(
         actions: dict[str, int] = {}
         for chunk in stream.chunks():
             who = annotator or _there(stream.originals, "annotator")
-            said = votes or _there(stream.originals, "votes")
+            said = votes or _ballots(stream.originals, "votes")
             result = label_noise(
                 _with_witnesses(chunk, stream.originals, who, said),
                 folds=folds,
@@ -96,13 +96,21 @@ def run_label_noise(
         "used: " + "; ".join(used),
         "suggested: " + ", ".join(f"{action} {count:,}" for action, count in actions.items()),
     ]
-    lines += [] if found is None else _reliability(found)
+    lines += [] if found is None or not found.frame.height else _reliability(found)
     return LabelNoiseDone(stream.rows_written, stream.rejected, actions, used, "\n".join(lines))
 
 
 def _there(originals: pl.DataFrame, column: str) -> str | None:
     """A column of this name, where the file has it and it says something."""
     return column if column in originals.columns and originals[column].null_count() < originals.height else None
+
+
+def _ballots(originals: pl.DataFrame, column: str) -> str | None:
+    """The same of votes: a column of that name may as well count upvotes, and is then left alone."""
+    kind = originals.schema.get(column)
+    inner = kind.inner if isinstance(kind, pl.List) else None
+    fields = {field.name for field in inner.fields} if isinstance(inner, pl.Struct) else set()
+    return _there(originals, column) if {"voter", "vote"} <= fields else None
 
 
 def _with_witnesses(chunk: pl.DataFrame, originals: pl.DataFrame, *columns: str | None) -> pl.DataFrame:
@@ -112,7 +120,7 @@ def _with_witnesses(chunk: pl.DataFrame, originals: pl.DataFrame, *columns: str 
     if missing:
         names = ", ".join(name for name in originals.columns if name != ROW)
         raise InputError(f"column {missing[0]!r} is missing: found {names}")
-    if set(_WITNESSES) <= set(originals.columns):
+    if all(_there(originals, name) for name in _WITNESSES):
         wanted += _WITNESSES
     more = originals.select(pl.col(ROW).alias("row"), *wanted)
     return chunk.join(more, on="row", how="left", maintain_order="left") if wanted else chunk

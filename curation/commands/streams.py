@@ -17,7 +17,7 @@ Output and rejects appear when the block ends well, and not otherwise. What is c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,14 +112,15 @@ class Stream:
         self.input_rows += len(self.source.rejects)
         self._unfit.append(rejects_frame(self.source.rejects))
 
-    def write(self, new: pl.DataFrame) -> None:
+    def write(self, new: pl.DataFrame, *, still_mixed: Collection[str] = ()) -> None:
         """Writes rows of the current chunk.
 
         Args:
             new: ``row`` and the new columns, in the order to write; a row may come several times or not
                 at all. A new column takes the place of the user's column of that name.
+            still_mixed: the new columns that are the user's own, JSON text where their types differ by row.
         """
-        self._writer.mixed -= set(new.columns)
+        self._writer.mixed -= set(new.columns) - set(still_mixed)
         old = self._originals.drop(set(new.columns) - {"row"}, strict=False)
         added = new.rename({"row": ROW})
         if added.height == old.height and (added[ROW] == old[ROW]).all():

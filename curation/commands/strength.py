@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
 from curation.commands.streams import Stream, open_stream
+from curation.errors import InputError
 from curation.files import ROW
-from curation.pairs.views import BandAction, apply_bands, reward_augmented
-from curation.scores.margins import Scaling
-from curation.scores.strength import STRENGTH_COLUMNS, preference_strength
+from curation.pairs.views import BandAction, apply_bands, changed_by_a_flip, reward_augmented, was_flipped
+from curation.scores.margins import Scaling, mean_rewards, reward_lists
+from curation.scores.strength import STRENGTH_COLUMNS, known_labels, preference_strength
 
 __all__ = ["StrengthDone", "run_strength"]
+
+_REWARDS: Final = ("chosen_rewards", "rejected_rewards")
+_VIEWED: Final = ("flipped", "label_smoothing", "margin", "weight")
+"""Columns that the views add, or that an earlier view has added."""
 
 
 class StrengthDone(NamedTuple):
@@ -48,14 +53,15 @@ def run_strength(
         scaling, bands, thresholds: see :func:`curation.scores.strength.preference_strength`.
         actions: band to what is done with its pairs (drop, flip, soft_label, margin, weight); adds
             ``label_smoothing``, ``margin``, ``weight`` and ``flipped``. A flip exchanges every column of
-            chosen with its namesake of rejected.
-        goals: each pair twice, conditioned on a goal score, the mean of the answers' rewards (Zhang et al. 2024,
-            reward-augmented data); adds ``goal``, ``chosen_goal_reward`` and ``rejected_goal_reward``.
+            chosen with its namesake of rejected, and turns scores, verdicts, votes and ``labelled`` round.
+        goals: each pair twice, conditioned on a goal score, the mean of the rewards of the models that answered
+            for both (Zhang et al. 2024, reward-augmented data); adds ``goal``, ``chosen_goal_reward`` and
+            ``rejected_goal_reward``.
 
     Raises:
         InputError: when the file, its columns or an option is wrong.
     """
-    columns = ("chosen_rewards", "rejected_rewards", *([labelled] if labelled else []))
+    columns = (*_REWARDS, *([labelled] if labelled else []))
     with open_stream(input, output, columns=columns, chunk_rows=None) as stream:
         counts: dict[str, int] = {}
         notes: list[str] = []
@@ -64,7 +70,8 @@ def run_strength(
             result = preference_strength(
                 chunk, scaling=scaling, labelled=labelled, bands=bands, thresholds=thresholds
             )
-            stream.write(_viewed(result.frame, stream, actions, goals=goals))
+            viewed = _viewed(result.frame, stream, actions, labelled=labelled, goals=goals)
+            stream.write(viewed, still_mixed=set(viewed.columns) - {*STRENGTH_COLUMNS, *_VIEWED, *_REWARDS})
             place = chunk["row"]
             stream.reject_frame(result.rejects.with_columns(row=place.gather(result.rejects["row"])))
             counts = dict(result.frame["strength_band"].value_counts(sort=True).iter_rows())
@@ -74,23 +81,53 @@ def run_strength(
 
 
 def _viewed(
-    scored: pl.DataFrame, stream: Stream, actions: Mapping[str, Sequence[BandAction]] | None, *, goals: bool
+    scored: pl.DataFrame,
+    stream: Stream,
+    actions: Mapping[str, Sequence[BandAction]] | None,
+    *,
+    labelled: str | None,
+    goals: bool,
 ) -> pl.DataFrame:
-    """``row``, the strength columns, and every column of the file that a flip has changed."""
+    """``row``, the strength columns, and every column of the file that a flip or an action changes."""
     added = scored.select("row", *STRENGTH_COLUMNS)
     if not actions and not goals:
         return added
-    sides = [n for n in stream.originals.columns if ("chosen" in n or "rejected" in n) and n not in added.columns]
-    full = added.join(stream.originals.select(pl.col(ROW).alias("row"), *sides), on="row", maintain_order="left")
+    turns = goals or any("flip" in names for names in (actions or {}).values())
+    # Rewards that came as text are written as what they were read as.
+    as_text = turns and any(scored[name].dtype == pl.String for name in _REWARDS)
+    read = [reward_lists(scored, name) for name in _REWARDS if as_text]
+    full = added.hstack(read).join(
+        _own_columns(stream, {*added.columns, *(s.name for s in read)}, turns=turns),
+        on="row",
+        maintain_order="left",
+    )
+    full = full.with_columns(_was=was_flipped(full))
+    if labelled and turns:
+        full = full.with_columns(known_labels(scored[labelled]).alias(labelled))
+    if goals:
+        full = full.hstack(mean_rewards(scored, chosen=_REWARDS[0], rejected=_REWARDS[1]))
     if actions:
         view = apply_bands(full, actions)
         stream.reject_frame(view.rejects.with_columns(row=full["row"].gather(view.rejects["row"])))
         full = view.frame
     if goals:
-        means = (
-            pl.col(f"{side}_rewards").list.mean().alias(f"{side}_mean_reward") for side in ("chosen", "rejected")
-        )
-        full = reward_augmented(
-            full.with_columns(*means), chosen_score="chosen_mean_reward", rejected_score="rejected_mean_reward"
-        )
-    return full
+        full = reward_augmented(full, chosen_score="chosen_mean_reward", rejected_score="rejected_mean_reward")
+    if labelled and turns:
+        full = full.with_columns(pl.col(labelled) ^ pl.col("flipped") ^ pl.col("_was"))
+    return full.drop("_was")
+
+
+def _own_columns(stream: Stream, new: Collection[str], *, turns: bool) -> pl.DataFrame:
+    """``row`` and the file's own columns that the views read or change, but for those that are ``new``."""
+    originals = stream.originals.drop(new, strict=False)
+    wanted: list[str] = [name for name in _VIEWED if name in originals.columns]
+    if turns:
+        wanted += [name for name in changed_by_a_flip(originals) if name not in wanted]
+        for name in wanted:
+            twin = name.replace("chosen", "rejected")
+            if twin in wanted and (name in stream.source.mixed) != (twin in stream.source.mixed):
+                raise InputError(
+                    f"columns {name!r} and {twin!r} cannot change places in a flip: the values of one are of "
+                    f"several types; give both in one form"
+                )
+    return originals.select(pl.col(ROW).alias("row"), *wanted)

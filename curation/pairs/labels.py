@@ -74,7 +74,7 @@ def decide_labels(
         action=pl.when("_gone").then(pl.lit("drop")).otherwise(_joined(words)),
         flipped=flipped,
         label_smoothing=pl.when("_soft_label").then(1 - right.clip(0.5, 1.0)).otherwise(0.0).fill_null(0.0),
-        weight=pl.when("_weight").then((2 * right - 1).abs()).otherwise(1.0).fill_null(1.0),
+        weight=pl.when("_weight").then((2 * right - 1).clip(lower_bound=0.0)).otherwise(1.0).fill_null(1.0),
         target_margin=target if asks_margin else pl.lit(None, dtype=pl.Float64),
         label_noise_probability="label_noise_probability",
         suggested_action="suggested_action",

@@ -7,13 +7,23 @@ What a trainer reads of these columns: ``margin`` (TRL's reward and DPO trainers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
 
 from curation.errors import InputError, closest
 
-__all__ = ["BAND_ACTIONS", "BandAction", "BandView", "apply_bands", "flip_pairs", "reward_augmented", "soft_labels"]
+__all__ = [
+    "BAND_ACTIONS",
+    "BandAction",
+    "BandView",
+    "apply_bands",
+    "changed_by_a_flip",
+    "flip_pairs",
+    "reward_augmented",
+    "soft_labels",
+    "was_flipped",
+]
 
 BandAction = Literal["keep", "drop", "flip", "soft_label", "margin", "weight"]
 BAND_ACTIONS: Final[tuple[BandAction, ...]] = ("keep", "drop", "flip", "soft_label", "margin", "weight")
@@ -21,12 +31,20 @@ _CHOSEN, _REJECTED = "chosen", "rejected"
 _SIGNED: Final = (
     "strength_mean",
     "strength_length_controlled",
-    "ches_margin",
     "label_margin",
     "margin",
     "difficulty",
 )
-_SHARES: Final = ("agreement", "label_probability", "label_noise_probability", "judge_probability")
+_SHARES: Final = (
+    "agreement",
+    "label_probability",
+    "label_noise_probability",
+    "judge_probability",
+    "vote_probability",
+)
+_NOT_MIRRORED: Final = ("ches", "ln_ches", "strength_band", "suggested_action", "annotator_loss_rank")
+_TURNED_TWINS: Final = ("chosen_change", "rejected_change")
+"""Of entanglement: with the answers exchanged the step is the opposite one, so that these change their sign too."""
 _OTHER: Final = {_CHOSEN: _REJECTED, _REJECTED: _CHOSEN}
 
 
@@ -43,27 +61,73 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
 
     Columns are namesakes when their names differ in ``chosen`` against ``rejected`` alone. Signed scores
     (``strength_mean``, ``margin``, …) change their sign, shares (``agreement``, ``label_probability``)
-    become one minus themselves. ``flipped`` says which rows were exchanged. Scores that are not mirrored
-    by an exchange (CHES, bands) are set to null there.
+    become one minus themselves, verdicts and ``votes`` name the other answer. ``flipped`` says which rows were
+    exchanged. Scores that are not mirrored by an exchange (CHES, bands) are set to null there.
+
+    Raises:
+        InputError: when two namesakes are of kinds that cannot change places, such as a text and messages.
     """
     flip = where.fill_null(value=False)
-    changed: list[pl.Expr] = []
-    for name in frame.columns:
-        twin = _twin(name)
-        if twin and twin in frame.columns:
-            changed.append(pl.when(flip).then(pl.col(twin)).otherwise(pl.col(name)).alias(name))
-        elif name in _SIGNED:
-            changed.append(pl.when(flip).then(-pl.col(name)).otherwise(pl.col(name)).alias(name))
-        elif name in _SHARES:
-            changed.append(pl.when(flip).then(1 - pl.col(name)).otherwise(pl.col(name)).alias(name))
-        elif name == "judge_verdict":
-            changed.append(pl.when(flip).then(pl.col(name).replace(_OTHER)).otherwise(pl.col(name)).alias(name))
-        elif name == "length_ratio":
-            changed.append(pl.when(flip).then(1 / pl.col(name)).otherwise(pl.col(name)).alias(name))
-        elif name in ("ches", "ln_ches", "strength_band", "suggested_action"):
-            changed.append(pl.when(flip).then(None).otherwise(pl.col(name)).alias(name))
-    earlier = pl.col("flipped") if "flipped" in frame.columns else pl.lit(value=False)
-    return frame.with_columns(*changed, flipped=earlier ^ flip)
+    changed = {name: _turned(frame, name) for name in changed_by_a_flip(frame)}
+    return frame.with_columns(
+        *(pl.when(flip).then(turned).otherwise(pl.col(name)).alias(name) for name, turned in changed.items()),
+        flipped=was_flipped(frame) ^ flip,
+    )
+
+
+def changed_by_a_flip(frame: pl.DataFrame) -> list[str]:
+    """The columns that :func:`flip_pairs` changes, but for ``flipped``."""
+    return [name for name in frame.columns if _turned(frame, name) is not None]
+
+
+def was_flipped(frame: pl.DataFrame) -> pl.Expr:
+    """Whether an earlier view has exchanged the answers of a row."""
+    known = frame.schema.get("flipped") == pl.Boolean
+    return pl.col("flipped").fill_null(value=False) if known else pl.lit(value=False)
+
+
+def _turned(frame: pl.DataFrame, name: str) -> pl.Expr | None:
+    """What stands in a column once the two answers have changed places; None where it stays."""
+    twin, kind = _twin(name), frame.schema[name]
+    if twin and twin in frame.columns:
+        return _of_the_twin(frame, name, twin)
+    if name == "both_fall":
+        known = set(_TURNED_TWINS) <= set(frame.columns)
+        return pl.all_horizontal(pl.col(c) >= 0 for c in _TURNED_TWINS) if known else pl.lit(None, dtype=pl.Boolean)
+    if name == "votes" and isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
+        return _turned_votes(dict(kind.inner.to_schema()))
+    if name == "judge_verdict" and kind == pl.String:
+        return pl.col(name).replace(_OTHER)
+    return pl.lit(None, dtype=kind) if name in _NOT_MIRRORED else _turned_number(name, kind)
+
+
+def _of_the_twin(frame: pl.DataFrame, name: str, twin: str) -> pl.Expr:
+    kind, other = frame.schema[name], frame.schema[twin]
+    numbers = kind.is_numeric() and other.is_numeric()
+    if not (kind == other or pl.Null in (kind, other) or numbers):
+        raise InputError(
+            f"columns {name!r} ({kind}) and {twin!r} ({other}) cannot change places in a flip: "
+            f"give both in one form"
+        )
+    return -pl.col(twin) if name in _TURNED_TWINS and numbers else pl.col(twin)
+
+
+def _turned_number(name: str, kind: pl.DataType) -> pl.Expr | None:
+    """Ours are floats; a user's column of the same name may hold words, or grades from 1 to 5, and stays."""
+    if name in _SIGNED and (kind.is_float() or (name == "margin" and kind.is_signed_integer())):
+        return -pl.col(name)
+    if name in _SHARES and kind.is_float():
+        return 1 - pl.col(name)
+    return 1 / pl.col(name) if name == "length_ratio" and kind.is_float() else None
+
+
+def _turned_votes(fields: Mapping[str, Any]) -> pl.Expr | None:
+    """Votes for the other answer; None where these are no votes of the form {voter, vote}."""
+    kind, vote = fields.get("vote"), pl.field("vote")
+    if kind is None or not (kind == pl.String or kind.is_numeric()):
+        return None
+    turned = vote.replace(_OTHER | {"1": "0", "0": "1"}) if kind == pl.String else (1 - vote).cast(kind)
+    return pl.col("votes").list.eval(pl.element().struct.with_fields(vote=turned))
 
 
 def soft_labels(frame: pl.DataFrame, *, floor: float = 0.5) -> pl.DataFrame:
@@ -81,8 +145,9 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     """Do with each ``strength_band`` what the recipe says.
 
     Every row gets ``label_smoothing`` (0 unless ``soft_label``), ``margin`` (0 unless ``margin``: then
-    ``strength_mean``, at least 0) and ``weight`` (1 unless ``weight``: then |2·label_probability − 1|).
-    A band may have several actions; a band without any is kept as it is.
+    ``strength_mean``, at least 0) and ``weight`` (1 unless ``weight``: then 2·label_probability − 1, at least 0,
+    so that a label which is probably wrong never weighs). A column that the frame has of that name stays as it
+    is where no band asks for another. A band may have several actions; a band without any is kept as it is.
 
     Raises:
         InputError: when a band or an action is not known, or the strength columns are missing.
@@ -113,12 +178,19 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     soft, margin, weight, flip = has("soft_label"), has("margin"), has("weight"), has("flip")
     kept = frame.filter(~has("drop"))
     marked = kept.with_columns(_soft=soft, _margin=margin, _weight=weight, _flip=flip)
-    turned = flip_pairs(marked, pl.col("_flip"))
-    smoothing = 1 - pl.col("label_probability").clip(0.5, 1.0)
+    flips = any("flip" in names for names in wanted.values())
+    turned = flip_pairs(marked, pl.col("_flip")) if flips else marked.with_columns(flipped=was_flipped(marked))
+    right = pl.col("label_probability")
+    targets = {
+        ("soft_label", "label_smoothing"): pl.when("_soft").then(1 - right.clip(0.5, 1.0)).otherwise(0.0),
+        ("margin", "margin"): pl.when("_margin").then(pl.col("strength_mean").clip(lower_bound=0.0)).otherwise(0.0),
+        ("weight", "weight"): pl.when("_weight").then((2 * right - 1).clip(lower_bound=0.0)).otherwise(1.0),
+    }
+    asked = {action for names in wanted.values() for action in names}
     view = turned.with_columns(
-        label_smoothing=pl.when("_soft").then(smoothing).otherwise(0.0),
-        margin=pl.when("_margin").then(pl.col("strength_mean").clip(lower_bound=0.0)).otherwise(0.0),
-        weight=pl.when("_weight").then((2 * pl.col("label_probability") - 1).abs()).otherwise(1.0),
+        value.alias(column)
+        for (action, column), value in targets.items()
+        if action in asked or column not in frame.columns
     )
     return BandView(view.drop("_soft", "_margin", "_weight", "_flip"), dropped)
 

@@ -7,7 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,11 +25,13 @@ from curation.scores.margins import read_margins, scale_margins
 from curation.scores.noise_features import BLOCK_WORDS, pair_differences
 from curation.scores.noise_models import ConfidentCounts, confident_counts, fit_noise, repo_posterior
 from curation.scores.noise_witnesses import (
+    VOTER_SCHEMA,
     PeoplesVotes,
     annotator_column,
     by_annotator,
     people_columns,
     peoples_votes,
+    unreadable_votes,
     with_votes,
 )
 from curation.scores.strength import summarise
@@ -117,7 +119,9 @@ def label_noise(
     """
     if not 0 <= flip_below <= drop_below <= 1:
         raise InputError(f"thresholds are flip {flip_below}, drop {drop_below}; expected 0 <= flip <= drop <= 1")
-    texts = _read(frame)
+    texts = _read(frame, {} if votes is None else unreadable_votes(frame, votes))
+    if not texts.rows:
+        return _nothing(frame, texts.rejects)
     fold = make_folds(texts.groups, folds, seed)
     kept = frame[texts.rows]
     said = _votes(kept, votes, vote_method, seed)
@@ -159,8 +163,17 @@ class _Texts(NamedTuple):
     rejects: pl.DataFrame
 
 
-def _read(frame: pl.DataFrame) -> _Texts:
-    """The three texts of each row, and the rows that have not got them."""
+def _nothing(frame: pl.DataFrame, rejects: pl.DataFrame) -> LabelNoise:
+    """Of no row at all: the columns, and why."""
+    kinds = zip(LABEL_NOISE_COLUMNS, (pl.Float64, pl.Float64, pl.String), strict=True)
+    empty = frame.clear().with_columns(pl.Series(name, [], dtype=kind) for name, kind in kinds)
+    nobody = pl.DataFrame(schema=VOTER_SCHEMA), pl.DataFrame(schema=_ANNOTATORS)
+    counts = ConfidentCounts(np.zeros((2, 2), dtype=np.int64), 0.0)
+    return LabelNoise(empty, rejects, ["nothing: no row is left"], _FIRST_ETA, *nobody, counts)
+
+
+def _read(frame: pl.DataFrame, wrong_votes: Mapping[int, str]) -> _Texts:
+    """The three texts of each row, and the rows that have not got them, or whose votes cannot be read."""
     missing = [name for name in ("prompt", "chosen", "rejected") if name not in frame.columns]
     if missing:
         raise InputError(
@@ -176,6 +189,10 @@ def _read(frame: pl.DataFrame) -> _Texts:
             answers = [as_messages(value, role="assistant") for value in (chosen, rejected)]
         except ValueError as error:
             faults.append((row, "not_text", "", str(error)))
+            continue
+        if row in wrong_votes:
+            reason = "a vote is none of chosen, rejected and tie (1, 0, null)"
+            faults.append((row, "unreadable_votes", wrong_votes[row][:80], reason))
             continue
         first, second = ("\n\n".join(m["content"] for m in answer) for answer in answers)
         fault = fault_in_text(last_user_text(messages) or None)

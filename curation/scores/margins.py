@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +12,16 @@ import polars as pl
 
 from curation.errors import InputError
 
-__all__ = ["MIN_ROWS_TO_SCALE", "Margins", "Scaling", "read_margins", "robust_scale", "scale_margins"]
+__all__ = [
+    "MIN_ROWS_TO_SCALE",
+    "Margins",
+    "Scaling",
+    "mean_rewards",
+    "read_margins",
+    "reward_lists",
+    "robust_scale",
+    "scale_margins",
+]
 
 FloatArray = npt.NDArray[np.float64]
 Scaling = Literal["robust", "none"]
@@ -40,20 +51,37 @@ def read_margins(frame: pl.DataFrame, *, chosen: str, rejected: str, models: int
     Raises:
         InputError: when a column is missing or holds no lists of numbers.
     """
-    first, second = _list_column(frame, chosen), _list_column(frame, rejected)
+    first, second = reward_lists(frame, chosen), reward_lists(frame, rejected)
     lengths = pl.DataFrame({"c": first.list.len(), "r": second.list.len()})
     if models is None:
         models = _usual_length(lengths)
     good = ((lengths["c"] == models) & (lengths["r"] == models)).fill_null(False)
     kept = np.flatnonzero(good.to_numpy()).astype(np.int64)
-    values = _matrix(first, good, models) - _matrix(second, good, models)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        values = _matrix(first, good, models) - _matrix(second, good, models)
     values[~np.isfinite(values)] = np.nan
-    rejects = _count_rejects(lengths, good, models)
+    rejects = _count_rejects(lengths, good, models, [(frame[chosen], first), (frame[rejected], second)])
     empty = np.isnan(values).all(axis=1) if models else np.ones(len(kept), dtype=bool)
     if empty.any():
         rejects = pl.concat([rejects, _rejects(kept[empty], "no_reward", "", "no model gave a finite reward")])
         values, kept = values[~empty], kept[~empty]
     return Margins(values, kept, rejects.sort("row"))
+
+
+def mean_rewards(frame: pl.DataFrame, *, chosen: str, rejected: str) -> pl.DataFrame:
+    """``chosen_mean_reward`` and ``rejected_mean_reward``, row by row, over the models that answered for both.
+
+    Args:
+        frame: rows that :func:`read_margins` keeps.
+    """
+    lists = [reward_lists(frame, name) for name in (chosen, rejected)]
+    models = int(lists[0].list.len().max() or 0)  # type: ignore[arg-type]
+    everything = pl.Series([True] * frame.height, dtype=pl.Boolean)
+    both = [_matrix(values, everything, models) for values in lists]
+    there = np.isfinite(both[0]) & np.isfinite(both[1])
+    count = np.maximum(there.sum(axis=1), 1)
+    means = [np.where(there, values, 0.0).sum(axis=1) / count for values in both]
+    return pl.DataFrame({"chosen_mean_reward": means[0], "rejected_mean_reward": means[1]})
 
 
 def robust_scale(margins: FloatArray) -> FloatArray:
@@ -83,7 +111,12 @@ def scale_margins(margins: FloatArray, scaling: Scaling) -> tuple[FloatArray, Fl
     return margins / scales, scales
 
 
-def _list_column(frame: pl.DataFrame, name: str) -> pl.Series:
+def reward_lists(frame: pl.DataFrame, name: str) -> pl.Series:
+    """A column of rewards as lists, one entry a model; null where a row holds none, or something else.
+
+    Raises:
+        InputError: when the column is missing or can hold no rewards.
+    """
     if name not in frame.columns:
         raise InputError(
             f"column {name!r} is missing: found {', '.join(frame.columns) or 'no columns'}; "
@@ -99,11 +132,26 @@ def _list_column(frame: pl.DataFrame, name: str) -> pl.Series:
         )
     if isinstance(dtype, pl.Array):
         series, dtype = series.arr.to_list(), pl.List(dtype.inner)
-    if dtype == pl.Null:
-        return series.cast(pl.List(pl.Float64))
+    if series.null_count() == len(series) and not isinstance(dtype, pl.List):
+        return pl.Series(name, [None] * len(series), dtype=pl.List(pl.Float64))
+    if dtype == pl.String:  # of a CSV file, or JSON text where a row holds something else than a list
+        read = [_decoded(text) for text in series.to_list()]
+        if any(value is not None for value in read):
+            return pl.Series(name, read, dtype=pl.List(pl.Float64))
     if not isinstance(dtype, pl.List) or not (dtype.inner.is_numeric() or dtype.inner == pl.Null):
         raise InputError(f"column {name!r} holds {dtype}, expected lists of numbers, one entry per model")
     return series.cast(pl.List(pl.Float64))
+
+
+def _decoded(text: str | None) -> list[float | None] | None:
+    """The rewards that a text lists, or the one that it is; None where it is something else."""
+    try:
+        value = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+    values = value if isinstance(value, list) else [value]
+    known = all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values)
+    return [None if v is None else float(v) for v in values] if known and value is not None else None
 
 
 def _usual_length(lengths: pl.DataFrame) -> int:
@@ -123,12 +171,23 @@ def _matrix(series: pl.Series, good: pl.Series, models: int) -> FloatArray:
     return np.asarray(flat, dtype=np.float64).reshape(-1, models)
 
 
-def _count_rejects(lengths: pl.DataFrame, good: pl.Series, models: int) -> pl.DataFrame:
-    bad = lengths.with_row_index("row").filter(~good)
+def _count_rejects(
+    lengths: pl.DataFrame, good: pl.Series, models: int, sides: Sequence[tuple[pl.Series, pl.Series]]
+) -> pl.DataFrame:
+    unread = [given.is_not_null() & read.is_null() for given, read in sides]
+    bad = lengths.with_columns(unread=unread[0] | unread[1]).with_row_index("row").filter(~good)
+    unreadable = bad.filter("unread")
+    bad = bad.filter(~pl.col("unread"))
     missing = bad.filter(pl.col("c").is_null() | pl.col("r").is_null())
     wrong = bad.filter(pl.col("c").is_not_null() & pl.col("r").is_not_null())
     return pl.concat(
         [
+            _rejects(
+                unreadable["row"].to_numpy(),
+                "unreadable_rewards",
+                "",
+                "rewards are no list of numbers, one a model",
+            ),
             _rejects(missing["row"].to_numpy(), "missing_rewards", "", "a list of rewards is missing"),
             _rejects(
                 wrong["row"].to_numpy(),

@@ -26,6 +26,7 @@ __all__ = [
     "model_reliability",
     "people_columns",
     "peoples_votes",
+    "unreadable_votes",
     "with_votes",
 ]
 
@@ -81,8 +82,30 @@ def peoples_votes(
     return PeoplesVotes(found, said.voters.select(list(VOTER_SCHEMA)), said.pairs.height)
 
 
+def unreadable_votes(frame: pl.DataFrame, column: str) -> dict[int, str]:
+    """The rows with a vote that is none, and that vote.
+
+    Raises:
+        InputError: when the column is missing or is something else, be it in every row that has votes.
+    """
+    words = _vote_words(frame, column)
+    wrong = words.filter(pl.col("word").is_not_null() & ~pl.col("word").is_in(list(_VOTES)))
+    found = dict(wrong.select("pair", "word").unique("pair", keep="first").iter_rows())
+    if found and len(found) == words["pair"].n_unique():
+        raise InputError(
+            f"column {column!r}: a vote is {wrong['word'][0]!r}, expected chosen, rejected or tie (1, 0, null)"
+        )
+    return found
+
+
 def _vote_rows(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """``pair`` (row number), ``voter``, ``vote``."""
+    """``pair`` (row number), ``voter``, ``vote``, of rows whose votes can be read."""
+    rows = _vote_words(frame, column)
+    return rows.select("pair", "voter", vote=pl.col("word").replace_strict(_VOTES, return_dtype=pl.Int64))
+
+
+def _vote_words(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """``pair`` (row number), ``voter``, ``word``: every vote as it is written."""
     if column not in frame.columns:
         raise InputError(f"column {column!r} of votes is missing: found {', '.join(frame.columns)}")
     kind = frame.schema[column]
@@ -92,13 +115,7 @@ def _vote_rows(frame: pl.DataFrame, column: str) -> pl.DataFrame:
         raise InputError(f"column {column!r} is {kind}, expected a list of {{voter, vote}} in each row")
     rows = frame.select(pair=pl.int_range(pl.len()), said=pl.col(column)).explode("said", empty_as_null=True)
     rows = rows.drop_nulls("said").unnest("said").select("pair", pl.col("voter").cast(pl.String), "vote")
-    words = rows["vote"].cast(pl.String).str.replace(r"\.0$", "")
-    unknown = words.drop_nulls().filter(~words.drop_nulls().is_in(list(_VOTES)))
-    if len(unknown):
-        raise InputError(
-            f"column {column!r}: a vote is {unknown[0]!r}, expected chosen, rejected or tie (1, 0, null)"
-        )
-    return rows.with_columns(words.replace_strict(_VOTES, return_dtype=pl.Int64).alias("vote"))
+    return rows.select("pair", "voter", word=pl.col("vote").cast(pl.String).str.replace(r"\.0$", ""))
 
 
 def model_reliability(frame: pl.DataFrame) -> pl.DataFrame | None:

@@ -17,7 +17,15 @@ from curation.errors import InputError
 from curation.scores.calibration import fit_platt, sigmoid
 from curation.scores.margins import MIN_ROWS_TO_SCALE, Scaling, read_margins, scale_margins
 
-__all__ = ["BANDS", "STRENGTH_COLUMNS", "Strength", "StrengthSummary", "preference_strength", "summarise"]
+__all__ = [
+    "BANDS",
+    "STRENGTH_COLUMNS",
+    "Strength",
+    "StrengthSummary",
+    "known_labels",
+    "preference_strength",
+    "summarise",
+]
 
 FloatArray = npt.NDArray[np.float64]
 BANDS: Final = ("likely_flipped", "ambiguous", "normal", "very_strong")
@@ -33,6 +41,7 @@ STRENGTH_COLUMNS: Final = (
 _QUANTILES: Final = (0.2, 0.4, 0.9)
 _PROBABILITIES: Final = (0.35, 0.6, 0.95)
 _MIN_LABELLED: Final = 20
+_RIGHT_WORDS: Final = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 class StrengthSummary(NamedTuple):
@@ -88,7 +97,8 @@ def preference_strength(
             With 20 of them or more, of both kinds, ``label_probability`` is calibrated by Platt's method.
         bands: cut by quantiles of the mean (default 0.2, 0.4, 0.9: the parts that Wang et al. found
             mislabelled, ambiguous and over-strong) or by ``label_probability`` (0.35, 0.6, 0.95, ours).
-            By quantile, a pair is only called likely flipped where its mean is below 0.
+            By quantile, a pair is only called likely flipped where its mean is below 0, and very strong
+            where it is above.
         thresholds: other cuts, increasing.
         lengths: columns with the lengths of chosen and rejected: what follows the log length ratio is then
             taken out of each model's margins (length-controlled strength, after Dubois et al. 2024).
@@ -169,10 +179,16 @@ def _label_probability(
     if labelled is not None:
         if labelled not in frame.columns:
             raise InputError(f"column {labelled!r} of known labels is missing: found {', '.join(frame.columns)}")
-        known = frame[labelled].cast(pl.Boolean).is_not_null().to_numpy()
-        right = frame[labelled].cast(pl.Boolean).fill_null(False).to_numpy()[known]
+        labels = known_labels(frame[labelled])
+        known = labels.is_not_null().to_numpy()
+        right = labels.fill_null(False).to_numpy()[known]
         if known.sum() >= _MIN_LABELLED and right.any() and not right.all():
             platt = fit_platt(summary.mean[known], right)
+            if platt.slope <= 0:
+                notes.append(
+                    f"the {int(known.sum())} labelled rows contradict the models: where they prefer chosen more, "
+                    "labels are right less often; look at both before a band is flipped or dropped"
+                )
             return platt(summary.mean), True
         notes.append(
             f"label_probability is not calibrated: {int(known.sum())} labelled rows "
@@ -188,6 +204,23 @@ def _label_probability(
     return probabilities.sum(axis=1) / np.maximum(summary.models, 1), False
 
 
+def known_labels(labels: pl.Series) -> pl.Series:
+    """Whether each label is right, null where nobody knows: Booleans, 0 and 1, or the words true and false.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if labels.dtype in (pl.Boolean, pl.Null):
+        return labels.cast(pl.Boolean)
+    words = labels.cast(pl.String, strict=False).str.strip_chars(' "').str.to_lowercase()
+    words = words.replace({"": None, "null": None, "nan": None})
+    known = words.replace_strict(_RIGHT_WORDS, default=None, return_dtype=pl.Boolean)
+    wrong = words.filter(words.is_not_null() & known.is_null())
+    if len(wrong):
+        raise InputError(f"column {labels.name!r} holds {wrong[0][:40]!r}, expected true, false or nothing")
+    return known.alias(labels.name)
+
+
 def _bands(
     mean: FloatArray, probability: FloatArray, bands: str, cuts: tuple[float, ...], notes: list[str]
 ) -> pl.Series:
@@ -199,6 +232,8 @@ def _bands(
     else:
         code = np.searchsorted(np.quantile(mean, cuts), mean, side="left")
         code = np.where((code == 0) & (mean >= 0), 1, code)
+        # Nor is a pair very strong whose label the models contradict, or say nothing of.
+        code = np.where((code == 3) & (mean <= 0), 2, code)
     return pl.Series(code).replace_strict(dict(enumerate(BANDS)), return_dtype=pl.String)
 
 

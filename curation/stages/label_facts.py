@@ -78,20 +78,24 @@ def _reliability(context: Context, pairs: pl.DataFrame) -> dict[str, str]:
     margins = read_margins(known, chosen="chosen_rewards", rejected="rejected_rewards").values
     if margins.shape[1] < _MIN_VOTERS or not (np.isfinite(margins) & (margins != 0)).any():
         return {}
-    names = _names(context, margins.shape[1])
+    scored = pl.concat([known["chosen_id"], known["rejected_id"]]).unique(maintain_order=True)
+    names = _names(context, margins.shape[1], scored)
     voters = aggregate_votes(reward_votes(margins, names), method="dawid_skene").voters
     said = ", ".join(f"{name} {share:.2f}" for name, share in voters.select("voter", "reliability").iter_rows())
     return {"reliability of the reward models as voters (Dawid-Skene)": said}
 
 
-def _names(context: Context, width: int) -> list[str]:
-    """A name for each reward: the model, and a number where it gives several."""
-    steps = reward_steps(context)
-    each = width // max(len(steps), 1)
-    if each * len(steps) != width:
+def _names(context: Context, width: int, candidates: pl.Series) -> list[str]:
+    """A name for each reward: the model, and a number where it gives several.
+
+    A model that has scored none of the candidates has no reward in the lists.
+    """
+    widths = [len(one["rewards"][0]) if (one := context.ledger.fetch(step.key, candidates)).height else 0
+              for step in reward_steps(context)]  # fmt: skip
+    if sum(widths) != width:
         return [f"reward {number}" for number in range(width)]
-    models = [reward.model for reward in context.recipe.rewards]
-    return [f"{model} {number}" if each > 1 else model for model in models for number in range(each)]
+    models = zip((reward.model for reward in context.recipe.rewards), widths, strict=True)
+    return [f"{model} {number}" if each > 1 else model for model, each in models for number in range(each)]
 
 
 def _judged(context: Context) -> pl.DataFrame:

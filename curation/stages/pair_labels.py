@@ -29,6 +29,7 @@ __all__ = ["STAGE", "labelled_pairs", "labelled_scores"]
 
 _NOISE_VERSION = 2
 _PEOPLE = ("annotator", "votes")
+_REWARDS = ("chosen_rewards", "rejected_rewards")
 _DECISIONS = ("flipped", "label_action", "label_smoothing", "weight", "target_margin")
 _FROM_NOISE = {"label_noise_probability": pl.Float64, "suggested_action": pl.String}
 
@@ -137,7 +138,8 @@ def _noise(context: Context, texts: pl.DataFrame) -> tuple[pl.DataFrame, dict[st
     key = content_hash(
         "label_noise", str(_NOISE_VERSION), encoder.fingerprint, str(context.recipe.seed),
         canonical_json(options.model_dump(mode="json", exclude={"actions"})),
-        *texts["pair_id"], *(map(str, texts["chosen_rewards"]) if options.rewards else ()),
+        *texts["pair_id"],
+        *(canonical_json(texts[name].to_list()) for name in _REWARDS if options.rewards),
         *(canonical_json(list(row)) for row in texts.select(_people_in(texts)).iter_rows()),
     )  # fmt: skip
     before = context.workspace.read("pair_labels")

@@ -129,7 +129,21 @@ def strength_notes(context: Context, scores: pl.DataFrame) -> list[str]:
     if known.is_empty():
         return []
     known, labelled = _with_people(context, known.select("pair_id", "chosen_rewards", "rejected_rewards"))
-    return _strength(context, known, labelled, lengths=None).notes
+    if not context.recipe.strength.length_control:
+        return _strength(context, known, labelled, lengths=None).notes
+    sides = context.workspace.scan("pairs").select("pair_id", "chosen_id", "rejected_id").collect()
+    texts = context.workspace.scan("candidates").select("candidate_id", _size=pl.col("response").str.len_chars())
+    sizes = texts.collect()
+    known = known.join(sides, on="pair_id", how="left", maintain_order="left")
+    for name in _LENGTHS:
+        side = f"{name.removesuffix('_length')}_id"
+        known = known.join(
+            sizes.rename({"candidate_id": side, "_size": name}), on=side, how="left", maintain_order="left"
+        )
+    return [
+        *_strength(context, known, labelled, lengths=_LENGTHS).notes,
+        "length is controlled: what follows the log length ratio is taken out of the margins",
+    ]
 
 
 def labelled_rows(context: Context) -> pl.DataFrame:

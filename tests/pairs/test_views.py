@@ -82,3 +82,66 @@ def test_reward_augmentation_of_the_worked_example(pairs: pl.DataFrame) -> None:
 def test_equal_scores_are_given_once(pairs: pl.DataFrame) -> None:
     both = reward_augmented(pairs, chosen_score="chosen_score", rejected_score="rejected_score")
     assert both.height == 7
+
+
+def test_a_flip_turns_every_score_that_names_a_side() -> None:
+    """A slow copy of what the columns mean, row by row, against the exchange in frames."""
+    frame = pl.DataFrame(
+        {
+            "chosen": ["a", "b"],
+            "rejected": ["A", "B"],
+            "difficulty": [2.0, -1.0],
+            "label_margin": [0.5, -3.0],
+            "vote_probability": [0.25, 0.9],
+            "annotator_loss_rank": [0.1, 0.8],
+            "judge_verdict": ["chosen", "tie"],
+            "votes": [[{"voter": "v", "vote": "chosen"}, {"voter": "w", "vote": "tie"}], None],
+            # METHODS.md: ‖g_w‖² 4, ‖g_l‖² 9, ⟨g_w, g_l⟩ 5 give −1 and −4.
+            "chosen_change": [4.0 - 5.0, 9.0 - 5.0],
+            "rejected_change": [5.0 - 9.0, 5.0 - 4.0],
+            "both_fall": [True, False],
+        }
+    )
+    first, second = flip_pairs(frame, pl.lit(value=True)).to_dicts()
+    assert (first["difficulty"], first["label_margin"], first["vote_probability"]) == (-2.0, -0.5, 0.75)
+    assert (first["judge_verdict"], first["annotator_loss_rank"]) == ("rejected", None)
+    assert first["votes"] == [{"voter": "v", "vote": "rejected"}, {"voter": "w", "vote": "tie"}]
+    # With the answers exchanged ‖g_w‖² is 9 and ‖g_l‖² is 4: both rise; and the other way round in the second row.
+    assert (first["chosen_change"], first["rejected_change"], first["both_fall"]) == (9.0 - 5.0, 5.0 - 4.0, False)
+    assert (second["chosen_change"], second["rejected_change"], second["both_fall"]) == (4.0 - 5.0, 5.0 - 9.0, True)
+    assert (second["judge_verdict"], second["votes"]) == ("tie", None)
+
+
+def test_votes_in_numbers_are_turned_and_upvotes_are_left_alone() -> None:
+    turned = flip_pairs(
+        pl.DataFrame({"votes": [[{"voter": 1, "vote": 1}, {"voter": 2, "vote": None}]]}), pl.lit(value=True)
+    )
+    assert turned["votes"].to_list() == [[{"voter": 1, "vote": 0}, {"voter": 2, "vote": None}]]
+    assert flip_pairs(pl.DataFrame({"votes": [7]}), pl.lit(value=True))["votes"].to_list() == [7]
+
+
+def test_columns_of_the_user_that_hold_words_or_grades_stay() -> None:
+    frame = pl.DataFrame({"difficulty": [3], "margin": ["slightly better"], "agreement": ["high"]})
+    assert flip_pairs(frame, pl.lit(value=True)).drop("flipped").rows() == frame.rows()
+
+
+def test_a_text_and_messages_cannot_change_places() -> None:
+    frame = pl.DataFrame({"chosen": [[{"role": "assistant", "content": "a"}]], "rejected": ["b"]})
+    with pytest.raises(InputError, match=r"'chosen' .* and 'rejected' .* cannot change places"):
+        flip_pairs(frame, pl.lit(value=True))
+
+
+def test_a_label_that_is_probably_wrong_never_weighs(pairs: pl.DataFrame) -> None:
+    kept = apply_bands(pairs, {"likely_flipped": "weight"}).frame
+    assert kept["weight"].to_list() == [0.0, 1.0, 1.0, 1.0]
+    flipped = apply_bands(pairs, {"likely_flipped": ["flip", "weight"]}).frame
+    assert flipped["weight"].to_list() == pytest.approx([0.8, 1.0, 1.0, 1.0])
+
+
+def test_what_an_earlier_view_has_written_stays_where_nobody_asks_for_another(pairs: pl.DataFrame) -> None:
+    once = apply_bands(pairs, {"likely_flipped": "flip", "very_strong": ["margin", "soft_label"]}).frame
+    again = apply_bands(once.with_columns(strength_band=pairs["strength_band"]), {"likely_flipped": "flip"}).frame
+    assert again["chosen"].to_list() == pairs["chosen"].to_list()
+    assert not again["flipped"].any()
+    assert again["margin"].to_list() == once["margin"].to_list()
+    assert again["label_smoothing"].to_list() == once["label_smoothing"].to_list()

@@ -226,3 +226,32 @@ def test_a_text_column_is_refused() -> None:
 def test_thresholds_must_increase() -> None:
     with pytest.raises(InputError, match="do not decrease"):
         preference_strength(pairs([[1.0]]), thresholds=(0.5, 0.2, 0.9))
+
+
+def test_infinity_minus_infinity_is_a_missing_margin() -> None:
+    frame = pairs(drawn(20, 2))
+    endless = pl.Series([[float("inf"), 1.0], *frame["chosen_rewards"].to_list()[1:]])
+    other = pl.Series([[float("inf"), 0.0], *frame["rejected_rewards"].to_list()[1:]])
+    result = preference_strength(frame.with_columns(chosen_rewards=endless, rejected_rewards=other))
+    assert result.frame["strength_models"].to_list() == [1] + [2] * 19
+
+
+def test_a_pair_that_the_models_contradict_is_never_very_strong() -> None:
+    margins = -np.random.default_rng(1).uniform(1, 2, size=(100, 1))
+    assert "very_strong" not in set(preference_strength(pairs(margins)).frame["strength_band"])
+
+
+def test_known_labels_may_be_words_and_anything_else_is_refused() -> None:
+    frame = pairs(drawn(40, 2))
+    words = frame.with_columns(known=pl.Series(["true", "False", "1", "0"] * 10))
+    truth = frame.with_columns(known=pl.Series([True, False] * 20))
+    found = [preference_strength(f, labelled="known").frame["label_probability"].to_list() for f in (words, truth)]
+    assert found[0] == found[1]
+    with pytest.raises(InputError, match=r"'known' holds '0\.9', expected true, false"):
+        preference_strength(frame.with_columns(known=pl.Series([0.9] * 40)), labelled="known")
+
+
+def test_labels_that_contradict_the_models_are_told() -> None:
+    margins = drawn(60, 3)
+    frame = pairs(margins).with_columns(known=pl.Series(margins.mean(axis=1) < 0))
+    assert any("contradict the models" in note for note in preference_strength(frame, labelled="known").notes)

@@ -108,3 +108,23 @@ def test_the_wrong_count_ends_the_run_after_the_other_models_have_done_theirs(tm
     kept = context.workspace.read("rewards")
     assert kept.height == 28
     assert kept["model"][0].startswith(reward_fingerprint(f"python:{__name__}:length"))
+
+
+def ensemble(prompts: list[Any], answers: list[str]) -> list[list[float]]:
+    return [[float(len(answer)), float("People" in answer), float(answer.count("e"))] for answer in answers]
+
+
+def test_reliabilities_are_told_of_the_models_they_belong_to(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "ensemble", "length")
+    run_all(context)
+    (said,) = [value for name, value in label_facts(context).items() if "Dawid" in name]
+    assert [part.rsplit(" ", 1)[0].rpartition(":")[2] for part in said.split(", ")] == [
+        "ensemble 0", "ensemble 1", "ensemble 2", "length",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_the_report_says_of_strength_what_the_run_has_done(tmp_path: Path, control: bool) -> None:
+    context = context_of(tmp_path, "length", strength={"length_control": control})
+    run_all(context)
+    assert ("length is controlled" in label_facts(context)["preference strength"]) is control

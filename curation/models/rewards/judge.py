@@ -49,6 +49,8 @@ FloatArray = npt.NDArray[np.float64]
 _VERSION: Final = 2
 _REPLY_TOKENS: Final = 32
 _TOP_LOGPROBS: Final = 20
+_DIGITS: Final = frozenset("0123456789")
+"""str.isdigit would let ² and ① in, which are no numbers to int."""
 
 
 class Comparison(NamedTuple):
@@ -182,7 +184,7 @@ class Judge:
         parsed = parse_score(answer.text, low=self.low, high=self.high)
         if parsed is None:
             return score_fault(answer.text, low=self.low, high=self.high)
-        scores = {int(token): p for token, p in _value_tokens(answer, str(parsed)).items() if token.isdigit()}
+        scores = {int(token): p for token, p in _value_tokens(answer, str(parsed)).items() if token in _DIGITS}
         # A number of several digits is several tokens: only whole grades of one token have probabilities.
         expected = expected_score(scores, low=self.low, high=self.high) if self.high < 10 else None
         return float(parsed) if expected is None else expected

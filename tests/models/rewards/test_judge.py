@@ -302,3 +302,8 @@ def test_a_server_that_refuses_everything_is_a_model_error() -> None:
 def test_a_bad_address_is_an_input_error(model: str) -> None:
     with pytest.raises(InputError, match="expected judge:"):
         reward_fingerprint(model)
+
+
+def test_a_token_that_only_looks_like_a_digit_is_no_grade() -> None:
+    with serving(lambda body: (200, completion('{"score": 4}', {"4": 0.5, "②": 0.3, "²": 0.1, "٤": 0.1}))) as url:
+        assert open_reward(f"judge:{url}#m").score([PROMPT], ["x"]).tolist() == [[4.0]]

@@ -1,0 +1,140 @@
+"""``curation strength`` with actions: what a flip, a goal and a rerun do to the user's own columns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curation.commands.label_noise import run_label_noise
+from curation.commands.strength import run_strength
+from curation.errors import InputError
+
+FLIP: dict[str, Any] = {"likely_flipped": ["flip"]}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def pair(n: int, **more: Any) -> dict[str, Any]:
+    """Of 20 the first 4 are likely flipped."""
+    margin = n - 5.5
+    return {"n": n, "prompt": f"p{n}", "chosen": f"c{n}", "rejected": f"r{n}", "chosen_rewards": [margin],
+            "rejected_rewards": [0.0]} | more  # fmt: skip
+
+
+def test_a_flip_turns_what_other_commands_have_written_of_the_pair(tmp_path: Path) -> None:
+    more = {
+        "ches": 1.0, "difficulty": 2.5, "judge_verdict": "chosen", "judge_probability": 0.75,
+        "votes": [{"voter": "v", "vote": "rejected"}], "right": "false", "annotator": "ann",
+    }  # fmt: skip
+    source = write(tmp_path / "in.jsonl", [pair(n, **more) for n in range(20)])
+    run_strength(source, tmp_path / "out.parquet", actions=FLIP, labelled="right")
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    columns = ("ches", "difficulty", "judge_verdict", "judge_probability", "right", "annotator")
+    assert out.filter("flipped").select(columns).unique().rows() == [(None, -2.5, "rejected", 0.25, True, "ann")]
+    assert out.filter("flipped")["votes"].to_list() == [[{"voter": "v", "vote": "chosen"}]] * 4
+    assert out.filter(~pl.col("flipped")).select(columns).unique().rows() == [
+        (1.0, 2.5, "chosen", 0.75, False, "ann")
+    ]
+    assert out["n"].to_list() == list(range(20))
+
+
+def test_a_second_run_remembers_what_the_first_has_flipped(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [pair(n) for n in range(20)])
+    run_strength(source, tmp_path / "once.parquet", actions=FLIP)
+    run_strength(tmp_path / "once.parquet", tmp_path / "twice.parquet", actions=FLIP)
+    twice = pl.read_parquet(tmp_path / "twice.parquet")
+    # The first run flips rows 0 to 3; of the rest 4 and 5 are below 0, which are then among the lowest.
+    assert twice["chosen"].to_list() == [f"r{n}" if n < 6 else f"c{n}" for n in range(20)]
+    assert twice.filter("flipped")["n"].to_list() == [0, 1, 2, 3, 4, 5]
+
+
+def test_columns_that_no_band_asks_for_stay_as_they_are(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [pair(n, margin=1.5, weight=0.3) for n in range(20)])
+    run_strength(source, tmp_path / "out.parquet", actions={"ambiguous": ["drop"]})
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out.select("margin", "weight").unique().rows() == [(1.5, 0.3)]
+
+
+def test_goals_compare_the_models_that_answered_for_both(tmp_path: Path) -> None:
+    row = {"chosen": "w", "rejected": "l", "chosen_rewards": [9.0, None], "rejected_rewards": [6.0, 100.0]}
+    run_strength(write(tmp_path / "in.jsonl", [row]), tmp_path / "out.parquet", goals=True)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out.select("goal", "chosen", "rejected").rows() == [(9.0, "w", "l"), (6.0, "l", "w")]
+
+
+def test_one_row_of_unreadable_rewards_is_a_reject_and_the_others_are_scored(tmp_path: Path) -> None:
+    rows = [pair(n) for n in range(20)] + [pair(20, chosen_rewards="n/a"), pair(21, chosen_rewards=["a"])]
+    done = run_strength(write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", actions=FLIP)
+    assert done.rejected == {"unreadable_rewards": 2}
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["n"] for row in out] == list(range(20))
+    assert (out[0]["chosen_rewards"], out[0]["rejected_rewards"]) == ([0.0], [-5.5])
+
+
+def test_rewards_of_a_csv_file_are_read(tmp_path: Path) -> None:
+    rows = [{"n": n, "chosen_rewards": f"[{n - 5.5}, 1]", "rejected_rewards": "[0, null]"} for n in range(20)]
+    pl.DataFrame(rows).write_csv(tmp_path / "in.csv")
+    run_strength(tmp_path / "in.csv", tmp_path / "out.parquet")
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out["strength_mean"].is_sorted()
+    assert out["strength_models"].unique().to_list() == [1]
+
+
+def test_answers_in_two_forms_cannot_be_flipped_but_scored(tmp_path: Path) -> None:
+    message = [{"role": "assistant", "content": "m"}]
+    mixed = [pair(n, chosen=message if n % 2 else "c") for n in range(20)]
+    with pytest.raises(InputError, match="'chosen' and 'rejected' cannot change places"):
+        run_strength(write(tmp_path / "in.jsonl", mixed), tmp_path / "out.jsonl", actions=FLIP)
+    run_strength(tmp_path / "in.jsonl", tmp_path / "out.jsonl", actions={"ambiguous": ["drop"]})
+    both = [pair(n, chosen=message if n % 2 else "c", rejected="r" if n % 2 else message) for n in range(20)]
+    run_strength(write(tmp_path / "in.jsonl", both), tmp_path / "out.jsonl", actions=FLIP)
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["chosen"] for row in out[:6]] == [message, "r", message, "r", "c", message]
+
+
+def votes_file(tmp_path: Path, words: list[Any]) -> Path:
+    rows = [{"prompt": f"What is {n}?", "chosen": f"It is {n}, as it was.", "rejected": "no", "votes": word}
+            for n, word in enumerate(words)]  # fmt: skip
+    return write(tmp_path / "in.jsonl", rows)
+
+
+def test_a_vote_that_is_none_rejects_its_row_alone(tmp_path: Path) -> None:
+    words = [[{"voter": "a", "vote": "maybe" if n == 3 else "chosen"}] for n in range(12)]
+    done = run_label_noise(votes_file(tmp_path, words), tmp_path / "out.parquet", folds=2)
+    assert done.rejected == {"unreadable_votes": 1}
+    rejects = pl.read_parquet(tmp_path / "out.rejects.parquet")
+    assert rejects.select("row", "value").rows() == [(3, "maybe")]
+    assert any("votes of 1 people on 11 rows" in used for used in done.used)
+
+
+def test_a_column_of_upvotes_is_left_alone_and_refused_by_name(tmp_path: Path) -> None:
+    source = votes_file(tmp_path, list(range(12)))
+    done = run_label_noise(source, tmp_path / "out.parquet", folds=2)
+    assert done.rows == 12
+    assert not any("votes" in used for used in done.used)
+    with pytest.raises(InputError, match=r"expected a list of \{voter, vote\}"):
+        run_label_noise(source, tmp_path / "out.parquet", folds=2, votes="votes")
+
+
+def test_columns_of_nulls_say_nothing_and_end_nothing(tmp_path: Path) -> None:
+    nulls = {"annotator": None, "chosen_rewards": None, "rejected_rewards": None}
+    rows = [{"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "no"} | nulls for n in range(12)]
+    source = write(tmp_path / "in.jsonl", rows)
+    done = run_label_noise(source, tmp_path / "out.parquet", folds=2)
+    assert done.rows == 12
+    assert not any("rewards in chosen_rewards" in used or "annotators" in used for used in done.used)
+    assert run_strength(source, tmp_path / "strength.parquet").rejected == {"missing_rewards": 12}
+
+
+def test_a_file_of_rejects_alone_has_an_output_and_reasons(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "chosen": "same", "rejected": "same"}] * 3
+    done = run_label_noise(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
+    assert (done.rows, sum(done.rejected.values())) == (0, 3)
+    assert pl.read_parquet(tmp_path / "out.rejects.parquet").height == 3
