@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -131,9 +132,16 @@ class NarrowTops:
         return np.concatenate([np.empty(0, np.int64), *own])
 
     def _each(self, work: Callable[[Batch, Sieve], None]) -> None:
-        def some(shard: slice) -> None:
+        """Each thread takes the next batch when it is done with one: some take longer than others."""
+        waiting, lock = iter(self._batches), Lock()
+
+        def some(_: slice) -> None:
             sieve = Sieve(_DOCUMENTS, self._most)
-            for batch in self._batches[shard]:
+            while True:
+                with lock:
+                    batch = next(waiting, None)
+                if batch is None:
+                    return
                 work(batch, sieve)
 
         over_shards(some, len(self._batches), threads=self._threads)
