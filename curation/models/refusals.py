@@ -5,6 +5,7 @@ What a judge is asked is in ``curation/models/refusal_judge.py``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,8 +33,12 @@ __all__ = [
 ]
 
 _BUNDLED_WEIGHTS: Final = "lexical.safetensors"
-_REFUSING_LABELS: Final = ("refus", "reject", "declin")
-_CODE_VERSION: Final = 3  # raised when the reading of answers changes
+_REFUSING_LABEL: Final = re.compile(r"refus|reject|declin", re.IGNORECASE)
+_NEGATED_LABEL: Final = re.compile(
+    r"(?<![a-z])(?:non|not|no|never|without|un)[^a-z]*(?:any?[^a-z]+)?(?:refus|reject|declin)", re.IGNORECASE
+)
+_CODE_VERSION: Final = 4  # raised when the reading of answers changes
+_CLASSIFIER_VERSION: Final = 2  # raised when the reading of a classifier's labels or answers changes
 
 
 def refusal_fingerprint(
@@ -47,7 +52,7 @@ def refusal_fingerprint(
     ref = resolve_model(model, embedded="refusals")
     if _is_bundled(ref):
         return f"{ref.fingerprint}+minilm@{MINILM_SHA256[:12]}/v{_CODE_VERSION}"
-    return f"{ref.fingerprint}/{canonical_json([sorted(refusal_labels), max_length])}"
+    return f"{ref.fingerprint}/{canonical_json([sorted(refusal_labels), max_length])}/v{_CLASSIFIER_VERSION}"
 
 
 def open_refusal_detector(
@@ -62,7 +67,8 @@ def open_refusal_detector(
 
     Args:
         model: a folder, a Hub id, or ``embedded``.
-        refusal_labels: which labels of a classifier mean a refusal; by default those whose name says so.
+        refusal_labels: which labels of a classifier mean a refusal; by default those whose name says so,
+            and does not deny it (``Non-refusal``).
         max_length: tokens a classifier reads; longer answers keep both ends, and are reported as truncated.
         batch_size: answers in one forward pass of a classifier.
         device: ``cpu``, ``cuda``, …; None for the best one there is. The bundled detector uses the CPU.
@@ -199,16 +205,23 @@ def _open_classifier(
 
 
 def _refusing(labels: dict[int, str], wanted: Sequence[str], model: str) -> list[int]:
-    """The label numbers that mean a refusal."""
+    """The label numbers that mean a refusal; ``Non-refusal`` and its like do not."""
     missing = sorted(set(wanted) - set(labels.values()))
     found = [number for number, name in labels.items() if name in wanted]
     if not wanted:
-        found = [n for n, name in labels.items() if any(word in name.lower() for word in _REFUSING_LABELS)]
+        found = [
+            n for n, name in labels.items() if _REFUSING_LABEL.search(name) and not _NEGATED_LABEL.search(name)
+        ]
     if missing or not found:
         raise InputError(
             f"refusal detector {model!r} has the labels {', '.join(labels.values())}: "
             + (f"{missing[0]!r} is none of them" if missing else "none of them names a refusal")
             + "; set refusal_labels to those that do"
+        )
+    if len(found) == len(labels) > 1:
+        raise InputError(
+            f"refusal detector {model!r} has the labels {', '.join(labels.values())}, and all of them are taken "
+            "for refusals, so every answer would be one; set refusal_labels to those that are"
         )
     return found
 

@@ -9,19 +9,42 @@ from typing import Final
 __all__ = ["is_empty_or_filtered"]
 
 _ERROR_KEYS: Final = frozenset({"error", "errors", "error_message", "exception"})
+_ENDS: Final = r"[ \t\"'*]*(?:$|[\r\n\])}>.,:;!(|/–—-])"
+_GIVES_CAUSE: Final = r"\s+(?:by|due|because|since|owing|for|as|at|in|to|under|per|after|pending)\b"
+_PHRASE: Final = (
+    r"(?:bad request|unauthorized|forbidden|not found|too many requests|internal server error|bad gateway"
+    r"|service unavailable|gateway time-?out)"
+)
+# Each phrase with what may follow: "404 Not Found means that …" explains one, and is an answer.
+_NOTICES: Final = (
+    (
+        r"(?:this )?(?:content|response|message|answer|output|text|reply) (?:was |has been |is |got )?"
+        r"(?:filtered|removed|blocked|withheld|redacted|censored|flagged)",
+        _GIVES_CAUSE,
+    ),
+    (
+        r"(?:blocked|filtered|removed|flagged) (?:by|due to|because of) (?:the |our |a )?"
+        r"(?:content|safety|moderation|policy|provider)",
+        "",
+    ),
+    (r"content[_ ]filter(?:ed|ing)?", rf"{_GIVES_CAUSE}|\s+(?:was\s+|has been\s+)?(?:triggered|error|activated)\b"),
+    (r"redacted|removed by moderator", _GIVES_CAUSE),
+    (
+        r"no response|no output|empty response",
+        r"\s+(?:(?:was|has been|could be)\s+)?(?:received|generated|returned|available|given|provided|produced)\b"
+        r"|\s+(?:from|due|within|after)\b",
+    ),
+    (r"(?:http )?(?:error|status)(?: code)?[: ]+[45]\d\d", rf"\s+{_PHRASE}{_ENDS}|\s+(?:while|from|on|returned)\b"),
+    (rf"[45]\d\d {_PHRASE}", r"\s+(?:error|while|from|on|for url|nginx|openresty|cloudflare)\b"),
+    (
+        r"rate limit|context length|request timed? ?out|connection (?:error|reset|refused)",
+        r"\s+(?:(?:was|has been)\s+)?(?:exceeded|reached|hit|error|by|while|after|to|try|please)\b",
+    ),
+)
 _NOTICE: Final = re.compile(
     r"^[\[(<{*\s]*(?:"
-    r"(?:this )?(?:content|response|message|answer|output|text|reply) (?:was |has been |is |got )?"
-    r"(?:filtered|removed|blocked|withheld|redacted|censored|flagged)"
-    r"|(?:blocked|filtered|removed|flagged) (?:by|due to|because of) (?:the |our |a )?"
-    r"(?:content|safety|moderation|policy|provider)"
-    r"|content[_ ]filter(?:ed|ing)?"
-    r"|redacted|removed by moderator|no response|no output|empty response"
-    r"|(?:http )?(?:error|status)(?: code)?[: ]+[45]\d\d"
-    r"|(?:4\d\d|5\d\d) (?:bad request|unauthorized|forbidden|not found|too many requests"
-    r"|internal server error|bad gateway|service unavailable|gateway time-?out)"
-    r"|(?:rate limit|context length|request timed? ?out|connection (?:error|reset|refused))\b"
-    r")",
+    + "|".join(f"(?:{phrase})(?:{_ENDS}{f'|{after}' if after else '|'})" for phrase, after in _NOTICES)
+    + ")",
     re.IGNORECASE,
 )
 _ERROR_PAGE: Final = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -142,3 +143,26 @@ def test_a_judge_in_transformers_is_asked_without_a_schema_and_its_prose_is_no_v
 def test_classifier_without_the_label_is_explained(classifier: Path) -> None:
     with pytest.raises(InputError, match="'SAFE' is none of them"):
         open_refusal_detector(str(classifier), refusal_labels=["SAFE"])
+
+
+def renamed(classifier: Path, folder: Path, names: list[str]) -> str:
+    """The same classifier with other labels."""
+    copy = folder / "renamed"
+    shutil.copytree(classifier, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config |= {"id2label": dict(enumerate(names)), "label2id": {name: n for n, name in enumerate(names)}}
+    (copy / "config.json").write_text(json.dumps(config))
+    return str(copy)
+
+
+@pytest.mark.parametrize("other", ["Non-refusal", "non_refusal", "NOT_REJECTED", "No refusal", "nonrefusal"])
+def test_a_label_that_denies_a_refusal_is_none(classifier: Path, tmp_path: Path, other: str) -> None:
+    answers = ["i can not help", "sure here"]
+    plain = open_refusal_detector(str(classifier)).detect([None] * 2, answers)
+    found = open_refusal_detector(renamed(classifier, tmp_path, [other, "Refusal"])).detect([None] * 2, answers)
+    assert found.probability == pytest.approx(plain.probability)
+
+
+def test_a_classifier_whose_labels_all_mean_a_refusal_is_explained(classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="all of them are taken for refusals"):
+        open_refusal_detector(renamed(classifier, tmp_path, ["REFUSED", "DECLINED"]))
