@@ -23,6 +23,7 @@ __all__ = [
     "preference_unpaired_frame",
     "refusal_frame",
     "retrieval_frame",
+    "strength_column",
     "trainer_view",
 ]
 
@@ -84,6 +85,12 @@ def preference_frame(
     first = TABLES["preference"].column_names()
     rest = [c for c in joined.columns if c not in first and c not in ("chosen_id", "rejected_id", "target_margin")]
     return joined.select(*first, *rest)
+
+
+def strength_column(preference: pl.DataFrame) -> str:
+    """What tells the better of two rows of ``preference``: a recipe may ask for other margins than the strength."""
+    known = "strength_mean" in preference.columns and preference["strength_mean"].count()
+    return "strength_mean" if known else "margin"
 
 
 def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame) -> Built:

@@ -193,12 +193,16 @@ _OF_ONE_DATASET: Final[Mapping[str, Callable[[str, pl.DataFrame], Measured]]] = 
 }
 
 
+def _prompt_key(frame: pl.DataFrame) -> str:
+    """The anchors of a retrieval dataset are prompts too."""
+    return "prompt_id" if "prompt_id" in frame.columns else "anchor_id"
+
+
 def _leaking(frames: Mapping[str, pl.DataFrame], families: pl.DataFrame | None) -> Measured:
     """Prompts, or families of prompts, with rows in more than one split of any of the datasets."""
     keyed = []
     for frame in frames.values():
-        key = "prompt_id" if "prompt_id" in frame.columns else "anchor_id"
-        keyed.append(frame.lazy().select(pl.col(key).alias("prompt_id"), "split").unique())
+        keyed.append(frame.lazy().select(pl.col(_prompt_key(frame)).alias("prompt_id"), "split").unique())
     if not keyed:
         return 0.0, "prompts are in more than one split"
     splits = pl.concat(keyed)
@@ -224,7 +228,7 @@ def _contaminated(frames: Mapping[str, pl.DataFrame], found: pl.Series | None) -
     """Published prompts that stand in an evaluation set."""
     if found is None:
         return None, "the recipe names no evaluation sets"
-    prompts = [frame["prompt_id"] for frame in frames.values() if "prompt_id" in frame.columns]
+    prompts = [frame[_prompt_key(frame)].alias("prompt_id") for frame in frames.values()]
     if not prompts:
         return None, "no dataset has prompts"
     both = pl.concat(prompts).unique().is_in(found.implode())

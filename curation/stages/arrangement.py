@@ -8,6 +8,8 @@ import polars as pl
 
 from curation.pairs.curriculum import arrange
 from curation.pairs.mixture import cap_per_prompt, mix_pairs
+from curation.pairs.views import was_flipped
+from curation.publish.formats import strength_column
 from curation.recipe.pairs import CurriculumOrder, Mixture
 from curation.stages.context import Context
 from curation.tables import concat_rejects, empty_rejects
@@ -33,7 +35,7 @@ def arranged_pairs(context: Context, frame: pl.DataFrame) -> Arranged:
     kept, rejects = frame, empty_rejects()
     facts: dict[str, Any] = {}
     if options.max_per_prompt is not None:
-        capped = cap_per_prompt(kept, limit=options.max_per_prompt, by="margin")
+        capped = cap_per_prompt(kept, limit=options.max_per_prompt, by=strength_column(kept))
         kept, rejects = capped.kept, concat_rejects(rejects, capped.rejects)
     if options.mixture is not None:
         kept, gone, facts = _mixed(options.mixture, kept, context.recipe.seed)
@@ -64,7 +66,9 @@ def _ordered(
         if "margin" in built.collect_schema().names():
             margins = built.select("pair_id", _margin="margin").collect()
             given = pairs.join(margins, on="pair_id", how="left", maintain_order="left")
-            given = given.with_columns(margin=pl.col("_margin")).drop("_margin")
+            # It is of the pair as it was built: a flip turns it round.
+            margin = pl.when(was_flipped(given)).then(-pl.col("_margin")).otherwise("_margin")
+            given = given.with_columns(margin=margin).drop("_margin")
     found = arrange(
         given,
         by=options.by,

@@ -5,11 +5,12 @@ Duplicate prompts are dropped in the stage ``hygiene``. What a duplicate is, is 
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from curation.hygiene.duplicates import MEASURES, RULES, THRESHOLDS, deduplicate
+from curation.publish.formats import strength_column
 from curation.recipe.hygiene import AnswerDuplicates, Duplicates, PairDuplicates
 from curation.stages.context import Context
 from curation.stages.ledger_encoder import LedgerEncoder
@@ -25,9 +26,6 @@ __all__ = [
     "search_facts",
     "without_lost_answers",
 ]
-
-_STRENGTH: Final = pl.col("margin").cast(pl.Float64)
-"""The mean reward margin: what the best pair has most of."""
 
 
 class Distinct(NamedTuple):
@@ -96,7 +94,7 @@ def distinct_pairs(context: Context, frame: pl.DataFrame) -> Distinct:
     """Rows of ``preference`` without those that nearly repeat another; see ``recipe.hygiene.PairDuplicates``."""
     kept, rejects, facts = frame, empty_rejects(), dict[str, Any]()
     for options in context.recipe.hygiene.pairs:
-        texts = kept.select("pair_id", text=_joined(kept), score=_STRENGTH)
+        texts = kept.select("pair_id", text=_joined(kept), score=pl.col(strength_column(kept)).cast(pl.Float64))
         gone = _duplicates(context, texts, options, key="pair_id", what="the pair", within=None)
         kept = kept.join(gone.rejects.select(pair_id="row_id"), on="pair_id", how="anti", maintain_order="left")
         rejects = concat_rejects(rejects, gone.rejects.with_columns(table=pl.lit("pairs")))

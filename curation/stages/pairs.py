@@ -163,9 +163,12 @@ def _scored(context: Context) -> pl.DataFrame:
 
 
 def _without_success(rejects: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """A prompt that one strategy had no pair for, and another did, is not a reject."""
-    paired = pairs.select(row_id="prompt_id", table=pl.lit("prompts")).unique()
-    return rejects.join(paired, on=["table", "row_id"], how="anti", maintain_order="left")
+    """What one strategy had no pair for, and another did, is no reject: a prompt, or a match of a tournament."""
+    built = pl.concat(
+        pairs.select(row_id=key, table=pl.lit(table))
+        for table, key in (("prompts", "prompt_id"), ("pairs", "pair_id"))
+    )
+    return rejects.join(built, on=["table", "row_id"], how="anti", maintain_order="left")
 
 
 def _prompts_without_pair(context: Context, pairs: pl.DataFrame, rejects: pl.DataFrame) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from curation.negatives.waterfall import emptying_rule
 from curation.publish.formats import retrieval_frame
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.embeddings import corpus_rejects, corpus_texts, embedding_step, text_ids
+from curation.stages.hygiene import prompted_inputs
 from curation.stages.mining import MiningCorpus, OtherAnswers, mine, mining_corpus, other_answers
 from curation.stages.preference import kept_pairs
 from curation.stages.waterfall import write_waterfall
@@ -102,9 +103,9 @@ def _documents(context: Context) -> pl.DataFrame:
 def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFrame) -> pl.DataFrame:
     """For each prompt its positives, and what must not be its negative: prompt_id, positives, excluded.
 
-    Positives are the chosen answers of its selected pairs; where no pair was built from the prompt, all
-    answers that a source brings. An answer that is neither chosen nor rejected may well be right, so it is
-    excluded; one that was rejected in a selected pair may be a negative.
+    Positives are the chosen answers of its selected pairs; where no pair was built from the prompt, the
+    answers that a source brings and none calls wrong. An answer that is neither chosen nor rejected may well
+    be right, so it is excluded; one that was rejected in a selected pair may be a negative.
     """
     pairs = kept_pairs(context)
     candidates = (
@@ -114,6 +115,7 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
     built = _with_pairs(context)
     paired = candidates.join(built, on="prompt_id", how="semi")
     alone = candidates.filter(pl.col("origin") == "provided").join(built, on="prompt_id", how="anti")
+    alone = alone.join(_called_wrong(context), on="candidate_id", how="anti")
     chosen = paired.join(pairs, left_on="candidate_id", right_on="chosen_id", how="semi")
     rejected = paired.join(pairs, left_on="candidate_id", right_on="rejected_id", how="semi")
     places = documents.select("text_id", "place")
@@ -123,6 +125,18 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
     return positives.join(excluded, on="prompt_id", how="left").with_columns(
         pl.col("excluded").fill_null(pl.lit([], dtype=pl.List(pl.Int64)))
     )
+
+
+def _called_wrong(context: Context) -> pl.DataFrame:
+    """The answers that a source rejects in a pair or labels as bad, whatever else is said of them: candidate_id."""
+    inputs = prompted_inputs(context)
+    rejected = inputs.filter(pl.col("kind") == "pair").select(
+        candidate_id=pl.col("candidate_ids").list.get(pl.col("rejected_index"))
+    )
+    labelled = inputs.filter(pl.col("labels").list.len() > 0).select(candidate_id="candidate_ids", good="labels")
+    bad = labelled.explode("candidate_id", "good").filter(~pl.col("good")).select("candidate_id")
+    found: pl.DataFrame = pl.concat([rejected, bad]).unique().collect()
+    return found
 
 
 def _with_pairs(context: Context) -> pl.DataFrame:
@@ -167,7 +181,8 @@ def _left_out(anchors: pl.DataFrame, rule: str) -> pl.DataFrame:
     """Prompts that cannot be anchors."""
     reasons = {
         "no_embedding": "the encoder could not embed the prompt",
-        "no_positive": "no answer is known to be right: the prompt has no selected pair and no provided answer",
+        "no_positive": "no answer is known to be right: the prompt has no selected pair, and no answer of a source "
+        "that none calls wrong",
     }
     return rejects_frame(
         anchors,
@@ -183,7 +198,7 @@ STAGE = Stage(
     name="retrieval",
     group="datasets",
     description="Anchor, positive and hard negatives, in sentence-transformers' form.",
-    needs=("prompts", "candidates", "embeddings", "pairs", "preference"),
+    needs=("inputs", "hygiene", "prompts", "candidates", "embeddings", "pairs", "preference"),
     run=run,
     table="retrieval",
     enabled=lambda recipe: "retrieval" in recipe.publish.tables,

@@ -122,3 +122,11 @@ def test_ties_are_counted_on_the_margin_where_no_reward_model_spoke(preference):
     margins = pl.Series([0.0] * 3 + [1.0] * 57)
     unscored = preference.with_columns(strength_mean=pl.lit(None, pl.Float64), margin=margins)
     assert one(check_gates({"preference": unscored}), "max_tie_rate").value == pytest.approx(0.05)
+
+
+def test_anchors_of_a_retrieval_dataset_are_looked_up_in_evaluation_sets(preference):
+    retrieval = preference.select(anchor_id="prompt_id", positive_id="pair_id", split="split")
+    found = retrieval["anchor_id"].head(1)
+    result = one(check_gates({"retrieval": retrieval}, contaminated=found), "max_contaminated_prompts")
+    assert result.value == 1.0
+    assert not result.passed

@@ -198,3 +198,24 @@ def test_settings_that_cannot_be_are_named(mined: Mined, negatives: dict[str, An
     (mined.folder / "recipe.yaml").write_text(yaml.safe_dump(BARE | {"negatives": negatives}))
     with pytest.raises(RecipeError, match=message):
         load_recipe(mined.folder / "recipe.yaml")
+
+
+def test_an_answer_that_a_source_calls_wrong_is_no_positive(mined: Mined) -> None:
+    topics = ("bread", "rivers", "chess", "tides", "bicycles")
+    labelled = [
+        {"prompt": f"What is said of {topic}?", "completion": f"{word} is what they say of {topic}.", "label": good}
+        for topic in topics
+        for word, good in (("Much", True), ("Nothing", False))
+    ]
+    for name, lines in (("pairs", rows(6)), ("labelled", labelled)):
+        (mined.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    given = {
+        "sources": [{"path": "pairs.jsonl"}, {"path": "labelled.jsonl"}],
+        "negatives": {"num_negatives": 1, "relative_margin": None},
+        "publish": {"datasets": ["retrieval"]},
+    }
+    (mined.folder / "recipe.yaml").write_text(yaml.safe_dump(BARE | given))
+    run(mined.folder / "recipe.yaml", workspace=mined.workspace)
+    positives = mined.workspace.read("retrieval")["positive"].to_list()
+    assert len(positives) == 11
+    assert not [text for text in positives if "do not care" in text or text.startswith("Nothing")]

@@ -13,9 +13,11 @@ from curation.errors import RecipeError
 from curation.pipeline import RunResult, run
 from curation.recipe import Recipe
 from curation.recipe.loading import load_recipe
+from curation.stages.arrangement import arranged_pairs
 from curation.stages.context import Context
 from curation.stages.pairs import STAGE
 from curation.text import response_id
+from curation.workspace import Workspace
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -186,3 +188,51 @@ def test_a_recipe_that_makes_no_sense_says_what_is_wrong(tmp_path: Path, text: s
     path.write_text(f"sources: [{{path: rows.jsonl}}]\n{text}\n")
     with pytest.raises(RecipeError, match=said):
         load_recipe(path)
+
+
+def test_a_tied_match_whose_pair_a_source_brings_is_not_published_and_rejected(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"What is number {i}?", "chosen": f"It is {i}.", "rejected": f"It is not {i}.",
+         "score_chosen": 3, "score_rejected": 3}
+        for i in range(8)
+    ]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run(
+        recipe(
+            tmp_path, sources=[{"path": str(tmp_path / "pairs.jsonl")}], gates={"max_tie_rate": 1.0},
+            pairs={"strategies": ["tournament", "provided"]},
+        ),
+        workspace=tmp_path / "workspace",
+    )  # fmt: skip
+    published = set(result.workspace.read("preference")["pair_id"])
+    rejects = result.workspace.read("rejects").filter(pl.col("table") == "pairs")
+    assert len(published) == 8
+    assert not published & set(rejects["row_id"])
+    waterfall = result.workspace.read("waterfall").filter(pl.col("dataset") == "preference").sort("position")
+    assert waterfall["left"][0] + waterfall["removed"][0] == len(published | set(rejects["row_id"]))
+    fates(result)
+
+
+def arranged(folder: Path, frame: pl.DataFrame, workspace: Workspace, **selection: Any) -> pl.DataFrame:
+    asked = recipe(folder, pairs={"strategies": ["best_vs_each"]}, selection=selection)
+    return arranged_pairs(Context(workspace, asked), frame).kept
+
+
+def test_the_margin_of_a_flipped_pair_is_turned_round_in_a_curriculum(tmp_path: Path) -> None:
+    workspace = done(tmp_path, pairs={"strategies": ["best_vs_each"]}).workspace
+    frame = workspace.read("preference")
+    largest = frame.sort("margin", "pair_id")["pair_id"][-1]
+    flipped = frame.with_columns(flipped=pl.col("pair_id") == largest)
+    order = arranged(tmp_path, flipped, workspace, curriculum={"by": "margin"})
+    assert order["pair_id"][-1] == largest
+    assert order["curriculum_score"][-1] == -frame["margin"].max()
+
+
+def test_the_strongest_pairs_stay_under_a_cap_where_a_recipe_asks_for_other_margins(tmp_path: Path) -> None:
+    workspace = done(tmp_path, pairs={"strategies": ["best_vs_each"]}).workspace
+    frame = workspace.read("preference")
+    strong = frame.with_columns(strength_mean=pl.col("margin"), margin=-pl.col("margin"))
+    kept = arranged(tmp_path, strong, workspace, max_per_prompt=1)
+    assert dict(kept.select("prompt_id", "strength_mean").rows()) == dict(
+        frame.group_by("prompt_id").agg(pl.col("margin").max()).rows()
+    )
