@@ -141,7 +141,8 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
         detector: the fingerprint of the detector, kept in the file.
 
     Raises:
-        InputError: when a column is missing, a label is something else, or only one class is there.
+        InputError: when a column is missing, a label is something else, only one class is there, or the labels run
+            against the detector: applied, that calibration would turn refusals into answers.
     """
     for column in ("refusal_probability", label):
         if column not in frame.columns:
@@ -156,6 +157,11 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
     if not len(p):
         raise InputError(f"no row has a number in {label!r}: fill in 0 (answers) or 1 (refuses)")
     scaling = fit_calibration(p, y)
+    if scaling.slope <= 0:
+        raise InputError(
+            f"column {label!r} runs against the detector: mean probability of a refusal {p[y == 1].mean():.2f} "
+            f"where it says 1 and {p[y == 0].mean():.2f} where it says 0; 1 must stand for an answer that refuses"
+        )
     calibrated = scaling.apply(p)
     names = known["refusal_category"].to_list() if "refusal_category" in known.columns else [None] * len(p)
     found = thresholds_per_category(calibrated, y, names)
@@ -189,6 +195,11 @@ def load_calibration(path: str | Path) -> StoredCalibration:
             "it with `curation refusals calibrate`"
         )
     slope, intercept = _number(path, "slope", content["slope"]), _number(path, "intercept", content["intercept"])
+    if slope <= 0:
+        raise InputError(
+            f"calibration {path}: slope is {slope:g}, expected more than 0, or refusals become answers; make it "
+            "anew with `curation refusals calibrate`, with 1 for answers that refuse"
+        )
     if not isinstance(content["thresholds"], dict):
         raise InputError(f"calibration {path}: thresholds must map categories to numbers")
     thresholds = {str(k): _share(path, f"thresholds.{k}", v) for k, v in content["thresholds"].items()}

@@ -46,6 +46,8 @@ class _Question(NamedTuple):
     answers: list[str]
     golds: list[str]
     prompt: Sequence[Message]
+    first: list[str]
+    """The greedy answer; nothing where that one is empty, for the next is a sampled one."""
 
 
 def answer_entropy(answers: Sequence[str]) -> float:
@@ -93,7 +95,8 @@ def r_tuning(
             raise InputError(f"r_tuning: column {column!r} is missing, found {', '.join(frame.columns)}")
     questions = _questions(frame, answers, gold, messages)
     if by == "correctness":
-        usable, bad, measure, certain = _by_correctness(questions, verifier)
+        greedy = [q._replace(answers=q.first) for q in questions]
+        usable, bad, measure, certain = _by_correctness(greedy, verifier)
     else:
         usable, bad, measure, certain = _by_entropy(questions, max_entropy, min_answers)
     stated = [q.golds[0].strip() if q.golds else _most_frequent(q.answers) for q in usable]
@@ -116,7 +119,10 @@ def _questions(frame: pl.DataFrame, answers: str, gold: str, messages: str) -> l
     golds = frame[gold].to_list() if gold in frame.columns else nothing
     prompts = frame[messages].to_list() if messages in frame.columns else nothing
     columns = zip(frame[answers].to_list(), golds, prompts, strict=True)
-    return [_Question(row, _texts(a), _texts(g), p or []) for row, (a, g, p) in enumerate(columns)]
+    return [
+        _Question(row, _texts(a), _texts(g), p or [], first=_texts([a] if isinstance(a, str) else [*(a or [])][:1]))
+        for row, (a, g, p) in enumerate(columns)
+    ]
 
 
 _Labelled = tuple[list[_Question], list[tuple[int, str, str | None]], pl.Series, list[bool]]
@@ -133,9 +139,7 @@ def _by_correctness(questions: Sequence[_Question], verifier: str) -> _Labelled:
             bad.append((q.row, rule, None))
     right = verify(verifier, [q.prompt for q in asked], [q.answers[0] for q in asked], [q.golds for q in asked])
     bad += [(q.row, "cannot_tell", None) for q, r in zip(asked, right, strict=True) if r is None]
-    told = [
-        (q._replace(answers=q.answers[:1]), bool(r)) for q, r in zip(asked, right, strict=True) if r is not None
-    ]
+    told = [(q, bool(r)) for q, r in zip(asked, right, strict=True) if r is not None]
     if verifier == EXACT_MATCH:
         bad += [(q.row, "right_among_others", None) for q, r in told if not r and _holds(q.answers[0], q.golds)]
         told = [(q, r) for q, r in told if r or not _holds(q.answers[0], q.golds)]

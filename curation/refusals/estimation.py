@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curation.errors import InputError
+from curation.errors import InputError, closest
 
 __all__ = [
     "RateEstimate",
@@ -27,6 +27,7 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 _STRATA: Final = (0.0, 0.1, 0.35, 0.65, 0.9, 1.0)
 _SHEET: Final = ("row", "label", "sampling_probability")
+_NO_GROUP: Final = "(none)"
 
 
 class RateEstimate(NamedTuple):
@@ -79,7 +80,8 @@ def dsl_rate(
         labels: (n,) 0 or 1 where somebody labelled the answer, NaN elsewhere.
         sampling_probability: (n,) or one number, with what probability each answer was chosen for labelling,
             each on its own.
-        confidence: of the interval, a normal one: rate ± z · sd/√n.
+        confidence: of the interval, a normal one: rate ± z · sd/√n. Where all labels are alike the sd is of no use
+            (it is 0), and the interval reaches to the exact binomial bound as well (Clopper and Pearson 1934).
         folds: parts for cross-fitting.
         cross_fit: replace the predictions by the labelled rate among answers with like predictions, fitted on
             the other folds. Without it the detector, fitted elsewhere, is ĝ itself.
@@ -98,7 +100,8 @@ def dsl_rate(
         g = _cross_fitted(g, y, pi, folds, seed)
     pseudo = pseudo_outcomes(g, y, pi)
     error = float(pseudo.std(ddof=1) / np.sqrt(len(pseudo)))
-    return _interval(float(pseudo.mean()), error, confidence, len(pseudo), int(known.sum()))
+    found = _interval(float(pseudo.mean()), error, confidence, len(pseudo), int(known.sum()))
+    return _at_the_edge(found, y[known], 1 / pi[known], confidence)
 
 
 def naive_rate(predictions: npt.ArrayLike, *, confidence: float = 0.95) -> RateEstimate:
@@ -110,6 +113,15 @@ def naive_rate(predictions: npt.ArrayLike, *, confidence: float = 0.95) -> RateE
 def _interval(rate: float, error: float, confidence: float, rows: int, labelled: int) -> RateEstimate:
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
     return RateEstimate(rate, error, rate - reach, rate + reach, rows, labelled)
+
+
+def _at_the_edge(found: RateEstimate, labels: FloatArray, weights: FloatArray, confidence: float) -> RateEstimate:
+    """Where all labels are alike: as far as so many answers can tell (n is Kish's, for unequal weights)."""
+    if labels.min() != labels.max():
+        return found
+    reach = 1 - ((1 - confidence) / 2) ** (weights @ weights / weights.sum() ** 2)
+    low, high = (0.0, reach) if labels[0] == 0 else (1 - reach, 1.0)
+    return found._replace(low=min(found.low, low), high=max(found.high, high))
 
 
 def _cross_fitted(g: FloatArray, y: FloatArray, pi: FloatArray, folds: int, seed: int) -> FloatArray:
@@ -143,15 +155,15 @@ def sample_for_labelling(
         with 0 (answers) or 1 (refuses).
 
     Raises:
-        InputError: when the column is missing or holds nulls, or ``size`` is not in 1 … rows.
+        InputError: when the column is missing or holds something else, ``size`` is not in 1 … rows, or the frame
+            has a column that the sheet would write over.
     """
-    if probability not in frame.columns:
-        raise InputError(f"column {probability!r} is missing: run `curation refusals` first")
+    p = _probabilities(frame, probability)
+    taken = [name for name in _SHEET if name in frame.columns]
+    if taken:
+        raise InputError(f"there is a column {taken[0]!r} already, and the sheet needs the name: rename yours")
     if not 1 <= size <= frame.height:
         raise InputError(f"size is {size}: expected 1 to {frame.height}, the number of rows")
-    if frame[probability].null_count():
-        raise InputError(f"column {probability!r} has {frame[probability].null_count()} nulls: remove those rows")
-    p = frame[probability].to_numpy().astype(np.float64)
     stratum = np.digitize(p, _STRATA[1:-1])
     wanted = np.sqrt(p * (1 - p)) + 0.1
     for number in np.unique(stratum):
@@ -174,6 +186,22 @@ def _scaled(wanted: FloatArray, size: int) -> FloatArray:
     return np.asarray(np.minimum(pi, 1.0))
 
 
+def _probabilities(frame: pl.DataFrame, column: str) -> FloatArray:
+    if column not in frame.columns:
+        raise InputError(f"column {column!r} is missing: run `curation refusals` first")
+    if not frame[column].dtype.is_numeric():
+        raise InputError(f"column {column!r} holds {frame[column].dtype}, expected numbers from 0 to 1")
+    p = frame[column].cast(pl.Float64).to_numpy()
+    # A null is NaN here.
+    bad = np.flatnonzero(~((p >= 0) & (p <= 1)))
+    if len(bad):
+        raise InputError(
+            f"column {column!r} has no number from 0 to 1 in {len(bad):,} rows, the first of them row {bad[0]}: "
+            "remove those rows"
+        )
+    return np.asarray(p)
+
+
 def labelled_rates(
     frame: pl.DataFrame,
     sheet: pl.DataFrame,
@@ -184,33 +212,29 @@ def labelled_rates(
 ) -> pl.DataFrame:
     """Refusal rates of a frame from its filled-in sheet, over all rows and by the values of a column.
 
+    The sheet's rows may stand in any order. A line that was taken out cannot be told from an answer that was not
+    drawn, and biases the rates.
+
     Every row of ``frame`` must have had a chance to be drawn: ``sampling_probability`` is needed for drawn
     rows only, since the others enter through their predictions alone.
 
     Returns:
-        ``group`` (null for all), ``rows``, ``labelled``, ``detector_rate``, ``rate``, ``low``, ``high``.
-        Groups with fewer than two labels have nulls.
+        ``group`` (null for all, ``(none)`` for rows without a value), ``rows``, ``labelled``, ``detector_rate``,
+        ``rate``, ``low``, ``high``. Groups with fewer than two labels have nulls.
 
     Raises:
-        InputError: when the sheet lacks a column, or a label is neither 0 nor 1 nor empty.
+        InputError: when a column is missing, a label is neither 0 nor 1, or the sheet is not of this frame.
     """
-    missing = [name for name in _SHEET if name not in sheet.columns]
-    if missing:
-        raise InputError(f"the sheet has no column {missing[0]!r}: it must come from sample-for-labelling")
-    labels, pi = np.full(frame.height, np.nan), np.ones(frame.height)
-    for row, label, share in sheet.select(_SHEET).iter_rows():
-        if label is None:
-            raise InputError(f"the sheet's row {row} has no label: fill in 0 (answers) or 1 (refuses) in every row")
-        if label not in (0, 1, "0", "1"):
-            raise InputError(f"the sheet's row {row} has label {label!r}: expected 0 (answers) or 1 (refuses)")
-        if not 0 <= row < frame.height:
-            raise InputError(f"the sheet names row {row}, and the file has {frame.height} rows")
-        labels[row], pi[row] = float(label), float(share)
-    p = frame[probability].to_numpy().astype(np.float64)
+    p = _probabilities(frame, probability)
+    labels, pi = _read_sheet(frame, sheet)
     groups: list[tuple[str | None, npt.NDArray[np.bool_]]] = [(None, np.ones(frame.height, dtype=bool))]
     if by is not None:
-        values = frame[by].cast(pl.String)
-        groups += [(v, (values == v).fill_null(False).to_numpy()) for v in values.drop_nulls().unique().sort()]
+        if by not in frame.columns:
+            raise InputError(
+                f"column {by!r} is missing{closest(by, frame.columns)}; found {', '.join(frame.columns)}"
+            )
+        values = frame[by].cast(pl.String).fill_null(_NO_GROUP)
+        groups += [(v, (values == v).to_numpy()) for v in values.unique().sort()]
     records = []
     for name, mine in groups:
         labelled = int(np.isfinite(labels[mine]).sum())
@@ -228,3 +252,40 @@ def labelled_rates(
         )
     kinds = dict.fromkeys(("rate", "low", "high"), pl.Float64)
     return pl.DataFrame(records, schema_overrides={"group": pl.String, **kinds})
+
+
+def _read_sheet(frame: pl.DataFrame, sheet: pl.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """Labels (NaN where there is none) and sampling probabilities (1 there) of a frame's rows."""
+    missing = [name for name in _SHEET if name not in sheet.columns]
+    if missing:
+        raise InputError(f"the sheet has no column {missing[0]!r}: it must come from sample-for-labelling")
+    labels, pi = np.full(frame.height, np.nan), np.ones(frame.height)
+    for row, label, share in sheet.select(_SHEET).iter_rows():
+        if label is None:
+            raise InputError(f"the sheet's row {row} has no label: fill in 0 (answers) or 1 (refuses) in every row")
+        if label not in (0, 1, "0", "1"):
+            raise InputError(f"the sheet's row {row} has label {label!r}: expected 0 (answers) or 1 (refuses)")
+        if not isinstance(row, int) or not isinstance(share, int | float) or not 0 < share <= 1:
+            raise InputError(
+                f"the sheet's row {row!r} has sampling_probability {share!r}: leave both columns as they were drawn"
+            )
+        if not 0 <= row < frame.height:
+            raise InputError(f"the sheet names row {row}, and the file has {frame.height} rows")
+        if not np.isnan(labels[row]):
+            raise InputError(f"the sheet names row {row} twice: keep one of the two")
+        labels[row], pi[row] = float(label), float(share)
+    if "response" in frame.columns and "response" in sheet.columns:
+        drawn = sheet["row"].to_list()
+        pairs = zip(drawn, sheet["response"].to_list(), frame["response"].gather(drawn).to_list(), strict=True)
+        for row, labelled, here in pairs:
+            if _plain(labelled) != _plain(here):
+                raise InputError(
+                    f"row {row} has another answer in the sheet than in the file: the file was sorted or changed "
+                    "since, or the sheet's columns were; give the file that the sheet was drawn from"
+                )
+    return labels, pi
+
+
+def _plain(answer: object) -> str:
+    """Without the white space that a spreadsheet changes."""
+    return "".join(str(answer).split()) if answer is not None else ""

@@ -150,6 +150,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=3,
+    version=4,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

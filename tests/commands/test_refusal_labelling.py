@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.errors import InputError
-from curation.refusals.calibrated import load_calibration
+from curation.refusals.calibrated import fit_stored, load_calibration
 
 REFUSES = "I'm sorry, but I can't help with that. Number {}."
 HELPS = "Fold the paper {} times, then press the edges flat."
@@ -99,6 +99,17 @@ def test_thresholds_per_category_come_back_from_their_file_with_what_they_rest_o
     words = stored.in_words("another")
     assert "2 categories have their own" in words
     assert "and this is another: calibrate it anew" in words
+
+
+def test_labels_that_run_against_the_detector_make_no_calibration(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"refusal_probability": [0.01, 0.02, 0.9, 0.99] * 10, "label": [1, 1, 0, 0] * 10})
+    with pytest.raises(InputError, match="runs against the detector"):
+        fit_stored(frame)
+    fit = fit_stored(frame.with_columns(label=1 - pl.col("label"))).stored
+    file = tmp_path / "c.json"
+    file.write_text(fit._replace(scaling=fit.scaling._replace(slope=-fit.scaling.slope)).to_json())
+    with pytest.raises(InputError, match="refusals become answers"):
+        load_calibration(file)
 
 
 def test_a_fit_that_was_written_by_hand_is_named_by_its_field(tmp_path: Path) -> None:

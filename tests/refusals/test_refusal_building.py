@@ -181,3 +181,20 @@ def test_unknown_class_is_named() -> None:
 def test_negative_quota_is_an_error() -> None:
     with pytest.raises(InputError, match="quota"):
         build_refusals(rows(("a", "refuse", "F", 0.9)), quotas={"fraud": -1})
+
+
+def test_an_answer_without_a_class_is_never_published() -> None:
+    given_rows = rows(("a", "refuse", "F", 0.99), ("b", "comply", "C", 0.01), ("c", None, "F", 0.99))
+    built = build_refusals(
+        given_rows.with_columns(refusal_class=pl.lit(None, dtype=pl.String)), unknown="uncertain"
+    )
+    assert built.frame.is_empty()
+    assert set(built.rejects["rule"]) == {"unsure_detection"}
+
+
+def test_contrast_is_counted_as_the_recipe_says_it() -> None:
+    many = [(f"r{n}", "refuse", "F", 0.99) for n in range(100)] + [
+        (f"c{n}", "comply", "C", 0.01) for n in range(40)
+    ]
+    built = build_refusals(rows(*many), contrast_per_refusal=0.29)
+    assert built.frame["kind"].value_counts().sort("kind")["count"].to_list() == [29, 100]

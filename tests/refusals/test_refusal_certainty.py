@@ -109,3 +109,10 @@ def test_equal_entropies_are_treated_equally(answers: list[list[str]], expected:
 def test_without_a_right_answer_the_most_frequent_one_is_stated() -> None:
     frame = pl.DataFrame({"answers": [["Rome", "Paris.", "paris"]]})
     assert r_tuning(frame, by="entropy", max_entropy=1.0).frame["target"].to_list() == [f"Paris. {SURE}"]
+
+
+def test_a_sampled_answer_does_not_stand_in_for_an_empty_greedy_one() -> None:
+    frame = pl.DataFrame({"answers": [["", "Paris"], [None, "4"], ["5", None]], "gold": ["Paris", "4", "5"]})
+    built = r_tuning(frame)
+    assert built.frame["certainty"].to_list() == ["sure"]
+    assert built.rejects.select("row", "rule").rows() == [(0, "no_answer"), (1, "no_answer")]

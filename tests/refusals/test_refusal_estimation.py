@@ -115,3 +115,87 @@ def test_unfilled_label_is_named() -> None:
     frame = detected(100)
     with pytest.raises(InputError, match="has no label"):
         labelled_rates(frame, sample_for_labelling(frame, size=10))
+
+
+def filled(frame: pl.DataFrame, *, label: int | None = None) -> pl.DataFrame:
+    """A sheet with one label for all, or that of the true column."""
+    sheet = sample_for_labelling(frame, size=40)
+    return sheet.with_columns(label=pl.col("truth") if label is None else pl.lit(label))
+
+
+def answered(n: int = 200) -> pl.DataFrame:
+    frame = detected(n)
+    texts = [f"answer {row}" for row in range(n)]
+    return frame.with_columns(response=pl.Series(texts), truth=(frame["refusal_probability"] > 0.6).cast(pl.Int8))
+
+
+@pytest.mark.parametrize(("label", "rate"), [(0, 0.0), (1, 1.0)])
+def test_labels_that_are_all_alike_are_no_proof(label: int, rate: float) -> None:
+    frame = answered()
+    sheet = filled(frame, label=label)
+    whole = labelled_rates(frame, sheet).row(0, named=True)
+    weights = 1 / sheet["sampling_probability"].to_numpy()
+    n = weights.sum() ** 2 / (weights**2).sum()
+    assert whole["rate"] == rate
+    # Clopper and Pearson: so many answers of one kind are seen in 2.5 % of samples at the bound.
+    bound = whole["high"] if label == 0 else 1 - whole["low"]
+    assert (1 - bound) ** n == pytest.approx(0.025)
+    assert (whole["low"] if label == 0 else 1 - whole["high"]) == 0.0
+
+
+def test_the_order_of_the_sheet_does_not_matter() -> None:
+    frame = answered()
+    sheet = filled(frame)
+    assert labelled_rates(frame, sheet.reverse()).equals(labelled_rates(frame, sheet))
+
+
+def test_a_sheet_of_a_file_in_another_order_is_an_error() -> None:
+    frame = answered()
+    with pytest.raises(InputError, match="sorted or changed"):
+        labelled_rates(frame.reverse(), filled(frame))
+
+
+def test_white_space_that_a_spreadsheet_changed_is_no_other_answer() -> None:
+    frame = answered().with_columns(pl.format("{}\n", "response").alias("response"))
+    sheet = filled(frame).with_columns(pl.col("response").str.replace("\n", "\r\n"))
+    assert labelled_rates(frame, sheet).equals(labelled_rates(frame, filled(frame)))
+
+
+def test_a_row_that_stands_twice_in_the_sheet_is_an_error() -> None:
+    frame = answered()
+    sheet = filled(frame)
+    with pytest.raises(InputError, match="twice"):
+        labelled_rates(frame, pl.concat([sheet, sheet.head(1).with_columns(label=1 - pl.col("label"))]))
+
+
+@pytest.mark.parametrize("column", ["row", "sampling_probability"])
+def test_columns_of_the_draw_that_were_changed_are_an_error(column: str) -> None:
+    frame = answered()
+    with pytest.raises(InputError, match="as they were drawn"):
+        labelled_rates(frame, filled(frame).with_columns(pl.lit(None, dtype=pl.String).alias(column)))
+
+
+def test_rows_without_a_value_are_a_group_of_their_own() -> None:
+    frame = answered().with_columns(source=pl.when(pl.col("source") == "a").then("source"))
+    rates = labelled_rates(frame, filled(frame), by="source")
+    assert rates["group"].to_list() == [None, "(none)", "a"]
+    assert rates["rows"].to_list() == [200, 100, 100]
+
+
+def test_a_group_column_that_is_not_there_is_an_error() -> None:
+    frame = answered()
+    with pytest.raises(InputError, match=r"'sorce' is missing.*source"):
+        labelled_rates(frame, filled(frame), by="sorce")
+
+
+@pytest.mark.parametrize("bad", [None, NAN, 1.5])
+def test_a_probability_that_is_none_is_named_by_its_row(bad: float | None) -> None:
+    frame = pl.DataFrame({"refusal_probability": [0.1, bad, 0.9]})
+    with pytest.raises(InputError, match="row 1"):
+        sample_for_labelling(frame, size=2)
+
+
+@pytest.mark.parametrize("name", ["row", "label", "sampling_probability"])
+def test_a_column_of_the_users_is_not_written_over(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name!r} already"):
+        sample_for_labelling(detected(10).with_columns(pl.lit(1).alias(name)), size=2)
