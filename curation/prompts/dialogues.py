@@ -148,13 +148,16 @@ def _split_common(given: list[Message], chosen: list[Message], rejected: list[Me
 
 
 def _longer(given: list[Message], dialogue: list[Message]) -> list[Message]:
-    """The prompt column or the dialogue of the answers, whichever holds the other."""
+    """The prompt column or the dialogue of the answers, whichever holds the other; no turn of either is lost."""
     if _same(given[-len(dialogue) :], dialogue):
         return given
     said = {normalise(m["content"]) for m in dialogue}
-    if normalise(given[-1]["content"]) not in said:
+    system = [m for m in given if m["role"] == "system" and normalise(m["content"]) not in said]
+    others = [m for m in given if m["role"] != "system"]
+    clash = system and dialogue[0]["role"] == "system"
+    if clash or not others or not all(normalise(m["content"]) in said for m in others):
         raise RowError("prompts_differ", "prompt", "the prompt is not in the dialogue of chosen and rejected")
-    return dialogue
+    return [*system, *dialogue]
 
 
 def _message(item: Any, column: str) -> Message:

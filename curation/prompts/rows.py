@@ -13,7 +13,7 @@ import polars as pl
 
 from curation.files import ROW, Reject, RowError, rejects_frame
 from curation.prompts import dialogues
-from curation.prompts.shapes import SHAPES, Binding, Schema, resolve
+from curation.prompts.shapes import LABELS, SHAPES, Binding, Schema, resolve
 from curation.prompts.texts import cells
 from curation.text import Message
 from curation.text_columns import nested_series
@@ -203,11 +203,10 @@ def score_of(value: Any) -> float | None:
 
 
 def _label(value: Any) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
-    if value not in {True, False}:
+    label = LABELS.get(str(value).strip().lower()) if isinstance(value, str | bool | int | float) else None
+    if label is None:
         raise RowError("unknown_label", str(value)[:32], "the label is neither true nor false")
-    return bool(value)
+    return label
 
 
 _READERS: Final[dict[str, Callable[[dict[str, Any]], _Row]]] = {

@@ -28,7 +28,7 @@ from curation.errors import InputError, closest
 from curation.files import ROW
 from curation.prompts import dialogues
 
-__all__ = ["MESSAGES_DTYPE", "SHAPES", "Binding", "ColumnMap", "Shape", "is_text", "resolve"]
+__all__ = ["LABELS", "MESSAGES_DTYPE", "SHAPES", "Binding", "ColumnMap", "Shape", "is_text", "resolve"]
 
 MESSAGES_DTYPE: Final = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
@@ -67,6 +67,9 @@ SHAPES: Final[dict[str, Shape]] = {
     "prompt": Shape(("prompt",), dict(_PROMPT)),
     "bare": Shape(("response",), {**_PROMPT, "response": pl.String}),
 }
+
+LABELS: Final = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+"""What a label may be as text."""
 
 _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "prompt": ("prompt", "instruction", "question", "query"),
@@ -109,7 +112,8 @@ def resolve(
     given = _given(frame, columns or {}, name=name)
     for shape in shapes:
         fields = {f: p for f in (*SHAPES[shape].needs, *SHAPES[shape].may) if (p := _find(f, frame, given, mixed))}
-        if all(field in fields for field in SHAPES[shape].needs) and _plausible(shape, fields, frame, mixed):
+        complete = all(field in fields for field in SHAPES[shape].needs)
+        if complete and _plausible(shape, fields, frame, mixed, asked=len(shapes) == 1):
             return Binding(shape, fields, mixed)
     likely = max(shapes, key=lambda s: sum(bool(_find(f, frame, given, mixed)) for f in SHAPES[s].needs))
     wanted = list(dict.fromkeys([*(["prompt"] if likely == "pair" else []), *SHAPES[likely].needs]))
@@ -151,11 +155,11 @@ def _find(
 
 
 def _plausible(
-    shape: str, fields: Mapping[str, tuple[str, ...]], frame: pl.DataFrame, mixed: frozenset[str]
+    shape: str, fields: Mapping[str, tuple[str, ...]], frame: pl.DataFrame, mixed: frozenset[str], *, asked: bool
 ) -> bool:
-    if shape == "unpaired":
-        (label,) = fields["label"]
-        return label not in frame.columns or not isinstance(frame.schema[label], pl.String | pl.List)
+    """Whether the columns hold what the shape needs; ``asked``: no other shape is possible."""
+    if shape == "unpaired" and not asked and not _are_labels(frame, fields["label"][0], mixed):
+        return False
     if shape == "pair" and "prompt" not in fields:
         # Plain texts may share their first words by chance: only a dialogue is taken for a shared prompt.
         chosen = fields["chosen"][0]
@@ -166,6 +170,16 @@ def _plausible(
             if path in frame.columns and path not in mixed and not is_text(frame.schema[path]):
                 return False
     return True
+
+
+def _are_labels(frame: pl.DataFrame, column: str, mixed: frozenset[str]) -> bool:
+    """Whether a column named ``label`` says good or bad: one of texts may as well hold categories."""
+    if column not in frame.columns:
+        return True
+    if column not in mixed and not isinstance(frame.schema[column], pl.String):
+        return not isinstance(frame.schema[column], pl.List)
+    said = {text.strip().strip('"').lower() for text in frame[column].drop_nulls()}
+    return bool(said) and said <= LABELS.keys()
 
 
 def is_text(dtype: pl.DataType) -> bool:

@@ -76,6 +76,15 @@ HH = "\n\nHuman: Hi!\n\nAssistant: Hello.\n\nHuman: What is 2 + 2?\n\nAssistant:
         ),
         pytest.param(
             {
+                "prompt": [{"role": "system", "content": "Be kind."}, *HI],
+                "chosen": [*TWO_TURNS, assistant("4")],
+                "rejected": [*TWO_TURNS, assistant("5")],
+            },
+            [{"role": "system", "content": "Be kind."}, *TWO_TURNS],
+            id="system message only in the prompt, which is the first turn of several",
+        ),
+        pytest.param(
+            {
                 "prompt": HI,
                 "chosen": [assistant("Hello."), user("What is 2 + 2?"), assistant("4")],
                 "rejected": [assistant("Hello."), user("What is 2 + 2?"), assistant("5")],
@@ -167,6 +176,25 @@ def test_unpaired_rows_have_labels(tmp_path: Path) -> None:
     assert rows["responses"].to_list() == [["a"], ["b"]]
 
 
+@pytest.mark.parametrize("labels", [["true", "false"], ["1", "0"], [True, "false"], [1.0, 0.0]])
+def test_labels_are_read_in_whatever_form_they_stand(tmp_path: Path, labels: list[Any]) -> None:
+    rows, rejects, _ = source(tmp_path, *({"prompt": "Hi!", "completion": "a", "label": said} for said in labels))
+
+    assert rejects.height == 0
+    assert rows["kind"].to_list() == ["unpaired"] * 2
+    assert rows["labels"].to_list() == [[True], [False]]
+
+
+def test_a_label_of_words_is_no_verdict_unless_the_recipe_says_so(tmp_path: Path) -> None:
+    said = [{"prompt": "Hi!", "completion": "a", "label": word} for word in ("greeting", "true")]
+
+    assert source(tmp_path, *said).rows["kind"].to_list() == ["responses"] * 2
+
+    rows, rejects, _ = source(tmp_path, *said, format="unpaired")
+    assert rows["labels"].to_list() == [[True]]
+    assert rejects.select("rule", "value").rows() == [("unknown_label", "greeting")]
+
+
 def test_prompts_alone_and_prompts_with_one_answer(tmp_path: Path) -> None:
     alone, _, _ = source(tmp_path, {"prompt": "Hi!", "category": "greeting", "positives": ["Hello."]})
     answered, _, _ = source(tmp_path, {"instruction": "Add.", "input": "2 and 2", "output": "4"})
@@ -252,6 +280,15 @@ def test_text_and_messages_may_stand_in_one_column(tmp_path: Path) -> None:
         ),
         (
             {"chosen": [user("Ho!"), assistant("a")], "rejected": [user("Ho!"), assistant("b")]},
+            "prompts_differ",
+            "prompt",
+        ),
+        (
+            {
+                "prompt": [user("Before."), assistant("Yes."), *HI],
+                "chosen": [*TWO_TURNS, assistant("a")],
+                "rejected": [*TWO_TURNS, assistant("b")],
+            },
             "prompts_differ",
             "prompt",
         ),
