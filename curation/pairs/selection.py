@@ -42,7 +42,7 @@ def select_pairs(pairs: pl.DataFrame, rules: Sequence[Rule], *, drop_refusal_pai
     """Apply the rules in order; each dropped pair is rejected under the first rule that it breaks.
 
     A quantile is taken over all given pairs that have the score, before any rule has dropped one, so the
-    order of the rules does not move a threshold. Bounds are inclusive.
+    order of the rules does not move a threshold. Bounds are inclusive. A score that is not a number is none.
 
     Args:
         pairs: ``pair_id`` and the scores that the rules name.
@@ -57,7 +57,7 @@ def select_pairs(pairs: pl.DataFrame, rules: Sequence[Rule], *, drop_refusal_pai
         rejects.append(_rejected(left.filter(both), "refusal_pair", None, None, "both answers refuse"))
         left = left.filter(both.not_() | both.is_null())
     for rule in rules:
-        score = pl.col(rule.score)
+        score = _known(rule.score)
         if rule.missing == "drop":
             gone = left.filter(score.is_null())
             rejects.append(_rejected(gone, f"{rule.score}_missing", None, None, f"the pair has no {rule.score}"))
@@ -72,6 +72,11 @@ def select_pairs(pairs: pl.DataFrame, rules: Sequence[Rule], *, drop_refusal_pai
             thresholds.append({"rule": name, "threshold": bound, "quantile": quantile})
     schema = {"rule": pl.String, "threshold": pl.Float64, "quantile": pl.Float64}
     return Selected(left, concat_rejects(*rejects), pl.DataFrame(thresholds, schema=schema))
+
+
+def _known(score: str) -> pl.Expr:
+    """A score, null where it is not a number: no bound would hold of it."""
+    return pl.col(score).cast(pl.Float64).fill_nan(None)
 
 
 def _quantile_text(quantile: float | None) -> str:
@@ -89,7 +94,7 @@ def _bounds(pairs: pl.DataFrame, rule: Rule) -> list[tuple[str, float, float | N
     for side, quantile in (("min", rule.min_quantile), ("max", rule.max_quantile)):
         if quantile is None:
             continue
-        bound = pairs[rule.score].quantile(quantile, interpolation="linear")
+        bound = pairs.select(_known(rule.score)).to_series().quantile(quantile, interpolation="linear")
         if bound is not None:
             found.append((side, float(bound), quantile))
     return found

@@ -84,3 +84,11 @@ def test_a_rule_on_a_score_that_no_pair_has_drops_them_by_name() -> None:
     selected = select_pairs(pairs([None, None]), [SelectionRule(score="ches", max_quantile=0.5)])
     assert selected.kept.is_empty()
     assert selected.rejects["rule"].to_list() == ["ches_missing", "ches_missing"]
+
+
+def test_a_score_that_is_not_a_number_passes_no_bound() -> None:
+    frame = pairs([1.0, float("nan"), 3.0, None])
+    selected = select_pairs(frame, [SelectionRule(score="ches", min=0.0, max_quantile=1.0)])
+    assert selected.kept["pair_id"].to_list() == ["0", "2"]
+    assert selected.rejects["rule"].to_list() == ["ches_missing"] * 2
+    assert selected.thresholds["threshold"].to_list() == [0.0, 3.0]
