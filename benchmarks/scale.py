@@ -119,6 +119,7 @@ def _draw_verdicts(batch: pl.DataFrame) -> Any:
         refusal_class=pl.when(refuses).then(pl.lit("full_refusal")).otherwise(pl.lit("compliance")),
         refusal_kind=pl.when(refuses).then(pl.lit("declined")),
         refusal_category=pl.lit(None, pl.String),
+        refusal_truncated=pl.lit(value=False),
     )
     return Batch(rows, failures_frame([]))
 
