@@ -71,9 +71,13 @@ def _field_cells(frame: pl.DataFrame, binding: Binding, field: str) -> list[Any]
 
 
 def _paragraphs(values: Sequence[Any]) -> Any:
-    if values[0] is None or not all(isinstance(v, str) or v is None for v in values):
+    """Texts as one; what is no text stays a list of all, so that the row is turned away and nothing is lost."""
+    said = [v for v in values if v is not None and not (isinstance(v, str) and not v.strip())]
+    if values[0] is None or not said:
         return values[0]
-    return "\n\n".join(v for v in values if v and v.strip())
+    if len(said) == 1:
+        return said[0]
+    return "\n\n".join(said) if all(isinstance(v, str) for v in said) else said
 
 
 def _canonical(rows: list[tuple[Any, ...]], schema: Schema) -> pl.DataFrame:

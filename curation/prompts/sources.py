@@ -119,8 +119,10 @@ def read_source(
     main = {field: column for field, column in columns.items() if field not in _EXTRAS}
     head = file.head()
     binding = resolve(head, name=path, shapes=shapes, columns=main, mixed=file.mixed)
+    unfilled: Binding | None = None
     if format == "auto" and binding.shape == "response" and _blank(head, binding):
         # Sets of prompts often carry an answer column that nobody filled in.
+        unfilled = binding
         binding = resolve(head, name=path, shapes=("prompt",), columns=main, mixed=file.mixed)
     extras = _extras(file, columns)
     rows: list[pl.DataFrame] = []
@@ -128,6 +130,9 @@ def read_source(
     seen = 0
     for chunk in file.chunks():
         frame = chunk if limit is None else chunk.filter(pl.col(ROW) < limit)
+        if unfilled is not None and not _blank(frame, unfilled):
+            # Somebody filled it in after all, further down.
+            return read_source(path, name=name, format="response", columns=columns, limit=limit)
         seen += frame.height
         good, bad = _inputs(frame, binding, extras, name)
         rows.append(good)
@@ -235,7 +240,7 @@ def _behaviour(value: Any) -> str | None:
     key = value.strip().lower() if isinstance(value, str) else value
     if key is None:
         return None
-    if key not in _BEHAVIOURS:
+    if not isinstance(key, str) or key not in _BEHAVIOURS:
         reason = "expected_behaviour is not one of comply, refuse, safe, unsafe, unknown"
         raise RowError("unknown_expected_behaviour", str(value)[:32], reason)
     return _BEHAVIOURS[key]

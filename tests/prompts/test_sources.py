@@ -206,6 +206,21 @@ def test_prompts_alone_and_prompts_with_one_answer(tmp_path: Path) -> None:
     assert answered["responses"].to_list() == [["4"]]
 
 
+def test_an_answer_column_that_is_filled_in_further_down_is_read(tmp_path: Path) -> None:
+    rows, rejects, read = source(
+        tmp_path, *({"prompt": f"Question {i}?", "answer": "Yes." if i == 100 else ""} for i in range(101))
+    )
+    assert rows["responses"].to_list() == [["Yes."]]
+    assert (rejects.height, read) == (100, 101)
+
+
+def test_columns_of_messages_are_not_joined_and_none_is_left_out_in_silence(tmp_path: Path) -> None:
+    row = {"system": "Be kind.", "said": HI, "chosen": "a", "rejected": "b"}
+    rows, rejects, _ = source(tmp_path, row, {**row, "said": "Hi!"}, columns={"prompt": ["system", "said"]})
+    assert rows["messages"].to_list() == [[user("Be kind.\n\nHi!")]]
+    assert rejects.select("row", "rule").rows() == [(0, "not_text")]
+
+
 def test_an_answer_column_that_nobody_filled_in_is_no_answer(tmp_path: Path) -> None:
     rows, rejects, _ = source(tmp_path, {"prompt": "Hi!", "response": ""}, {"prompt": "Ho!", "response": None})
 
@@ -297,6 +312,7 @@ def test_text_and_messages_may_stand_in_one_column(tmp_path: Path) -> None:
         ({"score_chosen": math.nan}, "non_finite_score", "nan"),
         ({"score_rejected": -math.inf}, "non_finite_score", "-inf"),
         ({"expected_behaviour": "perhaps"}, "unknown_expected_behaviour", "perhaps"),
+        ({"expected_behaviour": ["refuse"]}, "unknown_expected_behaviour", "['refuse']"),
     ],
 )
 def test_a_pair_at_fault_is_rejected_and_the_others_are_kept(
