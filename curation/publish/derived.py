@@ -11,7 +11,10 @@ import polars as pl
 
 __all__ = ["reward_frame", "sft_frame", "triplets_frame"]
 
-_REWARD_EVIDENCE: Final = ("strength_std", "agreement", "label_probability", "strength_band")
+_REWARD_EVIDENCE: Final = (
+    "strength_std", "agreement", "label_probability", "strength_band", "flipped", "label_action", "label_smoothing",
+    "weight",
+)  # fmt: skip
 
 
 def reward_frame(preference: pl.DataFrame) -> pl.DataFrame:

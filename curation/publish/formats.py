@@ -97,11 +97,14 @@ def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, can
     """The rows of ``preference_unpaired`` (KTO): each chosen answer as good, each rejected one as bad.
 
     An answer that is chosen in one pair and rejected in another says nothing about being good: it goes to
-    the rejects under ``chosen_and_rejected``. Rows follow the order of ``pairs``, good before bad.
+    the rejects under ``chosen_and_rejected``. Rows follow the order of ``pairs``, good before bad. Where pairs
+    have ``label_smoothing`` and ``weight``, an answer has those of the pair whose label is the surest.
     """
+    surest = {"label_smoothing": pl.col("label_smoothing").min(), "weight": pl.col("weight").max()}
+    decided = [name for name in surest if name in pairs.columns]
     sides = pl.concat(
         pairs.with_row_index("__row").select(
-            "__row", "prompt_id", candidate_id=f"{side}_id", label=pl.lit(side == "chosen")
+            "__row", "prompt_id", *decided, candidate_id=f"{side}_id", label=pl.lit(side == "chosen")
         )
         for side in ("chosen", "rejected")
     )
@@ -111,6 +114,7 @@ def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, can
     frame = (
         sides.lazy()
         .filter(labels == 1)
+        .with_columns(surest[name].over("candidate_id") for name in decided)
         .unique("candidate_id", keep="first", maintain_order=True)
         .join(prompts.lazy().select("prompt_id", "split", prompt="messages"), on="prompt_id", how="left")
         .join(answers, on="candidate_id", how="left")
@@ -126,7 +130,7 @@ def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, can
         rule="chosen_and_rejected",
         reason="the answer is chosen in one pair and rejected in another",
     )
-    return Built(frame.select(TABLES["preference_unpaired"].column_names()), rejects)
+    return Built(frame.select(*TABLES["preference_unpaired"].column_names(), *decided), rejects)
 
 
 def refusal_frame(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from curation.publish.formats import preference_unpaired_frame
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.preference import kept_pairs
@@ -9,9 +11,15 @@ from curation.stages.preference import kept_pairs
 __all__ = ["STAGE"]
 
 
+_DECIDED: Final = ("label_smoothing", "weight")
+
+
 def run(context: Context) -> StageResult:
+    preference = context.workspace.scan("preference")
+    columns = [name for name in _DECIDED if name in preference.collect_schema().names()]
+    decided = preference.select("pair_id", *columns).collect()
     built = preference_unpaired_frame(
-        pairs=kept_pairs(context),
+        pairs=kept_pairs(context).join(decided, on="pair_id", maintain_order="left"),
         prompts=context.workspace.read("prompts"),
         candidates=context.workspace.read("candidates"),
     )

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from curation.errors import InputError
+from curation.publish.derived import reward_frame, sft_frame
 from curation.publish.formats import (
     preference_frame,
     preference_unpaired_frame,
@@ -62,6 +63,29 @@ def test_unpaired_has_each_side_once(tables):
     assert validated("preference_unpaired", built.frame, stage="publish").rejects.is_empty()
     assert built.frame["label"].to_list() == [True, False] * tables.pairs.height
     assert built.rejects.is_empty()
+
+
+def test_unpaired_and_sft_rows_keep_how_sure_their_label_is(tables):
+    pairs = tables.pairs.head(3).with_columns(
+        label_smoothing=pl.Series([0.3, 0.0, 0.5]), weight=pl.Series([0.4, 1.0, 0.0])
+    )
+    other = pairs.head(1).with_columns(
+        pair_id=pl.lit("0" * 32), rejected_id=pairs["rejected_id"].gather([1]), label_smoothing=0.1, weight=0.8
+    )
+    frame = preference_unpaired_frame(
+        pairs=pairs.vstack(other.select(pairs.columns)), prompts=tables.prompts, candidates=tables.candidates
+    ).frame
+    assert validated("preference_unpaired", frame, stage="publish").rejects.is_empty()
+    sure = dict(zip(frame["candidate_id"], frame.select("label_smoothing", "weight").rows(), strict=True))
+    assert [sure[name] for name in pairs["chosen_id"]] == [(0.1, 0.8), (0.0, 1.0), (0.5, 0.0)]
+    assert [sure[name] for name in pairs["rejected_id"]] == [(0.3, 0.4), (0.0, 1.0), (0.5, 0.0)]
+    assert sft_frame(frame)["weight"].to_list() == [0.8, 1.0, 0.0]
+
+
+def test_a_reward_row_says_what_was_decided_of_its_label(tables):
+    said = {"flipped": True, "label_action": "flip+weight", "label_smoothing": 0.2, "weight": 0.6}
+    decided = preference(tables).head(2).with_columns(pl.lit(value).alias(name) for name, value in said.items())
+    assert reward_frame(decided).select(list(said)).unique().to_dicts() == [said]
 
 
 def test_unpaired_rejects_an_answer_on_both_sides(tables):

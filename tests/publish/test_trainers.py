@@ -45,9 +45,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One published folder for each dataset, with its card."""
     tables, root = make_tables(30), tmp_path_factory.mktemp("published")
     answered = {"pairs": tables.pairs, "prompts": tables.prompts, "candidates": tables.candidates}
-    preference = preference_frame(**answered, pair_scores=tables.pair_scores)
+    sure = {"label_smoothing": pl.lit(0.1), "weight": pl.lit(0.8)}
+    decided = {"flipped": pl.lit(value=False), "label_action": pl.lit("soft_label+weight"), **sure}
+    preference = preference_frame(**answered, pair_scores=tables.pair_scores.with_columns(**decided))
     scored = preference.with_columns(chosen_rewards=pl.concat_list(2.0), rejected_rewards=pl.concat_list(1.0))
-    unpaired = preference_unpaired_frame(**answered).frame
+    unpaired = preference_unpaired_frame(**answered | {"pairs": tables.pairs.with_columns(**sure)}).frame
     retrieval = retrieval_rows(tables)
     refusal = refusal_frame(candidates=tables.candidates, prompts=tables.prompts, refusals=tables.refusals).frame
     for name, rows in {
