@@ -59,7 +59,9 @@ class Strength(Section):
         default="keep", description="pairs of one prompt whose preferences go round in a circle"
     )
     match_lengths: bool = Field(
-        default=False, description="drop pairs until chosen is longer as often as it is shorter, and by as much"
+        default=False,
+        description="drop pairs until chosen is longer as often as it is shorter, and by as much, among those "
+        "that no other action drops, and as flips leave them",
     )
 
     @field_validator("thresholds")

@@ -6,6 +6,7 @@ A view: pairs and candidates stay as they are. What is published follows these d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,16 @@ def run(context: Context) -> StageResult:
     lengths = [texts[side].str.len_chars().to_numpy() for side in ("chosen", "rejected")]
     suggestions = context.recipe.label_noise.actions.model_dump() if context.recipe.label_noise else {}
     bands = options.actions.model_dump()
-    decided = decide_labels(
+    decide = partial(
+        decide_labels,
         _never_flipped(known, bands, suggestions),
         bands=bands,
         suggestions=suggestions,
         drop_cycles=options.cycles == "drop",
-        unmatched=_unmatched(lengths, context.recipe.seed) if options.match_lengths else None,
     )
+    decided = decide()
+    if options.match_lengths:
+        decided = decide(unmatched=_unmatched(decided.frame, lengths, context.recipe.seed))
     facts |= structure_facts(context, scored, int(cycles.sum()), lengths)
     facts |= {f"action {name}": n for name, n in decided.frame["action"].value_counts(sort=True).iter_rows()}
     frame = decided.frame.with_columns(
@@ -64,8 +68,11 @@ def run(context: Context) -> StageResult:
 def _never_flipped(
     pairs: pl.DataFrame, bands: Mapping[str, Sequence[str]], suggestions: Mapping[str, Sequence[str]]
 ) -> pl.DataFrame:
-    """Pairs whose order is known from how their answers were made: what asks to flip them is not heard."""
-    made = pl.col("strategy").is_in(["constructed", "template_vs_forget"])
+    """Pairs whose order does not rest on a label: what asks to flip them is not heard.
+
+    It is known from how their answers were made, or from what is expected of an answer to the prompt.
+    """
+    made = pl.col("strategy").is_in(["constructed", "template_vs_forget", "refusal_vs_compliance"])
     turning = [[name for name, actions in given.items() if "flip" in actions] for given in (bands, suggestions)]
     return pairs.with_columns(
         pl.when(~(made & pl.col(column).is_in(names).fill_null(value=False))).then(column).alias(column)
@@ -183,9 +190,12 @@ def _people_in(texts: pl.DataFrame) -> list[str]:
     return [name for name in _PEOPLE if texts[name].null_count() < texts.height]
 
 
-def _unmatched(lengths: list[Any], seed: int) -> pl.Series:
-    gone = np.ones(len(lengths[0]), dtype=bool)
-    gone[match_lengths(*lengths, seed=seed)] = False
+def _unmatched(decided: pl.DataFrame, lengths: list[Any], seed: int) -> pl.Series:
+    """What has to go of the pairs that are left, in the order that they are published in."""
+    gone, flipped = (decided["action"] != "drop").to_numpy(writable=True), decided["flipped"].to_numpy()
+    left = np.flatnonzero(gone)
+    sides = (np.where(flipped, *pair)[left] for pair in (lengths[::-1], lengths))
+    gone[left[match_lengths(*sides, seed=seed)]] = False
     return pl.Series(gone)
 
 

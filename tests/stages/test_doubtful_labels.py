@@ -16,6 +16,7 @@ from curation.progress import SilentProgress
 from curation.recipe import Recipe
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
+from curation.stages.pair_labels import labelled_pairs
 from curation.workspace import Workspace
 from tests.models.rewards.test_judge import completion, serving
 from tests.stages.conftest import sentences
@@ -158,3 +159,41 @@ def test_a_verdict_that_a_judge_may_not_give_is_a_failure_with_its_reason(tmp_pa
     failures = context.workspace.read("failures")
     assert failures["rule"].unique().to_list() == ["judge_unparsable"]
     assert context.workspace.read("pair_scores")["judge_verdict"].null_count() == 2
+
+
+def test_lengths_are_matched_among_the_pairs_that_are_left_and_as_flips_leave_them(tmp_path: Path) -> None:
+    rows = sentences(24)
+    for row in rows[::3]:
+        row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
+    actions = {"likely_flipped": ["flip"], "ambiguous": ["drop"]}
+    context = context_of(tmp_path, rows, strength={"actions": actions, "match_lengths": True})
+    run_all(context, until="pair_scores")
+    scores = context.workspace.read("pair_scores")
+    bands = ["likely_flipped", "ambiguous", "normal", "normal"] * 6
+    context.workspace.overwrite("pair_scores", scores.with_columns(strength_band=pl.Series(bands)))
+    run_stage(context, stage_named("pair_labels"))
+
+    sizes = dict(
+        context.workspace.read("candidates").select("candidate_id", pl.col("response").str.len_chars()).rows()
+    )
+    left = [(sizes[a], sizes[b]) for a, b in labelled_pairs(context).select("chosen_id", "rejected_id").rows()]
+    assert sum(a > b for a, b in left) == sum(a < b for a, b in left) > 0
+    actions_done = Counter(context.workspace.read("pair_labels")["action"])
+    rejects = Counter(context.workspace.read("rejects").filter(pl.col("table") == "pairs")["rule"])
+    assert actions_done["drop"] == rejects["band_dropped"] + rejects["length_not_matched"] == 24 - len(left)
+    assert rejects["band_dropped"] == 6
+
+
+@pytest.mark.parametrize("strategy", ["constructed", "template_vs_forget", "refusal_vs_compliance"])
+def test_a_pair_whose_order_does_not_rest_on_a_label_is_never_flipped(tmp_path: Path, strategy: str) -> None:
+    actions = {"likely_flipped": ["flip"], "ambiguous": ["drop"]}
+    context = context_of(tmp_path, sentences(6), strength={"actions": actions})
+    run_all(context, until="pair_scores")
+    pairs, scores = context.workspace.read("pairs"), context.workspace.read("pair_scores")
+    context.workspace.overwrite("pairs", pairs.with_columns(strategy=pl.Series([strategy] * 3 + ["provided"] * 3)))
+    bands = pl.Series(["likely_flipped", "likely_flipped", "ambiguous"] * 2)
+    context.workspace.overwrite("pair_scores", scores.with_columns(strength_band=bands))
+    run_stage(context, stage_named("pair_labels"))
+    assert context.workspace.read("pair_labels")["action"].to_list() == [
+        "keep", "keep", "drop", "flip", "flip", "drop"
+    ]  # fmt: skip
