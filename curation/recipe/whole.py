@@ -121,6 +121,20 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _selection_is_measured(self) -> Recipe:
+        selection = self.selection
+        needed = {"label_noise_probability": "label_noise", "judge_probability": "judge"}
+        asked = [(f"rules has {r.score!r}", needed[r.score]) for r in selection.rules if r.score in needed]
+        if selection.drop_refusal_pairs:
+            asked.append(("drop_refusal_pairs is set", "refusals"))
+        if selection.max_refusal_pair_share < 1:
+            asked.append(("max_refusal_pair_share is set", "refusals"))
+        for what, section in asked:
+            if getattr(self, section) is None:
+                raise ValueError(f"selection.{what}, which needs the section {section}")
+        return self
+
+    @model_validator(mode="after")
     def _generation_is_consistent(self) -> Recipe:
         if self.costs.max_cost is not None:
             for position, generation in enumerate(self.generation):

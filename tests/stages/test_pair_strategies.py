@@ -181,6 +181,10 @@ def test_a_refusal_meets_a_compliance(tmp_path: Path) -> None:
         ("selection: {mixture: {categories: {x: 0}}}", "nothing would be left"),
         ("selection: {curriculum: {by: strenght}}", "selection.curriculum.by"),
         ("selection: {max_per_prompt: 0}", "selection.max_per_prompt"),
+        ("selection: {rules: [{score: judge_probability, min: 0.5}]}", "needs the section judge"),
+        ("selection: {rules: [{score: label_noise_probability, min: 0.5}]}", "needs the section label_noise"),
+        ("selection: {drop_refusal_pairs: true}\nrefusals: null", "needs the section refusals"),
+        ("selection: {max_refusal_pair_share: 0.1}\nrefusals: null", "needs the section refusals"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
