@@ -38,6 +38,10 @@ _VERSION: Final = 1
 _RETRAIN_AT: Final = 4
 """Centroids are trained anew once the corpus has grown so many times since they were."""
 _BLOCK: Final = 65_536
+_COMPARED: Final = 64
+"""Rows of an index that are compared with the corpus it is given for."""
+_ROUNDING: Final = 0.3
+"""How far a unit vector is at most from what int8 makes of it, generously: other texts are further apart."""
 
 
 class _Meta(NamedTuple):
@@ -96,7 +100,8 @@ class CorpusIndex:
             _append(self._lists_path(), old.rows, assign(new, self._clusters().centroids, threads=threads))
         self._meta = meta
         _write_meta(self.folder, meta)
-        for path in self.folder.glob("*-*"):
+        # Of earlier trainings; whatever else lies in the folder is not ours.
+        for path in (*self.folder.glob("lists-*.bin"), *self.folder.glob("centroids-*.npy")):
             if path not in (self._centroids_path(), self._lists_path()):
                 path.unlink()
 
@@ -144,12 +149,21 @@ class CorpusIndex:
     def check_holds(self, corpus: Embeddings) -> None:
         """
         Raises:
-            InputError: when the index is plainly not one of ``corpus``: other rows, or another width.
+            InputError: when the index is plainly not one of ``corpus``: other rows, another width, or other
+                vectors in some rows that are looked at.
         """
         if corpus.shape != (self.rows, self._meta.dimension):
             raise InputError(
                 f"index {self.folder}: holds {self.rows} rows of width {self._meta.dimension}, the corpus "
                 f"{corpus.shape[0]} of {corpus.shape[1]}: extend the index, or build one of this corpus"
+            )
+        picked = np.unique(np.linspace(0, self.rows - 1, _COMPARED).astype(np.int64))
+        held = np.asarray(self._stored()[picked], np.float32) / np.float32(self._meta.scale)
+        apart = np.linalg.norm(held - np.asarray(corpus[picked], np.float32), axis=1) > _ROUNDING
+        if apart.any():
+            raise InputError(
+                f"index {self.folder}: its row {picked[apart.argmax()]} is another vector than the corpus's: "
+                "build an index of this corpus, in this order"
             )
 
     def _stored(self) -> Embeddings:

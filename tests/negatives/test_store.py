@@ -125,3 +125,18 @@ def test_an_empty_index_can_be_extended(tmp_path: Path) -> None:
         index.search(QUERIES, 3)
     index.extend(CORPUS[:50])
     assert index.search(QUERIES, 3).found.rows.max() < 50
+
+
+def test_an_index_of_the_same_size_in_another_order_is_refused(tmp_path: Path) -> None:
+    index = build_index(tmp_path / "index", CORPUS[:100], storage="int8")
+    index.check_holds(CORPUS[:100])
+    with pytest.raises(InputError, match="its row 0 is another vector than the corpus's"):
+        index.check_holds(CORPUS[:100][::-1])
+
+
+def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "train-00000-of-00001.parquet"
+    other.write_bytes(b"not ours")
+    build_index(tmp_path, CORPUS[:100]).extend(CORPUS[100:2_000])
+    assert other.read_bytes() == b"not ours"
+    assert sorted(path.name for path in tmp_path.glob("*-*")) == ["centroids-2.npy", "lists-2.bin", other.name]
