@@ -54,7 +54,12 @@ def run_decontaminate(
             stream.reject_frame(rejects)
             stream.write(rows.select("row").join(rejects, on="row", how="anti", maintain_order="left"))
     sets = [
-        f"{name} ({size}-grams, {index.templates[name]:,} left out as templates)"
+        f"{name} ({size}-grams, {index.templates[name]:,} left out as templates{_unread(index, name)})"
         for name, size in index.sizes.items()
     ]
     return "\n".join([stream.summary(), "compared with " + ", ".join(sets)])
+
+
+def _unread(index: EvaluationIndex, name: str) -> str:
+    rows = index.without_text[name]
+    return f"; {rows:,} of its rows have no text to compare with" if rows else ""

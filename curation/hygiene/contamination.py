@@ -18,8 +18,8 @@ import polars as pl
 
 from curation.errors import InputError, closest
 from curation.files import ROW
-from curation.hygiene.grams import GramTable
-from curation.hygiene.shingles import UInt64, Words, chunks, find_words, ngrams, text_bytes, words_of
+from curation.hygiene.grams import LONGEST_QUOTE, GramTable, first_of_equal, quote
+from curation.hygiene.shingles import UInt64, chunks, find_words, ngrams, text_bytes, words_of
 from curation.models.protocols import Encoder
 from curation.negatives.threads import default_threads
 from curation.prompts.texts import text_columns
@@ -43,7 +43,6 @@ Evaluations = Mapping[str, pl.DataFrame]
 Int64 = npt.NDArray[np.int64]
 
 _SHORTEST, _LONGEST = 8, 13
-_LONGEST_QUOTE: Final = 400
 _BLOCK: Final = 4_096
 """Texts that are compared with all evaluation rows at once, by their embeddings."""
 _MATCHES: Final = {
@@ -87,13 +86,14 @@ def decontaminate(
         n: words of an n-gram; by default 8 to 13, by the length of the evaluation rows (see above).
         min_overlap: least share of an evaluation row's n-grams that a row must hold to be removed; with
             0 one n-gram is enough.
-        max_rows: n-grams of more evaluation rows of one set than this are templates and match nothing.
+        max_rows: n-grams of more evaluation rows of one set than this are templates and match nothing. Rows with
+            one text count once.
         similarity: remove rows whose cosine with an evaluation row is at least this, too; None: do not
             compute embeddings.
         encoder: for ``similarity``, a MODEL or an open encoder.
 
     Raises:
-        InputError: for a column or an option that cannot be.
+        InputError: for a column or an option that cannot be, or an evaluation set without text.
     """
     evaluations = {"evaluation": against} if isinstance(against, pl.DataFrame) else against
     index = EvaluationIndex(
@@ -123,6 +123,7 @@ class EvaluationIndex:
     Attributes:
         sizes: for each set the words of its n-grams.
         templates: for each set the n-grams left out because too many rows share them.
+        without_text: for each set the rows that nothing could be compared with, malformed ones included.
     """
 
     def __init__(
@@ -141,6 +142,13 @@ class EvaluationIndex:
         self.templates: dict[str, int] = {}
         self._min_overlap = min_overlap
         texts = {name: evaluation_texts(rows, column, name=name) for name, rows in evaluations.items()}
+        self.without_text = {name: rows.height - texts[name].height for name, rows in evaluations.items()}
+        for name, rows in texts.items():
+            if rows.is_empty():
+                raise InputError(
+                    f"{name}: found no text in its {self.without_text[name]:,} rows, expected an evaluation set: "
+                    "with nothing to compare with, every row would pass; name the column that holds its text"
+                )
         owners = [pl.DataFrame({"set": [name] * t.height, "set_row": t["row"]}) for name, t in texts.items()]
         self._owners = pl.concat(owners, how="vertical_relaxed")
         self._tables = self._make_tables({name: t["text"] for name, t in texts.items()}, n, max_rows)
@@ -185,7 +193,9 @@ class EvaluationIndex:
             size = n or gram_size(np.diff(words.offsets))
             grams = ngrams(words, size)
             owner = np.repeat(np.arange(len(series)), np.diff(grams.offsets))
-            pairs = pl.DataFrame({"gram": grams.hashes, "owner": owner}).unique(maintain_order=True)
+            # A question that stands in a set many times is no template: equal rows count as their first one.
+            first_of = first_of_equal(grams)
+            pairs = pl.DataFrame({"gram": grams.hashes, "owner": first_of[owner]}).unique(maintain_order=True)
             common = pl.len().over("gram") > max_rows
             rare = pairs.filter(~common)
             self.sizes[name] = size
@@ -210,7 +220,7 @@ class EvaluationIndex:
         best = pl.concat(found).sort("position", "score", "owner", descending=[False, True, False])
         best = best.unique("position", keep="first", maintain_order=True)
         quotes = [
-            _quote(data, offsets, words, position, start, stop)
+            quote(data, offsets, words, position, start, stop)
             for position, start, stop in best.select("position", "start", "stop").iter_rows()
         ]
         return best.select(
@@ -249,7 +259,7 @@ class _Neighbours:
                 pl.Series("rule", ["evaluation_neighbour"] * len(near), dtype=pl.String),
                 *(owners[best[near]][name] for name in ("set", "set_row")),
                 pl.Series("score", score[near], dtype=pl.Float64),
-                self._texts[best[near]].str.slice(0, _LONGEST_QUOTE).alias("text"),
+                self._texts[best[near]].str.slice(0, LONGEST_QUOTE).alias("text"),
             ]
         )
 
@@ -271,7 +281,7 @@ def _check(evaluations: Evaluations, n: int | None, min_overlap: float, similari
 
 
 def evaluation_texts(rows: pl.DataFrame, column: str, *, name: str) -> pl.DataFrame:
-    """row and text; rows without text are left out, they can match nothing."""
+    """row and text; rows without text are left out, they can match nothing; the caller counts them."""
     names = [found for found in (column, *EVALUATION_COLUMNS) if found in rows.columns]
     if not names:
         found = [found for found in rows.columns if found != ROW]
@@ -281,13 +291,3 @@ def evaluation_texts(rows: pl.DataFrame, column: str, *, name: str) -> pl.DataFr
         )
     texts = text_columns(rows, [names[0]], name=name).rows
     return texts.select("row", text=pl.col(names[0]))
-
-
-def _quote(data: npt.NDArray[np.uint8], offsets: Int64, words: Words, position: int, start: int, stop: int) -> str:
-    """The words from ``start`` up to ``stop`` of a text, as they stand there in lower case."""
-    first, last = int(words.offsets[position]), int(words.offsets[position + 1])
-    begin = int(words.starts[first + start])
-    end = int(words.starts[first + stop]) if first + stop < last else int(offsets[position + 1] - offsets[position])
-    piece = data[int(offsets[position]) + begin : int(offsets[position]) + end].tobytes()
-    quote = piece.decode("utf-8", "replace").strip()
-    return quote if len(quote) <= _LONGEST_QUOTE else f"{quote[:_LONGEST_QUOTE]}…"

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from curation.errors import InputError
-from curation.files import read_frame
+from curation.files import ROW, read_frame
 
 __all__ = ["read_evaluations"]
 
@@ -18,6 +18,8 @@ _SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv")
 
 def read_evaluations(paths: Sequence[str | Path]) -> dict[str, pl.DataFrame]:
     """Evaluation sets by name: the file's name, or its whole path where two files share one.
+
+    A row that cannot be read is there with nulls, so that it is counted among those without text.
 
     Raises:
         InputError: for a path that is nothing, or a folder without files.
@@ -34,6 +36,11 @@ def read_evaluations(paths: Sequence[str | Path]) -> dict[str, pl.DataFrame]:
         files.extend(inside)
     names = [file if file.startswith("hf://") else Path(file).name for file in files]
     return {
-        (name if names.count(name) == 1 else file): read_frame(file)[0]
-        for name, file in zip(names, files, strict=True)
+        (name if names.count(name) == 1 else file): _whole(file) for name, file in zip(names, files, strict=True)
     }
+
+
+def _whole(file: str) -> pl.DataFrame:
+    frame, rejects = read_frame(file)
+    unread = pl.DataFrame({ROW: [reject.row for reject in rejects]}, schema={ROW: frame.schema[ROW]})
+    return pl.concat([frame, unread], how="diagonal").sort(ROW)

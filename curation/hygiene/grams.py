@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,12 @@ import polars as pl
 
 from curation.hygiene.shingles import Shingles, UInt64, Words, ngrams
 
-__all__ = ["GramTable"]
+__all__ = ["LONGEST_QUOTE", "GramTable", "first_of_equal", "quote"]
 
 Int64 = npt.NDArray[np.int64]
+
+LONGEST_QUOTE: Final = 400
+"""Characters of a matched text that are told."""
 
 
 class GramTable(NamedTuple):
@@ -79,3 +82,23 @@ class GramTable(NamedTuple):
                 "gram": grams.hashes[place],
             }
         )
+
+
+def first_of_equal(grams: Shingles) -> Int64:
+    """(n,) for each text the first one with the same n-grams in the same order."""
+    firsts: dict[bytes, int] = {}
+    ends = grams.offsets
+    return np.array(
+        [firsts.setdefault(grams.hashes[ends[i] : ends[i + 1]].tobytes(), i) for i in range(len(ends) - 1)],
+        dtype=np.int64,
+    )
+
+
+def quote(data: npt.NDArray[np.uint8], offsets: Int64, words: Words, position: int, start: int, stop: int) -> str:
+    """The words from ``start`` up to ``stop`` of a text, as they stand there in lower case."""
+    first, last = int(words.offsets[position]), int(words.offsets[position + 1])
+    begin = int(words.starts[first + start])
+    end = int(words.starts[first + stop]) if first + stop < last else int(offsets[position + 1] - offsets[position])
+    piece = data[int(offsets[position]) + begin : int(offsets[position]) + end].tobytes()
+    text = piece.decode("utf-8", "replace").strip()
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"

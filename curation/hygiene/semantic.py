@@ -51,7 +51,7 @@ class SemanticLinks(NamedTuple):
     links: Links
     recall: float
     """The share of the true nearest kept neighbours, at or above the threshold, that the search found on a
-    sample; 1.0 when every pair was compared."""
+    sample; 1.0 when every pair was compared. With keys, the mean over them, by how many texts have one."""
 
 
 def semantic_duplicates(
@@ -74,8 +74,29 @@ def semantic_duplicates(
         order: the N positions, from the one to keep most.
         keys: N values; texts with different keys are no duplicates (:func:`look_alike_key`).
         seed: of the cells' training, when there are cells.
-        exact_up_to: see :data:`EXACT_UP_TO`.
+        exact_up_to: see :data:`EXACT_UP_TO`; with keys, of texts that share one.
     """
+    if keys is None:
+        return _one_kind(vectors, threshold, order, seed=seed, exact_up_to=exact_up_to)
+    # Each key by itself: among hundreds of nearer look-alikes a search would not come to the duplicate.
+    kinds = dict[object, list[int]]()
+    for position in order.tolist():
+        kinds.setdefault(keys[position], []).append(position)
+    kept_by, similarity = np.full(len(vectors), -1, dtype=np.int64), np.full(len(vectors), np.nan)
+    recall = 1.0
+    for members in (np.array(kind, dtype=np.int64) for kind in kinds.values() if len(kind) > 1):
+        links, seen = _one_kind(
+            vectors[members], threshold, np.arange(len(members)), seed=seed, exact_up_to=exact_up_to
+        )
+        gone = links.kept_by >= 0
+        kept_by[members[gone]] = members[links.kept_by[gone]]
+        similarity[members] = links.similarity
+        recall -= (1 - seen) * len(members) / len(vectors)
+    return SemanticLinks(Links(kept_by, similarity), recall)
+
+
+def _one_kind(vectors: Float32, threshold: float, order: Int64, *, seed: int, exact_up_to: int) -> SemanticLinks:
+    """:func:`semantic_duplicates` of texts that may all be duplicates of each other."""
     exact = len(vectors) <= exact_up_to
     index = _open_index(vectors, seed=seed, exact=exact)
     kept_by = np.full(len(vectors), -1, dtype=np.int64)
@@ -90,7 +111,7 @@ def semantic_duplicates(
             found = [
                 (score, -rank, other)
                 for rank, (score, other) in enumerate([*near[i], *earlier])
-                if kept_by[other] < 0 and (keys is None or keys[other] == keys[position])
+                if kept_by[other] < 0
             ]
             if found:
                 score, _, other = max(found)

@@ -1,8 +1,9 @@
 """Texts as hashed word n-grams, fast enough for millions of them. What is done with them is elsewhere.
 
 Words are runs of letters and digits, in lower case; punctuation and white space only separate them. In
-scripts that are written without spaces (Chinese, Japanese, Thai, …) each character is a word. All is done on
-the UTF-8 bytes with numpy: a word's hash is a polynomial over its bytes modulo 2^64, an n-gram's a linear
+scripts that are written without spaces (Chinese, Japanese, Thai, …) each character is a word. Text is compared
+in Unicode NFC, so that an accent of its own and a letter with one are the same. All is done on the UTF-8 bytes
+with numpy: a word's hash is a polynomial over its bytes modulo 2^64, an n-gram's a linear
 form of its words' hashes, mixed (the finaliser of splitmix64). Two n-grams collide by chance with
 probability 2^-64.
 """
@@ -78,7 +79,7 @@ def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int | None = N
 
 
 def find_words(texts: pl.Series | Sequence[str]) -> Words:
-    """The hashed words of texts and where they begin in ``text.lower()``'s bytes (as polars lowers)."""
+    """The hashed words of texts and where they begin in the bytes of :func:`text_bytes`."""
     series = pl.Series("text", texts, dtype=pl.String) if not isinstance(texts, pl.Series) else texts
     parts = [words_of(*text_bytes(piece)) for piece in chunks(series)]
     starts = [part.starts for part in parts] or [np.empty(0, np.int64)]
@@ -118,7 +119,9 @@ def chunks(texts: pl.Series) -> list[pl.Series]:
 
 
 def text_bytes(texts: pl.Series) -> tuple[npt.NDArray[np.uint8], Int64]:
-    """The bytes of texts in lower case, and where each text begins among them."""
+    """The bytes of texts in NFC and lower case, and where each text begins among them."""
+    if (texts.str.len_bytes() != texts.str.len_chars()).any():  # ASCII is in NFC as it is
+        texts = texts.str.normalize("NFC")
     array = texts.str.to_lowercase().rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offset_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]

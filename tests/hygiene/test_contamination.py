@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +218,36 @@ def test_real_prompts_against_themselves_are_all_found(shared_data: Path) -> Non
 
     assert decontaminate(prompts, {"coconot": prompts}, max_rows=10_000).kept.height == 0
     assert decontaminate(others, {"coconot": prompts}).kept.height == others.height
+
+
+def test_accents_of_their_own_are_found_and_quoted() -> None:
+    text = "l'été dernier nous avons visité la forêt près du vieux château à côté de la rivière"
+    apart = unicodedata.normalize("NFD", text)
+
+    for rows, exam in ((prompts(apart), prompts(text)), (prompts(text), prompts(apart))):
+        rejects = decontaminate(rows, {"exam": exam}).rejects
+        assert rejects["matched_text"].to_list() == [text]
+
+
+def test_a_question_that_a_set_repeats_is_no_template() -> None:
+    exam = prompts(*[QUESTION] * 11, QUESTION.upper(), sentence(30, seed=2))
+
+    _, rejects = decontaminate(prompts(f"x {QUESTION}"), {"exam": exam})
+
+    assert rejects.select("row", "matched_row", "score").rows() == [(0, 0, 1.0)]
+    assert EvaluationIndex({"exam": exam}).templates == {"exam": 0}
+
+
+def test_a_set_without_text_is_an_error_and_rows_without_it_are_counted(tmp_path: Path) -> None:
+    exam = prompts(None, "").with_columns(question=pl.lit(QUESTION))
+    with pytest.raises(InputError, match="exam: found no text in its 2 rows"):
+        decontaminate(prompts(QUESTION), {"exam": exam})
+
+    lines = [json.dumps({"prompt": text}) for text in (QUESTION, None)]
+    (tmp_path / "exam.jsonl").write_text("\n".join([*lines, '{"prompt": "\\ud800"}', lines[0]]) + "\n")
+    prompts("a", QUESTION).write_parquet(tmp_path / "in.parquet")
+    summary = run_decontaminate(
+        tmp_path / "in.parquet", tmp_path / "out.parquet", against=[tmp_path / "exam.jsonl"]
+    )
+    assert "2 of its rows have no text to compare with" in summary
+    assert pl.read_parquet(rejects_path(tmp_path / "out.parquet"))["value"].to_list() == ["exam.jsonl:0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from itertools import combinations
 from pathlib import Path
 
@@ -374,3 +375,29 @@ def test_real_pairs_keep_one_of_each_repeated_prompt(shared_data: Path) -> None:
 
     assert kept.height + rejects.height == 2000
     assert rejects.filter(pl.col("row") >= 1000).height == 1000
+
+
+def test_a_duplicate_behind_many_look_alikes_is_found() -> None:
+    # All 1,300 vectors are near each other; only those with one key may be duplicates.
+    chance = np.random.default_rng(0)
+    vectors = unit(chance.normal(size=64) + 0.02 * chance.normal(size=(1300, 64)))
+    keys = [*range(1290), *range(10)]
+    order = chance.permutation(1300)
+
+    links, recall = semantic_duplicates(vectors, threshold=0.9, order=order, keys=keys)
+
+    stays = np.flatnonzero(links.kept_by < 0)
+    assert sorted(keys[row] for row in stays) == list(range(1290))
+    gone = np.flatnonzero(links.kept_by >= 0)
+    assert [keys[row] for row in gone] == [keys[row] for row in links.kept_by[gone]]
+    assert links.similarity[gone] == pytest.approx(
+        np.einsum("ij,ij->i", vectors[gone], vectors[links.kept_by[gone]])
+    )
+    assert recall == pytest.approx(1.0)
+
+
+def test_words_are_compared_in_one_unicode_form() -> None:
+    text = "L'été dernier nous avons visité la forêt près du château"
+    rows = frame(text, unicodedata.normalize("NFD", text))
+
+    assert deduplicate(rows, column="text", method="minhash", threshold=1.0).rejects["row"].to_list() == [1]
