@@ -22,8 +22,9 @@ from curation.hygiene.selection import (
     length_matched,
     transport_select,
 )
+from curation.hygiene.semantic import encode_whole
 from curation.models.protocols import Encoder
-from curation.negatives.inputs import Float32, Int64
+from curation.negatives.inputs import Int64
 from curation.negatives.search import exact_search
 
 __all__ = ["AIMED", "SELECTIONS", "ChosenTexts", "choose_texts", "target_texts"]
@@ -55,7 +56,7 @@ def choose_texts(
     encoder: str | Encoder = "embedded",
     seed: int = 0,
 ) -> ChosenTexts:
-    """The texts that a selection leaves out; none where ``count`` are asked for of no more texts.
+    """The texts that a selection leaves out; none where ``count`` is all of them, but for ``lengths``.
 
     Args:
         texts: what there is.
@@ -75,7 +76,8 @@ def choose_texts(
         needs = "needs a target: texts to be like" if method in AIMED else "takes no target"
         raise InputError(f"method {method!r} {needs}; {', '.join(sorted(AIMED))} choose towards one")
     count = min(len(texts), count)
-    if count == len(texts):
+    # All of them are as diverse and as like as can be, but their lengths need not match.
+    if count == len(texts) and (method != "lengths" or not count):
         return ChosenTexts(np.empty(0, np.int64), None, np.empty(0), "")
     if method == "dsir":
         weights = dsir_log_weights(texts, target)
@@ -90,9 +92,9 @@ def choose_texts(
         from curation.models.encoder import open_encoder
 
         encoder = open_encoder(encoder)
-    vectors: Float32 = encoder.encode(texts).vectors
+    vectors, _ = encode_whole(texts, encoder)
     if method == "transport":
-        chosen = transport_select(vectors, encoder.encode(target).vectors, count)
+        chosen = transport_select(vectors, encode_whole(target, encoder)[0], count)
     elif method == "k_centre":
         chosen = k_centre(vectors, count, seed=seed)
     else:

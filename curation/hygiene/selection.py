@@ -203,8 +203,9 @@ def transport_select(embeddings: Any, target_embeddings: Any, count: int) -> Int
 def length_matched(lengths: Any, reference: Any, count: int, *, bins: int = 10, seed: int = 0) -> Int64:
     """At most ``count`` rows whose lengths are distributed like ``reference``, drawn without replacement.
 
-    The bins are quantiles of the reference, so each wants an equal share. When one bin has too few rows,
-    all bins are reduced alike: fewer rows come back, and their lengths still match.
+    The bins are quantiles of the reference, so each wants an equal share; what is not a whole row is rounded by
+    one draw, so that few rows are spread over all lengths. When one bin has too few rows, all bins are reduced
+    alike: fewer rows come back, and their lengths still match.
 
     Args:
         lengths: (n,).
@@ -226,8 +227,10 @@ def length_matched(lengths: Any, reference: Any, count: int, *, bins: int = 10, 
     there = np.bincount(own, minlength=len(edges) + 1)
     needed = share > 0
     total = min(float(count), float((there[needed] / share[needed]).min()))
-    quota = np.floor(total * share + 1e-9).astype(np.int64)
     rng = np.random.default_rng(seed)
+    # Systematic rounding: each quota is its share rounded down or up, and all of them make up the total.
+    edges_of_rows = np.floor(np.concatenate(([0.0], np.cumsum(total * share).round(9))) + rng.random())
+    quota = np.minimum(np.diff(edges_of_rows).astype(np.int64), there)
     picked = [rng.choice(np.flatnonzero(own == b), quota[b], replace=False) for b in np.flatnonzero(quota)]
     return np.sort(np.concatenate(picked)).astype(np.int64) if picked else np.empty(0, np.int64)
 

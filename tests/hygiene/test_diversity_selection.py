@@ -111,3 +111,18 @@ def test_more_rows_than_there_are_is_an_error() -> None:
         selection.k_centre(unit(3, 2, 0), 4)
     with pytest.raises(InputError, match="expected some of each"):
         selection.dsir_log_weights(["a"], [])
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 99, 500])
+def test_few_rows_of_matching_lengths_are_as_many_as_asked_for_and_of_all_lengths(count: int) -> None:
+    lengths = np.arange(1_000)
+    means = []
+    for seed in range(20):
+        rows = selection.length_matched(lengths, lengths, count, seed=seed)
+        assert len(set(rows.tolist())) == count
+        means.append(lengths[rows].mean())
+        if count == 5:
+            assert np.diff(rows).min() > 0
+            assert rows[0] < 300
+            assert rows[-1] >= 700
+    assert np.mean(means) == pytest.approx(499.5, abs=250 / count**0.5)

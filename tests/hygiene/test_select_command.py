@@ -11,6 +11,7 @@ import pytest
 from curation.commands.select import run_select
 from curation.errors import InputError
 from curation.files import rejects_path
+from curation.hygiene.chosen_texts import choose_texts
 
 TOPICS = ("Paint the boat", "Boil the rice", "Sing the song")
 PROMPTS = [f"{topic} in the {month} of the year." for month in ("spring", "summer", "autumn") for topic in TOPICS]
@@ -96,3 +97,32 @@ def test_wrong_options_are_named(
     monkeypatch.chdir(source.parent)
     with pytest.raises(InputError, match=words):
         run_select(source, source.with_name("out.parquet"), **options)
+
+
+def test_lengths_still_match_where_all_rows_are_asked_for(tmp_path: Path) -> None:
+    pl.DataFrame({"prompt": ["a" * 10] * 30 + ["b" * 100] * 10}).write_parquet(tmp_path / "in.parquet")
+    pl.DataFrame({"prompt": ["c" * 10, "d" * 100] * 5}).write_parquet(tmp_path / "target.parquet")
+
+    summary = run_select(
+        tmp_path / "in.parquet", tmp_path / "out.parquet", method="lengths", rows=40,
+        target=str(tmp_path / "target.parquet"),
+    )  # fmt: skip
+
+    assert sorted(pl.read_parquet(tmp_path / "out.parquet")["prompt"].str.len_chars()) == [10] * 10 + [100] * 10
+    assert "20 rows in place of 40: longer or shorter ones are too rare" in summary
+
+
+def test_long_texts_are_compared_whole() -> None:
+    begin = (
+        "The meeting was opened at nine and the minutes of the last one were read aloud and agreed to by all. " * 15
+    )
+    bread, stars = (
+        "The baker kneads dough and bakes bread. " * 40,
+        "The telescope shows distant stars and planets. " * 40,
+    )
+    texts = [begin + bread, begin + stars, begin + bread + "Then he rests."]
+
+    # The encoder reads no further than the beginning, in which all three agree.
+    chosen = choose_texts(texts, method="k_centre", count=2)
+
+    assert chosen.left_out.tolist() in ([0], [2])
