@@ -18,7 +18,16 @@ import numpy.typing as npt
 
 from curation.errors import InputError
 from curation.negatives.filters import Bool, Candidates
-from curation.negatives.inputs import Embeddings, Float32, Int64, Ragged, as_embeddings, as_ragged, blocks
+from curation.negatives.inputs import (
+    Embeddings,
+    Float32,
+    Int64,
+    Ragged,
+    as_embeddings,
+    as_ragged,
+    blocks,
+    checked_embeddings,
+)
 from curation.negatives.select import lowest_positive_scores
 
 __all__ = ["AgreementFilter", "GuideFilter", "NearPositiveFilter", "PairScorer", "RescoreFilter"]
@@ -38,7 +47,8 @@ class GuideFilter:
     """Removes what a guide encoder puts above the positive (Solatorio 2024, GISTEmbed).
 
     A candidate goes when guide(anchor, candidate) > p − margin · |p|, with p the guide's lowest score of
-    a positive. With margin 0 that is GIST's rule: strictly above the positive.
+    a positive. With margin 0 that is GIST's rule: strictly above the positive. What the guide has no vector for
+    (a zero row), or all candidates of such an anchor, go, too: nobody vouches for them.
     """
 
     rule = "guide_above_positive"
@@ -54,8 +64,10 @@ class GuideFilter:
             margin: how far below the positive a candidate must stay, as a share of the positive's score.
         """
         self.threshold: float | None = margin
-        self._anchors = as_embeddings(anchor_embeddings, name="guide anchor_embeddings")
-        self._corpus = as_embeddings(corpus_embeddings, name="guide corpus_embeddings")
+        self._anchors, unread = checked_embeddings(anchor_embeddings, name="guide anchor_embeddings")
+        self._corpus, unread_documents = checked_embeddings(corpus_embeddings, name="guide corpus_embeddings")
+        self._unread = np.isin(np.arange(len(self._anchors)), unread)
+        self._unread_documents = np.isin(np.arange(len(self._corpus)), unread_documents)
         lists = as_ragged(positives, anchors=len(self._anchors), corpus=len(self._corpus), name="positives")
         lowest = lowest_positive_scores(self._anchors, self._corpus, lists)
         self._limits = lowest - np.abs(lowest) * np.float32(margin)
@@ -63,7 +75,8 @@ class GuideFilter:
     def remove(self, candidates: Candidates) -> Bool:
         limits = self._limits[candidates.anchors][:, None]
         scores = _alive_scores(candidates, self._anchors[candidates.anchors], self._corpus)
-        return scores > limits
+        unread = self._unread[candidates.anchors][:, None] | self._unread_documents[candidates.rows]
+        return (scores > limits) | unread
 
 
 class AgreementFilter:

@@ -98,7 +98,7 @@ def mine_hard_negatives(
         num_negatives: how many negatives an anchor gets; fewer where fewer survive.
         range_min: how many of the nearest survivors to skip.
         range_max: how many of the nearest to consider; by default enough for ``num_negatives``, ten
-            times that where a rule may remove some.
+            times that where a rule may remove some or ``sampling`` draws among them.
         max_score: the greatest similarity a negative may have.
         min_score: the least similarity a negative may have.
         absolute_margin: a negative's similarity plus this may not exceed the lowest positive score p.
@@ -146,7 +146,7 @@ def mine_hard_negatives(
         range_min=range_min,
         num_negatives=num_negatives,
         most_positives=most_positives,
-        removes=bool(filters) or any(t is not None for t in thresholds[:3]),
+        deep=bool(filters) or sampling != "top" or any(t is not None for t in thresholds[:3]),
     )
     most_excluded = 0 if inputs.excluded is None else int(inputs.excluded.counts.max(initial=0))
     k = range_max + most_positives + most_excluded
@@ -174,11 +174,11 @@ def _check(anchors: Embeddings, corpus: Embeddings, *, num_negatives: int, range
 
 
 def _range_max(
-    range_max: int | None, *, range_min: int, num_negatives: int, most_positives: int, removes: bool
+    range_max: int | None, *, range_min: int, num_negatives: int, most_positives: int, deep: bool
 ) -> int:
-    """The default of sentence-transformers where none is given."""
+    """The default of sentence-transformers where none is given, but that a draw has something to choose from."""
     if range_max is None:
-        return range_min + num_negatives * (10 if removes else 1) + most_positives
+        return range_min + num_negatives * (10 if deep else 1) + most_positives
     if num_negatives > range_max - range_min:
         raise InputError(
             f"range_max: found {range_max}, which leaves {range_max - range_min} candidates after the first "

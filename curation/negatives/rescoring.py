@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.errors import InputError
 from curation.models.identity import resolve_model
 from curation.models.protocols import RewardModel
 from curation.negatives.inputs import Int64
@@ -31,7 +32,7 @@ def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None =
     """A sentence-transformers cross-encoder with one output, from a folder or the Hub.
 
     Raises:
-        InputError: when ``model`` names nothing.
+        InputError: when ``model`` names nothing, or (once it scores) has several outputs.
     """
     from sentence_transformers import CrossEncoder
 
@@ -42,7 +43,13 @@ def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None =
 
     def score(anchors: Sequence[str], documents: Sequence[str]) -> npt.NDArray[Any]:
         pairs = list(zip(anchors, documents, strict=True))
-        return np.asarray(loaded.predict(pairs, batch_size=batch_size, show_progress_bar=False))
+        scores = np.asarray(loaded.predict(pairs, batch_size=batch_size, show_progress_bar=False))
+        if scores.ndim > 1:
+            raise InputError(
+                f"{model}: gives {scores.shape[1]} scores for a pair, expected one: name a cross-encoder that was "
+                "trained to rank, not to classify"
+            )
+        return scores
 
     return score
 

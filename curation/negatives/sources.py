@@ -15,11 +15,21 @@ from curation.negatives.clusters import assign, train_centroids
 from curation.negatives.inputs import Embeddings, Float32, Int64, as_embeddings
 from curation.negatives.search import Found, exact_search
 
-__all__ = ["AnswerNegatives", "AnswerSource", "answer_negatives", "sibling_negatives", "topic_batches"]
+__all__ = [
+    "SAME_ANSWER",
+    "AnswerNegatives",
+    "AnswerSource",
+    "answer_negatives",
+    "sibling_negatives",
+    "topic_batches",
+]
 
 AnswerSource = Literal["same_prompt", "near_prompt", "off_topic"]
 _NEAR_PROMPTS: Final = 20
 """How many of the nearest prompts are looked at for near-duplicates."""
+
+SAME_ANSWER: Final = 0.98
+"""Two answers with a greater cosine say the same."""
 
 
 def sibling_negatives(
@@ -85,7 +95,7 @@ def answer_negatives(
     prompt_embeddings: Any,
     answer_embeddings: Any,
     prompt_threshold: float = 0.85,
-    max_score: float = 0.98,
+    max_score: float = SAME_ANSWER,
     min_score: float = -1.0,
     count: int = 1,
     seed: int = 0,
@@ -145,7 +155,8 @@ def _prompts(source: AnswerSource, near: Found, at: int, own: int, threshold: fl
 
 def _off_topic(prompts: Embeddings, owner: Int64, own: int, threshold: float, rng: np.random.Generator) -> Int64:
     """Up to 64 random answers to prompts that are not near this one, in random order."""
-    drawn = rng.permutation(len(owner)) if len(owner) <= 256 else rng.integers(0, len(owner), 256)
+    # Without replacement: no answer stands twice among the negatives of one.
+    drawn = rng.permutation(len(owner)) if len(owner) <= 256 else rng.choice(len(owner), 256, replace=False)
     likeness = np.asarray(prompts[owner[drawn]], np.float32) @ np.asarray(prompts[own], np.float32)
     far: Int64 = drawn[(likeness < threshold) & (owner[drawn] != own)][:64].astype(np.int64)
     return far

@@ -27,8 +27,8 @@ class Waterfall:
     """Adds up, block by block of anchors, what each rule did, in the order the rules ran.
 
     ``left`` counts candidates; ``anchors_short`` the anchors with fewer candidates left than the negatives
-    asked for. The ``next_`` columns say the same for one step's looser threshold of that rule alone, with
-    every other threshold as it is.
+    asked for. The ``next_`` columns say the same of what all thresholds together leave, with this one a step
+    looser: compare them with the row of the last threshold. Filters and ranges are not in them.
     """
 
     def __init__(self, *, wanted: int) -> None:
@@ -74,7 +74,8 @@ class Waterfall:
 
 def describe_waterfall(waterfall: pl.DataFrame) -> str:
     """The waterfall as lines of text, and, where nothing is left, which rule took the last candidate."""
-    lines = [f"{'rule':<24}{'threshold':>10}{'removed':>12}{'left':>12}{'short':>9}   one step looser"]
+    header = f"{'rule':<24}{'threshold':>10}{'removed':>12}{'left':>12}{'short':>9}"
+    lines = [f"{header}   one step looser, after all thresholds"]
     for row in waterfall.iter_rows(named=True):
         threshold = "" if row["threshold"] is None else f"{row['threshold']:.4g}"
         counts = (f"{row[name]:,}" for name in ("removed", "left", "anchors_short"))

@@ -52,3 +52,17 @@ def test_impossible_counts_are_an_error() -> None:
         predicted_share([0.5], [0], labelled=[False], probability=0.5)
     with pytest.raises(InputError, match="outside \\(0, 1\\]"):
         predicted_share([0.5], [0], labelled=[True], probability=0.0)
+
+
+def test_labels_that_all_agree_do_not_make_sure() -> None:
+    none = predicted_share([0.0] * 1_000, [0] * 1_000, labelled=[True] * 20 + [False] * 980, probability=0.02)
+    assert (none.share, none.low) == (0, 0)
+    assert none.high == pytest.approx(labelled_share(0, 20).high)
+    every = predicted_share([1.0] * 40, [1] * 40, labelled=[True] * 20 + [False] * 20, probability=0.5)
+    assert (every.low, every.high) == (pytest.approx(labelled_share(20, 20).low), 1)
+
+
+@pytest.mark.parametrize("guess", [float("nan"), 1.5, -0.1])
+def test_predictions_that_are_no_probabilities_are_an_error(guess: float) -> None:
+    with pytest.raises(InputError, match=r"outside \[0, 1\] or NaN"):
+        predicted_share([guess, 0.5], [1, 0], labelled=[True, True], probability=0.5)

@@ -135,3 +135,12 @@ def test_filters_are_in_the_waterfall_in_order(data: dict[str, Any]) -> None:
 def test_more_votes_than_guides_is_an_error() -> None:
     with pytest.raises(InputError, match="found 2 for 0 guides"):
         AgreementFilter([], votes=2)
+
+
+def test_what_a_guide_has_no_vector_for_is_not_vouched_for(data: dict[str, Any], make_vectors: MakeVectors) -> None:
+    anchors, corpus = make_vectors(4, 5, seed=7).copy(), make_vectors(80, 5, seed=8).copy()
+    anchors[2], corpus[60:] = 0, 0
+    guide = GuideFilter(anchor_embeddings=anchors, corpus_embeddings=corpus, positives=POSITIVES, margin=-1e6)
+    mined = take_all(data, guide)
+    assert mined[0] == set(range(60)) - {0}
+    assert mined[2] == set()

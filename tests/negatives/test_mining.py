@@ -173,3 +173,19 @@ def test_float16_embeddings_are_taken(make_vectors: MakeVectors) -> None:
         positives=list(range(10)),
     )
     assert half.scores == pytest.approx(full.scores, abs=2e-3)
+
+
+@pytest.mark.parametrize("sampling", ["random", "weighted", "margin_bins"])
+def test_a_draw_has_more_to_choose_from_than_it_takes(make_vectors: MakeVectors, sampling: Any) -> None:
+    settings_: dict[str, Any] = {
+        "anchor_embeddings": make_vectors(50),
+        "corpus_embeddings": make_vectors(500, seed=1),
+        "positives": list(range(50)),
+        "temperature": 1.0,
+    }
+    drawn = mine_hard_negatives(sampling=sampling, **settings_).negatives
+    near = mine_hard_negatives(
+        num_negatives=4, **{k: v for k, v in settings_.items() if k != "temperature"}
+    ).negatives
+    assert all(len(set(row)) == 3 for row in drawn.tolist())
+    assert np.mean([np.isin(some, top).mean() for some, top in zip(drawn, near, strict=True)]) < 0.6

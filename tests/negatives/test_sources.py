@@ -106,3 +106,16 @@ def test_topic_batches_hold_every_anchor_once_and_one_topic() -> None:
     assert all(len(set(topic[batch])) == 1 for batch in batches)
     again = topic_batches(anchors, topics=4, batch_size=10, seed=1)
     assert [b.tolist() for b in batches] == [b.tolist() for b in again]
+
+
+def test_off_topic_answers_are_drawn_without_replacement(make_vectors: MakeVectors) -> None:
+    mined = answer_negatives(
+        "off_topic",
+        chosen=list(range(300)),
+        prompt_of_answer=list(range(300)),
+        prompt_embeddings=make_vectors(300, 16),
+        answer_embeddings=make_vectors(300, 16, seed=1),
+        count=5,
+    )
+    assert (mined.rows >= 0).all()
+    assert all(len(set(row)) == 5 for row in mined.rows.tolist())
