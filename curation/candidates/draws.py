@@ -26,10 +26,12 @@ def uniform_draws(identifiers: pl.Series, *, seed: int, salt: str = "") -> npt.N
     """
     if identifiers.is_empty():
         return np.empty(0)
-    if identifiers.str.contains(_HEX).all():
-        hexadecimal = identifiers
-    else:
-        hexadecimal = pl.Series([content_hash("draw", name) for name in identifiers], dtype=pl.String)
+    plain = identifiers.str.contains(_HEX)
+    hexadecimal = identifiers
+    if not plain.all():
+        named = zip(identifiers, plain, strict=True)
+        hexes = [name if is_hash else content_hash("draw", name) for name, is_hash in named]
+        hexadecimal = pl.Series(hexes, dtype=pl.String)
     high = hexadecimal.str.slice(0, 15).str.to_integer(base=16, dtype=pl.Int64).to_numpy().astype(np.uint64)
     key = np.uint64(int(content_hash("draw", salt, str(seed))[:16], 16))
     return (mix(mix(high) ^ key) >> np.uint64(11)).astype(np.float64) / 2.0**53

@@ -34,10 +34,17 @@ class Edit(NamedTuple):
 _NUMBER: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 # Not part of a word, a date, a time, a version, a URL, an ordinal or another number.
 _ALONE: Final = re.compile(rf"(?<![\w.,:/#@\\-])(?<!\d[-–])(?:{_NUMBER})(?![\w@]|[.,:/-]\d|[-–]\d|\^)")
+_THAN: Final = (
+    r"(?:more|less|fewer|greater|larger|smaller|bigger|higher|lower|older|younger|longer|shorter)[ \t]+than"
+)
 _SKIPPED: Final = re.compile(
     r"\bhttps?://\S+|\bwww\.\S+|\S+@\S+\.\S+|^[ \t]*(?:[*#>-]+[ \t]*)*\(?\d+[.):][ \t]"
     r"|\b(?:step|part|section|chapter|figure|table|equation|page|option|case|example|question|exercise|problem)s?"
-    r"[ \t]+\d+",
+    r"[ \t]+\d+"
+    # Another bound may be as true: "over 100", and both sides of "5 is less than 10".
+    rf"|\b(?:{_THAN}|at[ \t]+(?:least|most)|up[ \t]+to|over|under|above|below|about|around|approximately|roughly"
+    rf"|nearly|almost)[ \t]+[$€£]?\d[\d.,]*"
+    rf"|(?<![\d.,])\d[\d.,]*+%?(?=(?:[ \t]+\w+)?[ \t]+(?:is|are|was|were)[ \t]+(?:much[ \t]+)?{_THAN})",
     re.IGNORECASE | re.MULTILINE,
 )
 _OPERAND: Final = rf"(?:[$€£]?(?:{_NUMBER})|[a-zA-Z](?![a-zA-Z]))%?"
@@ -55,6 +62,18 @@ _STEP: Final = re.compile(
     r"^([ \t]*(?:\*\*)?step[ \t]+\d+(?:\*\*)?[.:)](?:\*\*)?[ \t]*)(\S[^\n]*)$", re.MULTILINE | re.IGNORECASE
 )
 _NUMBERED: Final = re.compile(r"^([ \t]*\d+[.)][ \t]+)(\S[^\n]*)$", re.MULTILINE)
+_DATE: Final = re.compile(r"\d{1,2}/\d{1,2}/\d{2,4}|\d{4}/\d{1,2}/\d{1,2}")
+_NEXT: Final = re.compile(r"[ \t]*(\S)")
+_EQUATED: Final = "=≈≠"
+_AFTER_COMPARISON: Final = re.compile(r"[^\s>=-][ \t]*[<>≤≥]=?[ \t]*[-+−–]?[ \t]*$")
+"""No arrow, and no mark of a quotation at the beginning of a line."""
+_OPERATES: Final = "+-−–×*÷/·^"
+_TOLD: Final = 100
+"""An error in a number with decimals or many digits is one of at least one part in so many."""
+_LONGEST: Final = 1000
+_NEAR: Final = 16
+_SEVERAL: Final = 100
+_MANY: Final = 10_000
 _RESULT: Final = re.compile(rf"=[ \t]*[$€£]?({_NUMBER})%?[^\d=]*$")
 
 
@@ -71,7 +90,7 @@ def substitutions(text: str, draw: random.Random) -> Iterator[Edit]:
     found = _numbers(text)
     values = {_value(m.group()): m.group() for m in found}
     for number in found:
-        others = [t for v, t in sorted(values.items()) if v not in (_value(number.group()), 0)]
+        others = [t for v, t in sorted(values.items()) if v != 0 and not _rounded(number.group(), t)]
         edit = Edit(number.start(), number.end(), draw.choice(others)) if others else None
         if edit and _matters(text, edit):
             yield edit
@@ -79,7 +98,7 @@ def substitutions(text: str, draw: random.Random) -> Iterator[Edit]:
 
 def dropped_terms(text: str, draw: random.Random) -> Iterator[Edit]:
     """A sum or product loses an operand, and so its value."""
-    for found in _TERMS.finditer(text):
+    for found in _terms(text):
         operands, operators = _parts(found.group())
         for place in range(1, len(operands)):
             left_over = [*operands[:place], *operands[place + 1 :]], [*operators[: place - 1], *operators[place:]]
@@ -89,7 +108,7 @@ def dropped_terms(text: str, draw: random.Random) -> Iterator[Edit]:
 
 def changed_operators(text: str, draw: random.Random) -> Iterator[Edit]:
     """An operator becomes another one, or a comparison is turned round."""
-    for found in _TERMS.finditer(text):
+    for found in _terms(text):
         operands, operators = _parts(found.group())
         for place, spaced in enumerate(operators):
             sign = spaced.strip()
@@ -100,13 +119,19 @@ def changed_operators(text: str, draw: random.Random) -> Iterator[Edit]:
             if _differ((operands, operators), (operands, changed)):
                 yield Edit(found.start(), found.end(), _joined(operands, changed))
     for found in _COMPARISON.finditer(text):
-        if found.group(1) != found.group(5):
+        left, right = found.group(1), found.group(5)
+        if left != right and (_value(left) is None or _value(left) != _value(right)):
             yield Edit(found.start(3), found.end(3), _OPPOSITE[found.group(3)])
 
 
 def swapped_operands(text: str, draw: random.Random) -> Iterator[Edit]:
-    """The operands of a difference, a quotient or a comparison change places."""
-    for found in _TERMS.finditer(text):
+    """The operands of a difference, a quotient or a comparison change places.
+
+    Not where they are a part of something longer: 12x - 2 - 3 is 12x - 3 - 2, and -3 < 5 is as true as -5 < 3.
+    """
+    for found in _terms(text):
+        if _goes_before(text, found.start()):
+            continue
         operands, operators = _parts(found.group())
         for place, sign in enumerate(operators):
             swapped = [*operands[:place], operands[place + 1], operands[place], *operands[place + 2 :]]
@@ -115,7 +140,8 @@ def swapped_operands(text: str, draw: random.Random) -> Iterator[Edit]:
                 yield Edit(found.start(), found.end(), _joined(swapped, operators))
     for found in _COMPARISON.finditer(text):
         left, right = found.group(1), found.group(5)
-        if (left != right and _value(left) != _value(right)) or (left != right and _value(left) is None):
+        longer = _goes_before(text, found.start()) or _next(text, found.end()) in _OPERATES
+        if not longer and left != right and (_value(left) is None or _value(left) != _value(right)):
             yield Edit(found.start(), found.end(), f"{right}{''.join(found.group(2, 3, 4))}{left}")
 
 
@@ -137,10 +163,52 @@ def swapped_steps(text: str, draw: random.Random) -> Iterator[Edit]:
                 yield Edit(first.start(2), second.end(2), second.group(2) + between + first.group(2))
 
 
+def _terms(text: str) -> Iterator[re.Match[str]]:
+    """Sums and products; no dates, no sides of comparisons, no marks of a sentence ("5 - 10 minutes", "N/A")."""
+    for found in _TERMS.finditer(text):
+        operands, operators = _parts(found.group())
+        signs = {sign.strip() for sign in operators}
+        letters = all(_value(operand) is None for operand in operands)
+        if signs == {"-"} or (signs == {"/"} and letters):
+            near = _line_before(text, found.start()).rstrip()[-1:], _next(text, found.end())
+            if not any(mark and mark in _EQUATED for mark in near):
+                continue
+        if not _DATE.fullmatch(found.group()) and not _is_compared(text, *found.span()):
+            yield found
+
+
+def _is_compared(text: str, start: int, end: int) -> bool:
+    """Whether something is a side of a comparison: 9 - 3 > 1 is as true as 9 > 1."""
+    before = _line_before(text, start)[-_NEAR:]
+    return _next(text, end) in "<>≤≥" or _AFTER_COMPARISON.search(before) is not None
+
+
+def _goes_before(text: str, start: int) -> bool:
+    """Whether an operator or a sign stands before a place; a list's bullet and ``**`` are none."""
+    line = _line_before(text, start)
+    bare = line.rstrip(" \t")
+    if bare[-1:] == "" or bare[-1] not in _OPERATES:
+        return False
+    bullet = len(bare.strip()) == 1 and bare != line
+    bold = bare.endswith("**") and not re.search(r"\w[ \t]*\*\*$", bare)
+    return not bullet and not bold
+
+
+def _line_before(text: str, place: int) -> str:
+    return text[text.rfind("\n", 0, place) + 1 : place]
+
+
+def _next(text: str, place: int) -> str:
+    """The next character of the line that is no space; a line feed where there is none."""
+    found = _NEXT.match(text, place)
+    return found.group(1) if found else "\n"
+
+
 def _numbers(text: str) -> list[re.Match[str]]:
     """The numbers that say something: no list marks, step numbers, dates, addresses."""
     skipped = [m.span() for m in _SKIPPED.finditer(text)]
-    return [m for m in _ALONE.finditer(text) if not any(a <= m.start() < b for a, b in skipped)]
+    found = (m for m in _ALONE.finditer(text) if _value(m.group()) is not None)
+    return [m for m in found if not any(a <= m.start() < b for a, b in skipped)]
 
 
 def _matters(text: str, edit: Edit) -> bool:
@@ -148,6 +216,8 @@ def _matters(text: str, edit: Edit) -> bool:
     if any(m.start() <= edit.start < m.end() for m in _COMPARISON.finditer(text)):
         return False
     around = next((m for m in _TERMS.finditer(text) if m.start() <= edit.start < m.end()), None)
+    if _is_compared(text, *(around.span() if around else (edit.start, edit.end))):
+        return False
     if around is None:
         return True
     start, end = edit.start - around.start(), edit.end - around.start()
@@ -160,16 +230,27 @@ def _near(number: str, draw: random.Random) -> str:
     plain = number.replace(",", "")
     decimals = len(plain.partition(".")[2])
     units = int(plain.replace(".", ""))
+    # Of a number with many digits, the last ones may be a rounding.
+    many = units >= (_MANY if decimals == 0 else _SEVERAL)
     reach = max(2, units // 10)
     options = [units + d for d in (*range(1, 3), reach) if d] + [units - d for d in (1, 2, reach) if units - d > 0]
     digits = str(units)
     options += [
         int(digits[:i] + b + a + digits[i + 2 :]) for i, (a, b) in enumerate(pairwise(digits)) if i or b != "0"
     ]
-    changed = draw.choice(sorted({n for n in options if n not in (units, 0)}))
+    told = {n for n in options if n not in (units, 0) and not (many and abs(n - units) * _TOLD < units)}
+    changed = draw.choice(sorted(told))
     whole, fraction = divmod(changed, 10**decimals)
     written = f"{whole:,}" if "," in number else str(whole)
     return f"{written}.{fraction:0{decimals}d}" if decimals else written
+
+
+def _rounded(a: str, b: str) -> bool:
+    """Whether two numbers are equal, or one can be a rounding of the other."""
+    left, right = _value(a), _value(b)
+    assert left is not None
+    assert right is not None
+    return left == right or ("." in a + b and abs(left - right) * _TOLD < max(left, right))
 
 
 def _parts(expression: str) -> tuple[list[str], list[str]]:
@@ -184,9 +265,9 @@ def _joined(operands: list[str], operators: list[str]) -> str:
 
 
 def _value(operand: str) -> Fraction | None:
-    """What a number is worth; None for a letter."""
+    """What a number is worth; None for a letter, and for more digits than Python reads."""
     plain = operand.strip("$€£%").replace(",", "")
-    return Fraction(plain) if plain[:1].isdigit() else None
+    return Fraction(plain) if plain[:1].isdigit() and len(plain) <= _LONGEST else None
 
 
 def _differ(before: tuple[list[str], list[str]], after: tuple[list[str], list[str]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,18 +28,22 @@ REFINE_INSTRUCTION: Final = (
 """SPaR (Cheng et al. 2024): the refined answer differs only where it matters."""
 
 
+_SAYS_NOTHING: Final = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;:!?…\"'“”‘’`]|\*\*|__")
+
+
 def rewrite_request(instruction: str, parts: Mapping[str, str]) -> list[Message]:
     """One user message: the instruction, then each part under its name."""
     body = "\n\n".join(f"[{name}]\n{text}" for name, text in parts.items())
     return [{"role": "user", "content": f"{instruction}\n\n{body}"}]
 
 
-def check_rewrites(rewrites: pl.DataFrame, *, min_similarity: float) -> pl.DataFrame:
+def check_rewrites(rewrites: pl.DataFrame, *, min_similarity: float, by_words: bool = False) -> pl.DataFrame:
     """The rule that each rewritten text breaks, or null.
 
     Args:
         rewrites: ``before``, ``after``, ``finish_reason``.
         min_similarity: 1 − edit distance / longer length that a rewrite keeps at least; 0 allows any.
+        by_words: whether another case, emphasis or punctuation is no change. For errors: it makes nothing wrong.
 
     Returns:
         The frame with ``rule`` (``rewrite_truncated``, ``rewrite_empty``, ``rewrite_unchanged``,
@@ -54,11 +59,18 @@ def check_rewrites(rewrites: pl.DataFrame, *, min_similarity: float) -> pl.DataF
             found.append(("rewrite_truncated", finish, "the rewritten text was cut off"))
         elif not plain:
             found.append(("rewrite_empty", "", "the model wrote nothing"))
-        elif kept == 1:
-            found.append(("rewrite_unchanged", "1", "the model changed nothing"))
+        elif kept == 1 or (by_words and _said(before) == _said(after)):
+            found.append(("rewrite_unchanged", f"{kept:.4f}", "the model changed nothing"))
         elif kept < min_similarity:
             found.append(("rewrite_too_different", f"{kept:.4f}", "the model rewrote more than was asked"))
         else:
             found.append((None, None, None))
     schema = dict.fromkeys(("rule", "value", "reason"), pl.String)
     return pl.concat([rewrites, pl.DataFrame(found, schema=schema, orient="row")], how="horizontal")
+
+
+def _said(text: str) -> str:
+    """A text by its words, numbers and signs; of code every character counts."""
+    if "```" in text:
+        return text
+    return " ".join(_SAYS_NOTHING.sub(" ", normalise(text)).casefold().split())

@@ -11,8 +11,8 @@ def source_verdicts(inputs: pl.DataFrame) -> pl.DataFrame:
     """What the sources say of their answers.
 
     Right are a pair's chosen answer, an answer that is labelled good, the single best scored of several, and the
-    answer of a row that has only one and says nothing of it. Wrong are a pair's rejected answer and an
-    answer that is labelled bad. An answer of which sources say both is neither.
+    answer of a row that has only one and says nothing of it: one score says neither. Wrong are a pair's rejected
+    answer and an answer that is labelled bad. An answer of which sources say both is neither.
 
     Args:
         inputs: rows of table ``inputs``.
@@ -46,7 +46,7 @@ def source_verdicts(inputs: pl.DataFrame) -> pl.DataFrame:
         .then("label")
         .when((pl.col("n") > 1) & top.fill_null(value=False))
         .then(True)
-        .when(pl.col("n") == 1)
+        .when((pl.col("n") == 1) & pl.col("score").is_null())
         .then(True)
     )
     said = each.with_columns(right=right).drop_nulls("right")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
@@ -138,24 +137,12 @@ def _by_correctness(questions: Sequence[_Question], verifier: str) -> _Labelled:
         else:
             bad.append((q.row, rule, None))
     right = verify(verifier, [q.prompt for q in asked], [q.answers[0] for q in asked], [q.golds for q in asked])
-    bad += [(q.row, "cannot_tell", None) for q, r in zip(asked, right, strict=True) if r is None]
+    # What an exact match cannot tell holds the right answer among other words ("It is 4.", "Paris, I think").
+    untold = "right_among_others" if verifier == EXACT_MATCH else "cannot_tell"
+    bad += [(q.row, untold, None) for q, r in zip(asked, right, strict=True) if r is None]
     told = [(q, bool(r)) for q, r in zip(asked, right, strict=True) if r is not None]
-    if verifier == EXACT_MATCH:
-        bad += [(q.row, "right_among_others", None) for q, r in told if not r and _holds(q.answers[0], q.golds)]
-        told = [(q, r) for q, r in told if r or not _holds(q.answers[0], q.golds)]
     usable, correct = [q for q, _ in told], [r for _, r in told]
     return usable, bad, pl.Series("answer_correct", correct, dtype=pl.Boolean), correct
-
-
-def _holds(answer: str, golds: Sequence[str]) -> bool:
-    """Whether what an answer comes to has a right answer among more words ("It is 4.", "Paris, I think")."""
-    said = _words(final_answer(answer))
-    known = [words for gold in golds if (words := _words(final_answer(gold))) and len(words) < len(said)]
-    return any(f" {' '.join(words)} " in f" {' '.join(said)} " for words in known)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", normalise(text).casefold())
 
 
 def _unfit(question: _Question, verifier: str) -> str | None:

@@ -117,6 +117,7 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations"),
     run=run,
     table=_STAGE,
+    version=2,
     enabled=lambda recipe: recipe.constructs,
     uses_model=True,
 )

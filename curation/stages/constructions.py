@@ -106,7 +106,8 @@ def _answers_rewritten(
         for p, r in items.select("text", "before").iter_rows()
     ]
     replies, rejects = rewritten(context, options.model, items, asked, table="candidates", stage=_STAGE)
-    return *_fit(context, given, replies, options.min_similarity), rejects
+    by_words = isinstance(options, WordErrors)
+    return *_fit(context, given, replies, options.min_similarity, by_words=by_words), rejects
 
 
 def off_topic(context: Context, given: Given, options: Constructed) -> Made:
@@ -179,11 +180,12 @@ def _with_request(given: Given, answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _fit(
-    context: Context, given: Given, replies: pl.DataFrame, min_similarity: float
+    context: Context, given: Given, replies: pl.DataFrame, min_similarity: float, *, by_words: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rewritten answers that are fit for use, and as rejects the rest."""
     sound, unsound = checked_answers(context, replies, given.prompts, row_id="item_id", stage=_STAGE)
-    checked = check_rewrites(sound.with_columns(after=pl.col("response")), min_similarity=min_similarity)
+    written = sound.with_columns(after=pl.col("response"))
+    checked = check_rewrites(written, min_similarity=min_similarity, by_words=by_words)
     bad = checked.drop_nulls("rule")
     rejects = rejects_frame(
         bad, table="candidates", stage=_STAGE, row_id=pl.col("item_id"), rule=pl.col("rule"), value=pl.col("value"),

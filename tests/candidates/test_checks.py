@@ -11,6 +11,7 @@ from curation.candidates.checks import check_answers
 from curation.candidates.leakage import SPECIAL_TOKENS, template_leakage
 from curation.candidates.loops import repetition_loops
 from curation.candidates.reasoning import REASONING_MARKERS, split_reasoning
+from curation.candidates.rewriting import check_rewrites
 
 
 def rule(response: str, *, prompt: str = "Tell me something.", finish_reason: str = "stop") -> str | None:
@@ -188,3 +189,17 @@ def test_any_texts_keep_their_rows(texts: list[str]) -> None:
     done = check_answers(pl.DataFrame({"response": kept}, schema={"response": pl.String}))
     assert done.height == len(kept)
     assert (done["rule"].is_null() == done["reason"].is_null()).all()
+
+
+def test_an_error_that_changes_no_word_is_none() -> None:
+    rows = [
+        ("It is Paris.", "It is **Paris**"), ("Yes, it is so.", "Yes it is so!"), ("It is Paris.", "It is Rome."),
+        ("5 - 3", "5 + 3"), ("It is 3.14 m", "It is 314 m"), ("```\na.b\n```", "```\na,b\n```"),
+    ]  # fmt: skip
+    frame = pl.DataFrame(
+        [(*row, "stop") for row in rows], schema=["before", "after", "finish_reason"], orient="row"
+    )
+    found = check_rewrites(frame, min_similarity=0.3, by_words=True)["rule"].to_list()
+    assert found == ["rewrite_unchanged", "rewrite_unchanged", None, None, None, None]
+    # A correction may be one of case or punctuation.
+    assert check_rewrites(frame, min_similarity=0.3)["rule"].null_count() == len(rows)

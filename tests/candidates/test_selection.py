@@ -29,6 +29,12 @@ def test_acceptance_at_beta_0_is_the_limit() -> None:
     assert acceptance_probabilities(np.array([2.0, 1.5, 2.0]), beta=0).tolist() == [1.0, 0.0, 1.0]
 
 
+def test_a_draw_depends_on_no_other_row() -> None:
+    hashed, plain = "0" * 31 + "a", "the first"
+    alone = [uniform_draws(pl.Series([name]), seed=1)[0] for name in (hashed, plain)]
+    assert uniform_draws(pl.Series([hashed, plain]), seed=1).tolist() == alone
+
+
 def by_loop(rows: list[tuple[str, str, float]], *, n: int, beta: float, seed: int) -> list[int]:
     """RSO as it is told: passes over the rows of one prompt, one row at a time."""
     copies: dict[tuple[str, str, float], int] = {}

@@ -77,6 +77,51 @@ def test_an_edit_that_stays_true_is_not_made(text: str, kind: str) -> None:
     assert versions(text, kind) == {None}
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        # A part of something longer, which stays worth the same.
+        ("The sum is -5 - 3 = -8", "swapped_operands"),
+        ("12x - 2 - 3 = 7", "swapped_operands"),
+        ("x² / 2 / 3 = y", "swapped_operands"),
+        ("-3 < 5", "swapped_operands"),
+        # Sides of comparisons: x - 5 > 3 says what x - 3 > 5 says, and 9 > 1 is as true as 9 - 3 > 1.
+        ("x - 3 > 5", "swapped_operands"),
+        *(("9 + 3 > -1 × 2", kind) for kind in ("value", "dropped_term", "swapped_operands")),
+        ("5 ≥ 5.0", "operator"),
+        # Dates, ranges, dashes, slashes.
+        *((text, kind) for text in ("on 12/25/2023 there", "It takes 5 - 10 minutes", "Vitamin C - a food", "N/A")
+          for kind in ("swapped_operands", "dropped_term", "operator")),
+        # Another bound.
+        ("5 > 2 + 1", "value"),
+        ("5 is less than 10", "value"),
+        ("It has at least 3 of them", "value"),
+        ("over $1,000 in all", "value"),
+        # A rounding.
+        ("π is 3.14159, or 3.14", "substitution"),
+    ],
+)  # fmt: skip
+def test_what_would_stay_true_is_left(text: str, kind: str) -> None:
+    assert versions(text, kind) == {None}
+
+
+def test_arrows_and_quotations_are_no_comparisons() -> None:
+    for mark in ("=> ", "-> ", "> ", "therefore => "):
+        assert versions(f"{mark}9 / 3 = 3", "swapped_operands") == {f"{mark}3 / 9 = 3"}
+
+
+def test_bullets_and_bold_type_are_no_signs() -> None:
+    assert versions("- 9 - 4 = 5", "swapped_operands") == {"- 4 - 9 = 5"}
+    assert versions("**9 / 3 = 3**", "swapped_operands") == {"**3 / 9 = 3**"}
+
+
+def test_an_error_in_many_digits_is_no_rounding() -> None:
+    for text in ("3.14159265", "33.33", "8,336,817"):
+        for made in versions(text, "value"):
+            change = abs(float((made or "").replace(",", "")) / float(text.replace(",", "")) - 1)
+            assert change >= 0.01
+
+
 @pytest.mark.parametrize("kind", ["value", "substitution"])
 def test_a_comparison_may_stay_true_so_its_numbers_are_left(kind: str) -> None:
     assert versions("5 > 3", kind) == {None}
@@ -99,6 +144,11 @@ def test_a_comparison_may_stay_true_so_its_numbers_are_left(kind: str) -> None:
 )
 def test_numbers_that_say_nothing_are_left(text: str) -> None:
     assert versions(text, "value") == {None}
+
+
+@pytest.mark.parametrize("kind", ERROR_KINDS)
+def test_more_digits_than_python_reads_are_left(kind: str) -> None:
+    assert versions("9" * 5000 + " apples", kind, seeds=1) == {None}
 
 
 def test_items_of_a_list_without_order_are_not_swapped() -> None:
@@ -140,6 +190,27 @@ def test_an_edited_sum_is_worth_something_else(expression: str, kind: str, seed:
     if edited is not None:
         assert worth(edited) is not None
         assert worth(edited) != worth(expression)
+
+
+signed = st.tuples(st.sampled_from(["", "-"]), sums).map("".join)
+
+
+@given(signed, signed, st.sampled_from(ERROR_KINDS), st.integers(0, 5))
+def test_an_edited_equation_or_comparison_is_not_true(left: str, right: str, kind: str, seed: int) -> None:
+    a, b = worth(left), worth(right)
+    if a is None or b is None:
+        return
+    statements = [f"{left} {'<' if a < b else '>' if a > b else '='} {right}"]
+    if a.denominator == 1:
+        statements.append(f"{left} = {a}")
+    for statement in statements:
+        edited = inject_error(statement, kind, seed=seed)
+        if edited is not None:
+            one, sign, other = re.split(r" ([<>=]) ", edited)
+            x, y = worth(one), worth(other)
+            assert x is not None
+            assert y is not None
+            assert not {"<": x < y, ">": x > y, "=": x == y}[sign]
 
 
 @given(

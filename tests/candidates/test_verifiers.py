@@ -42,9 +42,61 @@ def test_final_answers(text: str, answer: str) -> None:
         ("The answer is 50%.", "#### 50", True),
         ("The answer is 7 apples", "7", True),
         ("x" * 80, "y" * 80, False),
+        # How chat models write it.
+        ("The answer is: 42", "42", True),
+        ("The answer is **42**.", "42", True),
+        ("**Answer**: 42", "42", True),
+        ("The answer is 42, because six times seven is that.", "42", True),
+        ("(the answer is 42)", "42", True),
+        ("The answer is \\(42\\).", "42", True),
+        ("The answer is $42$ dollars", "42", True),
+        ("The answer is x = 5.", "5", True),
+        ("The answer is correct.\n#### 42", "42", True),
+        ("#### 42个", "42", True),
+        ("The answer is (B) Paris", "B", True),
+        ("C", "(B)", False),
+        # A heading is no answer.
+        ("#### Step 1\nAdd.\n#### Step 2\nThe answer is 42.", "42", True),
+        ("#### Final Answer: 42", "42", True),
+        # Expressions, lists and ranges are not their first number.
+        ("3 + 4 = 7", "7", True),
+        ("3 + 4 = 7", "3", False),
+        ("The answer is 2 + 3x", "The answer is 2 + 5x", False),
+        ("\\boxed{1, 2}", "\\boxed{1,2}", True),
+        ("\\boxed{1,2}", "12", False),
+        ("1. Milk", "1. Eggs", False),
+        # Forms of one number.
+        ("\\boxed{3 1/2}", "3.5", True),
+        ("\\boxed{3 1/2}", "15.5", False),
+        ("The answer is 3 1/2", "The answer is 3 1/4", False),
+        ("1 000 m", "1 500 m", False),
+        ("1 000 m", "1000", True),
+        ("\\boxed{1{,}000}", "1000", True),
+        ("\\boxed{-\\frac{3}{4}}", "-0.75", True),
+        ("\\boxed{-\\frac{0}{4}}", "0", True),
+        ("\\boxed{\\tfrac34}", "3/4", True),
+        ("\\boxed{50\\%}", "0.5", True),
+        ("\\boxed{42\\text{ cm}}", "42", True),
+        ("\\boxed{42^\\circ}", "42", True),
+        ("3,5 kg", "3.5", True),
+        ("3,5", "35", False),
+        ("–5", "-5", True),
+        ("1e999999999", "3", False),
+        # Signs and brackets are a part of the answer.
+        ("A-", "A+", False),
+        ("> 5", "< 5", False),
+        ("\\boxed{-\\sqrt{2}}", "\\boxed{\\sqrt{2}}", False),
+        ("\\boxed{(0,1]}", "\\boxed{[0,1]}", False),
+        # The right answer among other words.
+        ("She has 7 apples left.", "7", None),
+        ("She has 17 apples left.", "7", False),
+        ("答案是42。", "42", None),
+        ("The answer is 42 or 43", "42", None),
+        ("The capital is Paris, I think", "Paris", None),
     ],
 )
-def test_exact_match(answer: str, right: str, same: bool) -> None:
+def test_exact_match(answer: str, right: str, same: bool | None) -> None:
+    # True, false, and null for what cannot be told.
     assert verify("exact_match", [[]], [answer], [[right]]).to_list() == [same]
 
 
