@@ -113,18 +113,24 @@ def run_stream(
         WorkspaceError: when another run computes the same step, or a result cannot be written.
     """
     progress = progress or SilentProgress()
-    started = time.monotonic()
+    started, budget = time.monotonic(), budget or Budget()
     key = step.key
     with _locked(ledger.workspace, key, progress), Journal(journal_path(ledger.workspace, key)) as journal:
         recovered = _recover(journal, ledger, key)
-        if recovered:
-            progress.note(f"{step.name}: {recovered:,} answers of a run that was cut short were kept")
+        budget.spent += recovered.cost
+        if recovered.kept:
+            progress.note(f"{step.name}: {recovered.kept:,} answers of a run that was cut short were kept")
+        if recovered.damaged:
+            progress.note(
+                f"{step.name}: {recovered.damaged:,} lines of {journal.path} are damaged: the answers in them are "
+                f"lost, and are asked for again"
+            )
         if retry_failed:
             ledger.forget_failures(key)
         missing = ledger.missing(key, inputs)
         wanted = inputs[key.id_column].n_unique()
         del inputs  # where nobody else holds them, a million prompts need not be held twice
-        run = _Run(step, ledger, journal, budget or Budget(), missing.height, timeout)
+        run = _Run(step, ledger, journal, budget, missing.height, timeout)
         if not missing.is_empty():
             with progress.step(step.name, missing.height) as bar, interrupts() as ctrl_c:
                 run.all(missing, bar, progress, interrupted or ctrl_c)
@@ -274,16 +280,27 @@ def _locked(workspace: Workspace, key: LedgerKey, progress: ProgressSink) -> Ite
         lock.__exit__(None, None, None)
 
 
-def _recover(journal: Journal, ledger: Ledger, key: LedgerKey) -> int:
+class _Recovered(NamedTuple):
+    """What a killed run left in its journal."""
+
+    kept: int
+    damaged: int
+    cost: float
+    """Of the answers that are kept: whoever added up the ledger before has not seen it."""
+
+
+def _recover(journal: Journal, ledger: Ledger, key: LedgerKey) -> _Recovered:
     """Move what a killed run left to the ledger. It may have got there before the journal was cleared."""
     found = journal.read()
-    if not found.entries:
-        return 0
-    known = set(ledger.known_ids(key)["id"])
-    fresh = [e for e in found.entries if _id_of(e, key) not in known]
-    _to_ledger(ledger, key, fresh)
-    journal.clear()
-    return len(fresh)
+    fresh: list[dict[str, Any]] = []
+    if found.entries:
+        known = set(ledger.known_ids(key)["id"])
+        fresh = [e for e in found.entries if _id_of(e, key) not in known]
+        _to_ledger(ledger, key, fresh)
+    if found.entries or found.damaged:
+        journal.clear()
+    cost = sum((e.get("row") or {}).get("cost") or 0.0 for e in fresh)
+    return _Recovered(len(fresh), found.damaged, cost)
 
 
 def _id_of(entry: dict[str, Any], key: LedgerKey) -> str:

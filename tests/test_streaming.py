@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import BudgetReached, InterruptedRun, ModelError
-from curation.journal import journal_path
+from curation.journal import Journal, journal_path
 from curation.ledger import Ledger, LedgerKey
 from curation.streaming import Arrival, Budget, run_stream
 from curation.text import content_hash
@@ -184,3 +184,62 @@ def test_the_cost_is_projected_after_the_first_per_cent(tmp_path: Path) -> None:
     run_stream(Doubling(price=0.5), inputs(200), ledger, progress=LogProgress(lines.append))
     assert lines[0] == "rewards: 2 of 200 rows cost 1 USD; all of them will cost about 100"
     assert lines[-1].endswith("cost 100")
+
+
+@dataclass(frozen=True)
+class Paying:
+    """A step without a model: each answer costs 1."""
+
+    asked: list[str] = field(default_factory=list)
+
+    name = "generations"
+    key = LedgerKey("generations", "request_id", "generator", "paying@1")
+
+    def open(self) -> Paying:
+        return self
+
+    def most(self, row: Mapping[str, Any]) -> float:
+        return 1.0
+
+    def __call__(self, rows: Iterable[dict[str, Any]]) -> Iterator[Arrival]:
+        for row in rows:
+            self.asked.append(row["request_id"])
+            yield Arrival(row["request_id"], self.answer(row["request_id"]), None, 1, 1.0)
+
+    @staticmethod
+    def answer(name: str) -> dict[str, Any]:
+        texts = {"reasoning": None, "finish_reason": "stop", "response": "yes", "system_prompt": None}
+        numbers = {"sample_index": 0, "prompt_tokens": 1, "completion_tokens": 1, "cost": 1.0}
+        return {"request_id": name, "prompt_id": name, **texts, **numbers}
+
+
+def test_what_a_killed_run_had_paid_is_spent(tmp_path: Path) -> None:
+    ledger, names = Ledger(Workspace(tmp_path / "w")), [content_hash("request", str(n)) for n in range(6)]
+    with Journal(journal_path(ledger.workspace, Paying.key)) as journal:
+        for name in names[:3]:
+            journal.append({"row": Paying.answer(name)})
+    # The ledger was added up before the journal came into it.
+    step, budget = Paying(), Budget(4.0, spent=0.0)
+    with pytest.raises(BudgetReached, match="4 is spent"):
+        run_stream(step, pl.DataFrame({"request_id": names}), ledger, budget=budget)
+    assert (len(step.asked), budget.spent) == (1, 4.0)
+    assert ledger.workspace.read("generations")["cost"].sum() == 4.0
+
+
+def test_answers_in_damaged_lines_are_asked_for_again_and_it_is_said(tmp_path: Path) -> None:
+    from curation.progress import LogProgress
+
+    ledger, lines = Ledger(Workspace(tmp_path / "w")), list[str]()
+    path = journal_path(ledger.workspace, Doubling.key)
+    saved: list[bytes] = []
+    run_stream(Doubling(after={3: lambda: saved.append(path.read_bytes())}), inputs(3), ledger)
+    other = Ledger(Workspace(tmp_path / "other"))
+    left = journal_path(other.workspace, Doubling.key)
+    left.parent.mkdir(parents=True)
+    first, rest = saved[0].split(b"\n", 1)
+    left.write_bytes(first[:-1] + b"?\n" + rest)
+    step = Doubling()
+    run_stream(step, inputs(3), other, progress=LogProgress(lines.append))
+    assert kept(other) == expected(range(3))
+    assert len(step.calls) == 1
+    assert any("1 lines of" in line and "damaged" in line for line in lines)

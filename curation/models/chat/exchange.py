@@ -89,7 +89,7 @@ class Exchange:
         fault = text_fault(request.messages)
         if fault is not None:
             return ChatReply(request.key, fault)
-        sent = 0
+        sent = broken_off = 0
         while True:
             async with self._slots:
                 if self._stopping:
@@ -100,17 +100,18 @@ class Exchange:
             if isinstance(outcome, ChatReply):
                 self._answered += 1
                 self._failed_in_a_row = 0
-                return outcome._replace(key=request.key)
+                return outcome._replace(key=request.key, broken_off=broken_off)
             if isinstance(outcome, Stop):
                 raise ModelError(f"{self._address.url}: {outcome.reason}")
             if isinstance(outcome, Refusal):
                 self._count_refusal(outcome.fault)
-                return ChatReply(request.key, outcome.fault)
+                return ChatReply(request.key, outcome.fault, broken_off)
             sent += 1
+            broken_off += outcome.broken_off
             if sent >= self._connection.attempts:
                 self._count_failure(outcome.fault)
                 fault = outcome.fault._replace(reason=f"{outcome.fault.reason}; sent {sent} times")
-                return ChatReply(request.key, fault)
+                return ChatReply(request.key, fault, broken_off)
             await asyncio.sleep(max(outcome.wait, self._back_off(sent)))
 
     async def _send(self, body: dict[str, Any]) -> ChatReply | Retry | Refusal | Stop | None:
@@ -122,7 +123,8 @@ class Exchange:
             self._in_reach()
             return ChatReply("", answer_in(response.content))
         except Broken as broken:
-            return Retry(Fault(str(broken), "200", "the server's replies could not be read"))
+            fault = Fault(str(broken), "200", "the server's replies could not be read")
+            return Retry(fault, broken_off=True)
         except openai.APIStatusError as error:
             self._in_reach()
             return self._error_status(error, body)
@@ -132,8 +134,10 @@ class Exchange:
                 return None
             if isinstance(error, openai.APITimeoutError):
                 seconds = f"{self._connection.timeout:g}"
-                return Retry(Fault("timeout", seconds, f"the server sent no answer within {seconds} s"))
-            return Retry(Fault("connection_lost", "", "the server closed the connection before it answered"))
+                fault = Fault("timeout", seconds, f"the server sent no answer within {seconds} s")
+            else:
+                fault = Fault("connection_lost", "", "the server closed the connection before it answered")
+            return Retry(fault, broken_off=True)
 
     def _error_status(self, error: Any, body: dict[str, Any]) -> Retry | Refusal | Stop | None:
         if error.status_code == 400 and "max_tokens" in body and _asks_for_other_field(error.body):

@@ -72,6 +72,8 @@ class ChatReply(NamedTuple):
 
     key: str
     answer: ChatAnswer | Fault
+    broken_off: int = 0
+    """How often it was sent without an answer that could be read, which a provider may charge for all the same."""
 
 
 class ChatModel(Protocol):

@@ -37,6 +37,8 @@ class Retry(NamedTuple):
     fault: Fault
     """What to say when it has been sent often enough."""
     wait: float = 0.0
+    broken_off: bool = False
+    """Whether the server may have answered all the same, and charged for it."""
 
 
 class Refusal(NamedTuple):
@@ -76,10 +78,9 @@ def answer_in(body: bytes) -> ChatAnswer:
 
 def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
     message = choice["message"]
-    text = next((message[k] for k in ("content", "refusal") if isinstance(message.get(k), str)), "")
-    reasoning = next(
-        (message[k] for k in ("reasoning", "reasoning_content") if isinstance(message.get(k), str)), None
-    )
+    text = next((t for k in ("content", "refusal") if (t := _text(message.get(k))) is not None), "")
+    thoughts = (*(message.get(k) for k in ("reasoning", "reasoning_content")), _thinking(message.get("content")))
+    reasoning = next((t for one in thoughts if (t := _text(one)) is not None), None)
     reason = str(choice.get("finish_reason") or "unknown")
     for part in (text, reasoning or "", reason):
         try:
@@ -95,6 +96,20 @@ def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
         reasoning=reasoning,
         tokens=_tokens(choice.get("logprobs")),
     )
+
+
+def _text(content: Any) -> str | None:
+    """A text, or the parts of type ``text`` of one; None for anything else."""
+    if isinstance(content, str) or not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    parts = [one["text"] for one in content if isinstance(one, dict) and isinstance(one.get("text"), str)]
+    return "".join(parts) if parts else None
+
+
+def _thinking(content: Any) -> list[Any] | None:
+    """The parts that a server which writes an answer in parts (Mistral's) sets apart as reasoning."""
+    parts = [one.get("thinking") for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+    return [piece for part in parts if isinstance(part, list) for piece in part] or None
 
 
 def _tokens(logprobs: Any) -> tuple[TokenProbabilities, ...]:

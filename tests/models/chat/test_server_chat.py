@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from curation.models.chat import (
     open_chat,
 )
 from curation.models.chat.exchange import request_seed
+from curation.models.chat.replies import answer_in
 from curation.models.protocols import Fault
 from tests.chat_server import Running, answer_text, running
 
@@ -70,13 +72,20 @@ def test_every_request_gets_its_own_answer(tmp_path: Path) -> None:
 def test_a_faulty_server_loses_doubles_and_crosses_nothing(tmp_path: Path, seed: int) -> None:
     with running(tmp_path / "log", "--faults", "0.5", "--seed", str(seed), "--delay", "0.002") as server:
         requests = asks(300)
-        faults = check_each_once(requests, list(chat_with(server, attempts=4, concurrency=64).chat(requests)))
+        replies = list(chat_with(server, attempts=4, concurrency=64).chat(requests))
+        faults = check_each_once(requests, replies)
         assert 0 < len(faults) < 40
         assert {f.answer.rule for f in faults if isinstance(f.answer, Fault)} <= {
             "rate_limited", "server_error", "connection_lost", "broken_json", "missing_choice",
         }  # fmt: skip
         assert max(server.got().values()) == 4
         assert not server.sent_after_answer()
+        # What may have been charged for without an answer: each time that it was sent.
+        done = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines() if line.startswith("did ")]
+        assert sum(r.broken_off for r in replies) == sum(
+            fault in ("closed", "cut", "broken_json", "no_choices") for fault in done
+        )
+        assert any(r.broken_off and isinstance(r.answer, ChatAnswer) for r in replies)
 
 
 def test_a_model_the_server_lacks_is_one_error_before_any_request(tmp_path: Path) -> None:
@@ -221,3 +230,10 @@ def test_what_is_under_way_when_the_call_ends_early_is_still_handed_over(tmp_pat
             replies.extend(found)
         answered = sum(line[0] == "answered" for line in server.lines())
         assert len(replies) == answered == 20
+
+
+def test_an_answer_in_parts_is_one_text_and_its_thoughts_are_reasoning() -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Yes"}]
+    body = {"choices": [{"index": 0, "message": {"content": parts}, "finish_reason": "stop"}]}
+    answer = answer_in(json.dumps(body).encode())
+    assert (answer.text, answer.reasoning) == ("Yes", "hm")
