@@ -111,7 +111,8 @@ def run_refusals(
     counts = ", ".join(f"{name} {count:,}" for name, count in classes.items())
     lines = [stream.summary(), counts]
     if calibrated is not None:
-        lines.append(calibrated.in_words(detector.fingerprint))
+        sorted_into = [c.name for c in assigner.taxonomy.categories] if assigner else []
+        lines.append(calibrated.in_words(detector.fingerprint, sorted_into))
     if truncated:
         lines.append(f"{truncated:,} long answers: the beginning and the end were read, not the middle")
     return RefusalsDone(stream.rows_written, stream.rejected, classes, truncated, "\n".join(lines))

@@ -42,11 +42,15 @@ _OUT: Final = (
     "refusal_probability",
 )
 _MESSAGES: Final = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+_SUREST: Final = ("partial", "confidence", "candidate_id")
+_DESCENDING: Final = (False, True, False)
+"""A partial refusal may be surer to refuse than a full one, and helps all the same."""
 _REASONS: Final = {
     "unsure_detection": "the detector is not sure whether the answer refuses",
     "partial_refusal": "the answer refuses in part, so it is neither a refusal nor an answer",
     "over_refusal": "the prompt should be answered and the candidate refuses",
     "unsafe_compliance": "the prompt should be refused and the candidate complies",
+    "called_wrong": "a source rejects the answer or labels it as bad, or it was made to be wrong",
     "expected_behaviour_unknown": "nobody said whether the prompt should be refused",
     "surplus_for_prompt": "the prompt has a better candidate of the same behaviour",
     "over_quota": "the quota of the category is full",
@@ -100,7 +104,8 @@ def build_refusals(
     Args:
         rows: one candidate a row, with ``prompt_id``, ``messages``, ``category``, ``expected_behaviour``
             (``comply``, ``refuse`` or null), ``candidate_id``, ``response``, ``refusal_probability``,
-            ``refusal_class``.
+            ``refusal_class``; and ``called_wrong`` where that is known: true for answers that are bad ones. What
+            refuses is judged by that alone.
         quotas: rows wanted per category; categories that are not named get ``quota``.
         quota: rows wanted of every other category; None for all there are. Never padded: see ``shortfall``.
         contrast_per_refusal: at most so many contrast rows for each refusal; None for no limit.
@@ -109,7 +114,7 @@ def build_refusals(
         unknown: what becomes of prompts without an expected behaviour: dropped, or kept as ``uncertain``.
         partial: whether a partial refusal counts as a refusal where one is due.
         min_confidence: probability of the class found, below which the candidate is left out.
-        per_prompt: candidates kept of one prompt, the surest first.
+        per_prompt: candidates kept of one prompt, the surest first; partial refusals after all others.
         tokens: ``[refuse]`` and ``[respond]``, or one token per category.
         prepend: also put the token before the answer in ``messages``.
         seed: which rows a quota keeps.
@@ -125,10 +130,13 @@ def build_refusals(
     rejects.append(_rejects(left))
     kept = _shuffled(kept, seed)
     wanted = _wanted(judged["category"], quotas or {}, quota)
-    kept, left = _apply_quotas(kept, wanted)
-    rejects.append(_rejects(left))
+    fit = kept
+    kept, over = _apply_quotas(fit, wanted)
     kept, left = _balance(kept, contrast_per_refusal)
     rejects.append(_rejects(left))
+    back = _room_left(over, kept, wanted)
+    kept = fit.filter(pl.col("_row").is_in(pl.concat([kept["_row"], back]).implode()))
+    rejects.append(_rejects(over.filter(~pl.col("_row").is_in(back.implode()))))
     pairs = _pairs(judged) if faults == "pair" else _no_pairs()
     frame = _published(kept.sort("_row"), tokens, prepend)
     return BuiltRefusals(
@@ -159,6 +167,7 @@ def _judge(rows: pl.DataFrame, unknown: str, partial: str, min_confidence: float
     refuses = pl.col("refusal_class") != "compliance"
     expected = pl.col("expected_behaviour").cast(pl.String)
     confidence = pl.when(refuses).then(p).otherwise(1 - p)
+    wrong = pl.col("called_wrong") if "called_wrong" in rows.columns else pl.lit(value=False)
     is_partial = pl.col("refusal_class") == "partial_refusal"
     rule = (
         pl.when((confidence < min_confidence) | p.is_null() | p.is_nan() | refuses.is_null())
@@ -169,6 +178,8 @@ def _judge(rows: pl.DataFrame, unknown: str, partial: str, min_confidence: float
         .then(pl.lit("over_refusal"))
         .when(expected.is_null() & pl.lit(unknown == "drop"))
         .then(pl.lit("expected_behaviour_unknown"))
+        .when(wrong & ~refuses)
+        .then(pl.lit("called_wrong"))
         .when(is_partial & pl.lit(partial == "drop"))
         .then(pl.lit("partial_refusal"))
     )
@@ -183,6 +194,7 @@ def _judge(rows: pl.DataFrame, unknown: str, partial: str, min_confidence: float
     return indexed.with_columns(
         refuses=refuses,
         confidence=confidence,
+        partial=is_partial,
         rule=rule,
         kind=kind,
         value=p.round(4).cast(pl.String),
@@ -197,9 +209,7 @@ def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _best_per_prompt(kept: pl.DataFrame, per_prompt: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    ranked = kept.sort(["confidence", "candidate_id"], descending=[True, False]).with_columns(
-        _rank=pl.int_range(pl.len()).over("prompt_id")
-    )
+    ranked = kept.sort(_SUREST, descending=_DESCENDING).with_columns(_rank=pl.int_range(pl.len()).over("prompt_id"))
     first = pl.col("_rank") < per_prompt
     left = ranked.filter(~first).with_columns(
         rule=pl.lit("surplus_for_prompt"), value=(pl.col("_rank") + 1).cast(pl.String)
@@ -226,6 +236,19 @@ def _apply_quotas(kept: pl.DataFrame, wanted: Mapping[str, int]) -> tuple[pl.Dat
     return marked.filter(~pl.col("_over")), left
 
 
+def _room_left(over: pl.DataFrame, kept: pl.DataFrame, wanted: Mapping[str, int]) -> pl.Series:
+    """``_row`` of the rows over quota for which the balance has made room. Contrast would upset it again."""
+    had = kept.group_by("category").agg(_kept=pl.len().cast(pl.Int64))
+    room = pl.col("category").replace_strict(wanted, default=None, return_dtype=pl.Int64) - pl.col(
+        "_kept"
+    ).fill_null(0)
+    return (
+        over.filter(pl.col("kind") != "contrast")
+        .join(had, on="category", how="left", maintain_order="left")
+        .filter(pl.int_range(pl.len()).over("category") < room)["_row"]
+    )
+
+
 def _met(wanted: Mapping[str, int], categories: pl.Series) -> pl.DataFrame:
     """Each quota beside what there is in the end, after the balance too."""
     kept: dict[str | None, int] = dict(categories.value_counts().iter_rows())
@@ -249,7 +272,7 @@ def _pairs(judged: pl.DataFrame) -> pl.DataFrame:
     """Each fault against the surest candidate of its prompt that behaves as it should."""
     right = (
         judged.filter(pl.col("rule").is_null() & pl.col("expected_behaviour").is_not_null())
-        .sort(["confidence", "candidate_id"], descending=[True, False])
+        .sort(_SUREST, descending=_DESCENDING)
         .unique("prompt_id", keep="first", maintain_order=True)
         .select("prompt_id", chosen_id="candidate_id")
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -102,11 +102,12 @@ class StoredCalibration(NamedTuple):
             content["fit"] = self.fit._asdict() | {"categories": [c._asdict() for c in self.fit.categories]}
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
-    def in_words(self, detector: str) -> str:
-        """For the user: the thresholds, how far they agree, and whether they are another detector's.
+    def in_words(self, detector: str, categories: Collection[str] | None = None) -> str:
+        """For the user: the thresholds, how far they agree, and whether they are another detector's or taxonomy's.
 
         Args:
             detector: the fingerprint of the detector that is used.
+            categories: what requests are sorted into; None where that is not known.
         """
         own = sorted(self.thresholds.values())
         text = f"calibrated: threshold {self.threshold:.2f}"
@@ -114,6 +115,12 @@ class StoredCalibration(NamedTuple):
             text += f"; 1 category has its own, {own[0]:.2f}"
         elif own:
             text += f"; {len(own):,} categories have their own, from {own[0]:.2f} to {own[-1]:.2f}"
+        unused = [] if categories is None else sorted(set(self.thresholds) - set(categories))
+        if unused:
+            text += (
+                f"; {len(unused):,} of them not used, for requests are not sorted into {unused[0]} here: give the "
+                "taxonomy that it was fitted with"
+            )
         if self.detector not in (None, detector):
             text += f"; fitted for detector {self.detector}, and this is {detector}: calibrate it anew"
         return text

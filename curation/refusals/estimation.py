@@ -235,6 +235,10 @@ def labelled_rates(
             )
         values = frame[by].cast(pl.String).fill_null(_NO_GROUP)
         groups += [(v, (values == v).to_numpy()) for v in values.unique().sort()]
+    said = p >= 0.5
+    if "refusal_class" in frame.columns:
+        # A calibrated detector has thresholds of its own.
+        said = (frame["refusal_class"] != "compliance").fill_null(False).to_numpy()
     records = []
     for name, mine in groups:
         labelled = int(np.isfinite(labels[mine]).sum())
@@ -244,7 +248,7 @@ def labelled_rates(
                 "group": name,
                 "rows": int(mine.sum()),
                 "labelled": labelled,
-                "detector_rate": float((p[mine] >= 0.5).mean()),
+                "detector_rate": float(said[mine].mean()),
                 "rate": found.rate if found else None,
                 "low": found.low if found else None,
                 "high": found.high if found else None,

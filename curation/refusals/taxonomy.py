@@ -101,7 +101,7 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
 
     Raises:
         InputError: when there is no such taxonomy, or the file has a missing or repeated name, an unknown
-            parent, or a cycle.
+            parent, a cycle, or no prototypes.
     """
     given = str(name_or_path)
     path = taxonomy_path(given) if given in TAXONOMIES else Path(given)
@@ -116,7 +116,10 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
         raise InputError(f"taxonomy {path}: 'categories' is empty, expected at least one category")
     categories = tuple(_category(item, n, path) for n, item in enumerate(content["categories"], start=1))
     _check_tree(categories, path)
-    return Taxonomy(str(content.get("name", path.stem)), str(content.get("version", "")), categories)
+    taxonomy = Taxonomy(str(content.get("name", path.stem)), str(content.get("version", "")), categories)
+    if not taxonomy.assignable:
+        raise InputError(f"taxonomy {path}: no category has prototypes, so nothing could be assigned; add some")
+    return taxonomy
 
 
 def taxonomy_fingerprint(name_or_path: str | Path) -> str:
@@ -143,6 +146,8 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
         raise InputError(
             f"{where} ({name}): unknown field {unknown[0]!r}{hint}; allowed: {', '.join(sorted(_FIELDS))}"
         )
+    if not isinstance(item.get("parent"), str | None):
+        raise InputError(f"{where} ({name}): parent is {item['parent']!r}, expected the name of one category")
     lists = {}
     for field in ("labels", "prototypes"):
         value = item.get(field, [])

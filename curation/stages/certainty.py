@@ -18,6 +18,7 @@ from curation.stages.context import Context
 from curation.stages.drawn import right_answers
 from curation.stages.generations import asked_of
 from curation.stages.refusals import candidate_refusals
+from curation.stages.requests import with_expectations
 from curation.tables import concat_rejects, rejects_frame
 from curation.text import response_id
 
@@ -44,7 +45,7 @@ class Certain(NamedTuple):
 def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
     """One row a question of which it can be told how sure the model is; the others are rejects."""
     prompts = context.workspace.read("prompts")
-    questions = _questions(prompts, options)
+    questions = _questions(with_expectations(context, prompts), prompts, options)
     found = r_tuning(
         questions.join(_answers(context, options, prompts), on="prompt_id", how="left", maintain_order="left").join(
             right_answers(context).rename({"right": "gold"}), on="prompt_id", how="left", maintain_order="left"
@@ -75,11 +76,17 @@ def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
     return Certain(_published(kept, prepend=context.recipe.refusal_dataset.prepend), rejects, facts)
 
 
-def _questions(prompts: pl.DataFrame, options: RTuning) -> pl.DataFrame:
-    """Never prompts that should be refused: being sure of an answer to them is the opposite of what is wanted."""
-    expected = pl.col("expected_behaviour").cast(pl.String)
-    named = pl.col("source").is_in(options.sources) if options.sources else expected.is_null()
-    return prompts.filter(named & expected.ne_missing("refuse")).select("prompt_id", "messages", "category")
+def _questions(expected: pl.DataFrame, prompts: pl.DataFrame, options: RTuning) -> pl.DataFrame:
+    """Never prompts that should be refused: being sure of an answer to them is the opposite of what is wanted.
+
+    Args:
+        expected: the prompts with the behaviour that is given or, where the recipe says so, predicted.
+        prompts: the same with what is given.
+    """
+    unknown = prompts["expected_behaviour"].is_null()
+    named = prompts["source"].is_in(list(options.sources)) if options.sources else unknown
+    answered = expected["expected_behaviour"].ne_missing("refuse")
+    return prompts.filter(named & answered).select("prompt_id", "messages", "category")
 
 
 def _answers(context: Context, options: RTuning, prompts: pl.DataFrame) -> pl.DataFrame:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.recipe import RefusalDataset
+from curation.candidates.trusted import source_verdicts
 from curation.refusals.building import BuiltRefusals, build_refusals
 from curation.stages.certainty import CERTAINTY_COLUMNS, Certain, certain_rows
-from curation.stages.constructed import not_ranked
+from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.hygiene import prompted_inputs
 from curation.stages.refusals import candidate_refusals
-from curation.stages.requests import prompt_requests
+from curation.stages.requests import prompt_requests, with_expectations
 from curation.tables import concat_rejects, empty_rejects, rejects_frame, validated
 
 __all__ = ["STAGE"]
@@ -20,7 +21,7 @@ _STAGE = "refusal"
 
 def run(context: Context) -> StageResult:
     options = context.recipe.refusal_dataset
-    rows = _rows(context, options)
+    rows = _rows(context)
     certain = certain_rows(context, options.r_tuning, stage=_STAGE) if options.r_tuning else None
     tuned = rows.clear()
     if certain is not None:
@@ -79,29 +80,15 @@ def _besides(tuned: pl.DataFrame, certain: Certain | None) -> pl.DataFrame:
     )
 
 
-def _rows(context: Context, options: RefusalDataset) -> pl.DataFrame:
+def _rows(context: Context) -> pl.DataFrame:
     """One candidate a row, with its verdict and what is expected of an answer to its prompt."""
     workspace = context.workspace
     candidates = workspace.scan("candidates").select("candidate_id", "prompt_id", "response").collect()
     made = not_ranked(context, but=("refined", "template_refusal"))
     candidates = candidates.join(made, on="candidate_id", how="anti", maintain_order="left")
     prompts = workspace.scan("prompts").select("prompt_id", "messages", "category", "expected_behaviour").collect()
-    judged = prompt_requests(context, prompts["prompt_id"]).select(
-        "prompt_id", "refuse_probability", _judged="refusal_category"
-    )
-    if options.expectation == "predicted":
-        prompts = prompts.join(judged, on="prompt_id", how="left", maintain_order="left")
-        p = pl.col("refuse_probability")
-        guess = (
-            pl.when(p >= options.min_expectation)
-            .then(pl.lit("refuse"))
-            .when(p <= 1 - options.min_expectation)
-            .then(pl.lit("comply"))
-        )
-        given = pl.col("expected_behaviour").cast(pl.String)
-        prompts = prompts.with_columns(expected_behaviour=pl.coalesce(given, guess)).drop("refuse_probability")
-    else:
-        prompts = prompts.join(judged.drop("refuse_probability"), on="prompt_id", how="left", maintain_order="left")
+    judged = prompt_requests(context, prompts["prompt_id"]).select("prompt_id", _judged="refusal_category")
+    prompts = with_expectations(context, prompts).join(judged, on="prompt_id", how="left", maintain_order="left")
     verdicts = candidate_refusals(context, candidates["candidate_id"]).select(
         "candidate_id", "refusal_probability", "refusal_class", _sorted="refusal_category"
     )
@@ -109,7 +96,16 @@ def _rows(context: Context, options: RefusalDataset) -> pl.DataFrame:
         verdicts, on="candidate_id", how="left", maintain_order="left"
     )
     category = pl.coalesce(pl.col("category").cast(pl.String), "_judged", "_sorted")
-    return joined.with_columns(category=category).drop("_judged", "_sorted")
+    return joined.with_columns(
+        category=category, called_wrong=pl.col("candidate_id").is_in(_called_wrong(context).implode())
+    ).drop("_judged", "_sorted")
+
+
+def _called_wrong(context: Context) -> pl.Series:
+    """The answers that a source calls wrong, and those that were made to be."""
+    said = source_verdicts(prompted_inputs(context).collect()).filter(~pl.col("right"))["candidate_id"]
+    made = constructed_rows(context).filter(pl.col("role") == "rejected")["candidate_id"]
+    return pl.concat([said, made])
 
 
 def _with_splits(pairs: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
@@ -150,6 +146,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=4,
+    version=5,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

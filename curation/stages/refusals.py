@@ -20,7 +20,7 @@ from curation.models.refusals import (
 )
 from curation.recipe import RefusalDetection
 from curation.refusals.calibrated import StoredCalibration, apply_calibration, load_calibration
-from curation.refusals.taxonomy import taxonomy_fingerprint
+from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
 from curation.text import messages_text
@@ -29,7 +29,14 @@ from schemas import TABLES
 if TYPE_CHECKING:
     from curation.refusals.taxonomy import CategoryAssigner
 
-__all__ = ["STAGE", "RefusalStep", "candidate_refusals", "detector_fingerprint", "refusal_step"]
+__all__ = [
+    "STAGE",
+    "RefusalStep",
+    "candidate_refusals",
+    "detector_fingerprint",
+    "refusal_step",
+    "sorts_all_requests",
+]
 
 _STEP_VERSION = 2
 
@@ -139,13 +146,22 @@ class _Detecting:
         from curation.refusals.taxonomy import assign_categories, open_assigner
 
         names = pl.Series(classes, dtype=pl.String)
-        everywhere = self.calibration is not None and bool(self.calibration.thresholds)
+        everywhere = _by_category(self.calibration)
         wanted = [p if everywhere or c != "compliance" else None for p, c in zip(prompts, names, strict=True)]
         if self.taxonomy is None or all(text is None for text in wanted):
             return pl.Series("refusal_category", [None] * len(wanted), dtype=pl.String)
         if self.assigner is None:
             self.assigner = open_assigner(self.taxonomy)
         return assign_categories(wanted, self.assigner).rename("refusal_category")
+
+
+def _by_category(calibration: StoredCalibration | None) -> bool:
+    return calibration is not None and bool(calibration.thresholds)
+
+
+def sorts_all_requests(options: RefusalDetection) -> bool:
+    """Whether every verdict has the category of its request, and not only one that the answer refuses."""
+    return _by_category(load_calibration(options.calibration) if options.calibration else None)
 
 
 def refusal_step(context: Context) -> RefusalStep:
@@ -170,7 +186,8 @@ def run(context: Context) -> StageResult:
     facts |= dict(found["refusal_class"].value_counts(sort=True).iter_rows())
     options = refusal_step(context).options
     if options.calibration is not None:
-        facts["thresholds"] = load_calibration(options.calibration).in_words(_uncalibrated(options))
+        names = [c.name for c in open_taxonomy(options.taxonomy).categories] if options.taxonomy else []
+        facts["thresholds"] = load_calibration(options.calibration).in_words(_uncalibrated(options), names)
     if cut := int(found["refusal_truncated"].sum()):
         facts["too long, read at both ends"] = cut
     if unknown := found["refusal_truncated"].null_count():

@@ -19,13 +19,14 @@ from curation.stages.forms import split_sizes
 from curation.stages.label_facts import label_facts
 from curation.stages.paid import token_facts
 from curation.stages.pairs import ches_aware_facts
-from curation.stages.refusals import candidate_refusals
+from curation.stages.refusals import candidate_refusals, sorts_all_requests
+from curation.stages.requests import prompt_requests
 from curation.text import canonical_json, content_hash
 from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 
 
 def run(context: Context) -> StageResult:
@@ -106,8 +107,14 @@ def _refusals(context: Context) -> RefusalSummary | None:
     verdicts = candidate_refusals(context, candidates["candidate_id"]).select(
         "candidate_id", "refusal_class", "refusal_kind", "refusal_category", "refusal_truncated"
     )
+    judged = prompt_requests(context, prompts["prompt_id"]).select("prompt_id", _judged="refusal_category")
+    prompts = prompts.join(judged, on="prompt_id", how="left")
     answers = candidates.join(prompts, on="prompt_id", how="left").join(verdicts, on="candidate_id", how="inner")
-    category = pl.coalesce(pl.col("category").cast(pl.String), "refusal_category")
+    options = context.recipe.refusals
+    if options is None or not sorts_all_requests(options):
+        # Only answers that refuse have a category then, and every rate by it would be one.
+        answers = answers.with_columns(refusal_category=pl.lit(None, dtype=pl.String))
+    category = pl.coalesce(pl.col("category").cast(pl.String), "_judged", "refusal_category")
     return summarise_refusals(answers.with_columns(category=category).sort("candidate_id"))
 
 
@@ -129,7 +136,16 @@ STAGE = Stage(
     name="report",
     group="publication",
     description="One HTML file: what was dropped and why, distributions of every score, and a sample of pairs.",
-    needs=("gates", "preference", "preference_unpaired", "refusal", "refusals", "retrieval", "pair_scores"),
+    needs=(
+        "gates",
+        "preference",
+        "preference_unpaired",
+        "refusal",
+        "refusals",
+        "requests",
+        "retrieval",
+        "pair_scores",
+    ),
     run=run,
     table=None,
 )

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from curation.refusals.requests import RequestModel
     from curation.refusals.taxonomy import CategoryAssigner
 
-__all__ = ["STAGE", "RequestStep", "judges_requests", "prompt_requests", "request_step"]
+__all__ = [
+    "STAGE",
+    "RequestStep",
+    "judges_requests",
+    "prompt_requests",
+    "request_step",
+    "with_expectations",
+]
 
 _STEP_VERSION = 1
 
@@ -86,6 +93,27 @@ def prompt_requests(context: Context, prompts: pl.Series) -> pl.DataFrame:
     if not judges_requests(context.recipe):
         return pl.DataFrame(TABLES["requests"].create_empty())
     return context.ledger.fetch(request_step(context).key, prompts)
+
+
+def with_expectations(context: Context, prompts: pl.DataFrame) -> pl.DataFrame:
+    """Prompts with the ``expected_behaviour`` of dataset ``refusal``: given, or what the prompt model is sure of.
+
+    Args:
+        prompts: ``prompt_id``, ``expected_behaviour`` and whatever else; rows and their order are kept.
+    """
+    options = context.recipe.refusal_dataset
+    given = pl.col("expected_behaviour").cast(pl.String)
+    if options.expectation == "given":
+        return prompts.with_columns(given)
+    judged = prompt_requests(context, prompts["prompt_id"]).select("prompt_id", _p="refuse_probability")
+    guess = (
+        pl.when(pl.col("_p") >= options.min_expectation)
+        .then(pl.lit("refuse"))
+        .when(pl.col("_p") <= 1 - options.min_expectation)
+        .then(pl.lit("comply"))
+    )
+    joined = prompts.join(judged, on="prompt_id", how="left", maintain_order="left")
+    return joined.with_columns(expected_behaviour=pl.coalesce(given, guess)).drop("_p")
 
 
 def run(context: Context) -> StageResult:

@@ -69,6 +69,9 @@ def test_a_calibration_moves_the_threshold_and_is_applied(detected: Path, tmp_pa
     assert "compliance 80" in said
     assert "calibrated: threshold 1.00" in said
     assert "calibrate it anew" not in said
+    file.write_text(json.dumps(content | {"thresholds": {"malware": 0.5}}))
+    said = curation("refusals", detected, "-o", tmp_path / "bare.parquet", "--calibration", file)
+    assert "1 of them not used, for requests are not sorted into malware here" in said
     again = pl.read_parquet(tmp_path / "again.parquet")
     assert again["refusal_kind"].null_count() == 80
     assert again["refusal_probability"].max() > 0.9
@@ -99,6 +102,8 @@ def test_thresholds_per_category_come_back_from_their_file_with_what_they_rest_o
     words = stored.in_words("another")
     assert "2 categories have their own" in words
     assert "and this is another: calibrate it anew" in words
+    assert "not used" not in stored.in_words("another", ["high", "low"])
+    assert "1 of them not used, for requests are not sorted into low here" in stored.in_words("another", ["high"])
 
 
 def test_labels_that_run_against_the_detector_make_no_calibration(tmp_path: Path) -> None:

@@ -198,3 +198,35 @@ def test_contrast_is_counted_as_the_recipe_says_it() -> None:
     ]
     built = build_refusals(rows(*many), contrast_per_refusal=0.29)
     assert built.frame["kind"].value_counts().sort("kind")["count"].to_list() == [29, 100]
+
+
+def test_what_the_balance_takes_out_of_a_quota_is_filled_with_refusals_that_there_are() -> None:
+    refusals = [(f"r{n}", "refuse", "F", 0.99) for n in range(30)]
+    contrast = [(f"c{n}", "comply", "C", 0.01) for n in range(30)]
+    built = build_refusals(rows(*refusals, *contrast), quotas={"fraud": 10}, contrast_per_refusal=0.25)
+    assert built.quotas.rows() == [("fraud", 10, 10, 0)]
+    kinds = built.frame["kind"].to_list()
+    assert kinds.count("contrast") <= 0.25 * kinds.count("refusal")
+    assert sorted([*built.frame["candidate_id"], *built.rejects["candidate_id"]]) == sorted(
+        f"c{n}" for n in range(60)
+    )
+
+
+def test_a_full_refusal_comes_before_a_surer_partial_one() -> None:
+    given_rows = rows(("a", "refuse", "P", 0.99), ("a", "refuse", "F", 0.9), ("a", "refuse", "C", 0.01))
+    built = build_refusals(given_rows, partial="refusal")
+    assert built.frame["candidate_id"].to_list() == ["c1"]
+    assert built.pairs.rows() == [("a", "c1", "c2", "unsafe_compliance")]
+
+
+def test_an_answer_that_a_source_calls_wrong_is_no_contrast_and_is_not_chosen() -> None:
+    given_rows = rows(
+        ("a", "comply", "C", 0.01),
+        ("a", "comply", "C", 0.1),
+        ("a", "comply", "F", 0.99),
+        ("b", "refuse", "F", 0.99),
+    ).with_columns(called_wrong=pl.Series([True, False, True, True]))
+    built = build_refusals(given_rows)
+    assert built.frame["candidate_id"].to_list() == ["c1", "c3"]
+    assert rules(built.rejects) == {"c0": "called_wrong", "c2": "over_refusal"}
+    assert built.pairs.rows() == [("a", "c1", "c2", "over_refusal")]

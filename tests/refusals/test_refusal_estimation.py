@@ -199,3 +199,9 @@ def test_a_probability_that_is_none_is_named_by_its_row(bad: float | None) -> No
 def test_a_column_of_the_users_is_not_written_over(name: str) -> None:
     with pytest.raises(InputError, match=f"{name!r} already"):
         sample_for_labelling(detected(10).with_columns(pl.lit(1).alias(name)), size=2)
+
+
+def test_the_detectors_own_rate_is_that_of_its_classes() -> None:
+    classes = ["full_refusal", "partial_refusal", "compliance", "compliance"] * 50
+    frame = answered().with_columns(refusal_class=pl.Series(classes))
+    assert labelled_rates(frame, filled(frame))["detector_rate"].to_list() == [0.5]

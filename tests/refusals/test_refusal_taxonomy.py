@@ -84,6 +84,11 @@ def test_own_taxonomy_is_read(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("categories:\n  - title: fruit\n", "category 1: the name is missing"),
+        (
+            "categories:\n  - name: a\n  - {name: b, parent: [a]}\n",
+            "category 2 .b.: parent is .*name of one category",
+        ),
+        ("categories:\n  - {name: a, prototypes: []}\n", "no category has prototypes"),
         ("categories:\n  - {name: a, parent: b}\n  - {name: b, parent: a}\n", "circle"),
         ("categories:\n  - {name: a, parent: a}\n", "circle"),
         ("categories:\n  - {name: a}\n  - {name: a}\n", "stands twice"),

@@ -145,6 +145,26 @@ def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_threshold
     assert '<tr><td>doors</td><td class="right">20</td><td class="right">25.0%</td>' in html
 
 
+def test_rates_by_category_are_of_all_answers_or_not_in_the_report(done: Workspace) -> None:
+    from curation.recipe import load_recipe
+    from curation.stages import report
+    from curation.stages.context import Context
+
+    recipe = load_recipe(Path(done.url).parent / "recipe.yaml")
+    assert recipe.refusals is not None
+
+    def refusing(asked: Any) -> dict[str, float] | None:
+        found = report._refusals(Context(done, asked))
+        assert found is not None
+        groups = dict(found.groups)
+        return {row["name"]: row["refusing"] for row in groups["category"]} if "category" in groups else None
+
+    # Each prompt has an answer that refuses and one that does not.
+    assert refusing(recipe) == {"(none)": 0.5, "doors": 0.5, "mail": 0.5}
+    unasked = recipe.refusals.model_copy(update={"requests": False})
+    assert refusing(recipe.model_copy(update={"refusals": unasked})) is None
+
+
 def test_faults_dropped_give_no_pairs(tmp_path: Path) -> None:
     assert finished(tmp_path, refusal_dataset={"faults": "drop"}).read("refusal_pairs").is_empty()
 
@@ -190,3 +210,19 @@ def test_pairs_of_two_refusals_are_flagged_and_limited_by_ches(tmp_path: Path) -
     assert kept.height == 7
     rejects = workspace.read("rejects").filter(pl.col("rule") == "refusal_pair_surplus")
     assert set(rejects["row_id"]) == set(both["pair_id"].to_list()[1:])
+
+
+def test_the_rejected_answer_of_a_pair_is_never_the_contrast(tmp_path: Path) -> None:
+    rest = "Boats are made of paper, and paper is made of wood, so a tree is what you are looking for here."
+    pairs = [{"prompt": f"How do I fold paper boat {n}?", "chosen": HELPS, "rejected": rest} for n in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "pairs.jsonl", "expected_behaviour": "comply"}],
+        refusals={"taxonomy": None},
+        refusal_dataset={"per_prompt": 2},
+    )
+    answers = [messages[-1]["content"] for messages in workspace.read("refusal")["messages"].to_list()]
+    assert answers == [HELPS] * 4
+    rejects = workspace.read("rejects").filter(pl.col("stage") == "refusal")
+    assert rejects["rule"].to_list() == ["called_wrong"] * 4
