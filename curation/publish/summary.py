@@ -205,6 +205,7 @@ def _sample(row: Mapping[str, Any]) -> SamplePair:
 
 
 _FURTHER_EVIDENCE: Final = (
+    "flipped",
     "chosen_rewards",
     "rejected_rewards",
     "strength_band",

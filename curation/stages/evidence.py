@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 
+from curation.pairs.views import flip_pairs
 from curation.workspace import Workspace
 
 __all__ = ["pair_evidence"]
 
 
 def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
-    """One row a pair that was built.
+    """One row a pair that was built, as it stands after the decisions on labels: flipped ones are turned round.
 
     Args:
         texts: include ``prompt`` (messages), ``chosen`` and ``rejected``.
@@ -40,6 +41,7 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
         .with_columns(status=pl.when(pl.col("_kept")).then(pl.lit("kept")).otherwise(pl.lit("dropped")))
         .drop("_kept")
     )
+    frame = _as_labelled(workspace, frame.collect()).lazy()
     if texts:
         answers = workspace.scan("candidates").select("candidate_id", "response", "generator")
         for side in ("chosen", "rejected"):
@@ -51,3 +53,17 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
         frame = frame.drop("prompt")
     found: pl.DataFrame = frame.drop("chosen_id", "rejected_id").collect()
     return found
+
+
+def _as_labelled(workspace: Workspace, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pairs in the order that is published. CHES of a flipped pair is known where the pair was kept."""
+    turned = workspace.scan("pair_labels").filter("flipped").select("pair_id").collect()["pair_id"]
+    if turned.is_empty():
+        return pairs
+    found = flip_pairs(pairs, pl.col("pair_id").is_in(turned.implode()))
+    published = workspace.scan("preference")
+    measured = [name for name in ("ches", "ln_ches") if name in published.collect_schema().names()]
+    known = published.select("pair_id", *(pl.col(name).alias(f"_{name}") for name in measured)).collect()
+    found = found.join(known, on="pair_id", how="left", maintain_order="left")
+    again = [pl.when("flipped").then(f"_{name}").otherwise(name).alias(name) for name in measured]
+    return found.with_columns(again).drop(f"_{name}" for name in measured)

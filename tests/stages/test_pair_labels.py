@@ -17,6 +17,7 @@ from curation.pipeline import run
 from curation.recipe import Recipe
 from curation.stages.answered import answered
 from curation.stages.context import Context
+from curation.stages.evidence import pair_evidence
 from curation.stages.rewards import candidate_rewards, reward_steps
 from curation.text import content_hash
 from curation.workspace import Workspace
@@ -125,6 +126,14 @@ def test_a_flipped_pair_says_so_and_its_scores_change_sides(folder: Path) -> Non
     # CHES is measured anew in the order that is published.
     assert flipped["ln_ches"].null_count() == 0
     assert (flipped["ln_ches"] != before["ln_ches"]).all()
+    # The report shows what is published, and not what the source said.
+    told = pair_evidence(space).join(preference, on="pair_id", suffix="_published", maintain_order="left")
+    assert told.filter("flipped").height == flipped.height
+    for side in ("chosen", "rejected"):
+        published = told[f"{side}_published"].list.first().struct.field("content")
+        assert told[side].to_list() == published.to_list()
+    for name in ("strength_mean", "ln_ches", "chosen_rewards", "difficulty"):
+        assert told[name].to_list() == told[f"{name}_published"].to_list()
     strong = preference.join(labels.filter(pl.col("target_margin") > 0), on="pair_id", how="semi")
     assert strong.height > 0
     assert (preference["margin"] > 0).sum() == strong.height
