@@ -50,6 +50,8 @@ def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -
         InputError: when nothing, or more than one thing, has this identifier.
     """
     table, key = _find(workspace, identifier)
+    if table not in _KEYS:
+        return _only_turned_away(workspace, key, show_text)
     related = _related(workspace, table, key)
     sections = [Section(table, _rows(workspace, table, _KEYS[table], [key], show_text))]
     for name in _KEYS:
@@ -62,12 +64,14 @@ def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -
         ("refusals", "candidate_id", candidates),
         ("policy_stats", "prompt_id", prompts),
         ("pair_scores", "pair_id", pairs),
+        ("pair_labels", "pair_id", pairs),
     ):
         sections.append(Section(name, _rows(workspace, name, column, ids, show_text)))
     inputs = related.get("inputs", [])
     everything = [key, *prompts, *candidates, *pairs, *inputs, *_pairs_of_inputs(workspace, inputs)]
-    sections.append(Section("rejects", _rows(workspace, "rejects", "row_id", everything, show_text)))
-    sections.append(Section("failures", _rows(workspace, "failures", "item_id", everything, show_text)))
+    if table == "prompts":
+        everything += _requests(workspace, key)
+    sections += _turned_away(workspace, everything, show_text)
     for name in _DATASETS:
         column = _KEY_OF.get(name, "candidate_id")
         ids = {"pair_id": pairs, "anchor_id": prompts, "candidate_id": candidates}[column]
@@ -84,15 +88,49 @@ def _find(workspace: Workspace, identifier: str) -> tuple[str, str]:
             match |= pl.col(column).str.starts_with(identifier)
         keys = workspace.scan(table).filter(match).select(column).head(3).collect()[column]
         found += [(table, key) for key in keys]
+    found = found or [("rejects", key) for key in _turned_away_ids(workspace, identifier)]
     if not found:
         raise InputError(
             f"{workspace.url} has no prompt, candidate, pair or input row {identifier!r}: expected an identifier "
             f"from the report or the rejects (at least {_MINIMUM_PREFIX} of its digits), or <source>#<row>"
         )
     if len(found) > 1:
-        several = ", ".join(f"{table[:-1]} {key}" for table, key in found[:4])
+        several = ", ".join(f"{table.removesuffix('s')} {key}" for table, key in found[:4])
         raise InputError(f"{identifier!r} is the beginning of several identifiers ({several}): give more digits")
     return found[0]
+
+
+def _turned_away_ids(workspace: Workspace, identifier: str) -> list[str]:
+    """What never became a row of those tables, such as a source's row that could not be read."""
+    found: set[str] = set()
+    for table, column in (("rejects", "row_id"), ("failures", "item_id")):
+        match = pl.col(column) == identifier
+        if "#" not in identifier and len(identifier) >= _MINIMUM_PREFIX:
+            match |= pl.col(column).str.starts_with(identifier)
+        found |= set(workspace.scan(table).filter(match).select(pl.col(column).unique()).collect()[column])
+    # Of a reject that names two things, such as an anchor and its positive, the first one.
+    return sorted({name if "#" in name else name.split(" ", 1)[0] for name in found})
+
+
+def _only_turned_away(workspace: Workspace, key: str, show_text: bool) -> list[Section]:
+    return [section for section in _turned_away(workspace, [key], show_text) if section.rows]
+
+
+def _turned_away(workspace: Workspace, keys: list[str], show_text: bool) -> list[Section]:
+    """Rejects and failures. The name of a source may have spaces; of another reject each word is an identifier."""
+    words = pl.col("row_id").str.split(" ").list.eval(pl.element().is_in(keys)).list.any()
+    named = pl.col("row_id").is_in(keys) | (words & ~pl.col("row_id").str.contains("#", literal=True))
+    rejected = workspace.scan("rejects").filter(named).select(pl.col("row_id").unique()).collect()["row_id"]
+    return [
+        Section("rejects", _rows(workspace, "rejects", "row_id", rejected.to_list(), show_text)),
+        Section("failures", _rows(workspace, "failures", "item_id", keys, show_text)),
+    ]
+
+
+def _requests(workspace: Workspace, prompt: str) -> list[str]:
+    """What models were asked for a prompt: an answer that was not taken is rejected under its request."""
+    asked = workspace.scan("generations").filter(pl.col("prompt_id") == prompt).select("request_id").collect()
+    return asked["request_id"].unique(maintain_order=True).to_list()
 
 
 def _related(workspace: Workspace, table: str, key: str) -> dict[str, list[str]]:
