@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -21,6 +22,10 @@ def repair(workspace: WorkspaceUrl) -> None:
     from curation.damage import repair as mend
     from curation.workspace import Workspace
 
-    done = mend(Workspace(workspace, create=False))
+    place = Workspace(workspace, create=False)
+    done = mend(place)
+    if place.is_local and Path(place.path("trial", "tables")).is_dir():
+        # The ledger is shared, and is whole by now: what is left is of the trial alone.
+        done += [f"trial: {line}" for line in mend(Workspace(workspace, create=False, trial=True))]
     for line in done or ["nothing is damaged"]:
         _console.print(line, markup=False, soft_wrap=True)

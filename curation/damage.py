@@ -245,7 +245,11 @@ def _rescued(workspace: Workspace, name: str, since: float) -> int:
             continue
         if not _is_whole_parquet(path, path.stat().st_size):
             continue
-        given = {key: unquote(value) for key, _, value in (p.partition("=") for p in path.parent.parts) if value}
+        given = {
+            key: unquote(value)
+            for key, _, value in (p.partition("=") for p in path.parent.relative_to(table).parts)
+            if value
+        }
         frame = pl.read_parquet(path, hive_partitioning=False).with_columns(
             pl.lit(value).alias(key) for key, value in given.items() if key in schema.column_names()
         )

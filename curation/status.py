@@ -20,7 +20,7 @@ __all__ = ["Status", "workspace_status"]
 
 _PRODUCERS: Final = {
     "generations": "generator", "embeddings": "model", "rewards": "model", "requests": "model",
-    "refusals": "detector", "policy_stats": "policy",
+    "refusals": "detector", "policy_stats": "policy", "judgements": "judge",
 }  # fmt: skip
 
 
@@ -159,7 +159,8 @@ def _journals(workspace: Workspace) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*.jsonl")):
         data = path.read_bytes()
         if data:
-            answers = data.count(b"\n")
+            # A line is a checksum and JSON: of an answer, or of a request that failed.
+            answers = data[: data.rfind(b"\n") + 1].count(b' {"row":')
             torn = not data.endswith(b"\n")
             step = path.name.rpartition("-")[0]
             found.append(

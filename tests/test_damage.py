@@ -7,10 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from curation.cli import app
 from curation.damage import check_whole, find_damage, repair
 from curation.errors import WorkspaceError
 from curation.workspace import Workspace
+from schemas import TABLES
 
 COUNTS = (3, 4, 5)
 
@@ -104,6 +107,29 @@ def test_a_log_that_was_summed_up_is_read_from_there(space: Workspace) -> None:
     newest.write_bytes(b"")
     repair(space)
     assert space.read("embeddings").height == sum(COUNTS) + 2
+
+
+def test_a_torn_table_of_a_trial_is_repaired_too(space: Workspace) -> None:
+    trial = Workspace(space.url, trial=True)
+    trial.overwrite("prompts", pl.DataFrame(TABLES["prompts"].create_empty()))
+    torn = Path(trial.table_path("prompts"), "_delta_log", f"{0:020d}.json")
+    torn.write_bytes(b"{")
+    with pytest.raises(WorkspaceError, match="curation repair"):
+        check_whole(trial)
+    done = CliRunner().invoke(app, ["repair", space.url])
+    assert (done.exit_code, done.stdout.count("trial: log entry")) == (0, 1)
+    assert find_damage(trial) == []
+    assert sum(COUNTS) == space.read("embeddings").height
+
+
+def test_a_workspace_whose_path_reads_like_a_partition_keeps_its_rows_as_they_were(tmp_path: Path) -> None:
+    inside = Workspace(tmp_path / "truncated=true" / "w")
+    for position, count in enumerate(COUNTS):
+        inside.append("embeddings", rows(10 * position, count), partition_by="model")
+    before = inside.read("embeddings").sort("text_id")
+    entry(inside, 2).write_bytes(b"")
+    repair(inside)
+    assert inside.read("embeddings").sort("text_id").equals(before)
 
 
 def test_nothing_is_repaired_while_a_run_holds_the_workspace(space: Workspace) -> None:

@@ -78,6 +78,7 @@ def test_failures_and_journals_say_how_to_go_on(place: Place) -> None:
     with Journal(place.folder / "w" / "journal" / "generations-0123.jsonl") as journal:
         journal.append({"row": {"request_id": "1"}})
         journal.append({"row": {"request_id": "2"}})
+        journal.append({"failure": {"row_id": "3"}})
     with (place.folder / "w" / "journal" / "generations-0123.jsonl").open("ab") as file:
         file.write(b"0000 torn")
     found = workspace_status(place.workspace)
