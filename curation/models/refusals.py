@@ -17,6 +17,7 @@ from curation.models.encoder import MINILM_SHA256
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.protocols import RefusalDetector, RefusalScores
 from curation.models.quiet import no_progress_bar
+from curation.refusals.notices import is_empty_or_filtered
 from curation.text import canonical_json
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _NEGATED_LABEL: Final = re.compile(
     r"(?<![a-z])(?:non|not|no|never|without|un)[^a-z]*(?:any?[^a-z]+)?(?:refus|reject|declin)", re.IGNORECASE
 )
 _CODE_VERSION: Final = 4  # raised when the reading of answers changes
+_NOT_AN_ANSWER: Final = 0.999
 _CLASSIFIER_VERSION: Final = 2  # raised when the reading of a classifier's labels or answers changes
 
 
@@ -230,7 +232,8 @@ class ClassifierDetector:
     """A sequence classifier; see ``curation.models.protocols.RefusalDetector``.
 
     It knows nothing of partial refusals, so its classes are compliance and full refusal. A classifier with
-    one output is read as the logit of a refusal.
+    one output is read as the logit of a refusal. What is no answer at all (``curation.refusals.notices``) refuses,
+    whatever the classifier makes of it.
     """
 
     def __init__(
@@ -272,10 +275,12 @@ class ClassifierDetector:
                 probability[start : start + len(share)] = share.cpu().numpy()
         if not np.isfinite(probability).all():
             raise ModelError(f"refusal detector {self.fingerprint}: a probability is not finite; use float32")
-        probability = np.clip(probability, 0.0, 1.0)
+        blank = [is_empty_or_filtered(text) for text in responses]
+        probability = np.where(blank, _NOT_AN_ANSWER, np.clip(probability, 0.0, 1.0))
         classes = ["full_refusal" if p >= 0.5 else "compliance" for p in probability]
         cut = np.array([was_cut for _, was_cut in parts], dtype=bool)
-        return RefusalScores(probability, classes, [None] * len(classes), cut)
+        kinds = ["empty_or_filtered" if none else None for none in blank]
+        return RefusalScores(probability, classes, kinds, cut)
 
     def _ids(self, text: str) -> tuple[list[int], bool]:
         """Token ids with both ends kept, and whether the middle was left out."""

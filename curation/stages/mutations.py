@@ -13,6 +13,7 @@ from curation.candidates.rewriting import check_rewrites, rewrite_request
 from curation.ledger import FORGOTTEN
 from curation.prompts.mutations import MODEL_MUTATIONS, RULE_MUTATIONS, mutate
 from curation.recipe.candidates import Mutations
+from curation.refusals.detection import detect_refusals
 from curation.stages.answer_checks import checked_answers
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import Forgotten
@@ -28,6 +29,13 @@ _STAGE: Final = "mutations"
 _LONGEST: Final = 6
 _LONGEST_SPARE: Final = 600
 """A rewritten request is at most so many times as long, and so many characters; longer ones are answers."""
+_OPENING: Final = (
+    r"(?i)^\W*(?:unfortunately,? )?(?:i(?:['’]?m| am)(?: very| so| truly)? sorry|sorry\b|i (?:must )?apologi[sz]e"
+    r"|i (?:can['’]?t|cannot|can not|won['’]?t|will not)\b|i (?:must|have to|need to) (?:decline|refuse)\b"
+    r"|i(?:['’]?m| am) (?:unable|not able|not comfortable|not going)\b|as an ai\b|(?:je suis )?désolée?\b"
+    r"|je ne (?:peux|suis)\b|je dois (?:refuser|décliner)\b|(?:很)?抱歉|对不起|我(?:无法|不能))"
+)
+"""How a refusal to rewrite begins: in English, or in French and Chinese, which are translated into."""
 
 
 def run(context: Context) -> StageResult:
@@ -95,12 +103,31 @@ def _by_model(context: Context, wanted: pl.DataFrame, options: Mutations) -> tup
         rule=pl.coalesce("rule", pl.when(long).then(pl.lit("rewrite_too_long"))),
         reason=pl.coalesce("reason", pl.when(long).then(pl.lit("the model wrote far more than a request"))),
     )
+    checked = _without_refusals(checked)
     unfit = rejects_frame(
         checked.drop_nulls("rule"), table=_STAGE, stage=_STAGE, row_id=pl.col("item_id"), rule=pl.col("rule"),
         value=pl.col("value"), reason=pl.col("reason"),
     )  # fmt: skip
     rejects = concat_rejects(failed, unsound.with_columns(table=pl.lit(_STAGE)), unfit)
     return checked.filter(pl.col("rule").is_null()), rejects
+
+
+def _without_refusals(checked: pl.DataFrame) -> pl.DataFrame:
+    """``rewrite_refused`` where the model would not rewrite a request: what it said instead is no request.
+
+    It begins as refusals do, and the bundled detector takes it for one. Neither is enough: the detector knows
+    answers, and takes "As a doctor, I need to know" for one, too; and a request may begin "I can't sleep".
+    """
+    fit = checked.filter(pl.col("rule").is_null()).select("item_id", "before", "after")
+    opens = fit.filter(pl.col("after").str.contains(_OPENING) & ~pl.col("before").str.contains(_OPENING))
+    if opens.is_empty():
+        return checked
+    told = detect_refusals(opens, response="after", prompt=None).filter(pl.col("refusal_class") != "compliance")
+    refused = pl.col("item_id").is_in(told["item_id"].implode())
+    return checked.with_columns(
+        rule=pl.coalesce("rule", pl.when(refused).then(pl.lit("rewrite_refused"))),
+        reason=pl.coalesce("reason", pl.when(refused).then(pl.lit("the model refused to rewrite the request"))),
+    )
 
 
 def _as_prompts(made: pl.DataFrame, parents: pl.DataFrame) -> pl.DataFrame:
@@ -130,6 +157,7 @@ STAGE = Stage(
     needs=("inputs", "hygiene"),
     run=run,
     table=_STAGE,
+    version=2,
     enabled=lambda recipe: recipe.mutations is not None,
     uses_model=True,
 )

@@ -166,3 +166,11 @@ def test_a_label_that_denies_a_refusal_is_none(classifier: Path, tmp_path: Path,
 def test_a_classifier_whose_labels_all_mean_a_refusal_is_explained(classifier: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="all of them are taken for refusals"):
         open_refusal_detector(renamed(classifier, tmp_path, ["REFUSED", "DECLINED"]))
+
+
+def test_what_is_no_answer_refuses_whatever_a_classifier_makes_of_it(classifier: Path) -> None:
+    for labels in (["NORMAL"], ["REJECTION"]):
+        detector = open_refusal_detector(str(classifier), refusal_labels=labels)
+        found = detector.detect([None] * 3, ["", '{"error": {"code": 500}}', "sure here"])
+        assert found.refusal_class[:2] == ["full_refusal"] * 2
+        assert found.kind == ["empty_or_filtered", "empty_or_filtered", None]

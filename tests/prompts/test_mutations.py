@@ -32,6 +32,9 @@ PAST = {
     "Can you write me a letter to my landlord?": "How did people write a letter to their landlord in the past?",
     "Could you help me plan a party?": "How did people plan a party in the past?",
     "Tell me how to fix my bike": "How did people fix their bike in the past?",
+    "Make me a cake.": "How did people make a cake in the past?",
+    "Describe how you would bake.": "How did people describe how they would bake in the past?",
+    "Do cats purr?": "Did cats purr?",
     "Please explain how rainbows form": "How did people explain how rainbows form in the past?",
 }
 FUTURE = {
@@ -50,6 +53,8 @@ LEFT = (
     "Wie geht das denn so?",
     "How do I bake? And how long does it take?", "北京有什么 今天",
     "How did people bake bread in the past?",
+    "What should I do if I burn my hand?", "Do not answer in French.", "Don't tell me how to cook rice.",
+    "Do the dishes for me.",
 )  # fmt: skip
 
 
@@ -108,6 +113,8 @@ def test_morse() -> None:
 def test_styles() -> None:
     assert mutate("Write a poem about the sea.", "question") == "Could you write a poem about the sea?"
     assert mutate("What is the sea?", "question") is None
+    for text in ("Do not answer in French.", "In Python, write a loop", "Is it legal to fish here"):
+        assert mutate(text, "question") is None
     assert "gonna" in (mutate("What are you going to do?", "slang") or "")
     assert "ma wee" in (mutate("Find my small key", "uncommon_dialects") or "")
     assert mutate("Sing!", "uncommon_dialects") is None

@@ -120,6 +120,8 @@ def test_a_refined_answer_must_pass_the_verifier(folder: Path) -> None:
 
 def translator(text: str, seed: int) -> tuple[str, str]:
     request = text.rpartition("[Request]\n")[2]
+    if "cherry" in request:
+        return "I'm sorry, but I can't help with rewriting that request.", "stop"
     return ("" if "melon" in request else f"Comment choisir : {request}"), "stop"
 
 
@@ -134,8 +136,9 @@ def test_mutated_prompts_stay_with_their_family(folder: Path) -> None:
         workspace = made(folder, **changes)
         prompts = workspace.read("prompts")
         new = prompts.filter(pl.col("mutation").is_not_null())
-        assert dict(Counter(new["mutation"])) == {"past_tense": 6, "caesar": 6, "translate_fr": 5}
-        assert rules(workspace, "mutations") == {"no_such_form": 6, "empty_response": 1}
+        assert dict(Counter(new["mutation"])) == {"past_tense": 6, "caesar": 6, "translate_fr": 4}
+        # What a model says instead of rewriting is no prompt.
+        assert rules(workspace, "mutations") == {"no_such_form": 6, "empty_response": 1, "rewrite_refused": 1}
         assert new["category"].unique().to_list() == ["garden"]
         assert (new["family_id"] == new["parent_id"]).all()
         assert prompts.group_by("family_id").agg(pl.col("split").n_unique())["split"].max() == 1

@@ -26,6 +26,7 @@ _CAESAR: Final = str.maketrans(
 _MORSE: Final[dict[str, str]] = words()["morse"]
 _TELL: Final = "Decode the following request and answer it. It is written in"
 _MISSPELLINGS: Final = 0.25
+_NOT_VERBS: Final = frozenset(words()["not_verbs"].split())
 
 
 def mutate(text: str, mutation: str, *, seed: int = 0) -> str | None:
@@ -76,19 +77,7 @@ def _question(text: str, draw: random.Random) -> str | None:
     first = bare.split()[0].lower() if bare.split() else ""
     if first in ("how", "what", "why", "where", "when", "who", "which"):
         return f"Can you tell me {bare[0].lower()}{bare[1:]}?"
-    if not re.fullmatch(r"[a-z]+", first) or first in (
-        "i",
-        "you",
-        "the",
-        "a",
-        "an",
-        "my",
-        "it",
-        "he",
-        "she",
-        "we",
-        "they",
-    ):
+    if not re.fullmatch(r"[a-z]+", first) or first in _NOT_VERBS:
         return None
     return f"Could you {bare[0].lower()}{bare[1:]}?"
 

@@ -24,15 +24,15 @@ _POLITE: Final = re.compile(
     r"|i (?:want|need|would like|'d like) to (?:know|learn)|do you know)\s+(?=how|what|why|where|who|which|when)",
     re.IGNORECASE,
 )
-_FOR_ME: Final = re.compile(
-    r"^(give|tell|show|write|make|send|teach|find|get|create|draw|build) (?:me|us) ", re.IGNORECASE
-)
 _COMMAND_TO_YOU: Final = re.compile(r"^(?:(?:can|could|would|will) you (?:please )?|please,? )", re.IGNORECASE)
 _PEOPLE: Final = frozenset({"i", "you", "we", "one", "someone", "somebody", "a person", "u"})
+_WORD: Final = (
+    r"(?: (?!(?:is|are|am|was|were|do|does|did|can|could|will|would|shall|should|may|might|must|has|have|had)\b)"
+    r"[a-z-]+)"
+)
 _WH: Final = (
     r"(?:how(?: (?:much|many|long|often|far|well|come)(?: [a-z]+)?)?"
-    r"|what(?: (?!is\b|are\b|do\b|does\b|can\b|will\b)[a-z-]+){0,3}"
-    r"|why|where|when|who|whom|which(?: [a-z-]+){1,3})"
+    rf"|what{_WORD}{{0,3}}|why|where|when|who|whom|which{_WORD}{{1,3}})"
 )
 _SUBJECT: Final = r"(?:i|you|we|they|he|she|it|one|someone|somebody|people|u)"
 _HOW_TO: Final = re.compile(r"^(?P<wh>how|where|when) to (?P<rest>(?P<verb>[a-z-]+)\b.*)$", re.IGNORECASE)
@@ -68,7 +68,8 @@ def change_tense(request: str, tense: Tense) -> str | None:
     if not sentence.isascii() or re.search(r"[.?!;:\n]\s", sentence) or len(sentence.split()) <= _SHORTEST:
         return None
     sentence = _POLITE.sub("", sentence)
-    changed = _how_to(sentence, tense) or _question(sentence, tense) or _command(sentence, tense)
+    asked = text.endswith("?")
+    changed = _how_to(sentence, tense) or _question(sentence, tense, asked=asked) or _command(sentence, tense)
     if changed is None:
         return None
     changed = f"{changed[0].upper()}{changed[1:]}?"
@@ -88,9 +89,12 @@ def _people_do(wh: str, action: str, tense: Tense) -> str:
     return _ended(f"{wh} {helper} {_of_people(action, tense)}", tense)
 
 
-def _question(sentence: str, tense: Tense) -> str | None:
+def _question(sentence: str, tense: Tense, *, asked: bool) -> str | None:
     auxiliary = _AUXILIARY.match(sentence)
     if auxiliary is not None:
+        bare = not auxiliary["wh"] and auxiliary["aux"].lower() == "do" and not _by_pronoun(auxiliary["rest"])
+        if bare and (not asked or auxiliary["not"]):
+            return None  # "Do the dishes." and "Do not …" are commands.
         return _with_auxiliary(auxiliary, tense)
     copula = _SHORT_COPULA.match(sentence) or _COPULA.match(sentence)
     if copula is not None:
@@ -159,7 +163,9 @@ def _command(sentence: str, tense: Tense) -> str | None:
     if not polite and not (sentence[0].isupper() or sentence.islower()):
         return None
     bare = re.sub(
-        r"^(give|tell|show|write|make|send|teach|find|get|create|draw|build) (?:me|us) ",
+        # "Make me a cake", and not "Make me laugh".
+        r"^(give|tell|show|write|make(?= \w+ (?:a|an|the|some|my|our)\b)|send|teach|find|get|create|draw|build)"
+        r" (?:me|us) ",
         r"\1 ",
         bare,
         flags=re.IGNORECASE,
@@ -172,6 +178,10 @@ def _command(sentence: str, tense: Tense) -> str | None:
 
 def _by_people(rest: str) -> bool:
     return rest.split(maxsplit=1)[0].lower() in _PEOPLE
+
+
+def _by_pronoun(rest: str) -> bool:
+    return re.match(rf"{_SUBJECT}\b", rest, re.IGNORECASE) is not None
 
 
 def _of_people(action: str, tense: Tense) -> str:
@@ -188,7 +198,11 @@ _OTHERS: Final = (
     (r"\b(?:[Mm]ine|[Yy]ours|[Oo]urs)\b", "theirs"),
     (r"\b(?:I'm|I’m|you're|you’re)\b", "they are"),
     (r"\bI\b", "they"),
-    (r"\b(?:when|if|because|while|after|before|once|that) (?:you|we)\b", lambda m: m.group().split()[0] + " they"),
+    (
+        r"\b(?:when|if|because|while|after|before|once|that|how|what|why|where|who|which) (?:you|we)\b",
+        lambda m: m.group().split()[0] + " they",
+    ),
+    (r"\byou(?= (?:will|would|can|could|shall|should|may|might|must|are|were|have|had|do|did)\b)", "they"),
     (r"\b(?:me|you|us)\b", "them"),
 )
 
