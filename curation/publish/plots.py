@@ -280,9 +280,11 @@ def _refusal_shares(pairs: pl.DataFrame) -> list[dict[str, Any]]:
             continue
         for group, of in (("all", pairs), ("kept", pairs.filter(pl.col("status") == "kept"))):
             known = of[column].drop_nulls()
+            if known.is_empty():
+                continue
             low = 0.0
             for name in ("full_refusal", "partial_refusal"):
-                high = low + (int((known == name).sum()) / len(known) if len(known) else 0.0)
+                high = low + int((known == name).sum()) / len(known)
                 bar = {"set": f"{side}, {group}", "class": name.replace("_", " ")}
                 rows.append({**bar, "from": low, "to": high})
                 low = high

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import polars as pl
 
 from curation.publish import summary
-from curation.publish.gates import GateResult
+from curation.publish.gates import ALL_DATASETS, GateResult
 from curation.text import content_hash
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def render_report(data: ReportData) -> str:
         mining=summary.mining_rows(data.waterfall),
         kept=int((pairs["status"] == "kept").sum()) if pairs.height else 0,
         failed_gates=[g for g in data.gates if not g.passed],
+        all_datasets=ALL_DATASETS,
         scores=_scores(pairs),
         figures=_figures(data),
         groups=_groups(pairs),

@@ -103,6 +103,13 @@ def test_refusal_shares_by_hand():
     assert [t["label"] for t in totals] == ["66.7%", "50.0%", "0.0%", "0.0%"]
 
 
+def test_a_share_of_no_known_answer_is_not_drawn_as_none_refusing():
+    frame = pl.DataFrame({"status": ["dropped"], "chosen_refusal_class": ["full_refusal"]})
+    bars, totals = values(refusal_chart(frame))
+    assert {bar["set"] for bar in bars} == {"chosen, all"}
+    assert [total["label"] for total in totals] == ["100.0%"]
+
+
 def test_waterfall_goes_from_input_to_what_is_left():
     frame = pl.DataFrame(
         {

@@ -254,7 +254,18 @@ def test_a_run_without_pairs_has_a_report():
     )
     text = Page(render_report(data)).in_the_open
     assert "Nothing was dropped" in text
-    assert "nothing was published" in text
+    assert "what is made from preference was not published" in text
+
+
+def test_what_other_gates_let_through_is_not_said_to_be_unpublished():
+    data = make_data(make_pairs())
+    refused = GateResult("min_rows", "refusal", 0.0, 1.0, False, True, "0 rows, 1 too few")
+    warned = GateResult("max_size_change", "preference", 0.9, 0.5, False, False, "is the change")
+    text = Page(render_report(data._replace(gates=[*data.gates, refused, warned]))).in_the_open
+    assert "2 of 3 gates did not pass; what is made from refusal was not published." in text
+    of_all = refused._replace(dataset="all", name="max_leaking_prompts")
+    text = Page(render_report(data._replace(gates=[*data.gates, of_all]))).in_the_open
+    assert "1 of 2 gates did not pass; nothing was published." in text
 
 
 def test_scores_that_are_not_there_or_not_finite_do_no_harm():
