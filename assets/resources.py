@@ -45,6 +45,7 @@ class CurationResource(dg.ConfigurableResource):
 
     _context: Context | None = PrivateAttr(default=None)
     _recording: Recording | None = PrivateAttr(default=None)
+    _failed: set[str] = PrivateAttr(default_factory=set)
     _until_the_end: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     def open_workspace(self) -> Workspace:
@@ -52,8 +53,10 @@ class CurationResource(dg.ConfigurableResource):
         return Workspace(self.workspace)
 
     @contextmanager
-    def stage(self, log: dg.DagsterLogManager) -> Iterator[Context]:
+    def stage(self, log: dg.DagsterLogManager, name: str) -> Iterator[Context]:
         """What a stage needs; progress goes to the run's log. An error of ours becomes a Failure of one line.
+
+        A run has failed when a stage did and was not tried again with success.
 
         Raises:
             Failure: with the error's message; trying again would not help.
@@ -61,11 +64,15 @@ class CurationResource(dg.ConfigurableResource):
         try:
             yield self._opened(log)
         except BaseException as error:
-            if self._recording is not None:
-                self._recording.status = "failed"
+            self._failed.add(name)
             if isinstance(error, CurationError):
                 raise dg.Failure(description=str(error), allow_retries=False) from None
             raise
+        else:
+            self._failed.discard(name)
+        finally:
+            if self._recording is not None:
+                self._recording.status = "failed" if self._failed else "done"
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Record the run, and let go of the workspace."""

@@ -23,8 +23,10 @@ def new_source_data(context: dg.SensorEvaluationContext, curation: CurationResou
     except CurationError as error:
         # A source that is away for a moment: the last good datasets stay, and the next tick looks again.
         return dg.SensorResult(skip_reason=str(error))
-    cursor = found.digest
-    if cursor == context.cursor:
+    last, _, digest = (context.cursor or "").partition(" ")
+    if found.digest == digest:
         return dg.SensorResult(skip_reason=f"none of the {len(found.sources)} sources has changed")
+    # Dagster starts no second run under one key: sources that are what they once were are a change all the same.
+    cursor = f"{int(last) + 1 if digest else 1} {found.digest}"
     request = dg.RunRequest(run_key=cursor, tags={"curation/started_by": "new source data"})
     return dg.SensorResult(run_requests=[request], cursor=cursor)

@@ -37,7 +37,7 @@ def stage_asset(stage: Stage) -> dg.AssetsDefinition:
         freshness_policy=_FRESH if stage.name.startswith("publish_") else None,
     )
     def asset(context: dg.AssetExecutionContext, curation: CurationResource) -> dg.MaterializeResult:
-        with curation.stage(context.log) as opened:
+        with curation.stage(context.log, stage.name) as opened:
             compared = ("rejects", stage.table) if stage.table else ("rejects",)
             before = {table: opened.workspace.version(table) for table in compared}
             reported = len(opened.reports)

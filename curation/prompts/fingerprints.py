@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from curation.errors import InputError
@@ -16,7 +17,7 @@ class Fingerprints(NamedTuple):
     """What the sources look like now."""
 
     sources: dict[str, str]
-    """path or address → size and time of a file, commit of a Hub dataset."""
+    """path or address → size and time of a file or of a folder's files, commit of a Hub dataset."""
 
     @property
     def digest(self) -> str:
@@ -25,7 +26,7 @@ class Fingerprints(NamedTuple):
 
 
 def source_fingerprints(recipe: Recipe) -> Fingerprints:
-    """The sources of a recipe, and its corpus, as they are now.
+    """What a recipe reads rows from, as it is now: sources, corpus, and what hygiene compares with.
 
     Raises:
         InputError: when a file is not there, or the Hub does not answer.
@@ -33,14 +34,26 @@ def source_fingerprints(recipe: Recipe) -> Fingerprints:
     paths = [source.path for source in recipe.sources]
     if recipe.negatives is not None and recipe.negatives.corpus is not None:
         paths.append(recipe.negatives.corpus)
+    hygiene = recipe.hygiene
+    for section in (*hygiene.prompts, *([hygiene.contamination] if hygiene.contamination else [])):
+        paths += section.against
+    if hygiene.select is not None and hygiene.select.target is not None:
+        paths.append(hygiene.select.target)
     return Fingerprints({path: _hub_commit(path) if path.startswith("hf://") else _file(path) for path in paths})
 
 
 def _file(path: str) -> str:
     try:
-        found = os.stat(path)
+        if os.path.isdir(path):
+            inside = sorted(entry for entry in Path(path).rglob("*") if entry.is_file())
+            return " ".join(f"{entry.relative_to(path)} {_state(entry)}" for entry in inside)
+        return _state(path)
     except OSError as error:
         raise InputError(f"source {path}: {error.strerror}; what was published before stays") from error
+
+
+def _state(path: str | Path) -> str:
+    found = os.stat(path)
     return f"{found.st_size} {found.st_mtime_ns}"
 
 

@@ -51,6 +51,8 @@ class Context:
     reports: list[StepReport] = field(default_factory=list)
     engine: RayEngine | None = None
     """Where models run; None for this process."""
+    gates_measured: bool = False
+    """Whether stage ``gates`` has looked at the tables of this run."""
 
     @property
     def ledger(self) -> Ledger:

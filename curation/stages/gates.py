@@ -31,6 +31,7 @@ def run(context: Context) -> StageResult:
         contaminated=contaminated_prompts(context),
     )
     frame = pl.DataFrame(results, schema=TABLES["gates"].create_empty().schema, orient="row")
+    context.gates_measured = True
     failed = [r for r in results if not r.passed]
     facts = {
         ("blocked by " if r.blocking else "warning of ") + f"{r.dataset} {r.name}": r.message.split(": ", 2)[-1]

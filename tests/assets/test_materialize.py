@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from curation.pipeline import run
+from assets.resources import CurationResource, RecipeChanges
+from curation.pipeline import run, run_stage, stage_named
 from curation.workspace import Workspace
 from tests.assets.conftest import PLAIN, Location, metadata
 from tests.stages.conftest import SMALL_RECIPE
@@ -119,6 +120,36 @@ def test_a_failed_gate_blocks_publication_and_leaves_the_last_good_dataset(locat
     assert location.published() == before
     runs = Workspace(location.workspace).read("runs").sort("finished_at")
     assert runs["status"].to_list() == ["done", "failed"]
+
+
+def test_a_dataset_is_not_published_on_what_the_gates_said_of_other_rows(location: Location) -> None:
+    location.write(PLAIN | {"gates": {"min_rows": 10, "max_size_change": 1.0}})
+    assert location.materialize().success
+    before = location.published()
+    location.write(PLAIN | {"gates": {"min_rows": 10, "max_size_change": 1.0}}, rows=6)
+    job = location.definitions().resolve_job_def("everything")
+    names = ("inputs", "hygiene", "prompts", "candidates", "pairs", "pair_scores", "pair_labels", "preference")
+    result = job.execute_in_process(
+        instance=location.instance,
+        raise_on_error=False,
+        asset_selection=[dg.AssetKey(name) for name in (*names, "publish_preference")],
+    )
+    assert {e.step_key for e in result.all_events if e.is_step_failure} == {"publish_preference"}
+    assert location.published() == before
+
+
+def test_a_stage_that_was_tried_again_with_success_is_no_failure_of_the_run(location: Location) -> None:
+    location.write(PLAIN)
+    curation = CurationResource(
+        workspace=str(location.workspace), recipe=str(location.recipe), changes=RecipeChanges()
+    )
+    log = dg.build_asset_context().log
+    with pytest.raises(ConnectionError), curation.stage(log, "inputs"):
+        raise ConnectionError
+    with curation.stage(log, "inputs") as opened:
+        run_stage(opened, stage_named("inputs"))
+    curation.teardown_after_execution(dg.build_init_resource_context())
+    assert Workspace(location.workspace).read("runs")["status"].to_list() == ["done"]
 
 
 def test_changes_of_the_launchpad_hold_for_one_run(location: Location) -> None:
