@@ -10,7 +10,7 @@ from curation.models.identity import EMBEDDED
 from curation.models.policy import DEFAULT_BATCH_TOKENS, Backend, Policy, open_policy
 from curation.progress import StepProgress
 from curation.prompts.shapes import resolve
-from curation.scores.ches_frames import CHES_SHAPES, score_rows, verbatim
+from curation.scores.ches_frames import CHES_SHAPES, check_raw, score_rows, verbatim
 
 __all__ = ["ChesDone", "run_ches"]
 
@@ -51,7 +51,8 @@ def run_ches(
     A file with ``responses`` gives one row per ordered pair of a row's answers, by ``chosen_index``, then by
     ``rejected_index`` (positions in the user's list). What cannot be scored goes to the rejects:
     ``context_overflow``, ``empty_response``, ``no_answer_tokens``, ``template_rewrites_history``,
-    ``template_refuses_prompt``, ``non_finite_states``, ``too_few_responses``, and the rules of file reading.
+    ``template_refuses_prompt``, ``template_refuses_answer``, ``template_drops_message``, ``template_drops_answer``,
+    ``non_finite_states``, ``out_of_memory``, ``too_few_responses``, and the rules of file reading.
 
     Args:
         input: a file with ``prompt``, ``chosen``, ``rejected`` (or dialogues that share a prompt), or with
@@ -80,6 +81,7 @@ def run_ches(
                 max_length=max_length,
                 output_gradients=output_gradients,
             )
+        check_raw(opened, raw)
         for chunk in stream.chunks():
             rows = verbatim(chunk, stream.originals, binding) if raw else chunk
             scores, rejects = score_rows(rows, opened)

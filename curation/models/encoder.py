@@ -88,6 +88,7 @@ class SentenceEncoder:
         self.fingerprint = fingerprint
         self.dimension = int(model.get_embedding_dimension() or 0)
         self.max_length: int | None = model.max_seq_length
+        self._before: str = model.prompts.get(model.default_prompt_name or "") or ""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """The vectors of n texts, in the order given; equal texts are encoded once.
@@ -121,11 +122,12 @@ class SentenceEncoder:
         return Encoded(vectors[order], (lengths > limit)[order])
 
     def _token_counts(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Of the texts with the words that the model puts before each of them."""
         tokenizer: Any = self._model.tokenizer
         counts = np.zeros(len(texts), dtype=np.int64)
         for start in range(0, len(texts), 1024):
             ids = tokenizer(
-                list(texts[start : start + 1024]),
+                [self._before + text for text in texts[start : start + 1024]],
                 add_special_tokens=True,
                 truncation=False,
                 padding=False,
@@ -154,7 +156,7 @@ def _load(ref: ModelRef, device: str | None) -> SentenceTransformer:
         with no_progress_bar():
             return SentenceTransformer(
                 ref.location,
-                revision=ref.revision,
+                revision=ref.commit,
                 device=device,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},

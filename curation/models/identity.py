@@ -45,9 +45,14 @@ class ModelRef:
     def fingerprint(self) -> str:
         """``name@revision``: a commit for the Hub where it is known, a content hash for files."""
         if self.kind == "hub":
-            return f"{self.location}@{hub_commit(self.location, self.revision)}"
+            return f"{self.location}@{self.commit}"
         name = EMBEDDED if self.kind == "embedded" else Path(self.location).name
         return f"{name}@{folder_fingerprint(self.location)}"
+
+    @property
+    def commit(self) -> str | None:
+        """The Hub's commit that the fingerprint names, and so the one to load: a branch may have moved on since."""
+        return hub_commit(self.location, self.revision) if self.kind == "hub" else None
 
 
 def resolve_model(model: str, *, embedded: str) -> ModelRef:
@@ -85,21 +90,34 @@ def _refuse_pickles(model: str) -> None:
             )
 
 
-@lru_cache(maxsize=32)
 def folder_fingerprint(folder: str) -> str:
-    """12 hex digits over the names and bytes of a model folder's files (weights, configs, templates)."""
+    """12 hex digits over the names and bytes of a model folder's files (weights, configs, templates).
+
+    A file is read once, and again when it was written since: a notebook may train a model in place between runs.
+    """
     digest = hashlib.sha256()
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix in _HASHED_SUFFIXES):
-        with path.open("rb") as file:
-            inner = hashlib.file_digest(file, "sha256").hexdigest()
+        seen = path.stat()
+        inner = _file_digest(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         digest.update(f"{path.name}\0{inner}\n".encode())
     return digest.hexdigest()[:12]
 
 
+@lru_cache(maxsize=4096)
+def _file_digest(path: Path, *written: int) -> str:
+    """Of the file as it stands; ``written`` tells one writing of it from the next."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @lru_cache(maxsize=32)
 def hub_commit(repo: str, revision: str | None) -> str:
-    """The commit that a Hub revision stands for; the revision's own name where the Hub is out of reach."""
-    from huggingface_hub import HfApi, errors
+    """The commit that a Hub revision stands for.
+
+    Where the Hub is out of reach, that of the copy in the cache, which is the one that is then loaded; the
+    revision's own name where there is none.
+    """
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
     wanted = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
@@ -107,4 +125,5 @@ def hub_commit(repo: str, revision: str | None) -> str:
     try:
         return HfApi().model_info(repo, revision=revision).sha or wanted
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.HTTPError, OSError):  # type: ignore[attr-defined]
-        return wanted
+        cached = try_to_load_from_cache(repo, "config.json", revision=wanted)
+        return Path(cached).parent.name if isinstance(cached, str) else wanted

@@ -12,16 +12,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import polars as pl
 
+from curation.errors import InputError
 from curation.files import ROW, Reject, rejects_frame
 from curation.models.identity import EMBEDDED
 from curation.models.policy import DEFAULT_BATCH_TOKENS, Policy, PolicyStats, open_policy
 from curation.models.protocols import Fault
+from curation.prompts.dialogues import as_prompt
 from curation.prompts.rows import normalise
 from curation.prompts.shapes import Binding, resolve
 from curation.scores.ches import PairScores, pair_scores_from_stats
-from curation.text import Message
+from curation.text import Message, messages_text
 
-__all__ = ["CHES_SHAPES", "ChesScored", "ches", "score_rows", "verbatim"]
+__all__ = ["CHES_SHAPES", "ChesScored", "check_raw", "ches", "score_rows", "verbatim"]
 
 CHES_SHAPES: Final = ("pair", "responses")
 
@@ -86,6 +88,7 @@ def ches(
             max_length=max_length,
             output_gradients=output_gradients,
         )
+    check_raw(opened, raw)
     numbered = frame if ROW in frame.columns else frame.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
     rows, unread = normalise(numbered, binding)
     if raw:
@@ -95,6 +98,17 @@ def ches(
     joined = scores.rename({"row": ROW}).join(old, on=ROW, how="left", maintain_order="left")
     order = [c for c in frame.columns if c in old.columns] + [c for c in scores.columns if c != "row"]
     return ChesScored(joined.select(order), pl.concat([unread, faults]).sort("row", maintain_order=True))
+
+
+def check_raw(policy: Policy, raw: bool) -> None:
+    """
+    Raises:
+        InputError: when an open policy reads texts otherwise than the caller prepares them.
+    """
+    if policy.raw != raw:
+        raise InputError(
+            f"the policy was opened with raw={policy.raw}, expected raw={raw}, as it is asked for here"
+        )
 
 
 def score_rows(rows: pl.DataFrame, policy: Policy) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -132,8 +146,10 @@ def score_rows(rows: pl.DataFrame, policy: Policy) -> tuple[pl.DataFrame, pl.Dat
 def verbatim(rows: pl.DataFrame, frame: pl.DataFrame, binding: Binding) -> pl.DataFrame:
     """Canonical rows with prompts as the file has them, for scoring without a chat template.
 
-    A prompt column of text is taken as it stands. Where chosen and rejected are hh-rlhf dialogues and
-    there is no prompt, the prompt ends with the last ``Assistant:`` and the answers start right after it.
+    A prompt column of text is taken as it stands, unless the answers repeat a dialogue that is longer than it:
+    then no turn may be lost. An answer that repeats the prompt's text starts right after it. Where chosen and
+    rejected are hh-rlhf dialogues and there is no prompt, the prompt ends with the last ``Assistant:`` and the
+    answers start right after it.
 
     Args:
         rows: from ``normalise(frame, binding)``.
@@ -142,9 +158,7 @@ def verbatim(rows: pl.DataFrame, frame: pl.DataFrame, binding: Binding) -> pl.Da
     texts = frame.select(ROW, *(c for c in frame.columns if frame.schema[c] == pl.String))
     paths = binding.fields.get("prompt", ())
     if len(paths) == 1 and paths[0] in texts.columns and paths[0] not in binding.mixed:
-        prompts = texts.select(row=ROW, _verbatim=paths[0])
-        joined = rows.join(prompts, on="row", how="left", maintain_order="left")
-        return joined.with_columns(prompt="_verbatim").select(rows.columns)
+        return _with_prompts(rows, texts, paths[0], binding)
     sides = [binding.fields[side][0] for side in ("chosen", "rejected") if side in binding.fields]
     if paths or len(sides) != 2 or any(side not in texts.columns for side in sides):
         return rows
@@ -154,6 +168,25 @@ def verbatim(rows: pl.DataFrame, frame: pl.DataFrame, binding: Binding) -> pl.Da
         prompt=pl.col(sides[0]).str.replace(r"(?s)^(.*\n\nAssistant:).*$", "${1}"),
     )
     return rows.select("row").join(split, on="row", how="left", maintain_order="left").select(rows.columns)
+
+
+def _with_prompts(rows: pl.DataFrame, texts: pl.DataFrame, column: str, binding: Binding) -> pl.DataFrame:
+    """Rows with the text of a prompt column, and what stands after it in answers that were split at it."""
+    given = rows.select("row").join(texts, left_on="row", right_on=ROW, how="left", maintain_order="left")
+    prompts = [
+        text if as_prompt(text) == read else messages_text(read)
+        for text, read in zip(given[column], rows["prompt"].to_list(), strict=True)
+    ]
+    found = rows.with_columns(pl.Series("prompt", prompts, dtype=pl.String))
+    for side in ("chosen", "rejected"):
+        paths = binding.fields.get(side, ())
+        if side in rows.columns and len(paths) == 1 and paths[0] in texts.columns and paths[0] not in binding.mixed:
+            whole, answer, prompt = given[paths[0]].alias("_whole"), pl.col(side), pl.col("prompt")
+            split = (answer != pl.col("_whole")) & pl.col("_whole").str.starts_with(prompt)
+            after = pl.col("_whole").str.strip_prefix(prompt)
+            found = found.with_columns(whole).with_columns(pl.when(split).then(after).otherwise(answer).alias(side))
+            found = found.drop("_whole")
+    return found
 
 
 def _after_last(column: str, name: str) -> pl.Expr:

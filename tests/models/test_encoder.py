@@ -82,8 +82,8 @@ def test_fingerprint_needs_no_torch() -> None:
     assert out.stdout.strip() == encoder_fingerprint("embedded")
 
 
-def test_a_folder_is_an_encoder_and_its_pooling_is_in_the_fingerprint(tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
+def copied(folder: Path) -> Path:
+    """The bundled encoder's folder once more, its weights shared."""
     folder.mkdir()
     for source in module._minilm_folder().rglob("*"):
         target = folder / source.relative_to(module._minilm_folder())
@@ -94,11 +94,27 @@ def test_a_folder_is_an_encoder_and_its_pooling_is_in_the_fingerprint(tmp_path: 
         else:
             target.parent.mkdir(exist_ok=True, parents=True)
             target.write_bytes(source.read_bytes())
+    return folder
+
+
+def test_what_the_model_puts_before_a_text_counts(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "copy")
+    (folder / "config_sentence_transformers.json").write_text(
+        '{"prompts": {"query": "find this: "}, "default_prompt_name": "query"}'
+    )
+    encoder = open_encoder(str(folder), device="cpu")
+    at_limit, over = "cat " * 251, "cat " * 252  # "find this :" and two special tokens: 256 and 257
+    assert encoder.encode([at_limit, over]).truncated.tolist() == [False, True]
+    cut = encoder.encode([over + "dog", over + "bird"]).vectors
+    np.testing.assert_allclose(cut[0], cut[1], atol=1e-6)
+
+
+def test_a_folder_is_an_encoder_and_its_pooling_is_in_the_fingerprint(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "copy")
     first = encoder_fingerprint(str(folder))
     assert open_encoder(str(folder), device="cpu").fingerprint == first
     pooling = folder / "1_Pooling" / "config.json"
     pooling.write_text(pooling.read_text().replace("384", "384 "))
-    module.folder_fingerprint.cache_clear()
     assert encoder_fingerprint(str(folder)) != first
 
 

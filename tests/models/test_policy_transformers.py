@@ -12,7 +12,7 @@ from curation.errors import InputError, ModelError
 from curation.models.policy.stats import PolicyStats
 from curation.models.policy.transformers_backend import TransformersPolicy
 from curation.models.protocols import Fault
-from tests.tiny_policies import ARCHITECTURES, slow_sums, tiny_model, tiny_tokenizer
+from tests.tiny_policies import ARCHITECTURES, CHAT_TEMPLATE, slow_sums, tiny_model, tiny_tokenizer
 
 PROMPTS = ["the cat sat on the mat. " * 3, "where is the other cat?", "the cat sat on the mat. the end"]
 ANSWERS = [
@@ -242,6 +242,58 @@ def test_template_that_refuses_the_dialogue_is_a_fault() -> None:
     found = next(policy(tiny_model("llama"), tokenizer=refusing).stats(["the cat"], [["sat"]]))
     assert isinstance(found, Fault)
     assert found.rule == "template_refuses_prompt"
+
+
+def faults_of(template: str, prompt: Any, answers: list[str]) -> PolicyStats | Fault:
+    return next(
+        policy(tiny_model("llama"), tokenizer=tiny_tokenizer(chat_template=template)).stats([prompt], [answers])
+    )
+
+
+def test_template_that_drops_a_message_is_a_fault() -> None:
+    template = (
+        "{% for m in messages if m['role'] != 'system' %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    system = {"role": "system", "content": "be brief"}
+    found = faults_of(template, [system, {"role": "user", "content": "the cat"}], ["sat"])
+    assert isinstance(found, Fault)
+    assert (found.rule, found.value) == ("template_drops_message", "system")
+    stats_of(faults_of(template, [{"role": "user", "content": "the cat"}], ["sat"]))
+
+
+def test_template_that_drops_a_part_of_an_answer_is_a_fault_of_the_answer() -> None:
+    """Templates of reasoning models cut what was thought, and would be scored for the rest without a word."""
+    thinking = CHAT_TEMPLATE.replace("m['content']", "m['content'].split('</think>')[-1]")
+    found = stats_of(faults_of(thinking, "the cat", ["<think>it is late</think>sat", "mat"]))
+    assert [(i, fault.rule) for i, fault in found.faults.items()] == [(0, "template_drops_answer")]
+    assert np.isfinite(found.logps[1])
+
+
+def test_white_space_is_the_templates_to_set() -> None:
+    trimming = CHAT_TEMPLATE.replace("m['content']", "(m['content'] | trim).replace('  ', ' ')")
+    found = stats_of(faults_of(trimming, "  the  cat \n", [" sat  on\nit \n", "mat"]))
+    assert found.faults == {}
+    plain = stats_of(faults_of(CHAT_TEMPLATE, "the cat", ["sat on\nit", "mat"]))
+    assert np.array_equal(found.logps, plain.logps)
+
+
+def test_an_answer_that_the_template_refuses_leaves_the_others() -> None:
+    refusing = "{% if 'q' in messages[-1]['content'] %}{{ raise_exception('no q') }}{% endif %}" + CHAT_TEMPLATE
+    found = stats_of(faults_of(refusing, "the cat", ["sat", "q", "mat"]))
+    assert [(i, fault.rule) for i, fault in found.faults.items()] == [(1, "template_refuses_answer")]
+    assert np.isfinite(found.gram[np.ix_([0, 2], [0, 2])]).all()
+
+
+def test_a_template_that_writes_the_date_gives_the_same_numbers_every_day() -> None:
+    dated = stats_of(faults_of("{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE, "the cat", ["sat"]))
+    fixed = stats_of(faults_of("26 Jul 2024" + CHAT_TEMPLATE, "the cat", ["sat"]))
+    assert np.array_equal(dated.gram, fixed.gram)
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    with pytest.raises(ModelError, match="no causal language model"):
+        policy(tiny_model("gemma3", use_bidirectional_attention=True))
 
 
 def test_model_without_template_needs_raw() -> None:

@@ -14,10 +14,10 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from curation.errors import MissingExtraError, ModelError
+from curation.errors import InputError, MissingExtraError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.policy import PolicyStats, open_policy
-from curation.models.policy.vllm_backend import _output_weight
+from curation.models.policy.vllm_backend import _check_rope, _output_weight
 from tests.tiny_policies import save_policy, tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +77,15 @@ def test_output_layer_is_found_in_the_files(tmp_path: Path, architecture: str) -
     folder = save_policy(tmp_path, architecture)
     found = _output_weight(ModelRef("x", "folder", str(folder)), AutoConfig.from_pretrained(folder))
     assert torch.equal(found, tiny_model(architecture).get_output_embeddings().weight)
+
+
+def test_frequencies_that_vllm_would_take_for_all_lengths_are_refused(tmp_path: Path) -> None:
+    """vLLM decides by the longest sequence that may come whether "longrope" is on; transformers by each one."""
+    ref = ModelRef("x", "folder", str(save_policy(tmp_path, "phi3_longrope")))
+    config = AutoConfig.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match="max_length to at most 24"):
+        _check_rope(ref, config, 256)
+    _check_rope(ref, config, 24)
 
 
 def test_output_layer_with_a_bias_is_refused(tmp_path: Path) -> None:

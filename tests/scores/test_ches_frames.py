@@ -95,6 +95,35 @@ def test_raw_keeps_a_dialogue_as_it_is_written(folder: str) -> None:
     expect_row(ches(given, policy=folder, raw=True).frame.row(0, named=True), start, " sat", " on it", raw=True)
 
 
+def test_raw_starts_right_after_a_prompt_that_the_answers_repeat(folder: str) -> None:
+    start = "\n\nHuman: the cat\n\nAssistant:"
+    frame = pl.DataFrame({"prompt": [start], "chosen": [f"{start} sat"], "rejected": [f"{start} on it"]})
+    expect_row(ches(frame, policy=folder, raw=True).frame.row(0, named=True), start, " sat", " on it", raw=True)
+
+
+def test_raw_leaves_an_answer_whole_that_begins_like_its_prompt(folder: str) -> None:
+    frame = pl.DataFrame({"prompt": ["the cat"], "chosen": ["the cat sat"], "rejected": ["on it"]})
+    expect_row(
+        ches(frame, policy=folder, raw=True).frame.row(0, named=True), "the cat", "the cat sat", "on it", raw=True
+    )
+
+
+def test_raw_loses_no_turn_of_a_dialogue_that_is_longer_than_the_prompt(folder: str) -> None:
+    before = "\n\nHuman: the cat\n\nAssistant: sat\n\nHuman: where?\n\nAssistant:"
+    frame = pl.DataFrame({"prompt": ["the cat"], "chosen": [f"{before} on it"], "rejected": [f"{before} there"]})
+    text = "user: the cat\n\nassistant: sat\n\nuser: where?"
+    expect_row(ches(frame, policy=folder, raw=True).frame.row(0, named=True), text, "on it", "there", raw=True)
+
+
+def test_an_open_policy_must_read_as_it_is_asked_to(folder: str, tmp_path: Path) -> None:
+    policy = open_policy(folder, raw=True)
+    with pytest.raises(InputError, match="opened with raw=True"):
+        ches(PAIRS, policy=policy)
+    PAIRS.write_parquet(tmp_path / "in.parquet")
+    with pytest.raises(InputError, match="opened with raw=True"):
+        run_ches(tmp_path / "in.parquet", tmp_path / "out.parquet", policy=policy)
+
+
 def test_dialogues_follow_the_template(folder: str) -> None:
     frame = pl.DataFrame({"chosen": ["\n\nHuman: the cat\n\nAssistant: sat"],
                           "rejected": ["\n\nHuman: the cat\n\nAssistant: on it"]})  # fmt: skip

@@ -19,6 +19,7 @@ from curation.models.generator import end_tokens
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.prompt_encoding import PromptEncoder
 from curation.models.protocols import Fault
+from curation.models.vllm_engine import require_vllm, start_vllm
 
 __all__ = ["VllmChat", "open_vllm_chat"]
 
@@ -122,10 +123,7 @@ def open_vllm_chat(model: str, options: ChatOptions, *, fingerprint: str) -> Vll
     """
     ref = resolve_model(model, embedded="policy")
     lora, lora_engine = _adapter(options.lora)
-    try:
-        from vllm import LLM
-    except ImportError as error:
-        raise MissingExtraError("vllm", "vllm") from error
+    require_vllm()
     from transformers import AutoConfig
 
     from curation.models.policy.transformers_backend import load_tokenizer
@@ -133,10 +131,10 @@ def open_vllm_chat(model: str, options: ChatOptions, *, fingerprint: str) -> Vll
     tokenizer = load_tokenizer(ref)
     if not tokenizer.chat_template:
         raise InputError(f"generator {model!r} has no chat template: give a chat model, or add a template to it")
-    config = AutoConfig.from_pretrained(ref.location, revision=ref.revision, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
     try:
-        engine = LLM(
-            model=ref.location, revision=ref.revision, trust_remote_code=False, disable_log_stats=True,
+        engine = start_vllm(
+            model=ref.location, revision=ref.commit, disable_log_stats=True,
             max_logprobs=max(options.top_logprobs, 1), enforce_eager=not _has_gpu(), **lora_engine,
         )  # fmt: skip
     except (RuntimeError, ValueError, OSError) as error:
@@ -160,7 +158,7 @@ def _adapter(lora: str | None) -> tuple[Any, dict[str, Any]]:
     if ref.kind == "hub":
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(ref.location, revision=ref.revision))
+        folder = Path(snapshot_download(ref.location, revision=ref.commit))
     try:
         rank = int(json.loads((folder / "adapter_config.json").read_text())["r"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -179,7 +177,7 @@ def _generation_config(ref: ModelRef) -> Any:
     from transformers import GenerationConfig
 
     try:
-        return GenerationConfig.from_pretrained(ref.location, revision=ref.revision or "main")
+        return GenerationConfig.from_pretrained(ref.location, revision=ref.commit or "main")
     except OSError:
         return None
 

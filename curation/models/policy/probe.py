@@ -39,11 +39,12 @@ def choose_method(model: Any, head: Head, *, avoid: Iterable[int], only: str | N
         only: the one way to try, None for all.
 
     Raises:
-        ModelError: when no way does, or the output layer is not what ``head`` says.
+        ModelError: when no way does, the output layer is not what ``head`` says, or the model looks ahead.
     """
     groups = _sequences(model, set(avoid))
     expected = METHODS["separate"](model, groups, 1)
     _check_head(model, head, groups, expected)
+    _check_causal(model, expected)
     wanted = [only] if only else ["packed", "shared_cache", "separate"]
     reasons: list[str] = []
     for method in wanted:
@@ -116,6 +117,17 @@ def _difference(states: States, expected: States) -> str | None:
     tolerance = _STATE_TOLERANCE.get(states.rows.dtype, _HALF_TOLERANCE)
     # Written so that NaN objects too.
     return None if error <= tolerance else f"states differ by {error:.1e} of their norm"
+
+
+def _check_causal(model: Any, expected: States) -> None:
+    """One prompt was read before several answers: its last state may not depend on what follows it."""
+    last = torch.stack([expected.rows[index[0]] for index in expected.where[0]]).double()
+    error = float(((last - last[0]).norm(dim=1) / last[0].norm().clamp_min(1e-30)).max())
+    if not error <= _STATE_TOLERANCE.get(expected.rows.dtype, _HALF_TOLERANCE):
+        raise ModelError(
+            f"policy {model.config.model_type!r} is no causal language model: the state of a prompt's last token "
+            f"changes by {error:.1e} of its norm with the answer after it"
+        )
 
 
 def _check_head(model: Any, head: Head, groups: list[Rendered], expected: States) -> None:

@@ -3,14 +3,16 @@
 Tokens are decided here and nowhere else. With a template, the prompt's ids are the rendered dialogue with
 the generation prompt, and the answer's ids are what the rendered dialogue *with* the answer has after
 them: the end-of-turn token and whatever else the template writes are the answer's. Raw, they are
-``tok(prompt)`` and ``tok(answer, add_special_tokens=False)``.
+``tok(prompt)`` and ``tok(answer, add_special_tokens=False)``. A template is a program of somebody else: what
+it leaves out of a dialogue is a fault, and a date that it asks for is always the same one.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 
@@ -24,6 +26,10 @@ __all__ = ["Rendered", "Renderer"]
 
 _SHORT_ANSWER = 8
 """Only an answer of so few tokens can be nothing but the template's own."""
+_TODAY: Final = datetime(2024, 7, 26, tzinfo=UTC)
+"""For a template that writes the date, or a pair's numbers would change from day to day. Llama's own templates
+write this one where they cannot ask."""
+_CUT: Final = Fault("template_drops_answer", "", "the policy's template leaves out the answer, or a part of it")
 
 
 class Rendered(NamedTuple):
@@ -56,6 +62,8 @@ class Renderer:
                 "score the text as it is with --raw"
             )
         self._tokenizer = tokenizer
+        asks = "strftime_now" in str(tokenizer.chat_template)
+        self._clock: dict[str, Any] = {"strftime_now": _TODAY.strftime} if asks else {}
         self._raw = raw
         self._max_length = max_length
 
@@ -74,7 +82,9 @@ class Renderer:
             if isinstance(rendered, Fault):
                 faults[i] = rendered
                 continue
-            texts += rendered
+            wrong |= {j: text for j, text in zip(good, rendered[1:], strict=True) if isinstance(text, Fault)}
+            good = [j for j in good if j not in wrong]
+            texts += [text for text in rendered if not isinstance(text, Fault)]
             jobs.append((i, good, wrong))
         ids = self._encode(texts, [len(good) for _, good, _ in jobs])
         out: list[Rendered | Fault | None] = list(faults)
@@ -85,21 +95,35 @@ class Renderer:
             out[i] = self._split(prompt, full, good, wrong, responses[i])
         return cast("list[Rendered | Fault]", out)
 
-    def _texts(self, prompt: Sequence[Message] | str, answers: Sequence[str]) -> list[str] | Fault:
-        """The text of the prompt, then one text per answer."""
+    def _texts(self, prompt: Sequence[Message] | str, answers: Sequence[str]) -> list[str | Fault] | Fault:
+        """The text of the prompt, then one text per answer, or why there is none."""
         if self._raw:
             return [prompt if isinstance(prompt, str) else messages_text(prompt), *answers]
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        start = self._dialogue(messages, add_generation_prompt=True)
+        if isinstance(start, Fault):
+            return start
+        if fault := _left_out(messages, start):
+            return fault
+        texts: list[str | Fault] = [start]
+        for answer in answers:
+            text = self._dialogue([*messages, {"role": "assistant", "content": answer}])
+            if isinstance(text, Fault):
+                texts.append(text._replace(rule="template_refuses_answer"))
+            else:
+                texts.append(text if _holds(text.removeprefix(start), answer) else _CUT)
+        return texts
+
+    def _dialogue(self, messages: list[Message], *, add_generation_prompt: bool = False) -> str | Fault:
         from jinja2.exceptions import TemplateError
 
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        render = self._tokenizer.apply_chat_template
         try:
-            return [
-                render(messages, add_generation_prompt=True, tokenize=False),
-                *(render([*messages, {"role": "assistant", "content": a}], tokenize=False) for a in answers),
-            ]
+            text: str = self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=add_generation_prompt, tokenize=False, **self._clock
+            )
         except (TemplateError, *TEMPLATE_ERRORS) as error:
             return Fault("template_refuses_prompt", str(error), "the policy's template cannot hold it")
+        return text
 
     def _encode(self, texts: list[str], counts: list[int]) -> list[IntArray]:
         if not texts:
@@ -166,6 +190,20 @@ class Renderer:
 
 def _overflow(length: int, limit: int, reason: str) -> Fault:
     return Fault("context_overflow", str(length), f"{reason}: {length} tokens, at most {limit}")
+
+
+def _left_out(messages: Sequence[Message], text: str) -> Fault | None:
+    """Some templates have no place for a system message, and say nothing. What an earlier answer thought may go."""
+    for message in messages:
+        if message["role"] in {"system", "user"} and not _holds(text, message["content"]):
+            reason = f"the policy's template leaves out a message of the {message['role']}, or a part of it"
+            return Fault("template_drops_message", message["role"], reason)
+    return None
+
+
+def _holds(text: str, part: str) -> bool:
+    """Whether a text was rendered whole; white space is the template's to set."""
+    return part.strip() in text or "".join(part.split()) in "".join(text.split())
 
 
 def _prompt_fault(prompt: Sequence[Message] | str) -> Fault | None:

@@ -47,6 +47,8 @@ class Policy(Protocol):
 
     fingerprint: str
     hidden_size: int
+    raw: bool
+    """Whether texts are taken as they are, without a chat template."""
     output_gradients: bool
     """Whether ``PolicyStats.grad_gram`` is filled."""
     method: str

@@ -25,9 +25,10 @@ from curation.models.policy.stats import PolicyStats
 from curation.models.policy.summary import summarise
 from curation.models.protocols import Fault
 from curation.models.quiet import no_progress_bar
+from curation.models.weights import require_all_weights
 from curation.text import Message
 
-__all__ = ["TransformersPolicy", "load_model", "load_tokenizer", "same_rope_up_to"]
+__all__ = ["TransformersPolicy", "cannot_load", "load_model", "load_tokenizer", "same_rope_up_to"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class TransformersPolicy:
     ) -> None:
         self.fingerprint = fingerprint
         self.model = model
+        self.raw = raw
         self.batch_tokens = batch_tokens
         self.forwarded = self.forwarded_twice = 0
         self.head = head_of(model)
@@ -206,31 +208,37 @@ def load_tokenizer(ref: ModelRef) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(ref.location, revision=ref.revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise _cannot_load(ref, "tokenizer", error) from error
+        raise cannot_load(ref, "tokenizer", error) from error
 
 
 def load_model(ref: ModelRef, *, dtype: str) -> Any:
     """The policy's weights, safetensors only, on the GPU where there is one, in evaluation mode.
 
     Raises:
-        ModelError: when they cannot be loaded.
+        ModelError: when they cannot be loaded, or the files hold only some of them.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         with no_progress_bar():
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                ref.location, revision=ref.revision, dtype=getattr(torch, dtype),
-                use_safetensors=True, trust_remote_code=False,
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                ref.location, revision=ref.commit, dtype=getattr(torch, dtype),
+                use_safetensors=True, trust_remote_code=False, output_loading_info=True,
             )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise _cannot_load(ref, "weights", error) from error
+        model, loading = loaded
+        require_all_weights(model, loading)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise cannot_load(ref, "weights", error) from error
     return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
-def _cannot_load(ref: ModelRef, what: str, error: Exception) -> ModelError:
+def cannot_load(ref: ModelRef, what: str, error: Exception) -> ModelError:
+    """One line for whatever a library says of a part of a model."""
     first = (str(error).splitlines() or [""])[0]
     return ModelError(f"policy {ref.given!r}: its {what} cannot be loaded: {first}")
 

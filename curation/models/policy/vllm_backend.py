@@ -17,14 +17,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from curation.errors import InputError, MissingExtraError, ModelError
+from curation.errors import InputError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.policy.head import Head, make_head
 from curation.models.policy.rendering import Rendered, Renderer
 from curation.models.policy.stats import PolicyStats
 from curation.models.policy.summary import summarise
-from curation.models.policy.transformers_backend import load_tokenizer
+from curation.models.policy.transformers_backend import cannot_load, load_tokenizer, same_rope_up_to
 from curation.models.protocols import Fault
+from curation.models.vllm_engine import require_vllm, start_vllm
 from curation.text import Message
 
 __all__ = ["VllmPolicy", "open_vllm_policy"]
@@ -44,9 +45,10 @@ class VllmPolicy:
     method = "vllm"
 
     def __init__(
-        self, engine: Any, renderer: Renderer, head: Head, *, fingerprint: str, output_gradients: bool
+        self, engine: Any, renderer: Renderer, head: Head, *, fingerprint: str, raw: bool, output_gradients: bool
     ) -> None:
         self.fingerprint = fingerprint
+        self.raw = raw
         self.hidden_size = int(head.weight.shape[1])
         self.forwarded = 0
         self._engine = engine
@@ -104,30 +106,42 @@ def open_vllm_policy(
     """Start vLLM with a policy.
 
     Raises:
+        InputError: when vLLM would turn short sequences otherwise than transformers does.
         MissingExtraError: when vLLM is not installed.
         ModelError: when the model's files cannot be read or hold no output layer.
     """
-    try:
-        from vllm import LLM
-        from vllm.config import PoolerConfig
-    except ImportError as error:
-        raise MissingExtraError("vllm", "vllm") from error
+    require_vllm()
     from transformers import AutoConfig
+    from vllm.config import PoolerConfig
 
-    config = AutoConfig.from_pretrained(ref.location, revision=ref.revision, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise cannot_load(ref, "configuration", error) from error
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     limit = min((n for n in (context, max_length) if n is not None), default=None)
+    _check_rope(ref, config, limit)
     renderer = Renderer(load_tokenizer(ref), raw=raw, max_length=limit)
     head = make_head(config, _output_weight(ref, config).to(getattr(torch, dtype)), None)
     named: Any = dtype
-    engine = LLM(
-        model=ref.location, revision=ref.revision, runner="pooling", convert="embed", dtype=named,
+    engine = start_vllm(
+        model=ref.location, revision=ref.commit, runner="pooling", convert="embed", dtype=named,
         pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
         max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
         enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
-        trust_remote_code=False,
     )  # fmt: skip
-    return VllmPolicy(engine, renderer, head, fingerprint=fingerprint, output_gradients=output_gradients)
+    return VllmPolicy(engine, renderer, head, fingerprint=fingerprint, raw=raw, output_gradients=output_gradients)
+
+
+def _check_rope(ref: ModelRef, config: Any, limit: int | None) -> None:
+    """vLLM chooses rotary frequencies once, for the longest sequence that may come; transformers for each one."""
+    same = same_rope_up_to(config.get_text_config())
+    if same is not None and (limit is None or limit > same):
+        raise InputError(
+            f"policy {ref.given!r}: vLLM reads short sequences with the rotary frequencies of those beyond {same} "
+            f"tokens, so that its numbers are others than transformers': set max_length to at most {same}, or take "
+            f"backend transformers"
+        )
 
 
 def _output_weight(ref: ModelRef, config: Any) -> torch.Tensor:
@@ -136,10 +150,13 @@ def _output_weight(ref: ModelRef, config: Any) -> torch.Tensor:
 
     folder = Path(ref.location) if ref.kind != "hub" else _download(ref)
     index = folder / "model.safetensors.index.json"
+    single = folder / "model.safetensors"
+    if not index.is_file() and not single.is_file():
+        raise ModelError(f"policy {ref.given!r}: no model.safetensors among its files")
     if index.is_file():
         places = json.loads(index.read_text())["weight_map"]
     else:
-        with safe_open(folder / "model.safetensors", framework="pt") as file:
+        with safe_open(single, framework="pt") as file:
             places = dict.fromkeys(file.keys(), "model.safetensors")
     tied = bool(config.get_text_config().tie_word_embeddings)
     for wanted in (*_OUTPUT_NAMES, *(_INPUT_NAMES if tied else ())):
@@ -156,4 +173,4 @@ def _output_weight(ref: ModelRef, config: Any) -> torch.Tensor:
 def _download(ref: ModelRef) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(ref.location, revision=ref.revision, allow_patterns=["*.safetensors", "*.json"]))
+    return Path(snapshot_download(ref.location, revision=ref.commit, allow_patterns=["*.safetensors", "*.json"]))

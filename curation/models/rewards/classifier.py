@@ -22,6 +22,7 @@ from curation.models.rewards.classifier_inputs import (
     not_loadable,
     wanted_labels,
 )
+from curation.models.weights import require_all_weights
 from curation.text import Message
 
 __all__ = ["ClassifierReward", "classifier_fingerprint", "open_classifier"]
@@ -152,15 +153,16 @@ def _load(ref: ModelRef, dtype: str, device: str | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    options: dict[str, Any] = {"revision": ref.revision, "trust_remote_code": False}
+    options: dict[str, Any] = {"revision": ref.commit, "trust_remote_code": False}
     if ref.kind != "hub":
         options["local_files_only"] = True
     tokenizer = load_classifier_tokenizer(ref)
     try:
         with no_progress_bar():
-            network = AutoModelForSequenceClassification.from_pretrained(
-                ref.location, dtype=getattr(torch, dtype), use_safetensors=True, **options
+            network, loading = AutoModelForSequenceClassification.from_pretrained(
+                ref.location, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
             )
+        require_all_weights(network, loading)
     except (OSError, ValueError, KeyError) as error:
         raise not_loadable(ref, error) from error
     if network.config.pad_token_id is None:

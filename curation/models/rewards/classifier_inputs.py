@@ -64,7 +64,7 @@ def load_classifier_tokenizer(ref: ModelRef) -> Any:
     """
     from transformers import AutoTokenizer
 
-    options: dict[str, Any] = {"revision": ref.revision, "trust_remote_code": False}
+    options: dict[str, Any] = {"revision": ref.commit, "trust_remote_code": False}
     if ref.kind != "hub":
         options["local_files_only"] = True
     try:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import InputError, MissingExtraError, ModelError
+from curation.errors import InputError, ModelError
 from curation.models.identity import resolve_model
 from curation.models.rewards.classifier import Dtype, classifier_fingerprint
 from curation.models.rewards.classifier_inputs import (
@@ -21,6 +21,7 @@ from curation.models.rewards.classifier_inputs import (
     not_loadable,
     wanted_labels,
 )
+from curation.models.vllm_engine import require_vllm, start_vllm
 from curation.text import Message
 
 __all__ = ["VllmReward", "open_vllm", "vllm_fingerprint"]
@@ -62,25 +63,22 @@ def open_vllm(
         raise InputError(f"reward model {model!r}: vLLM chooses the device itself, found device {device!r}")
     ref = resolve_model(model.removeprefix(_PREFIX), embedded="rewards")
     fingerprint = vllm_fingerprint(model, attributes=attributes, max_length=max_length, dtype=dtype)
-    try:
-        from vllm import LLM
-    except ImportError as error:
-        raise MissingExtraError("vllm", "vllm") from error
+    require_vllm()
     import torch
     from transformers import AutoConfig
 
     tokenizer = load_classifier_tokenizer(ref)
     try:
-        config = AutoConfig.from_pretrained(ref.location, revision=ref.revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise not_loadable(ref, error) from error
     labels = wanted_labels(config.id2label, attributes)
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     limit = min((n for n in (context, max_length) if n is not None), default=None)
     try:
-        engine = LLM(
-            model=ref.location, revision=ref.revision, runner="pooling", convert="classify", dtype=dtype,
-            max_model_len=limit, enforce_eager=not torch.cuda.is_available(), seed=0, trust_remote_code=False,
+        engine = start_vllm(
+            model=ref.location, revision=ref.commit, runner="pooling", convert="classify", dtype=dtype,
+            max_model_len=limit, enforce_eager=not torch.cuda.is_available(), seed=0,
         )  # fmt: skip
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error

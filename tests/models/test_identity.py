@@ -1,0 +1,64 @@
+"""Which model a key names: the one that is there now, and the one that is then loaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from curation.models.identity import hub_commit, resolve_model
+from curation.models.policy import policy_fingerprint
+from curation.models.policy.transformers_backend import load_model
+from tests.tiny_policies import save_policy, tiny_model
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of a machine that cannot reach the Hub: one repository, two commits, main at the older one."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--somebody--policy"
+    for seed, commit in enumerate((OLD, NEW)):
+        save_policy(repo / "snapshots" / commit, "llama", seed=seed)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(OLD)
+    hub_commit.cache_clear()
+    return repo
+
+
+def test_a_model_that_was_trained_in_place_has_another_key(tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    save_policy(folder, "llama", seed=0)
+    first = policy_fingerprint(str(folder))
+    assert policy_fingerprint(str(folder)) == first
+    before = os.stat(folder / "model.safetensors")
+    save_policy(tmp_path / "trained", "llama", seed=1)
+    shutil.copyfile(tmp_path / "trained" / "model.safetensors", folder / "model.safetensors")
+    assert os.stat(folder / "model.safetensors").st_size == before.st_size
+    assert policy_fingerprint(str(folder)) != first
+
+
+def test_offline_the_key_names_the_commit_in_the_cache(offline_hub: Path) -> None:
+    assert resolve_model("somebody/policy", embedded="policy").fingerprint == f"somebody/policy@{OLD}"
+    hub_commit.cache_clear()
+    (offline_hub / "refs" / "main").write_text(NEW)
+    assert resolve_model("somebody/policy", embedded="policy").fingerprint == f"somebody/policy@{NEW}"
+
+
+def test_offline_what_is_not_in_the_cache_goes_by_its_name(offline_hub: Path) -> None:
+    assert resolve_model("somebody/else@v2", embedded="policy").fingerprint == "somebody/else@v2"
+
+
+def test_a_branch_that_moves_on_is_loaded_where_the_key_says(offline_hub: Path) -> None:
+    ref = resolve_model("somebody/policy", embedded="policy")
+    assert ref.fingerprint.endswith(OLD)
+    (offline_hub / "refs" / "main").write_text(NEW)
+    found = load_model(ref, dtype="float32").get_input_embeddings().weight
+    old, new = (tiny_model("llama", seed=seed).get_input_embeddings().weight for seed in (0, 1))
+    assert torch.equal(found.cpu(), old)
+    assert not torch.equal(found.cpu(), new)
