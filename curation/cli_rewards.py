@@ -121,7 +121,10 @@ def strength(
 
 def _band_actions(given: list[str]) -> dict[str, list[Any]]:
     """BAND=ACTION+ACTION, as the user wrote it; unknown names are found where the actions are done."""
-    return {band: words.split("+") for band, _, words in (item.partition("=") for item in given)}
+    found: dict[str, list[Any]] = {}
+    for band, _, words in (item.partition("=") for item in given):
+        found.setdefault(band, []).extend(words.split("+"))
+    return found
 
 
 class _Voting(StrEnum):

@@ -107,6 +107,66 @@ def test_read_csv_takes_a_byte_order_mark_and_long_cells(tmp_path: Path) -> None
     assert frame["response"].str.len_chars().to_list() == [200_000]
 
 
+def test_read_csv_takes_a_byte_order_mark_before_a_name_in_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(b'\xef\xbb\xbf"prompt, asked","response"\r\n"hello","a\r\nb"\r\n')
+
+    frame, _ = read_frame(path)
+
+    assert frame.drop(ROW).to_dicts() == [{"prompt, asked": "hello", "response": "a\r\nb"}]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"a": {"x": [1, 2.5]}}],
+        [{"a": {"x": []}}, {"a": None}, {"a": {"x": [None, 1, 0.5]}}],
+        [{"a": [{"x": [4, 3.5]}, {"x": None}]}, {"a": []}],
+    ],
+)
+def test_integers_and_floats_may_stand_in_one_list_inside_an_object(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    frame, _ = read_frame(write_jsonl(tmp_path / "in.jsonl", rows))
+
+    assert frame.drop(ROW).to_dicts() == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.jsonl", '{"a": 1, "b": {"k": 1}}\n{"a": 2, "b": {"k": 1, "k": 2}}\n{"a": 3, "a": 4}\n{"a": 5}\n'),
+        ("in.json", '[{"a": 1, "b": {"k": 1}},{"a": 2, "b": {"k": 1, "k": 2}},{"a": 3, "a": 4},{"a": 5}]'),
+    ],
+)
+def test_a_key_that_stands_twice_is_a_reject_and_not_the_later_value(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+
+    frame, rejects = read_frame(tmp_path / name)
+
+    assert frame.select(ROW, "a").rows() == [(0, 1), (3, 5)]
+    assert [(r.row, r.rule, r.value) for r in rejects] == [(1, "repeated_key", "k"), (2, "repeated_key", "a")]
+
+
+def test_columns_stay_together_where_one_of_them_is_of_objects(tmp_path: Path) -> None:
+    path = tmp_path / "columns.json"
+    path.write_text('{"prompt": ["a", "b"], "meta": [{"k": 1}, {"k": 2}]}')
+
+    assert read_frame(path)[0].drop(ROW).to_dicts() == [
+        {"prompt": "a", "meta": {"k": 1}},
+        {"prompt": "b", "meta": {"k": 2}},
+    ]
+
+
+def test_a_column_that_has_the_name_of_the_row_numbers_is_not_lost(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "in.jsonl", [{ROW: 7, "a": 1}])
+
+    with pytest.raises(InputError, match=f"a column is called '{ROW}'.*rename it"):
+        open_input(path)
+
+
 def test_read_hub_address_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A folder owner/name below the working directory stands for the Hub, as datasets has it.
     folder = tmp_path / "owner" / "name"
@@ -316,6 +376,27 @@ def test_nan_is_null_in_jsonl(tmp_path: Path) -> None:
     write_frame(pl.DataFrame({"a": [1.5, float("nan"), float("inf")]}), tmp_path / "out.jsonl")
 
     assert (tmp_path / "out.jsonl").read_text() == '{"a":1.5}\n{"a":null}\n{"a":null}\n'
+
+
+def test_nan_is_null_in_jsonl_in_a_mixed_column_too(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"a": NaN}\n{"a": [1, -Infinity]}\n{"a": "NaN"}\n')
+    source = open_input(tmp_path / "in.jsonl")
+
+    (frame,) = source.chunks()
+    write_frame(frame.drop(ROW), tmp_path / "out.jsonl", mixed=source.mixed)
+
+    assert (tmp_path / "out.jsonl").read_text() == '{"a":null}\n{"a":[1,null]}\n{"a":"NaN"}\n'
+
+
+@pytest.mark.parametrize("value", [b"\x89PNG", [b"\x89PNG"], {"bytes": b"\x89PNG", "path": None}])
+def test_bytes_are_refused_where_the_output_is_json(tmp_path: Path, value: Any) -> None:
+    frame = pl.DataFrame({"image": [value]})
+
+    with pytest.raises(InputError, match=r"column 'image' holds .*JSON cannot hold bytes.*parquet"):
+        write_frame(frame, tmp_path / "out.jsonl")
+
+    write_frame(frame, tmp_path / "out.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet").equals(frame)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import polars as pl
 
 from curation.commands.streams import open_stream
 from curation.errors import InputError, closest
-from curation.files import ROW, read_frame
+from curation.files import ROW, open_input
 from curation.hygiene.duplicates import deduplicate
+from curation.prompts.texts import text_columns
 
 __all__ = ["run_dedup"]
 
@@ -82,12 +83,9 @@ def run_dedup(
 
 
 def _text_of(path: str | Path, columns: list[str]) -> pl.DataFrame:
-    frame, _ = read_frame(path)
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        found = [name for name in frame.columns if name != ROW]
-        raise InputError(f"{path}: no column {missing[0]!r}{closest(missing[0], found)}; found {', '.join(found)}")
-    return frame.select(ROW, *columns)
+    source = open_input(path)
+    parts = [text_columns(part, columns, name=source.name, mixed=source.mixed).rows for part in source.chunks()]
+    return pl.concat(parts).rename({"row": ROW})
 
 
 def _notes(recall: float, truncated: int, method: str) -> list[str]:

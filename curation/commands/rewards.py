@@ -61,6 +61,9 @@ def run_rewards(
         missing: dict[str, int] = {}
         for chunk in stream.chunks():
             parts = _answers(chunk)
+            if chunk.is_empty():
+                _write(stream, chunk, dict.fromkeys(parts, np.empty((0, 0))))
+                continue
             scores = {}
             for column, answers in parts.items():
                 scores[column], outputs = _score(opened, names, chunk["prompt"].to_list(), answers)
@@ -70,7 +73,7 @@ def run_rewards(
             if progress:
                 progress.advance(chunk.height)
     missing = {name: count for name, count in missing.items() if count}
-    lines = [stream.summary(), f"entries: {', '.join(outputs)}"]
+    lines = [stream.summary(), f"entries: {', '.join(outputs) or 'none, for no row could be read'}"]
     lines += [f"{name}: no reward for {count:,} answers" for name, count in missing.items()]
     return RewardsDone(stream.rows_written, stream.rejected, outputs, missing, "\n".join(lines))
 
@@ -93,9 +96,7 @@ def _score(
         count = len(parts) or scores.shape[1]
         parts = parts or [str(number) for number in range(count)]
         outputs += [name] if count == 1 else [f"{name}:{part}" for part in parts]
-    width = len(outputs)
-    joined = np.concatenate(columns, axis=1) if len(answers) else np.empty((0, width))
-    return joined, outputs
+    return np.concatenate(columns, axis=1), outputs
 
 
 def _write(stream: Stream, chunk: pl.DataFrame, scores: dict[str, FloatArray]) -> None:

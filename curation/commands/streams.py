@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from curation.errors import InputError
 from curation.files import (
     CHUNK_ROWS,
     ROW,
@@ -35,7 +36,7 @@ from curation.files import (
     rejects_path,
     write_frame,
 )
-from curation.files.writing import FrameWriter
+from curation.files.writing import FrameWriter, check_schema, file_errors
 from curation.prompts.rows import normalise
 from curation.prompts.shapes import Binding, ColumnMap, resolve
 from curation.prompts.texts import check_columns, text_columns
@@ -76,6 +77,7 @@ class Stream:
         self._unfit: list[pl.DataFrame] = []
         self._rejects: list[pl.DataFrame] = []
         self._single: list[Reject] = []
+        self._replaced: set[str] = set()
         self._binding = self._resolve()
 
     @property
@@ -121,6 +123,8 @@ class Stream:
             still_mixed: the new columns that are the user's own, JSON text where their types differ by row.
         """
         self._writer.mixed -= set(new.columns) - set(still_mixed)
+        own = {"row", *still_mixed, *self._needs.columns}
+        self._replaced |= {name for name in new.columns if name in self.source.schema and name not in own}
         old = self._originals.drop(set(new.columns) - {"row"}, strict=False)
         added = new.rename({"row": ROW})
         if added.height == old.height and (added[ROW] == old[ROW]).all():
@@ -149,8 +153,11 @@ class Stream:
         if rejected:
             rules = ", ".join(f"{rule} {count:,}" for rule, count in rejected.items())
             lines.append(f"{sum(rejected.values()):,} rejected ({rules}): {rejects_path(self.output)}")
-        if self.source.mixed and self.output.suffix == ".parquet":
-            names = ", ".join(sorted(self.source.mixed))
+        if self._replaced:
+            names = ", ".join(sorted(self._replaced))
+            lines.append(f"replaced, because the file had columns of these names: {names}")
+        if self._writer.mixed and self.output.suffix == ".parquet":
+            names = ", ".join(sorted(self._writer.mixed))
             lines.append(f"kept as JSON text, because their types differ between rows: {names}")
         return "\n".join(lines)
 
@@ -172,6 +179,8 @@ class Stream:
             )
         empty = pl.DataFrame(schema=source.schema)
         check_columns(empty, [*needs.text, *needs.columns], name=source.name)
+        if "row" in needs.columns:
+            raise InputError(f"{source.name}: column 'row' cannot be read, rejects use that name: rename it")
         return None
 
     def _read(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -211,15 +220,19 @@ def open_stream(
         WorkspaceError: when the output cannot be written.
     """
     output = check_output(output_path)
+    beside = rejects_path(output)
+    if not str(input_path).startswith("hf://") and Path(input_path).resolve() == beside.resolve():
+        raise InputError(f"output {output}: its rejects would take the place of the input {input_path}: rename one")
     source = open_input(input_path)
+    check_schema(source.schema, output)
     needs = Needs(shapes, text, columns, column_map)
     with open_output(output, mixed=source.mixed) as writer:
         stream = Stream(source, writer, output, needs, chunk_rows)
         yield stream
         rejects = stream.finish()
-        beside = rejects_path(output)
         if rejects.height:
             write_frame(rejects, beside)
         else:
             # A file of an earlier run would speak of rows that are no longer rejected.
-            beside.unlink(missing_ok=True)
+            with file_errors(beside):
+                beside.unlink(missing_ok=True)

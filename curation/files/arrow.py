@@ -124,7 +124,8 @@ def _bad_rows(batch: Any) -> dict[int, str]:
             if row in found:
                 continue
             # A slice still shares the buffers, a copy of one row does not.
-            one = pa.concat_arrays([batch.column(column).slice(row, 1)])
+            part = batch.column(column).slice(row, 1)
+            one = pa.concat_arrays(part.chunks if isinstance(part, pa.ChunkedArray) else [part])
             try:
                 one.validate(full=True)
             except pa.ArrowInvalid:

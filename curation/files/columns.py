@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import polars as pl
 
+from curation.text_columns import nested_series
+
 __all__ = ["ColumnTypes", "Columns"]
 
 # A scalar is its name, a list is ("list", item type), a struct is {field: type}.
@@ -50,7 +52,8 @@ class Columns(NamedTuple):
     def _series(self, name: str, values: list[Any]) -> pl.Series:
         if name in self.mixed:
             values = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
-        return pl.Series(name, values, dtype=self.schema[name], strict=True)
+        # By Arrow: polars stops at [1, 2.5] inside an object, for it takes the list for one of integers.
+        return nested_series(name, values, self.schema[name])
 
 
 class ColumnTypes:

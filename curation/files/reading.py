@@ -47,6 +47,8 @@ class InputFile:
     """
 
     def __init__(self, name: str, columns: Columns, frames: Callable[[int | None], records.Parts]) -> None:
+        if ROW in columns.schema:
+            raise InputError(f"{name}: a column is called {ROW!r}, the name of the rows' numbers here: rename it")
         self.name = name
         self.schema = pl.Schema(columns.schema)
         self.mixed = columns.mixed

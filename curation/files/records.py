@@ -17,6 +17,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.files.columns import Columns
+from curation.files.json_values import JsonDecoder
 from curation.files.lines import decoded, lines_of, open_binary
 from curation.files.rejects import Reject
 
@@ -64,16 +65,17 @@ class JsonLines:
         return learned
 
     def records(self) -> Iterator[Record | Reject]:
-        row = 0
+        row, decoder = 0, JsonDecoder()
         with open_binary(self._path) as file:
             for number, raw in enumerate(lines_of(self._path, file), start=1):
                 line = raw.removeprefix(_BOM) if number == 1 else raw
                 if line.isspace() or not line:
                     continue
                 place = f"{self._path}: line {number}"
-                values = _parse(decoded(line, place), place, whole=line.endswith(b"\n"))
+                values = _parse(decoder, decoded(line, place), place, whole=line.endswith(b"\n"))
                 may_break = _SURROGATE.search(line) is not None
-                yield _record(row, values, place, may_break=may_break, size=len(line))
+                repeated = decoder.repeated
+                yield _record(row, values, place, may_break=may_break, repeated=repeated, size=len(line))
                 row += 1
 
 
@@ -90,20 +92,20 @@ class Json:
 
     def records(self) -> Iterator[Record | Reject]:
         items = self._list_items() if self._text.startswith("[") else iter(self._rows_of_object())
-        for row, (values, size) in enumerate(items):
+        for row, (values, repeated, size) in enumerate(items):
             place = f"{self._path}: item {row} of the list"
-            yield _record(row, values, place, may_break=self._may_break, size=size)
+            yield _record(row, values, place, may_break=self._may_break, repeated=repeated, size=size)
 
-    def _list_items(self) -> Iterator[tuple[Any, int]]:
+    def _list_items(self) -> Iterator[tuple[Any, str | None, int]]:
         """The items one by one: only the text and one item are in memory at a time."""
-        decoder, text, position = json.JSONDecoder(), self._text, 1
+        decoder, text, position = JsonDecoder(), self._text, 1
         position = _skip(text, position)
         while text[position : position + 1] != "]":
             try:
-                value, end = decoder.raw_decode(text, position)
+                value, end = decoder.next(text, position)
             except (ValueError, RecursionError) as error:
                 raise self._torn(getattr(error, "pos", position)) from error
-            yield value, end - position
+            yield value, decoder.repeated, end - position
             position = _skip(text, end)
             if text[position : position + 1] == ",":
                 position = _skip(text, position + 1)
@@ -112,17 +114,23 @@ class Json:
         if text[position + 1 :].strip():
             raise self._torn(position + 1)
 
-    def _rows_of_object(self) -> Iterator[tuple[Any, int]]:
+    def _rows_of_object(self) -> Iterator[tuple[Any, None, int]]:
+        decoder = JsonDecoder()
         try:
-            value = json.loads(self._text)
+            value = decoder.whole(self._text)
         except (ValueError, RecursionError) as error:
             raise self._torn(getattr(error, "pos", 0)) from error
+        if decoder.repeated is not None:
+            raise InputError(f"{self._path}: the key {decoder.repeated!r} stands twice in one object")
         lists = {key: item for key, item in value.items() if isinstance(item, list)}
         tables = [item for item in lists.values() if item and all(isinstance(row, dict) for row in item)]
-        if len(tables) == 1:
-            return ((row, 0) for row in tables[0])
-        if lists and len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1:
-            return ((dict(zip(lists, row, strict=True)), 0) for row in zip(*lists.values(), strict=True))
+        columns = len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1
+        # Several lists of one length are columns, also where one of them is of objects.
+        if len(tables) == 1 and not (columns and len(lists) > 1):
+            return ((row, None, 0) for row in tables[0])
+        if columns:
+            rows = zip(*lists.values(), strict=True)
+            return ((dict(zip(lists, row, strict=True)), None, 0) for row in rows)
         raise InputError(
             f"{self._path}: found an object with keys {', '.join(list(value)[:8])}; expected a list of "
             f"objects, one object a line, or an object whose values are lists of one length"
@@ -153,8 +161,10 @@ class Csv:
         as_text = self._as_text or frozenset()
         with open_binary(self._path) as file:
             lines = enumerate(lines_of(self._path, file), start=1)
-            rows = self._rows(decoded(line, f"{self._path}: line {number}") for number, line in lines)
-            header = [name.removeprefix("\ufeff") for name in next(rows, [])]
+            # The mark goes before the line is read: a name in quotes after it would keep them.
+            bare = ((number, line.removeprefix(_BOM) if number == 1 else line) for number, line in lines)
+            rows = self._rows(decoded(line, f"{self._path}: line {number}") for number, line in bare)
+            header = next(rows, [])
             self._check_header(header)
             for row, cells in enumerate(rows):
                 pairs = zip(header, cells, strict=True)
@@ -225,9 +235,9 @@ def _frame(held: list[Record], columns: Columns, row_name: str) -> pl.DataFrame:
     return frame.with_columns(pl.Series(row_name, [record.row for record in held], dtype=pl.Int64))
 
 
-def _parse(text: str, place: str, *, whole: bool) -> Any:
+def _parse(decoder: JsonDecoder, text: str, place: str, *, whole: bool) -> Any:
     try:
-        return json.loads(text)
+        return decoder.whole(text)
     except json.JSONDecodeError as error:
         cut = "" if whole else "; the file ends in the middle of this line"
         raise InputError(f"{place} is not JSON: {error.msg} at column {error.colno}{cut}") from error
@@ -237,9 +247,14 @@ def _parse(text: str, place: str, *, whole: bool) -> Any:
         raise InputError(f"{place} has a number of more digits than Python reads (4,300)") from error
 
 
-def _record(row: int, values: Any, place: str, *, may_break: bool, size: int) -> Record | Reject:
+def _record(
+    row: int, values: Any, place: str, *, may_break: bool, repeated: str | None, size: int
+) -> Record | Reject:
     if not isinstance(values, dict):
         raise InputError(f"{place} is a {type(values).__name__}, expected an object with named columns")
+    if repeated is not None:
+        name = repeated.encode("utf-8", "replace").decode()
+        return Reject(row, "repeated_key", name, "a key stands twice in one object: which value counts is unknown")
     if may_break:
         # Written with \uD800 escapes: a pair is one character, a lone half is none and no file can hold it.
         for name, value in values.items():

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -26,6 +26,7 @@ __all__ = [
     "OUTPUT_SUFFIXES",
     "FrameWriter",
     "check_output",
+    "check_schema",
     "file_errors",
     "open_output",
     "write_frame",
@@ -71,6 +72,7 @@ class FrameWriter:
 
     def write(self, frame: pl.DataFrame) -> None:
         if self._schema is None:
+            check_schema(frame.schema, self._path)
             self._schema = pl.Schema({name: _storable(dtype) for name, dtype in frame.schema.items()})
         frame = frame.select(pl.col(name).cast(dtype) for name, dtype in self._schema.items())
         self.rows += frame.height
@@ -99,7 +101,7 @@ class FrameWriter:
         for line in buffer.getvalue().splitlines():
             row = json.loads(line)
             for name in mixed:
-                row[name] = None if row[name] is None else json.loads(row[name])
+                row[name] = None if row[name] is None else json.loads(row[name], parse_constant=_no_number)
             target.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
     def close(self) -> None:
@@ -174,6 +176,35 @@ def file_errors(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; nothing was written there: "
             f"free space or choose another place"
         ) from error
+
+
+def check_schema(schema: Mapping[str, pl.DataType], path: str | Path) -> None:
+    """That a file of this suffix can hold these columns.
+
+    Raises:
+        InputError: for bytes (images, audio), which JSON cannot hold.
+    """
+    for name, dtype in schema.items():
+        if Path(path).suffix != ".parquet" and _holds_bytes(dtype):
+            raise InputError(
+                f"output {path}: column {name!r} holds {dtype}, and JSON cannot hold bytes; name an output that "
+                f"ends in .parquet"
+            )
+
+
+def _holds_bytes(dtype: pl.DataType) -> bool:
+    if isinstance(dtype, pl.Struct):
+        return any(_holds_bytes(_type(field.dtype)) for field in dtype.fields)
+    inner = getattr(dtype, "inner", None)
+    return dtype == pl.Binary or (inner is not None and _holds_bytes(_type(inner)))
+
+
+def _type(given: pl.DataType | type[pl.DataType]) -> pl.DataType:
+    return given() if isinstance(given, type) else given
+
+
+def _no_number(constant: str) -> None:
+    """What JSON has in place of NaN and the infinities, which Python writes by these names."""
 
 
 def _storable(dtype: pl.DataType) -> pl.DataType:

@@ -51,6 +51,23 @@ def test_rewards_of_pairs_have_an_entry_a_model(pairs: Path, tmp_path: Path) -> 
     assert done.rejected == {"empty_response": 1}
 
 
+def test_a_chunk_in_which_every_row_is_a_reject_has_no_rewards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.commands.rewards._CHUNK_ROWS", 2)
+    bad = {"prompt": "p", "chosen": "", "rejected": "x"}
+    good = {"prompt": "p", "chosen": "yes", "rejected": "x"}
+    out = tmp_path / "out.parquet"
+
+    done = run_rewards(write(tmp_path / "a.jsonl", [bad, bad, good]), out, models=[LENGTH])
+    assert (done.rows, done.rejected, done.outputs) == (1, {"empty_response": 2}, [LENGTH])
+    assert pl.read_parquet(out)["chosen_rewards"].to_list() == [[3.0]]
+
+    done = run_rewards(write(tmp_path / "b.jsonl", [bad, bad]), out, models=[LENGTH])
+    assert (done.rows, done.rejected) == (0, {"empty_response": 2})
+    assert pl.read_parquet(out).schema["rejected_rewards"] == pl.List(pl.Float64)
+
+
 def test_rewards_of_single_answers(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"prompt": "p", "response": "abc"}, {"prompt": "p", "response": "no"}])
     run_rewards(source, tmp_path / "out.jsonl", models=[MOODY])

@@ -153,3 +153,33 @@ def test_mixed_columns_are_spoken_of(tmp_path: Path) -> None:
     summary = lengths(source, tmp_path / "out.parquet")
 
     assert "kept as JSON text, because their types differ between rows: note" in summary
+
+
+def test_columns_that_are_replaced_are_spoken_of(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{**pair, "length": "long"} for pair in PAIRS])
+
+    assert "replaced, because the file had columns of these names: length" in lengths(source, tmp_path / "a.jsonl")
+    assert "replaced, because" not in lengths(write(tmp_path / "in.jsonl", PAIRS), tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("chosen", ["yes", ""])
+def test_rejects_never_take_the_place_of_the_input(tmp_path: Path, chosen: str) -> None:
+    source = tmp_path / "out.rejects.parquet"
+    pl.DataFrame([{**PAIRS[0], "chosen": chosen}]).write_parquet(source)
+    before = source.read_bytes()
+
+    with pytest.raises(InputError, match="its rejects would take the place of the input"):
+        lengths(source, tmp_path / "out.jsonl")
+
+    assert source.read_bytes() == before
+
+
+def test_an_output_that_cannot_hold_the_columns_is_named_before_anything_is_computed(tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pl.DataFrame([{**PAIRS[0], "image": b"\x89PNG"}]).write_parquet(source)
+
+    with (
+        pytest.raises(InputError, match="column 'image' holds Binary, and JSON cannot hold bytes"),
+        open_stream(source, tmp_path / "out.jsonl", shapes=("pair",)),
+    ):
+        raise AssertionError("the command went on")

@@ -8,7 +8,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from curation.cli_rewards import scores
 from curation.commands.label_noise import run_label_noise
 from curation.commands.strength import run_strength
 from curation.errors import InputError
@@ -53,6 +55,17 @@ def test_a_second_run_remembers_what_the_first_has_flipped(tmp_path: Path) -> No
     # The first run flips rows 0 to 3; of the rest 4 and 5 are below 0, which are then among the lowest.
     assert twice["chosen"].to_list() == [f"r{n}" if n < 6 else f"c{n}" for n in range(20)]
     assert twice.filter("flipped")["n"].to_list() == [0, 1, 2, 3, 4, 5]
+
+
+def test_actions_of_one_band_may_be_given_one_by_one(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [pair(n) for n in range(20)])
+    given = ["--action", "very_strong=margin", "--action", "very_strong=weight"]
+    done = CliRunner().invoke(scores, ["strength", str(source), "-o", str(tmp_path / "out.parquet"), *given])
+    assert done.exit_code == 0, done.output
+    strong = pl.read_parquet(tmp_path / "out.parquet").filter(strength_band="very_strong")
+    assert strong.height > 0
+    assert strong["margin"].min() == strong["strength_mean"].min()
+    assert (strong["weight"] < 1).all()
 
 
 def test_columns_that_no_band_asks_for_stay_as_they_are(tmp_path: Path) -> None:
