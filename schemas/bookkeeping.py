@@ -43,7 +43,7 @@ class Waterfall(dy.Schema):
     threshold = dy.Float64(nullable=True)
     anchors_short = dy.Int64(nullable=True, min=0, description="anchors with fewer candidates left than they need")
     next_threshold = dy.Float64(nullable=True, description="one step looser")
-    next_left = dy.Int64(nullable=True, min=0, description="what would be left with it")
+    next_left = dy.Int64(nullable=True, min=0, description="what all thresholds would leave with it")
     next_anchors_short = dy.Int64(nullable=True, min=0)
 
 

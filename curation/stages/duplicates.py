@@ -22,6 +22,7 @@ __all__ = [
     "Repeats",
     "distinct_answers",
     "distinct_pairs",
+    "naming_the_last",
     "repeats",
     "search_facts",
     "without_lost_answers",
@@ -86,8 +87,8 @@ def distinct_answers(context: Context, candidates: pl.DataFrame) -> Distinct:
             gone.rejects.select(candidate_id="row_id"), on="candidate_id", how="anti", maintain_order="left"
         )
         rejects = concat_rejects(rejects, gone.rejects.with_columns(table=pl.lit("candidates")))
-        facts |= gone.facts
-    return Distinct(kept, rejects, facts)
+        facts = _added(facts, gone.facts)
+    return Distinct(kept, naming_the_last(rejects, own="row_id", kept="value"), facts)
 
 
 def distinct_pairs(context: Context, frame: pl.DataFrame) -> Distinct:
@@ -98,8 +99,8 @@ def distinct_pairs(context: Context, frame: pl.DataFrame) -> Distinct:
         gone = _duplicates(context, texts, options, key="pair_id", what="the pair", within=None)
         kept = kept.join(gone.rejects.select(pair_id="row_id"), on="pair_id", how="anti", maintain_order="left")
         rejects = concat_rejects(rejects, gone.rejects.with_columns(table=pl.lit("pairs")))
-        facts |= gone.facts
-    return Distinct(kept, rejects, facts)
+        facts = _added(facts, gone.facts)
+    return Distinct(kept, naming_the_last(rejects, own="row_id", kept="value"), facts)
 
 
 def without_lost_answers(context: Context, pairs: pl.DataFrame) -> Distinct:
@@ -174,6 +175,25 @@ def _duplicates(
     return Distinct(texts, rejects, facts)
 
 
+def naming_the_last(rows: pl.DataFrame, *, own: str, kept: str) -> pl.DataFrame:
+    """Rows that go, each naming one that stays to the end: what one step keeps, a later step may let go.
+
+    Args:
+        rows: ``own`` (the row, each once), ``kept`` (the one in whose place it goes), ``reason``.
+    """
+    later = rows.select(pl.col(own).alias(kept), pl.col(kept).alias("_last"))
+    found, last = rows, pl.coalesce("_last", kept).alias(kept)
+    # A step refers to rows that only later steps drop, so that this comes to an end.
+    while not found.join(later, on=kept, how="semi").is_empty():
+        found = found.join(later, on=kept, how="left", maintain_order="left").with_columns(last).drop("_last")
+    named = rows.with_columns(found[kept].alias("_last"))
+    stays = pl.format(", in whose place {} stays", "_last")
+    said = pl.col("reason").str.replace(", which stays", stays, literal=True)
+    moved = pl.col("_last") != pl.col(kept)
+    named = named.with_columns(pl.when(moved).then(said).otherwise("reason").alias("reason"))
+    return named.with_columns(pl.col("_last").alias(kept)).drop("_last")
+
+
 def search_facts(found: Repeats, name: str) -> dict[str, Any]:
     """What the report says of a search that was not complete."""
     facts: dict[str, Any] = {}
@@ -182,6 +202,19 @@ def search_facts(found: Repeats, name: str) -> dict[str, Any]:
     if found.truncated:
         facts[f"{name}: texts read only in part"] = found.truncated
     return facts
+
+
+def _added(facts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """The facts of several steps: counts add up, of recalls the least is told."""
+    both = dict(facts)
+    for name, value in more.items():
+        if name not in both:
+            both[name] = value
+        elif name.endswith("recall of the search"):
+            both[name] = min(both[name], value)
+        else:
+            both[name] += value
+    return both
 
 
 def _joined(frame: pl.DataFrame) -> pl.Series:

@@ -8,10 +8,12 @@ import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
 from curation.errors import InputError
-from curation.files import ROW, read_frame
+from curation.files import ROW, open_input
+from curation.files import rejects_frame as unread_rows
 from curation.ledger import FORGOTTEN, LedgerKey
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.protocols import Encoder
+from curation.prompts.texts import TextRows, text_columns
 from curation.recipe import Encoder as EncoderOptions
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import FORGOTTEN_REASON, Forgotten
@@ -98,14 +100,17 @@ def corpus_texts(context: Context) -> pl.Series:
 
 
 def corpus_rejects(context: Context) -> pl.DataFrame:
-    """The forgotten documents of the corpus, as rejects of ``retrieval`` without any text."""
+    """The rows of the corpus file that are no documents, or forgotten ones, as rejects of ``retrieval`` without any
+    text."""
     options, forgotten = context.recipe.negatives, Forgotten(context.workspace)
-    if options is None or options.corpus is None or not forgotten:
+    if options is None or options.corpus is None:
         return empty_rejects()
-    places = forgotten.has("text", text_ids(documents_of(options.corpus))).arg_true().to_frame("place")
+    read = _corpus(options.corpus)
+    gone = read.rows.filter(forgotten.has("text", text_ids(read.rows["text"])) if forgotten else pl.lit(False))
+    forgotten_rows = gone.select("row", rule=pl.lit(FORGOTTEN), value=None, reason=pl.lit(FORGOTTEN_REASON))
     return rejects_frame(
-        places, table="retrieval", stage="retrieval", row_id=pl.format("corpus#{}", "place"), rule=FORGOTTEN,
-        reason=FORGOTTEN_REASON,
+        pl.concat([read.rejects, forgotten_rows], how="vertical_relaxed"), table="retrieval", stage="retrieval",
+        row_id=pl.format("corpus#{}", "row"), rule=pl.col("rule"), value=pl.col("value"), reason=pl.col("reason"),
     )  # fmt: skip
 
 
@@ -115,13 +120,20 @@ def documents_of(path: str) -> pl.Series:
     Raises:
         InputError: when the file cannot be read or has no column ``text``.
     """
-    frame, _ = read_frame(path)
+    return _corpus(path).rows["text"]
+
+
+def _corpus(path: str) -> TextRows:
+    """The documents of a corpus file by their row, and the rows that are none."""
+    source = open_input(path)
+    frames = list(source.chunks(None))
+    frame = frames[0] if frames else source.head()
     if "text" not in frame.columns:
         raise InputError(
             f"{path}: expected a column 'text', found {', '.join(c for c in frame.columns if c != ROW)}"
         )
-    texts = frame["text"].cast(pl.String).drop_nulls()
-    return texts.filter(texts.str.strip_chars() != "")
+    read = text_columns(frame, ("text",), name=path, mixed=source.mixed)
+    return TextRows(read.rows, pl.concat([read.rejects, unread_rows(source.rejects)]))
 
 
 def _texts(context: Context) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from curation.hygiene.duplicates import MEASURES, RULES
 from curation.hygiene.evaluations import read_evaluations
 from curation.recipe.hygiene import Contamination, Duplicates, PromptSelection
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.duplicates import repeats, search_facts
+from curation.stages.duplicates import naming_the_last, repeats, search_facts
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.stages.waterfall import write_waterfall
 from curation.tables import rejects_frame
@@ -62,7 +62,7 @@ def run(context: Context) -> StageResult:
             before -= counts.get(rule, 0)
             waterfall.append(("hygiene", rule, counts.get(rule, 0), before))
         facts |= found.facts
-    rows = _rows(inputs, pl.concat(removed))
+    rows = _rows(inputs, _named(pl.concat(removed), prompts))
     schema = {"stage": pl.String, "rule": pl.String, "removed": pl.Int64, "left": pl.Int64}
     write_waterfall(context, "hygiene", pl.DataFrame(waterfall, schema=schema, orient="row"))
     facts = {"prompts": prompts.height, "prompts dropped": prompts.height - left.height} | facts
@@ -159,6 +159,8 @@ def _contaminated(context: Context, options: Contamination, inputs: pl.DataFrame
     rules = ("evaluation_ngram", *(("evaluation_neighbour",) if options.similarity is not None else ()))
     sizes = ", ".join(f"{name}: {size} words" for name, size in index.sizes.items())
     facts = {"evaluation n-grams": sizes, "evaluation n-grams left out as templates": sum(index.templates.values())}
+    if unread := sum(index.without_text.values()):
+        facts["evaluation rows without text"] = unread
     return _Found(rules, rows, facts)
 
 
@@ -222,6 +224,18 @@ def _unselected(context: Context, options: PromptSelection, prompts: pl.DataFram
         )
     )
     return _Found(("not_selected",), rows.select(*_FOUND), {f"prompts not chosen by {options.method}": own.height})
+
+
+def _named(found: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
+    """What was found, each duplicate naming a prompt that no later step lets go, or why that one went."""
+    rows = found.join(prompts.select("prompt_id", own="input_id"), on="prompt_id", maintain_order="left")
+    chosen = pl.col("rule") != "not_selected"
+    repeated = naming_the_last(rows.filter(chosen), own="own", kept="matched")
+    left_out = rows.filter(~chosen)
+    gone = pl.col("matched").is_in(left_out["own"].implode())
+    said = pl.col("reason").str.replace(r" (which )?stays \(", " ${1}was then not selected (")
+    repeated = repeated.with_columns(pl.when(gone).then(said).otherwise("reason").alias("reason"))
+    return pl.concat([repeated, left_out]).select(*_FOUND)
 
 
 def _other_texts(paths: Sequence[str]) -> tuple[list[str], pl.DataFrame | None]:

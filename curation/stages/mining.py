@@ -15,7 +15,7 @@ from curation.negatives.filters import CandidateFilter
 from curation.negatives.index import searches_exactly
 from curation.negatives.inputs import Embeddings, Float32, Int64
 from curation.negatives.mining import MinedNegatives, mine_hard_negatives
-from curation.negatives.sources import answer_negatives, sibling_negatives
+from curation.negatives.sources import SAME_ANSWER, answer_negatives, sibling_negatives
 from curation.negatives.store import CorpusIndex
 from curation.recipe import Negatives
 from curation.scores.similarity import vector_matrix
@@ -187,7 +187,7 @@ def other_answers(
             count=count + widest,
             seed=context.recipe.seed,
         )
-        _add(found.rows, at, count, places, taken)
+        _add(_unlike_positives(found.rows, at, anchors, corpus), at, count, places, taken)
     if options.sibling_answers:
         rows = _sibling_answers(context, anchors, answers, vectors, options, wanted=max(map(len, taken)))
         _add(rows, at, options.sibling_answers, places, taken)
@@ -197,6 +197,18 @@ def other_answers(
     ]
     short = sum(len(found) < total for found in places)
     return OtherAnswers(places, scores, {"anchors short of other answers": short})
+
+
+def _unlike_positives(rows: Int64, at: Int64, anchors: pl.DataFrame, corpus: MiningCorpus) -> Int64:
+    """``rows`` without those that say the same as a further positive; with the first they were compared before."""
+    kept = rows.copy()
+    for anchor, positives in enumerate(anchors["positives"].to_list()):
+        found = np.flatnonzero(rows[anchor] >= 0)
+        if len(positives) > 1 and len(found):
+            answers = np.asarray(corpus.vectors[at[rows[anchor, found]]], np.float32)
+            own = np.asarray(corpus.vectors[positives[1:]], np.float32)
+            kept[anchor, found[(answers @ own.T).max(axis=1) > SAME_ANSWER]] = -1
+    return kept
 
 
 def _add(rows: Int64, at: Int64, count: int, places: list[list[int]], taken: list[set[int]]) -> None:

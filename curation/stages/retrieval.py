@@ -105,7 +105,8 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
 
     Positives are the chosen answers of its selected pairs; where no pair was built from the prompt, the
     answers that a source brings and none calls wrong. An answer that is neither chosen nor rejected may well
-    be right, so it is excluded; one that was rejected in a selected pair may be a negative.
+    be right, so it is excluded; one that was rejected in a selected pair may be a negative. A text that is the
+    prompt itself is neither.
     """
     pairs = kept_pairs(context)
     candidates = (
@@ -119,9 +120,11 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
     chosen = paired.join(pairs, left_on="candidate_id", right_on="chosen_id", how="semi")
     rejected = paired.join(pairs, left_on="candidate_id", right_on="rejected_id", how="semi")
     places = documents.select("text_id", "place")
-    positives = _places(pl.concat([chosen, alone]), places, "positives")
-    neutral = candidates.join(rejected, on="candidate_id", how="anti")
-    excluded = _places(neutral, places, "excluded")
+    itself = anchors.select("prompt_id", "text_id")
+    right = pl.concat([chosen, alone]).join(itself, on=["prompt_id", "text_id"], how="anti")
+    positives = _places(right, places, "positives")
+    neutral = candidates.join(rejected, on="candidate_id", how="anti").select("prompt_id", "text_id")
+    excluded = _places(pl.concat([neutral, itself]), places, "excluded")
     return positives.join(excluded, on="prompt_id", how="left").with_columns(
         pl.col("excluded").fill_null(pl.lit([], dtype=pl.List(pl.Int64)))
     )
@@ -182,7 +185,7 @@ def _left_out(anchors: pl.DataFrame, rule: str) -> pl.DataFrame:
     reasons = {
         "no_embedding": "the encoder could not embed the prompt",
         "no_positive": "no answer is known to be right: the prompt has no selected pair, and no answer of a source "
-        "that none calls wrong",
+        "that none calls wrong and that is not the prompt itself",
     }
     return rejects_frame(
         anchors,

@@ -51,9 +51,11 @@ class Folder:
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)
         (self.path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
-    def run(self, **changes: Any) -> None:
+    def run(self, **changes: Any) -> dict[str, dict[str, Any]]:
+        """The facts of each stage."""
         (self.path / "recipe.yaml").write_text(yaml.safe_dump(BARE | changes), encoding="utf-8")
-        run(self.path / "recipe.yaml", workspace=self.workspace)
+        result = run(self.path / "recipe.yaml", workspace=self.workspace)
+        return {stage.stage: dict(stage.facts) for stage in result.stages}
 
     def rejects(self, stage: str) -> dict[str, dict[str, Any]]:
         rows = self.workspace.read("rejects").filter(pl.col("stage") == stage)
@@ -289,3 +291,37 @@ def test_selection_moves_towards_the_target(folder: Folder, method: str) -> None
 def test_selections_that_cannot_be_are_named(folder: Folder, select: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         folder.run(hygiene={"select": select})
+
+
+def test_a_reject_names_the_row_that_stays_after_all_steps(folder: Folder) -> None:
+    text = "Tell me in a few plain sentences how the old stone bridge was built by the people of the town"
+    prompts = [f"{text} and who paid", text, f"{text} and who paid for all of it in those early years of the place"]
+    folder.write("one.jsonl", [pair(prompt, chosen=f"Answer {i}.") for i, prompt in enumerate(prompts)])
+    steps = [{"threshold": 0.8}, {"threshold": 0.4, "keep": "longest"}]
+    folder.run(hygiene={"prompts": [step | {"method": "minhash"} for step in steps]})
+    rejects = {key: row for key, row in folder.rejects("hygiene").items() if key.startswith("one")}
+    assert {key: row["value"] for key, row in rejects.items()} == {"one#0": "one#2", "one#1": "one#2"}
+    assert "duplicates that of one#0, in whose place one#2 stays (Jaccard" in rejects["one#1"]["reason"]
+    assert "duplicates that of one#2, which stays (Jaccard" in rejects["one#0"]["reason"]
+
+
+def test_a_reject_says_that_the_row_it_repeats_was_not_selected(folder: Folder) -> None:
+    folder.write("two.jsonl", [pair(LETTER.format("Calais")), pair("Name three rivers."), pair("Count to ten.")])
+    steps = {"prompts": [{"threshold": 0.7}], "select": {"method": "k_centre", "count": 1}}
+    folder.run(hygiene=steps, encoder={"model": "embedded"})
+    rejects = folder.rejects("hygiene")
+    assert (rejects["two#0"]["value"], rejects["one#0"]["rule"]) == ("one#0", "not_selected")
+    assert "duplicates that of one#0, which was then not selected (Jaccard" in rejects["two#0"]["reason"]
+
+
+def test_steps_of_one_method_are_counted_together_and_name_the_answer_that_stays(folder: Folder) -> None:
+    text = "It was built by the people of the town in those early years with stones that they found there"
+    answers = [f"{text} indeed", text, f"{text} and paid for by all of them"]
+    lines = [pair("Who built the bridge?", chosen=answer, rejected="Nobody.") for answer in answers]
+    folder.write("one.jsonl", lines)
+    steps = [{"threshold": 0.8}, {"threshold": 0.5, "keep": "longest"}]
+    facts = folder.run(hygiene={"answers": [step | {"method": "minhash"} for step in steps]})
+    assert facts["candidates"]["minhash duplicates of answers"] == 2
+    candidates = folder.workspace.read("candidates")
+    (kept,) = candidates.filter(pl.col("response") == answers[2])["candidate_id"]
+    assert {row["value"] for row in folder.rejects("candidates").values()} == {kept}

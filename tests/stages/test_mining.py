@@ -219,3 +219,43 @@ def test_an_answer_that_a_source_calls_wrong_is_no_positive(mined: Mined) -> Non
     positives = mined.workspace.read("retrieval")["positive"].to_list()
     assert len(positives) == 11
     assert not [text for text in positives if "do not care" in text or text.startswith("Nothing")]
+
+
+def test_the_prompts_own_text_is_neither_positive_nor_negative(mined: Mined) -> None:
+    pairs = rows(12)
+    pairs[5]["chosen"] = pairs[5]["prompt"]
+    corpus = mined.folder / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": row["prompt"]}) + "\n" for row in pairs))
+    mined.run(pairs, corpus=str(corpus), num_negatives=2, relative_margin=None)
+    found = mined.texts()
+    assert len(found) == 11
+    assert not [anchor for anchor, negatives in found if anchor in negatives]
+    alone = mined.workspace.read("rejects").filter(pl.col("rule") == "no_positive")
+    assert alone["reason"].str.contains("not the prompt itself").to_list() == [True]
+
+
+def test_corpus_rows_that_are_no_documents_are_rejects(mined: Mined) -> None:
+    corpus = mined.folder / "corpus.jsonl"
+    lines = [json.dumps({"text": text}) for text in ("Rivers run to the sea.", "", None, "Bread is baked.")]
+    corpus.write_text("\n".join([*lines, '{"text": "\\ud800"}']) + "\n")
+    facts = mined.run(rows(6), corpus=str(corpus), num_negatives=1, relative_margin=None)
+    assert facts["documents"] == 2 + 12
+    gone = mined.workspace.read("rejects").filter(pl.col("row_id").str.starts_with("corpus#")).sort("row_id")
+    assert gone["row_id"].to_list() == ["corpus#1", "corpus#2", "corpus#4"]
+    assert gone["rule"].to_list()[:2] == ["empty_text", "null_text"]
+
+
+def test_another_prompts_answer_that_says_what_any_positive_says_is_left_out(mined: Mined) -> None:
+    pairs = rows(18)
+    again = pairs[0] | {"chosen": "Flour, water and salt make a loaf."}
+    copies = ["flour, water and salt make a loaf", pairs[0]["chosen"].lower()]
+    pairs[6]["chosen"], pairs[12]["chosen"] = copies
+    mined.run(
+        [*pairs, again], num_negatives=3, relative_margin=None, near_positive=0.98, near_prompt_answers=2,
+        prompt_threshold=0.85,
+    )  # fmt: skip
+    own = [negatives for anchor, negatives in mined.texts() if anchor == pairs[0]["prompt"]]
+    assert len(own) == 2
+    for negatives in own:
+        assert not {*copies} & {*negatives}
+        assert {pairs[6]["rejected"], pairs[12]["rejected"]} <= {*negatives}
