@@ -46,9 +46,6 @@ def test_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     shutil.copytree(BUNDLED, copy)
     before = refusal_fingerprint(str(copy))
     (copy / "lexicon.json").write_text("{}\n", encoding="utf-8")
-    from curation.models.identity import folder_fingerprint
-
-    folder_fingerprint.cache_clear()
     assert refusal_fingerprint(str(copy)) != before
 
 
