@@ -37,7 +37,7 @@ class Negatives(Section):
     """Hard negatives: near the anchor, and not a positive."""
 
     num_negatives: int = Field(default=4, ge=1, le=256)
-    corpus: str | None = Field(default=None, description="a file with a text column; all answers by default")
+    corpus: str | None = Field(default=None, description="a file with a text column, searched beside all answers")
     range_min: int = Field(default=0, ge=0, description="skip so many of the nearest that survive the filters")
     range_max: int | None = Field(default=100, ge=1, description="look no further than so many neighbours")
     max_score: float | None = Field(default=None, description="the greatest cosine of anchor and negative")
