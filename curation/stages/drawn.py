@@ -117,7 +117,8 @@ class _Draw:
         unfit = answers.join(fit, on="request_id", how="anti", maintain_order="left")
         fit = fit.join(self.prompts.select("prompt_id", "messages"), on="prompt_id", maintain_order="left")
         good = fit.with_columns(success=self._success(fit))
-        bad = unfit.with_columns(success=pl.lit(value=False))
+        # What is unfit goes, so nothing repeats it: a name of its own is near to no other answer.
+        bad = unfit.with_columns(success=pl.lit(value=False), response=pl.col("request_id"))
         return pl.concat([good.select(list(_JUDGED)), bad.select(list(_JUDGED))])
 
     def _success(self, fit: pl.DataFrame) -> pl.Series:

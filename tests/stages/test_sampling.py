@@ -17,6 +17,7 @@ from curation.recipe import load_recipe
 from curation.stages.context import Context
 from curation.workspace import Workspace
 from tests.chat_server import Running, running
+from tests.scripted_server import Scripted, scripted
 
 STAGES_RUN = ("inputs", "hygiene", "prompts", "generations", "candidates")
 BY_DIGIT = "python:tests.stages.test_sampling:ends_in_a_low_digit"
@@ -34,7 +35,9 @@ def server(tmp_path: Path) -> Iterator[Running]:
         yield found
 
 
-def write(folder: Path, server: Running, sampling: dict[str, Any], *, prompts: int = 12, **model: Any) -> Path:
+def write(
+    folder: Path, server: Running | Scripted, sampling: dict[str, Any], *, prompts: int = 12, **model: Any
+) -> Path:
     rows = [json.dumps({"prompt": f"Tell me about number {i}"}) + "\n" for i in range(prompts)]
     (folder / "prompts.jsonl").write_text("".join(rows))
     generation = [{"model": server.model, "max_new_tokens": 8, **model}]
@@ -193,3 +196,18 @@ def test_a_section_that_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(tmp_path, server, sampling))
+
+
+def test_an_answer_is_no_repeat_of_an_unfit_one(tmp_path: Path) -> None:
+    """The first sample leaks a marker; the second says the same without it, stays, and no third is asked for."""
+    text, calls = "The number is good for counting sheep, stars and days.", list[int]()
+
+    def script(prompt: str, seed: int) -> tuple[str, str]:
+        calls.append(seed)
+        return text + ("<|im_end|>" if len(calls) == 1 else ""), "stop"
+
+    with scripted(script) as far:
+        sampling = {"near_identical": 0.5, "max_samples": 5}
+        context = run(write(tmp_path, far, sampling, prompts=1, samples=1, model=far.model()))
+    assert len(calls) == 2
+    assert context.workspace.read("candidates")["response"].to_list() == [text]
