@@ -26,6 +26,7 @@ def pairs(ches: list[float | None], strength: list[float | None] | None = None) 
 
 @given(values, st.floats(-4, 4), st.floats(-4, 4))
 def test_absolute_bounds_equal_a_plain_loop(ches: list[float | None], low: float, high: float) -> None:
+    low, high = sorted((low, high))
     selected = select_pairs(pairs(ches), [SelectionRule(score="ches", min=low, max=high)])
     expected = [str(i) for i, v in enumerate(ches) if v is not None and low <= v <= high]
     assert selected.kept["pair_id"].to_list() == expected
