@@ -21,6 +21,7 @@ from curation.errors import InputError, WorkspaceError
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
+    from polars._typing import PolarsDataType
 
 __all__ = [
     "OUTPUT_SUFFIXES",
@@ -192,15 +193,12 @@ def check_schema(schema: Mapping[str, pl.DataType], path: str | Path) -> None:
             )
 
 
-def _holds_bytes(dtype: pl.DataType) -> bool:
+def _holds_bytes(dtype: PolarsDataType) -> bool:
     if isinstance(dtype, pl.Struct):
-        return any(_holds_bytes(_type(field.dtype)) for field in dtype.fields)
-    inner = getattr(dtype, "inner", None)
-    return dtype == pl.Binary or (inner is not None and _holds_bytes(_type(inner)))
-
-
-def _type(given: pl.DataType | type[pl.DataType]) -> pl.DataType:
-    return given() if isinstance(given, type) else given
+        return any(_holds_bytes(field.dtype) for field in dtype.fields)
+    if isinstance(dtype, pl.List | pl.Array):
+        return _holds_bytes(dtype.inner)
+    return bool(dtype == pl.Binary)
 
 
 def _no_number(constant: str) -> None:
