@@ -20,6 +20,7 @@ import polars as pl
 from curation.batch_limits import memory_named, opening, watched
 from curation.errors import InterruptedRun
 from curation.ledger import Ledger, LedgerKey
+from curation.lifetimes import ending_what_begins
 from curation.progress import ProgressSink, SilentProgress
 
 __all__ = [
@@ -138,14 +139,15 @@ def run_local(
     """
 
     def here(step: Step, missing: pl.DataFrame, interrupted: Callable[[], bool]) -> Iterator[Done]:
-        with memory_named(step.name, None), opening(step.name, timeout):
-            worker = step.open()
-        for batch in missing.iter_slices(step.batch_rows):
-            with memory_named(step.name, batch.height), watched(step.name, batch.height, timeout):
-                done = worker(batch)
-            yield Done(batch.height, done)
-            if interrupted():
-                return
+        with ending_what_begins():
+            with memory_named(step.name, None), opening(step.name, timeout):
+                worker = step.open()
+            for batch in missing.iter_slices(step.batch_rows):
+                with memory_named(step.name, batch.height), watched(step.name, batch.height, timeout):
+                    done = worker(batch)
+                yield Done(batch.height, done)
+                if interrupted():
+                    return
 
     return run_step(step, inputs, ledger, mapping=here, progress=progress)
 

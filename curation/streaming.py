@@ -21,6 +21,7 @@ from curation.engine import StepReport, failures_frame, interrupts
 from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
 from curation.journal import Journal, is_draining, journal_path
 from curation.ledger import Ledger, LedgerKey
+from curation.lifetimes import ending_what_begins
 from curation.progress import CalmBar, ProgressSink, SilentProgress, StepProgress
 from curation.workspace import Workspace
 from schemas import TABLES
@@ -132,7 +133,7 @@ def run_stream(
         del inputs  # where nobody else holds them, a million prompts need not be held twice
         run = _Run(step, ledger, journal, budget, missing.height, timeout)
         if not missing.is_empty():
-            with progress.step(step.name, missing.height) as bar, interrupts() as ctrl_c:
+            with progress.step(step.name, missing.height) as bar, interrupts() as ctrl_c, ending_what_begins():
                 run.all(missing, bar, progress, interrupted or ctrl_c)
     seconds = time.monotonic() - started
     return StepReport(

@@ -1,13 +1,13 @@
 """Which labels are probably wrong: a cross-fitted preference model, and every other witness there is.
 
-The text model is fitted without the row it judges. Its inputs are in ``noise_features``, how far each kind of
-input is trusted in ``evidence``; votes and annotators are in ``noise_witnesses``. Reading and writing files is
-elsewhere.
+The text model is fitted without the row it judges. Rows are read in ``noise_texts``, the model's inputs are in
+``noise_features``, how far each kind of input is trusted in ``evidence``; votes and annotators are in
+``noise_witnesses``. Reading and writing files is elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.models.protocols import Encoder
-from curation.models.rewards.heads import Heads, last_user_text
+from curation.models.rewards.heads import Heads
 from curation.scores.bradley_terry import fit_bradley_terry
 from curation.scores.calibration import sigmoid
 from curation.scores.ensemble import make_folds
@@ -24,6 +24,7 @@ from curation.scores.evidence import choose_variances
 from curation.scores.margins import read_margins, scale_margins
 from curation.scores.noise_features import BLOCK_WORDS, pair_differences
 from curation.scores.noise_models import ConfidentCounts, confident_counts, fit_noise, repo_posterior
+from curation.scores.noise_texts import PairTexts, read_pairs
 from curation.scores.noise_witnesses import (
     VOTER_SCHEMA,
     PeoplesVotes,
@@ -36,7 +37,6 @@ from curation.scores.noise_witnesses import (
 )
 from curation.scores.strength import summarise
 from curation.scores.voters import Method
-from curation.text import as_messages, fault_in_text, prompt_id
 
 __all__ = ["ACTIONS", "LABEL_NOISE_COLUMNS", "LabelNoise", "label_noise", "suggest"]
 
@@ -119,7 +119,7 @@ def label_noise(
     """
     if not 0 <= flip_below <= drop_below <= 1:
         raise InputError(f"thresholds are flip {flip_below}, drop {drop_below}; expected 0 <= flip <= drop <= 1")
-    texts = _read(frame, {} if votes is None else unreadable_votes(frame, votes))
+    texts = read_pairs(frame, {} if votes is None else unreadable_votes(frame, votes))
     if not texts.rows:
         return _nothing(frame, texts.rejects)
     fold = make_folds(texts.groups, folds, seed)
@@ -154,15 +154,6 @@ def suggest(probability: FloatArray, *, flip_below: float, drop_below: float) ->
     return ["flip" if value < flip_below else "drop" if value < drop_below else "keep" for value in probability]
 
 
-class _Texts(NamedTuple):
-    rows: list[int]
-    prompts: list[str]
-    chosen: list[str]
-    rejected: list[str]
-    groups: list[str]
-    rejects: pl.DataFrame
-
-
 def _nothing(frame: pl.DataFrame, rejects: pl.DataFrame) -> LabelNoise:
     """Of no row at all: the columns, and why."""
     kinds = zip(LABEL_NOISE_COLUMNS, (pl.Float64, pl.Float64, pl.String), strict=True)
@@ -170,42 +161,6 @@ def _nothing(frame: pl.DataFrame, rejects: pl.DataFrame) -> LabelNoise:
     nobody = pl.DataFrame(schema=VOTER_SCHEMA), pl.DataFrame(schema=_ANNOTATORS)
     counts = ConfidentCounts(np.zeros((2, 2), dtype=np.int64), 0.0)
     return LabelNoise(empty, rejects, ["nothing: no row is left"], _FIRST_ETA, *nobody, counts)
-
-
-def _read(frame: pl.DataFrame, wrong_votes: Mapping[int, str]) -> _Texts:
-    """The three texts of each row, and the rows that have not got them, or whose votes cannot be read."""
-    missing = [name for name in ("prompt", "chosen", "rejected") if name not in frame.columns]
-    if missing:
-        raise InputError(
-            f"column {missing[0]!r} is missing: found {', '.join(frame.columns)}; "
-            f"expected prompt, chosen and rejected"
-        )
-    texts = _Texts([], [], [], [], [], pl.DataFrame())
-    faults: list[tuple[int, str, str, str]] = []
-    columns = (frame[name].to_list() for name in ("prompt", "chosen", "rejected"))
-    for row, (prompt, chosen, rejected) in enumerate(zip(*columns, strict=True)):
-        try:
-            messages = as_messages(prompt)
-            answers = [as_messages(value, role="assistant") for value in (chosen, rejected)]
-        except ValueError as error:
-            faults.append((row, "not_text", "", str(error)))
-            continue
-        if row in wrong_votes:
-            reason = "a vote is none of chosen, rejected and tie (1, 0, null)"
-            faults.append((row, "unreadable_votes", wrong_votes[row][:80], reason))
-            continue
-        first, second = ("\n\n".join(m["content"] for m in answer) for answer in answers)
-        fault = fault_in_text(last_user_text(messages) or None)
-        if fault:
-            faults.append((row, f"{fault}_prompt", "prompt", "the prompt cannot be read"))
-            continue
-        texts.rows.append(row)
-        texts.prompts.append(last_user_text(messages))
-        texts.chosen.append(first)
-        texts.rejected.append(second)
-        texts.groups.append(prompt_id(messages))
-    schema = {"row": pl.Int64, "rule": pl.String, "value": pl.String, "reason": pl.String}
-    return texts._replace(rejects=pl.DataFrame(faults, schema=schema, orient="row"))
 
 
 def _open_encoder(encoder: Encoder | str) -> Encoder:
@@ -231,7 +186,7 @@ def _open_prior(prior: Heads | str | None, encoder: Encoder) -> Heads | None:
 
 
 def _blocks(
-    texts: _Texts, frame: pl.DataFrame, encoder: Encoder, heads: Heads | None, advance: Callable[[int], None]
+    texts: PairTexts, frame: pl.DataFrame, encoder: Encoder, heads: Heads | None, advance: Callable[[int], None]
 ) -> tuple[dict[str, FloatArray], npt.NDArray[np.bool_]]:
     """The model's inputs by kind, and the rows without a difference."""
     found = pair_differences(
