@@ -35,8 +35,8 @@ def source_fingerprints(recipe: Recipe) -> Fingerprints:
     if recipe.negatives is not None and recipe.negatives.corpus is not None:
         paths.append(recipe.negatives.corpus)
     hygiene = recipe.hygiene
-    for section in (*hygiene.prompts, *([hygiene.contamination] if hygiene.contamination else [])):
-        paths += section.against
+    paths += [path for step in hygiene.prompts for path in step.against]
+    paths += hygiene.contamination.against if hygiene.contamination is not None else ()
     if hygiene.select is not None and hygiene.select.target is not None:
         paths.append(hygiene.select.target)
     return Fingerprints({path: _hub_commit(path) if path.startswith("hf://") else _file(path) for path in paths})
