@@ -62,8 +62,8 @@ def _named(entry: dict[str, Any], asked: set[str], selection: Selection, needles
     ids = {row.get("request_id"), row.get("prompt_id"), row.get("row_id"), row.get("item_id")}
     if ids & (asked | selection.prompts):
         return True
-    texts = [value for value in row.values() if isinstance(value, str)]
-    return bool(needles.rows(pl.DataFrame({"text": texts}, schema={"text": pl.String})).any())
+    texts = {name: [value] for name, value in row.items() if isinstance(value, str)}
+    return bool(needles.rows(pl.DataFrame(texts)).any())
 
 
 def cut_files(places: Sequence[Workspace], selection: Selection, needles: Needles) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import polars as pl
+
+from schemas import TABLES
 
 __all__ = ["HEAD", "LONG", "Needles", "found_in"]
 
@@ -16,6 +19,11 @@ LONG: Final = 20
 HEAD: Final = 120
 """Of a text in a file of another kind so many first characters are looked for: reports cut what they show."""
 _PATTERNS_AT_ONCE: Final = 5_000
+_HOLD_TEXT: Final = frozenset(
+    {"messages", "content", "prompt", "response", "responses", "reasoning", "system_prompt", "chosen", "rejected"}
+    | {"completion", "anchor", "positive", "negative_1", "text", "matched_text", "value", "comment"}
+)
+"""The columns of our tables that hold texts of people and models; the others hold names of things."""
 _BYTES_AT_ONCE: Final = 1 << 26
 
 
@@ -39,11 +47,17 @@ class Needles:
     def __bool__(self) -> bool:
         return bool(self.identifiers or self.long or self.short)
 
-    def rows(self, frame: pl.DataFrame) -> pl.Series:
-        """Whether each row holds one of them, in a string at any depth."""
+    def rows(self, frame: pl.DataFrame, *, ours: bool = True) -> pl.Series:
+        """Whether each row holds one of them, in a string at any depth.
+
+        A short text is not looked for where our tables hold names: an answer ``stop`` is no finish reason.
+
+        Args:
+            ours: whether the columns are those of our tables; in a file of the user's a text may be anywhere.
+        """
         hits = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
         for column in frame.get_columns():
-            hits = hits | self._column(column)
+            hits = hits | self._column(column, _names() if ours else frozenset())
         return hits
 
     def in_bytes(self, data: bytes) -> bool:
@@ -55,12 +69,12 @@ class Needles:
                 return True
         return False
 
-    def _column(self, column: pl.Series) -> pl.Series:
+    def _column(self, column: pl.Series, names: frozenset[str]) -> pl.Series:
         nothing = pl.repeat(False, len(column), dtype=pl.Boolean, eager=True)
         kind = column.dtype
         if isinstance(kind, pl.Struct):
             for name in column.struct.fields:
-                nothing = nothing | self._column(column.struct.field(name))
+                nothing = nothing | self._column(column.struct.field(name), names)
             return nothing
         if isinstance(kind, pl.List | pl.Array):
             if not _holds_text(kind):
@@ -69,14 +83,14 @@ class Needles:
             if isinstance(kind, pl.Array):
                 numbered = numbered.with_columns(pl.col("value").arr.to_list())
             inner = numbered.explode("value")
-            at = inner.filter(self._column(inner["value"]))["at"]
+            at = inner.filter(self._column(inner["value"].alias(column.name), names))["at"]
             return numbered["at"].is_in(at.implode())
         if kind not in (pl.String, pl.Categorical):
             return nothing
         values = column.cast(pl.String)
         for part in _portions([*self.identifiers, *self.long]):
             nothing = nothing | values.str.contains_any(part).fill_null(False)
-        if self.short:
+        if self.short and column.name not in names:
             nothing = nothing | values.str.strip_chars().is_in(self.short).fill_null(False)
         return nothing
 
@@ -90,6 +104,23 @@ def found_in(values: pl.Series, texts: Sequence[str]) -> set[str]:
         hits = values.filter(values.str.contains_any(part))
         found |= set(hits.str.extract_many(part, overlapping=True).explode().drop_nulls())
     return found
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    """The columns of our tables, and the fields in them, that hold no texts."""
+    columns = {name for table in TABLES.values() for name in _fields(table.create_empty().schema)}
+    return frozenset(columns | {"label_action"}) - _HOLD_TEXT
+
+
+def _fields(schema: Any) -> Iterator[str]:
+    for name, kind in schema.items():
+        yield name
+        inner = kind
+        while isinstance(inner, pl.List | pl.Array):
+            inner = inner.inner
+        if isinstance(inner, pl.Struct):
+            yield from _fields(inner.to_schema())
 
 
 def _portions(patterns: Sequence[str]) -> Iterable[list[str]]:

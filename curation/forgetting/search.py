@@ -35,6 +35,7 @@ _PACKED: Final = (
     b"PAR1",
 )
 """How files begin in which a text does not stand as it is: archives, Arrow, parquet under another name."""
+_OURS: Final = ("tables/", "datasets/", "trial/tables/", "trial/datasets/")
 _GZIP: Final = b"\x1f\x8b\x08"
 
 
@@ -100,7 +101,7 @@ def _look(
 def _in_values(path: str, data: bytes, needles: Needles) -> bool | None:
     """Whether a value in a file is one of them; None for a file that is searched as it is, or not at all."""
     if path.endswith(".parquet"):
-        return bool(needles.rows(pl.read_parquet(BytesIO(data))).any())
+        return bool(needles.rows(pl.read_parquet(BytesIO(data)), ours=path.startswith(_OURS)).any())
     if path.endswith(HEADS_FILE):
         return bool(np.isin(prompt_keys(needles.identifiers), known_prompts(data)).any())
     if data.startswith(_GZIP):

@@ -13,11 +13,12 @@ from typing import Any, Final
 import polars as pl
 
 from curation.errors import InputError
+from curation.forgetting.matching import LONG
 from curation.forgetting.versions import Versions
 from curation.stages.forgotten import Forgotten
 from curation.text import pair_id, response_id
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "select", "source_of"]
 
 _MINIMUM_PREFIX: Final = 6
 
@@ -98,7 +99,8 @@ def select(versions: Versions, given: Sequence[str]) -> Selection:
 
 def _resolve(versions: Versions, rows: pl.DataFrame, name: str, found: Selection) -> None:
     """What a person named: a source, or the identifier of a prompt or an answer, or its first digits."""
-    rejected = versions.ids("rejects").filter(pl.col("row_id").str.starts_with(f"{name}#"))
+    rejected = versions.ids("rejects").filter(pl.col("table") == "inputs")
+    rejected = rejected.filter(source_of(pl.col("row_id")) == name)
     if name in set(rows["source"]) or not rejected.is_empty():
         found.sources.add(name)
         return
@@ -121,6 +123,11 @@ def _resolve(versions: Versions, rows: pl.DataFrame, name: str, found: Selection
             f"{_MINIMUM_PREFIX} of its digits; `curation explain` shows it) or the name of a source"
         )
     found.notes.append(f"{name} was forgotten before")
+
+
+def source_of(input_id: pl.Expr) -> pl.Expr:
+    """The source of an input row ``<source>#<row>``. The name of a source may have a ``#`` of its own."""
+    return input_id.str.replace(r"#\d+\z", "")
 
 
 def _matching(name: str, columns: Iterable[pl.Series]) -> set[str]:
@@ -198,8 +205,16 @@ def _requests(versions: Versions, found: Selection) -> None:
         own = {prompt, *rewrites.filter(pl.col("for_prompt") == prompt)["prompt_id"]}
         columns = ("request_id", "generator", "prompt_id", "response")
         replies = versions.rows("generations", "prompt_id", own, columns, current=True)
-        hits = replies.filter(pl.col("response").str.contains(response, literal=True))
+        hits = replies.filter(_is_made_of(response))
         found.replaced += [list(row) for row in hits.select(columns[:3]).iter_rows()]
+
+
+def _is_made_of(response: str) -> pl.Expr:
+    """Whether an answer stands in a reply; a short one as the whole of it, or after reasoning or a new line."""
+    reply = pl.col("response")
+    if len(response.strip()) >= LONG:
+        return reply.str.contains(response, literal=True)
+    return reply.str.contains(rf"(?:\A|[>\n])\s*{pl.escape_regex(response.strip())}\s*\z")
 
 
 def _pairs(versions: Versions, rows: pl.DataFrame, found: Selection) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 
 from curation.forgetting.matching import Needles
 from curation.forgetting.scores import without_answer
-from curation.forgetting.selection import Selection
+from curation.forgetting.selection import Selection, source_of
 from curation.forgetting.versions import Versions
 from curation.ledger import FORGOTTEN
 from curation.stages.forgotten import Forgotten, fingerprint, without_forgotten_inputs
@@ -107,7 +107,7 @@ def _going(
         return lambda part: part["prompt_id"].is_in(list(selection.prompts))
     unknown = without_answer(Versions(places)) if table == "rewards" and selection.all_scores else None
     mentioned = list(selection.inputs)
-    sources = tuple(f"{name}#" for name in selection.sources)
+    of_sources = (pl.col("table") == "inputs") & source_of(pl.col("row_id")).is_in(list(selection.sources))
 
     def going(part: pl.DataFrame) -> pl.Series:
         hits = needles.rows(part)
@@ -123,9 +123,7 @@ def _going(
                 hits = hits | part[name].is_in(mentioned)
         if table == "rejects":
             of_inputs = part["value"].str.split(": ").list.first().is_in(mentioned).fill_null(False)
-            hits = hits | of_inputs
-            for start in sources:
-                hits = hits | part["row_id"].str.starts_with(start)
+            hits = hits | of_inputs | part.select(of_sources).to_series()
         return hits
 
     return going

@@ -24,7 +24,7 @@ _IDS: Final[dict[str, tuple[str, ...]]] = {
     "rewrites": ("prompt_id", "for_prompt"),
     "pairs": ("pair_id", "prompt_id", "chosen_id", "rejected_id"),
     "policy_stats": ("stats_id", "prompt_id", "candidate_ids"),
-    "rejects": ("row_id",),
+    "rejects": ("table", "row_id"),
 }
 
 

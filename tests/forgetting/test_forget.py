@@ -308,6 +308,38 @@ def test_a_text_that_other_rows_hold_too_stays_with_them(place: Place) -> None:
     assert holding(place.folder / "w", "plovercatone") == []
 
 
+def test_a_short_answer_takes_no_name_and_no_longer_answer_with_it(tmp_path: Path) -> None:
+    place = Place(tmp_path / "short")
+    sign = {"prompt": "What does the red sign say?", "chosen": "stop", "rejected": "It says that one may go on."}
+    place.write([*sentences(3), sign], sentences(4)[3:])
+    with scripted(lambda text, seed: (f"The sign says stop to all who come near it, {seed}.", "stop")) as server:
+        changes = {"generation": [{"model": server.model(), "samples": 1}], "mutations": None}
+        place.recipe.write_text(yaml.safe_dump(BARE | changes))
+        place.run()
+        paid, asked = place.workspace.read("generations"), len(server.asked)
+        assert set(paid["finish_reason"]) == {"stop"}
+        gone = response_id(prompt_id([{"role": "user", "content": sign["prompt"]}]), "stop")
+        done = place.forget(gone)
+        assert done.rows["candidates"] == 1
+        assert place.workspace.read("generations").equals(paid)
+        place.run()
+        assert len(server.asked) == asked
+    answers = place.workspace.read("candidates")
+    # The pair was all that brought the prompt of the sign.
+    assert answers.filter(pl.col("origin") == "generated").height == paid.height - 1
+    assert gone not in set(answers["candidate_id"])
+
+
+def test_a_source_takes_no_rejects_of_one_whose_name_begins_alike(tmp_path: Path) -> None:
+    sources = [{"path": "pairs.jsonl"}, {"path": "more.jsonl", "name": "pairs#2"}]
+    place = Place(tmp_path / "alike", sources=sources, mutations=None)
+    place.write(sentences(4), [*sentences(6)[4:], {"prompt": "What now?", "chosen": "", "rejected": "Nothing."}])
+    place.run()
+    place.forget("pairs")
+    assert set(place.workspace.read("inputs")["source"]) == {"pairs#2"}
+    assert place.workspace.read("rejects")["row_id"].to_list() == ["pairs#2#2"]
+
+
 def test_a_journal_loses_only_what_is_forgotten(place: Place) -> None:
     from curation.journal import Journal
 
