@@ -84,21 +84,20 @@ def _explained(
     sources = here.scan("prompts").select("prompt_id", "source")
     prompts = elsewhere.scan("prompts").select("prompt_id", _prompt=pl.lit(True))
     rules = elsewhere.scan("rejects").select("table", "row_id", "rule").unique("row_id", keep="first")
-    of_prompts = rules.filter(pl.col("table").is_in(["prompts", "inputs"])).select(
-        prompt_id="row_id", _prompt_rule="rule"
-    )
+    of_prompts = rules.filter(pl.col("table") == "prompts").select(prompt_id="row_id", _prompt_rule="rule")
     found = (
         rows.lazy()
         .with_row_index("__row")
         .join(sources, on="prompt_id", how="left")
         .join(prompts, on="prompt_id", how="left")
         .join(of_prompts, on="prompt_id", how="left")
+        .join(_dropped_inputs(elsewhere), on="prompt_id", how="left")
         .join(_dropped(elsewhere, dataset).unique(key), on=key, how="left")
         .join(_missing_answers(elsewhere, here, dataset, rows), on=key, how="left")
         .sort("__row")
         .drop("__row")
     )
-    rule = pl.coalesce("_rule", "_prompt_rule")
+    rule = pl.coalesce("_rule", "_prompt_rule", pl.when(pl.col("_prompt").is_null()).then("_input_rule"))
     reason = (
         pl.when(rule.is_not_null())
         .then(pl.lit(words["rule"]) + rule)
@@ -110,6 +109,15 @@ def _explained(
     )
     explained: pl.DataFrame = found.with_columns(reason=reason).select(*rows.columns, "source", "reason").collect()
     return explained
+
+
+def _dropped_inputs(tables: _Tables) -> pl.LazyFrame:
+    """The prompts of which a rule dropped a row of a source: ``prompt_id``, ``_input_rule``."""
+    rejects = (
+        tables.scan("rejects").filter(pl.col("table") == "inputs").select(input_id="row_id", _input_rule="rule")
+    )
+    rows = tables.scan("inputs").select("input_id", "prompt_id")
+    return rejects.join(rows, on="input_id").select("prompt_id", "_input_rule").unique("prompt_id", keep="first")
 
 
 def _dropped(tables: _Tables, dataset: str) -> pl.LazyFrame:

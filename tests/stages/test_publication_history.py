@@ -122,6 +122,16 @@ def test_a_threshold_is_said_as_the_reason_and_as_a_setting(place):
     assert [v.name for v in place.history().versions] == ["v1", "v2", "v3"]
 
 
+def test_a_prompt_that_hygiene_drops_is_not_said_to_be_gone_from_its_source(place):
+    rows = source_rows(12)
+    place.run(rows)
+    (place.folder / "evaluation.jsonl").write_text(json.dumps({"prompt": rows[3]["prompt"]}) + "\n")
+    place.run(None, hygiene={"contamination": {"against": [str(place.folder / "evaluation.jsonl")]}})
+    (reason,) = place.reasons()
+    assert reason[0] == "removed"
+    assert reason[1].startswith("dropped by evaluation_")
+
+
 def test_the_rows_of_every_change_are_kept_by_id(place):
     place.run(source_rows(12))
     gone = pl.read_parquet(place.folder_of() / "data/train-00000-of-00001.parquet")["pair_id"][0]
