@@ -17,6 +17,7 @@ from curation.models.encoder import MINILM_SHA256
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.protocols import RefusalDetector, RefusalScores
 from curation.models.quiet import no_progress_bar
+from curation.models.weights import require_all_weights
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import canonical_json
 
@@ -182,18 +183,20 @@ def _open_classifier(
 
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        options: dict[str, Any] = {"revision": ref.revision, "local_files_only": ref.kind != "hub"}
+        options: dict[str, Any] = {"revision": ref.commit, "local_files_only": ref.kind != "hub"}
         tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
         with no_progress_bar():
-            network = AutoModelForSequenceClassification.from_pretrained(
-                ref.location, use_safetensors=True, **options
-            ).to(where)
+            network, loading = AutoModelForSequenceClassification.from_pretrained(
+                ref.location, use_safetensors=True, output_loading_info=True, **options
+            )
+        require_all_weights(network, loading)
     except (OSError, ValueError, KeyError) as error:
         detail = str(error).splitlines()[0] if str(error) else "no message"
         raise ModelError(
             f"refusal detector {ref.given!r} could not be loaded ({type(error).__name__}: {detail}): "
             f"expected a sequence classifier with safetensors weights, or a folder that make_refusals wrote"
         ) from error
+    network = network.to(where)
     labels = {int(number): str(name) for number, name in network.config.id2label.items()}
     refusing = _refusing(labels, refusal_labels, ref.given)
     return ClassifierDetector(

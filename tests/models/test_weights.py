@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from curation.errors import ModelError
 from curation.models.policy import open_policy
+from curation.models.refusals import open_refusal_detector
 from curation.models.rewards import open_reward
 from tests.tiny_policies import VOCAB, save_policy, tiny_tokenizer
 
@@ -37,6 +38,13 @@ def test_tied_output_layers_are_not_missing(tmp_path: Path) -> None:
 def test_a_language_model_is_no_reward_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"score\.weight.*random"):
         open_reward(saved(tmp_path, LlamaForCausalLM, tied=True), device="cpu")
+
+
+def test_a_language_model_is_no_refusal_detector(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"score\.weight.*random"):
+        open_refusal_detector(
+            saved(tmp_path, LlamaForCausalLM, tied=True), refusal_labels=["LABEL_0"], device="cpu"
+        )
 
 
 def test_torn_weights_are_one_line(tmp_path: Path) -> None:
