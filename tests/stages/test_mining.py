@@ -251,11 +251,10 @@ def test_another_prompts_answer_that_says_what_any_positive_says_is_left_out(min
     copies = ["flour, water and salt make a loaf", pairs[0]["chosen"].lower()]
     pairs[6]["chosen"], pairs[12]["chosen"] = copies
     mined.run(
-        [*pairs, again], num_negatives=3, relative_margin=None, near_positive=0.98, near_prompt_answers=2,
+        [*pairs, again], num_negatives=4, relative_margin=None, near_positive=0.98, near_prompt_answers=3,
         prompt_threshold=0.85,
     )  # fmt: skip
-    own = [negatives for anchor, negatives in mined.texts() if anchor == pairs[0]["prompt"]]
-    assert len(own) == 2
-    for negatives in own:
-        assert not {*copies} & {*negatives}
-        assert {pairs[6]["rejected"], pairs[12]["rejected"]} <= {*negatives}
+    # Of the four answers to near prompts two are copies, one of each positive: three are not to be had.
+    found = dict(mined.texts())
+    assert pairs[0]["prompt"] not in found
+    assert pairs[6]["prompt"] in found
