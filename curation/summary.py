@@ -53,6 +53,7 @@ def _mining(row: dict[str, Any]) -> str:
     said = f"; {short:,} anchors short" if short else ""
     if threshold is not None:
         said += f"; {threshold:.4g} in place of {row['threshold']:.4g} would leave {row['next_left']:,}"
+        said += " after all thresholds"
     return said
 
 
