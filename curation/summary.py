@@ -21,7 +21,7 @@ def run_summary(result: RunResult) -> list[str]:
     lines = [""]
     for (dataset,), rules in workspace.read("waterfall").group_by(["dataset"], maintain_order=True):
         lines += [f"{dataset}: what was dropped, and why", *_waterfall(rules), ""]
-    others = _other_rejects(workspace.read("rejects"))
+    others = _other_rejects(workspace.read("rejects"), workspace.read("waterfall"))
     if others:
         lines += ["other rejects", *others, ""]
     if result.computed == 0 and not result.changed:
@@ -57,9 +57,12 @@ def _mining(row: dict[str, Any]) -> str:
     return said
 
 
-def _other_rejects(rejects: pl.DataFrame) -> list[str]:
-    """Rejects that are in no pair waterfall, by stage and rule."""
-    others = rejects.filter(~pl.col("table").is_in(["inputs", "pairs"]))
+def _other_rejects(rejects: pl.DataFrame, waterfall: pl.DataFrame) -> list[str]:
+    """Rejects that no waterfall tells of, by stage and rule. Of rows one does where the sources bring the pairs."""
+    told = rejects.filter(pl.col("table").is_in(["inputs", "pairs"])).join(
+        waterfall, on=["stage", "rule"], how="semi"
+    )
+    others = rejects.join(told, on=["table", "row_id", "rule"], how="anti", maintain_order="left")
     counts = others.group_by("stage", "rule", maintain_order=True).len()
     return [f"  {stage + ' ' + rule:<{_WIDTH}} {count:>10,}" for stage, rule, count in counts.iter_rows()]
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from curation.pipeline import run
 from curation.recipe import Recipe
+from curation.summary import run_summary
 from curation.text import pair_id
 from curation.workspace import Workspace
 from tests.stages.conftest import sentences
@@ -107,3 +108,32 @@ def test_real_rows_with_every_kind_of_fault_add_up(shared_data: Path, tmp_path: 
     assert ends["source#13"] == "unknown_role"
     assert ends["source#14"] == "ln_ches_missing"
     assert ends["source#15"] == "chosen_equals_rejected"
+
+
+def test_rows_that_could_not_be_read_are_told_at_the_end_where_pairs_are_built(tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": f"Which number follows {i}?",
+            "responses": [f"It is {i + 1}.", "Nobody knows."],
+            "scores": [9, 1],
+        }
+        for i in range(3)
+    ]
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "And then?"}, rows[0] | {"prompt": ""}])
+    )
+    built = Recipe.model_validate(
+        {
+            "sources": [{"path": str(tmp_path / "rows.jsonl"), "name": "source", "format": "responses"}],
+            "encoder": None, "rewards": [], "refusals": None, "policy": None,
+            "pairs": {"strategies": ["best_vs_worst"], "score": "provided"},
+            "publish": {"datasets": ["preference"]},
+        }
+    )  # fmt: skip
+    result = run(built, workspace=tmp_path / "w")
+    rejects = result.workspace.read("rejects").filter(pl.col("table") == "inputs")
+    assert rejects.height == 2
+    said = run_summary(result)
+    told = said[said.index("other rejects") + 1 :]
+    for rule, count in rejects["rule"].value_counts().iter_rows():
+        assert [line.split()[-1] for line in told if f"inputs {rule} " in line] == [str(count)]
