@@ -106,7 +106,7 @@ class Recipe(Section):
         r_tuning = self.refusal_dataset.r_tuning
         named["refusal_dataset.r_tuning.sources"] = r_tuning.sources if r_tuning else ()
         for key, name in ((key, name) for key, wanted in named.items() for name in wanted):
-            if name not in (*names, "none"):
+            if name not in names and (name, key) != ("none", "selection.mixture.sources"):
                 found = f"{closest(name, names)}; found {', '.join(names)}"
                 raise ValueError(f"{key}: there is no source {name!r}{found}")
         if "constructed" in self.pairs.strategies and not self.constructs:
@@ -137,11 +137,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _generation_is_consistent(self) -> Recipe:
         if self.costs.max_cost is not None:
-            for position, generation in enumerate(self.generation):
-                if is_address(generation.model) and self.costs.price_of(generation.model) is None:
+            paid = {f"generation {position}": found for position, found in enumerate(self.generation)}
+            for place, found in {**paid, **self.rewriters}.items():
+                if is_address(found.model) and self.costs.price_of(found.model) is None:
                     raise ValueError(
-                        f"costs.max_cost is set, and costs.prices has no price for generation {position}, "
-                        f"{generation.model!r}: give its prompt and completion price per million tokens"
+                        f"costs.max_cost is set, and costs.prices has no price for {place}, {found.model!r}: give "
+                        f"its prompt and completion price per million tokens"
                     )
         if self.pool.models_per_prompt is not None and self.pool.models_per_prompt > len(self.generation):
             raise ValueError(
@@ -196,6 +197,15 @@ class Recipe(Section):
         """Whether answers are made on purpose."""
         weaker = any(generation.only_as_rejected for generation in self.generation)
         return self.constructed is not None or weaker or bool(self.pairs.forget_sources)
+
+    @property
+    def rewriters(self) -> dict[str, Generation]:
+        """The chat models that rewrite prompts and answers, by their key: what they write is paid for, too."""
+        found = {"mutations.model": self.mutations.model if self.mutations else None}
+        for name in ("word_errors", "refinement"):
+            part = getattr(self.constructed, name, None)
+            found[f"constructed.{name}.model"] = part.model if part else None
+        return {key: model for key, model in found.items() if model is not None}
 
     @property
     def relabels(self) -> bool:

@@ -5,12 +5,13 @@ Which requests there are is in ``asked``; how each answer is kept, in ``curation
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
 
+from curation.journal import is_draining, journal_path
 from curation.ledger import LedgerKey
 from curation.models.chat import (
     ChatAnswer,
@@ -29,16 +30,23 @@ from curation.recipe.generation import Price
 from curation.stages.asked import prompts_of, requests, requests_of
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.drawn import Drawn, drawn_in_rounds, is_drawn_in_rounds
-from curation.streaming import Arrival, Budget, Stream
+from curation.streaming import Arrival, Budget, Stream, run_stream
 
-__all__ = ["STAGE", "GenerationStep", "asked_of", "budget_of", "generation_steps", "requests", "step_from"]
+__all__ = [
+    "STAGE",
+    "GenerationStep",
+    "asked_of",
+    "budget_of",
+    "generation_steps",
+    "requests",
+    "rewriting_steps",
+    "step_from",
+]
 
 _STEP_VERSION = 1
 _TOKENS_PER_MESSAGE: Final = 32
 """What a chat template can add to a message, generously."""
 _VLLM_ROWS: Final = 512
-_BROKEN_OFF: Final = ("timeout", "connection_lost", "broken_json", "missing_choice")
-"""Failures that a provider may charge for all the same."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +160,10 @@ class _Sampling:
 
     def _arrival(self, row: dict[str, Any], reply: ChatReply) -> Arrival:
         answer = reply.answer
+        # A provider may charge for what broke off all the same, each time that it was sent.
+        lost = reply.broken_off * self.step.most(row)
         if isinstance(answer, Fault):
             failure = {"row_id": row["request_id"], "item_id": row["prompt_id"], **answer._asdict()}
-            lost = self.step.most(row) if answer.rule in _BROKEN_OFF else 0.0
             return Arrival(row["request_id"], None, failure, cost=lost)
         cost = self.step.cost(row, answer)
         kept = {
@@ -169,7 +178,7 @@ class _Sampling:
             "cost": cost,
             "system_prompt": row["system_prompt"],
         }
-        return Arrival(row["request_id"], kept, None, answer.completion_tokens, cost or 0.0)
+        return Arrival(row["request_id"], kept, None, answer.completion_tokens, (cost or 0.0) + lost)
 
 
 def _messages(row: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
@@ -191,6 +200,12 @@ def generation_steps(context: Context) -> list[GenerationStep]:
     return [GenerationStep(o, recipe.seed, recipe.costs.price_of(o.model)) for o in recipe.generation]
 
 
+def rewriting_steps(context: Context) -> list[GenerationStep]:
+    """The steps of the models that rewrite prompts and answers: they are paid from the same purse."""
+    recipe = context.recipe
+    return [GenerationStep(o, recipe.seed, recipe.costs.price_of(o.model)) for o in recipe.rewriters.values()]
+
+
 def asked_of(context: Context, prompts: pl.DataFrame) -> Iterator[tuple[GenerationStep, pl.DataFrame]]:
     """Each step with the requests that it makes; those drawn in rounds as far as the ledger has answers."""
     recipe = context.recipe
@@ -204,12 +219,28 @@ def asked_of(context: Context, prompts: pl.DataFrame) -> Iterator[tuple[Generati
 
 
 def budget_of(context: Context) -> Budget:
-    """What may be spent, and what the recipe's models have been paid in this workspace so far."""
+    """What may be spent, and what the recipe's models have been paid in this workspace so far.
+
+    With whatever options: another temperature is no second purse.
+    """
     costs = context.recipe.costs
-    producers = [step.key.producer for step in generation_steps(context)]
-    paid = context.workspace.scan("generations").filter(pl.col("generator").is_in(producers))
+    steps = (*generation_steps(context), *rewriting_steps(context))
+    if costs.max_cost is not None:
+        _take_in_leftovers(context, steps)
+    models = [step.key.producer.rpartition("/")[0] for step in steps]
+    payee = pl.col("generator").str.replace("/[^/]*$", "")
+    paid = context.workspace.scan("generations").filter(payee.is_in(models))
     spent = float(paid.select(pl.col("cost").sum()).collect().item() or 0.0)
     return Budget(costs.max_cost, spent, costs.currency)
+
+
+def _take_in_leftovers(context: Context, steps: Sequence[GenerationStep]) -> None:
+    """What a run that was killed has paid for is spent: bring it into the ledger, once its answers are there."""
+    for step in steps:
+        journal = journal_path(context.workspace, step.key)
+        if is_draining(context.workspace, step.key) or (journal.exists() and journal.stat().st_size > 0):
+            nothing = pl.DataFrame(schema={step.key.id_column: pl.String})
+            run_stream(step, nothing, context.ledger, progress=context.progress)
 
 
 def run(context: Context) -> StageResult:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import polars as pl
 
 from curation.stages.context import Context
-from curation.stages.generations import generation_steps
+from curation.stages.generations import generation_steps, rewriting_steps
 
 __all__ = ["token_facts"]
 
 
 def token_facts(context: Context) -> dict[str, str]:
-    """A line for each model of section generation, over all runs: tokens of prompts and of answers, and money."""
+    """A line for each model that answers or rewrites, over all runs: tokens read and written, and money."""
     totals = (
         context.workspace.scan("generations")
         .group_by("generator")
@@ -19,14 +19,17 @@ def token_facts(context: Context) -> dict[str, str]:
         .collect()
     )
     by_model = {row["generator"]: row for row in totals.iter_rows(named=True)}
-    facts = {}
-    for step in generation_steps(context):
-        row = by_model.get(step.key.producer)
+    facts: dict[str, str] = {}
+    steps = [("generation", step) for step in generation_steps(context)]
+    steps += [("rewriting", step) for step in rewriting_steps(context)]
+    for kind, step in steps:
+        # A model that does both in one way has one line: the ledger does not say what an answer was for.
+        row = by_model.pop(step.key.producer, None)
         if row is None:
             continue
         said = f"{row['len']:,} answers, {row['prompt_tokens']:,} tokens read, {row['completion_tokens']:,} written"
         money = f", {row['cost']:.6g} {context.recipe.costs.currency}" if step.price is not None else ""
         # One model may be asked in several ways.
-        name = f"generation by {step.options.model}"
+        name = f"{kind} by {step.options.model}"
         facts[name if name not in facts else f"{name} ({step.key.producer[-20:]})"] = said + money
     return facts

@@ -16,9 +16,11 @@ import pytest
 import yaml
 
 from curation.errors import BudgetReached, ModelError, RecipeError
+from curation.journal import Journal, journal_path
 from curation.pipeline import run_stage, stage_named
 from curation.recipe import load_recipe
 from curation.stages.context import Context
+from curation.stages.generations import budget_of, generation_steps
 from curation.stages.paid import token_facts
 from curation.workspace import Workspace
 from tests.chat_server import Running, running
@@ -134,6 +136,57 @@ def test_max_cost_stops_before_it_is_exceeded_and_more_money_goes_on(tmp_path: P
     run(write(tmp_path, 50, [model(server)], costs=costs | {"max_cost": 100}))
     assert Workspace(tmp_path / "w").read("generations").height == 100
     assert set(server.got().values()) == {1}
+
+
+def test_what_rewriting_cost_is_spent_for_every_later_run(tmp_path: Path, server: Running) -> None:
+    costs = {"prices": PRICES, "max_cost": 1.5}
+    mutations = {"kinds": ["translate_fr"], "model": model(server)}
+    recipe = write(tmp_path, 60, [model(server, temperature=0.5)], costs=costs, mutations=mutations)
+    context = Context(Workspace(tmp_path / "w"), load_recipe(recipe))
+    for name in ("inputs", "hygiene"):
+        run_stage(context, stage_named(name))
+    for _ in range(2):
+        with pytest.raises(BudgetReached, match=r"before max_cost 1.5 USD is exceeded"):
+            run_stage(context, stage_named("mutations"))
+    spent = context.workspace.read("generations")["cost"].sum()
+    assert 1.0 < spent <= 1.5
+    assert budget_of(context).spent == pytest.approx(spent)
+    ((name, said),) = token_facts(context).items()
+    assert name.startswith("rewriting by http://")
+    assert said.endswith(f"{spent:.6g} USD")
+
+
+def test_what_broke_off_counts_at_its_most_each_time_it_was_sent(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "--faults", "0.4", "--delay", "0.001") as faulty:
+        context = run(write(tmp_path, 10, [model(faulty)], costs={"prices": PRICES}))
+    log = (tmp_path / "log").read_text().splitlines()
+    charged = ("closed", "cut", "broken_json", "no_choices")
+    lost = sum(line.startswith("did ") and line.split()[1] in charged for line in log)
+    # A message of 31 bytes, 32 + 32 tokens at most for its template and that of a system message, 8 of the answer.
+    most = (len("What is the number 0 good for?") + 64 + 8) / 1000
+    assert lost > 0
+    assert context.reports[0].cost == pytest.approx(
+        context.workspace.read("generations")["cost"].sum() + lost * most
+    )
+
+
+def test_what_a_killed_run_had_paid_is_spent(tmp_path: Path, server: Running) -> None:
+    costs = {"prices": PRICES, "max_cost": 3.0}
+    context = Context(Workspace(tmp_path / "w"), load_recipe(write(tmp_path, 2, [model(server)], costs=costs)))
+    (step,) = generation_steps(context)
+    texts = {"response": "yes", "reasoning": None, "finish_reason": "stop", "system_prompt": None}
+    numbers = {"sample_index": 0, "prompt_tokens": 1, "completion_tokens": 1, "cost": 2.0}
+    with Journal(journal_path(context.workspace, step.key)) as journal:
+        journal.append({"row": {"request_id": "a" * 32, "prompt_id": "b" * 32, **texts, **numbers}})
+    assert budget_of(context).spent == 2.0
+
+
+def test_what_a_model_was_paid_with_other_options_is_spent(tmp_path: Path, server: Running) -> None:
+    costs = {"prices": PRICES, "max_cost": 0.5}
+    for temperature in (0.5, 0.6):
+        with pytest.raises(BudgetReached, match=r"before max_cost 0.5 USD is exceeded"):
+            run(write(tmp_path, 50, [model(server, temperature=temperature)], costs=costs))
+    assert 0.2 < Workspace(tmp_path / "w").read("generations")["cost"].sum() <= 0.5
 
 
 def test_max_cost_without_a_price_is_an_error_of_the_recipe(tmp_path: Path, server: Running) -> None:
