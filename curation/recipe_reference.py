@@ -18,7 +18,9 @@ __all__ = ["recipe_reference"]
 _HEAD = """# Recipe keys
 
 One YAML file configures a run; `examples/` holds four to start from. A key that is not listed here is an error.
-Paths are relative to the recipe. Made by `python -m curation.recipe_reference > docs/recipe.md`.
+`none` may also be written `null`. Paths of files are relative to the recipe and may begin with `~`; the folder of a
+model is, as on the command line, relative to where the command is run. Made by
+`python -m curation.recipe_reference > docs/recipe.md`.
 """
 
 

@@ -40,6 +40,45 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert recipe.sources[1].path == "hf://owner/name:train"
     assert recipe.sources[1].name == "name"
     assert recipe.workspace == str(tmp_path / "w")
+    labelled = load(tmp_path, "sources: [{path: a}]\nstrength: {labelled: right.csv}").strength.labelled
+    assert labelled == str(tmp_path / "right.csv")
+
+
+def test_every_file_is_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    recipe = load(
+        tmp_path,
+        "sources: [{path: ~/pairs.jsonl}]\nworkspace: ~/w\nstrength: {labelled: reviewed.csv}\n"
+        "negatives: {corpus: corpus.jsonl}\npublish: {card_template: card.jinja}\n"
+        "refusals: {taxonomy: mine.yaml, calibration: calibration.json}\n"
+        "hygiene: {contamination: {against: [tests]}, prompts: [{against: [old.csv]}],\n"
+        "  select: {method: dsir, count: 1, target: like.jsonl}}\n",
+    )
+    assert recipe.sources[0].path == "/home/me/pairs.jsonl"
+    assert recipe.workspace == "/home/me/w"
+    assert recipe.negatives is not None
+    assert recipe.refusals is not None
+    assert recipe.hygiene.contamination is not None
+    assert recipe.hygiene.select is not None
+    files = [
+        recipe.strength.labelled, recipe.negatives.corpus, recipe.publish.card_template, recipe.refusals.taxonomy,
+        recipe.refusals.calibration, recipe.hygiene.contamination.against[0], recipe.hygiene.prompts[0].against[0],
+        recipe.hygiene.select.target,
+    ]  # fmt: skip
+    names = ["reviewed.csv", "corpus.jsonl", "card.jinja", "mine.yaml", "calibration.json", "tests", "old.csv"]
+    assert files == [str(tmp_path / name) for name in [*names, "like.jsonl"]]
+
+
+def test_none_is_null_where_a_key_may_be_null(tmp_path: Path) -> None:
+    text = (
+        "sources: [{path: none}]\ngeneration: [{model: none, system_prompt: NONE}]\npolicy: NONE\n"
+        "refusals: {taxonomy: NONE}\nsplits: {near_duplicates: NONE}\nworkspace: NONE"
+    )
+    recipe = load(tmp_path, text.replace("NONE", "none"))
+    assert recipe == load(tmp_path, text.replace("NONE", "null"))
+    assert recipe.generation[0].model == "none"
+    assert recipe.generation[0].system_prompt is None
+    assert recipe.sources[0].path == str(tmp_path / "none")
 
 
 def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> None:
@@ -72,6 +111,19 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
             ["selection.rules.0.score", "did you mean 'strength_mean'?", "ln_ches"],
         ),
         ("sources: [{path: a}]\nselection: {rules: [{score: ches}]}", ["give at least one of min, max"]),
+        ("sources: [{path: a}]\nselection: {rules: [{score: ches, min: .nan}]}", ["rules.0.min", "finite number"]),
+        (
+            "sources: [{path: a}]\nselection: {rules: [{score: ches, min_quantile: 0.9, max_quantile: 0.1}]}",
+            ["the least, 0.9, is more than the most, 0.1"],
+        ),
+        (
+            "sources: [{path: a}]\nray: {steps: {rewards: {gpuz: 1}}}",
+            ["'ray.steps.rewards.gpuz'", "did you mean 'gpus'?"],
+        ),
+        (
+            "sources: [{path: a}]\ncosts: {prices: {'7': {promt: 1, completion: 1}}}",
+            ["'costs.prices.7.promt'", "allowed here: prompt, completion"],
+        ),
         (
             "sources: [{path: a}]\npairs: {strategies: [worst]}",
             ["pairs.strategies.0", "'best_vs_worst'", '"worst"'],
@@ -79,6 +131,28 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
         (
             "sources: [{path: a}]\npublish: {datasets: [retrieval]}",
             ["'retrieval'", "needs the sections negatives"],
+        ),
+        (
+            "sources: [{path: a}]\nconstructed: {word_errors: {model: {model: x, system_prompts: [a]}}}",
+            ["constructed.word_errors.model", "system_prompts is not for a model that rewrites"],
+        ),
+        (
+            "sources: [{path: a}]\nmutations: {kinds: [slang], model: {model: x, principles: [a]}}",
+            ["mutations.model", "principles is not for a model that rewrites"],
+        ),
+        (
+            "sources: [{path: a}]\nmutations: {kinds: [translate_fr], model: {model: 'http://h/v1#m'}}\n"
+            "costs: {max_cost: 1}",
+            ["costs.prices has no price for mutations.model, 'http://h/v1#m'"],
+        ),
+        (
+            "sources: [{path: a}]\nconstructed: {refinement: {model: {model: 'http://h/v1#m'}}}\n"
+            "costs: {max_cost: 1}",
+            ["costs.prices has no price for constructed.refinement.model, 'http://h/v1#m'"],
+        ),
+        (
+            "sources: [{path: a}]\nmutations: {kinds: [slang], sources: [none]}",
+            ["mutations.sources: there is no source 'none'"],
         ),
         ("sources: [{path: a}]\nname: ../evil", ["name", "pattern"]),
         ("- a", ["expected keys such as 'sources', found list"]),

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from curation.recipe.base import Section
 from curation.recipe.generation import Generation
 
 __all__ = ["Answers", "Constructed", "Mutations", "OffTopic", "Refinement", "SubtleErrors", "WordErrors"]
+
+
+def _checked_rewriter(model: Generation) -> Generation:
+    """What a rewriting model does not heed is an error, and not passed over."""
+    given = {
+        "system_prompts": bool(model.system_prompts),
+        "principles": bool(model.principles),
+        "only_as_rejected": model.only_as_rejected,
+    }
+    for key in (key for key, is_given in given.items() if is_given):
+        raise ValueError(f"{key} is not for a model that rewrites: each text is asked for once; leave it out")
+    return model
+
+
+_Rewriter = Annotated[Generation, AfterValidator(_checked_rewriter)]
+"""A chat model that rewrites texts: one request for each, so that ``samples`` is not read."""
 
 
 class Answers(Section):
@@ -51,7 +67,7 @@ class SubtleErrors(Section):
 class WordErrors(Section):
     """Right answers with one thing made wrong by a chat model: names, facts, conditions."""
 
-    model: Generation
+    model: _Rewriter = Field(description="the chat model; samples is not read")
     min_similarity: float = Field(
         default=0.6, ge=0.0, le=1.0, description="share of the answer that stays, by edit distance (ours)"
     )
@@ -60,7 +76,7 @@ class WordErrors(Section):
 class Refinement(Section):
     """Failing answers corrected by a chat model with as few changes as it can (SPaR, Cheng et al. 2024)."""
 
-    model: Generation
+    model: _Rewriter = Field(description="the chat model; samples is not read")
     min_similarity: float = Field(
         default=0.3, ge=0.0, le=1.0, description="share of the answer that stays, by edit distance (ours)"
     )
@@ -123,7 +139,7 @@ class Mutations(Section):
         ],
         ...,
     ] = Field(min_length=1, description="from authority_endorsement on they are made by the model")  # fmt: skip
-    model: Generation | None = Field(default=None, description="the chat model that rewrites; samples is not read")
+    model: _Rewriter | None = Field(default=None, description="the chat model that rewrites; samples is not read")
     sources: tuple[str, ...] = Field(default=(), description="whose prompts are mutated; all by default")
     per_prompt: int | None = Field(
         default=None, ge=1, description="so many of the kinds, drawn by the seed, for each prompt; all by default"

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -99,12 +99,15 @@ def _shown(value: Any) -> str:
 
 
 def _allowed_keys(place: list[str]) -> list[str]:
-    """The keys of the section at a path of field names and positions."""
+    """The keys of the section at a path of field names, positions and keys of the user's own."""
     section: Any = Recipe
+    their_own = False
     for part in place:
-        if part.isdigit():
+        if their_own or part.isdigit():
+            their_own = False
             continue
         annotation = section.model_fields[part].annotation
+        their_own = get_origin(annotation) is dict
         section = next(a for a in _flattened(annotation) if isinstance(a, type) and issubclass(a, BaseModel))
     return list(section.model_fields)
 
@@ -116,7 +119,9 @@ def _flattened(annotation: Any) -> list[Any]:
 
 def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     def absolute(path: str | None) -> str | None:
-        return path if path is None or "://" in path or os.path.isabs(path) else str(folder / path)
+        if path is None or "://" in path:
+            return path
+        return str(folder / os.path.expanduser(path))
 
     sources = tuple(s.model_copy(update={"path": absolute(s.path)}) for s in recipe.sources)
     negatives = recipe.negatives and recipe.negatives.model_copy(
@@ -129,6 +134,7 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
             "negatives": negatives,
             "hygiene": _hygiene(recipe.hygiene, absolute),
             "refusals": recipe.refusals and _refusals(recipe.refusals, absolute),
+            "strength": recipe.strength.model_copy(update={"labelled": absolute(recipe.strength.labelled)}),
             "publish": recipe.publish.model_copy(update={"card_template": absolute(recipe.publish.card_template)}),
         }
     )

@@ -27,7 +27,9 @@ class Reward(Section):
         description="a folder, a Hub id, vllm: and one of these, embedded (an ensemble), trained (heads fitted to "
         "the sources' own pairs, cross-fitted), an address of a server or judge, or python:module:function",
     )
-    batch_rows: int = Field(default=256, ge=1)
+    batch_rows: int = Field(
+        default=256, ge=1, description="answers kept in one commit; 4,096 or more for heads that read kept vectors"
+    )
 
 
 class PairJudge(Section):

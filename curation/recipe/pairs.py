@@ -94,6 +94,9 @@ class SelectionRule(Section):
     def _bounded(self) -> SelectionRule:
         if all(v is None for v in (self.min, self.max, self.min_quantile, self.max_quantile)):
             raise ValueError("give at least one of min, max, min_quantile, max_quantile")
+        for low, high in ((self.min, self.max), (self.min_quantile, self.max_quantile)):
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"the least, {low:g}, is more than the most, {high:g}: no pair would be left")
         return self
 
 

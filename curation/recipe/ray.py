@@ -11,8 +11,9 @@ from curation.recipe.base import Section
 __all__ = ["Ray", "RayStep", "RayWorkers"]
 
 RayStep = Literal[
-    "generations", "embeddings", "rewards", "cross-encoder", "refusals", "requests", "policy_stats", "minhash"
-]
+    "generations", "embeddings", "rewards", "cross-encoder", "refusals", "requests", "judgements", "policy_stats",
+    "minhash",
+]  # fmt: skip
 
 
 class RayWorkers(Section):

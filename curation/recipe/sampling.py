@@ -71,8 +71,15 @@ class Sampling(Section):
         description="answers of one model to one prompt whose word 3-grams have at least this Jaccard index: the "
         "later one is a reject, and another is drawn",
     )
-    max_samples: int = Field(default=16, ge=1, le=1024, description="answers of one model to one prompt, at most")
-    max_rounds: int | None = Field(default=8, ge=1, description="rounds after the first, at most")
+    max_samples: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="for budget and near_identical: answers of one model to one prompt, at most",
+    )
+    max_rounds: int | None = Field(
+        default=8, ge=1, description="for budget and near_identical: rounds after the first, at most"
+    )
     choice: SampleChoice | None = None
 
     @model_validator(mode="after")

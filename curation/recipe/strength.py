@@ -51,8 +51,8 @@ class Strength(Section):
     )
     labelled: str | None = Field(
         default=None,
-        description="a file with pair_id and label_right (Boolean) that calibrates label_probability: "
-        "20 rows or more, of both kinds",
+        description="a file (relative to the recipe) with pair_id and label_right (Boolean) that calibrates "
+        "label_probability: 20 rows or more, of both kinds",
     )
     actions: BandActions = BandActions()
     cycles: Literal["keep", "drop"] = Field(

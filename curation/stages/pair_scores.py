@@ -9,7 +9,7 @@ from curation.files import ROW, read_frame
 from curation.review.answers import reviewed_pairs
 from curation.scores.policy_table import explode_pairs
 from curation.scores.similarity import pair_cosines
-from curation.scores.strength import Strength, preference_strength
+from curation.scores.strength import Strength, known_labels, preference_strength
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.embeddings import embedding_step, text_ids
 from curation.stages.judgements import judged_pairs
@@ -152,7 +152,8 @@ def labelled_rows(context: Context) -> pl.DataFrame:
     What people said in a review of this workspace, and before it what stands in the file of the recipe.
 
     Raises:
-        InputError: when the file cannot be read, or lacks one of the two columns.
+        InputError: when the file cannot be read, lacks one of the two columns, or says something else than true
+            and false.
     """
     said = reviewed_pairs(context.workspace, context.workspace.read("pairs"))
     path = context.recipe.strength.labelled
@@ -165,7 +166,11 @@ def labelled_rows(context: Context) -> pl.DataFrame:
                 f"{path}: column {column!r} is missing: found {', '.join(c for c in frame.columns if c != ROW)}; "
                 f"expected pair_id and label_right (Boolean), as strength.labelled needs them"
             )
-    rows = frame.select("pair_id", pl.col("label_right").cast(pl.Boolean, strict=False)).drop_nulls()
+    try:
+        right = known_labels(frame["label_right"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    rows = frame.select("pair_id", label_right=right).drop_nulls()
     return pl.concat([said, rows]).unique("pair_id", keep="last", maintain_order=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,21 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def callable_fingerprint(model: str, *, device: str | None = None) -> str:
-    """The function's name and a hash of its own source, so that a change of it scores again."""
+    """The function's name and a hash of its own source and its module's, so that a change of either scores again.
+
+    What it calls in other modules is not seen.
+    """
     function = named_function(model, what="reward function")
+    module = import_module(model.removeprefix("python:").partition(":")[0])
+    return f"{model}@{content_hash(_source(function), _source(module))[:12]}"
+
+
+def _source(thing: Any) -> str:
+    """The source; empty where there is none, as of what is built in or a callable object."""
     try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):  # built in, or a callable object
-        source = ""
-    return f"{model}@{content_hash(source)[:12]}"
+        return inspect.getsource(thing)
+    except (OSError, TypeError):
+        return ""
 
 
 def open_callable(model: str, *, device: str | None = None) -> CallableReward:

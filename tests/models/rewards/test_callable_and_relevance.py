@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,20 @@ def test_a_function_that_returns_something_else_is_a_model_error(name: str, matc
 def test_a_function_that_is_not_there_is_an_input_error(name: str) -> None:
     with pytest.raises(InputError, match="reward function"):
         reward_fingerprint(name)
+
+
+def test_another_version_of_what_a_function_calls_is_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def score(prompts, answers):\n    return [worth(a) for a in answers]\n\n\ndef worth(answer):\n"
+    (tmp_path / "of_my_own.py").write_text(code + "    return len(answer)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = reward_fingerprint("python:of_my_own:score")
+    assert reward_fingerprint("python:of_my_own:score") == before
+
+    (tmp_path / "of_my_own.py").write_text(code + "    return -len(answer)\n")
+
+    assert reward_fingerprint("python:of_my_own:score") != before
 
 
 def test_r3_of_the_worked_example() -> None:
