@@ -51,7 +51,7 @@ SIZES: Final[dict[str, tuple[str, ...]]] = {
     "refusals": ("--only chatgpt speed coconot dsl --rounds 1",),
     "refusals_encoder": ("--folds 0",),
     "reward_heads": ("--pairs 2000 --dialogues 200",),
-    "scale": ("--prompts 3000 30000 --retrieval 1000 4000", "--models --sample 10 20 40"),
+    "scale": ("tables --prompts 3000 30000 --retrieval 1000 4000", "models --sample 10 20 40"),
     "strength_scale": ("--rows 1000000 --models 10",),
 }
 """Arguments by script, several for several runs of one. A script that is not here runs with its defaults."""

@@ -1,7 +1,7 @@
 """Prompts × 4 answers through every stage: seconds, memory, disk and files at each size, and how they grow.
 
     python benchmarks/scale.py [--prompts 10000 100000 1000000] [--retrieval 5000 20000] [--scratch DIR]
-    python benchmarks/scale.py --models [--sample 50 100 200]
+    python benchmarks/scale.py models [--sample 50 100 200]
 
 A million prompts take 15 GB of disk. With ``--scratch`` and ``--until SECONDS`` a machine that can be had alone for
 minutes is enough: the same command goes on where it stopped.
@@ -9,7 +9,7 @@ minutes is enough: the same command goes on where it stopped.
 Sources are drawn (``_scale_data.py``). Each stage runs in a process of its own, whose time is taken inside, without
 imports, and whose peak memory is what the system says at its end. Verdicts of the refusal detector and embeddings
 are drawn, too, and go through the same engine and ledger as a model's: what is measured there is this project's
-part. ``retrieval`` runs at sizes of its own, since search grows faster. ``--models`` runs the four steps with the
+part. ``retrieval`` runs at sizes of its own, since search grows faster. ``models`` runs the four steps with the
 bundled models on samples instead, and extrapolates along the measured slope.
 
 Growth is the exponent b of seconds ~ rows^b between the two largest sizes.
@@ -275,9 +275,9 @@ def models_table(samples: list[int], scratch: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("tables", "models"), default="tables")
     parser.add_argument("--prompts", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--retrieval", type=int, nargs="*", default=[5_000, 20_000])
-    parser.add_argument("--models", action="store_true")
     parser.add_argument("--sample", type=int, nargs="+", default=[50, 100, 200])
     parser.add_argument("--scratch", type=Path, help="keep what is measured there, so that a second call goes on")
     parser.add_argument("--until", type=float, default=math.inf, help="start no stage after so many seconds")
@@ -293,7 +293,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.scratch or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        if options.models:
+        if options.what == "models":
             models_table(sorted(options.sample), folder)
             return
         print(f"{pl.thread_pool_size()} polars threads")
