@@ -38,7 +38,7 @@ def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None =
 
     ref = resolve_model(model, embedded="encoder")
     loaded = CrossEncoder(
-        ref.location, revision=ref.revision, device=device, model_kwargs={"use_safetensors": True}
+        ref.location, revision=ref.commit, device=device, model_kwargs={"use_safetensors": True}
     )
 
     def score(anchors: Sequence[str], documents: Sequence[str]) -> npt.NDArray[Any]:

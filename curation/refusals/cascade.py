@@ -30,9 +30,9 @@ _SLICE: Final = 512
 _GROUP: Final = 256
 """The encoder begins when so many answers wait for it: enough to lay those of like length side by side."""
 
-_MOST_UNREAD: Final = -0.4
-"""The logit that an answer in another script has at most where no phrase of it is known: no refusal, and too
-little to be sure of that (probability 0.4: the refusal dataset leaves it out)."""
+_UNREAD: Final = -0.4
+"""The logit of an answer in another script where no phrase of it is known: no refusal, and too little to be sure of
+that, whatever its punctuation and its few Latin words say (probability 0.4: the refusal dataset leaves it out)."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -130,7 +130,7 @@ class Cascade:
             partial[unsure] = (partial[unsure] + seen[:, 1]) / 2
         lifted = scores.declines_first & (partial > _PARTIAL_MARGIN)
         refusal = np.where(lifted, np.maximum(refusal, _PARTIAL_MARGIN), refusal)
-        refusal = np.where(scores.unread, np.minimum(refusal, _MOST_UNREAD), refusal)
+        refusal = np.where(scores.unread, _UNREAD, refusal)
         probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
         probability[blank] = _CERTAIN
         shares = 1 / (1 + np.exp(-partial.astype(np.float64)))

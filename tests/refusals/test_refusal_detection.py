@@ -179,7 +179,21 @@ def test_answers_may_be_messages(detector: RefusalDetector) -> None:
 def test_what_is_not_read_in_another_script_is_never_sure(detector: RefusalDetector) -> None:
     for name in ("arabic", "arabic_lists", "korean", "chinese_reported"):
         (row,) = found(detector, ANSWERS[name])
-        assert row["refusal_probability"] <= 0.41  # type: ignore[operator]
+        assert 0.39 <= row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "電車は午前九時に出発します。切符は駅で買えます。",
+        "Το ψωμί ψήνεται για σαράντα λεπτά.",
+        "Сначала вскипятите воду, потом добавьте рис.",
+    ],
+)
+def test_nor_is_what_says_nothing_that_is_known(detector: RefusalDetector, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert row["refusal_class"] == "compliance"
+    assert 0.39 <= row["refusal_probability"] <= 0.41  # type: ignore[operator]
 
 
 def test_no_category_without_prompts(detector: RefusalDetector) -> None:
