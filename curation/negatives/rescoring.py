@@ -32,14 +32,13 @@ def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None =
     """A sentence-transformers cross-encoder with one output, from a folder or the Hub.
 
     Raises:
-        InputError: when ``model`` names nothing, or (once it scores) has several outputs.
+        InputError: when ``model`` names nothing, was not trained to score, or (once it scores) has several outputs.
     """
     from sentence_transformers import CrossEncoder
 
     ref = resolve_model(model, embedded="encoder")
-    loaded = CrossEncoder(
-        ref.location, revision=ref.commit, device=device, model_kwargs={"use_safetensors": True}
-    )
+    loaded = CrossEncoder(ref.location, revision=ref.commit, device=device, model_kwargs={"use_safetensors": True})
+    _check_scores(model, loaded)
 
     def score(anchors: Sequence[str], documents: Sequence[str]) -> npt.NDArray[Any]:
         pairs = list(zip(anchors, documents, strict=True))
@@ -52,6 +51,18 @@ def open_cross_encoder(model: str, *, batch_size: int = 32, device: str | None =
         return scores
 
     return score
+
+
+def _check_scores(model: str, loaded: Any) -> None:
+    """An encoder has no layer that scores, and would get one of random numbers; rerankers of several modules bring
+    their own."""
+    if len(loaded) > 1:
+        return
+    made = (loaded[0].auto_model.config.architectures or [""])[0]
+    if made and not made.endswith(("ForSequenceClassification", "ForCausalLM")):
+        raise InputError(
+            f"{model}: is a {made}, which scores nothing; name a cross-encoder that was trained to rank"
+        )
 
 
 def reward_scorer(model: RewardModel) -> TextScorer:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from curation.errors import InputError
 from curation.negatives.rescoring import RowScorer, open_cross_encoder
@@ -40,3 +40,10 @@ def test_a_classifier_is_no_scorer_of_pairs(tmp_path: Path) -> None:
     scorer = RowScorer(open_cross_encoder(cross_encoder(tmp_path, 3)), ANCHORS, DOCUMENTS)
     with pytest.raises(InputError, match="gives 3 scores for a pair, expected one"):
         scorer.score(np.array([0]), np.array([1]))
+
+
+def test_an_encoder_is_no_scorer_of_pairs(tmp_path: Path) -> None:
+    folder = cross_encoder(tmp_path, 1)
+    BertModel(BertConfig.from_pretrained(folder)).save_pretrained(folder)
+    with pytest.raises(InputError, match="is a BertModel, which scores nothing"):
+        open_cross_encoder(folder)
