@@ -163,7 +163,7 @@ class Cascade:
             readable = np.array([r.mostly_latin for r in readings], dtype=bool)
             unsure = (np.abs(scores.refusal) < self._config.gate) & ~blank[here] & readable
             words.append(_Words(scores, np.array([r.cut for r in readings], dtype=bool), unsure))
-            waiting += [texts[start + row] for row in np.flatnonzero(unsure)]
+            waiting += [texts[start + int(row)] for row in np.flatnonzero(unsure)]
             if len(waiting) >= _GROUP:
                 yield waiting
                 waiting = []
