@@ -49,7 +49,7 @@ def test_every_file_is_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytes
     recipe = load(
         tmp_path,
         "sources: [{path: ~/pairs.jsonl}]\nworkspace: ~/w\nstrength: {labelled: reviewed.csv}\n"
-        "negatives: {corpus: corpus.jsonl}\npublish: {card_template: card.jinja}\n"
+        "negatives: {corpus: corpus.jsonl}\npublish: {card_template: card.jinja, datasets: [retrieval]}\n"
         "refusals: {taxonomy: mine.yaml, calibration: calibration.json}\n"
         "hygiene: {contamination: {against: [tests]}, prompts: [{against: [old.csv]}],\n"
         "  select: {method: dsir, count: 1, target: like.jsonl}}\n",
@@ -131,6 +131,10 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
         (
             "sources: [{path: a}]\npublish: {datasets: [retrieval]}",
             ["'retrieval'", "needs the sections negatives"],
+        ),
+        (
+            "sources: [{path: a}]\nnegatives: {num_negatives: 2}",
+            ["section negatives is set", "publish.datasets is preference", "nothing would be mined"],
         ),
         (
             "sources: [{path: a}]\nconstructed: {word_errors: {model: {model: x, system_prompts: [a]}}}",

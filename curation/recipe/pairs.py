@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from curation.errors import closest
 from curation.recipe.base import Section
 
-__all__ = ["CurriculumOrder", "Mixture", "PairStrategy", "Pairs", "Selection", "SelectionRule"]
+__all__ = ["SCORED_BY", "CurriculumOrder", "Mixture", "PairStrategy", "Pairs", "Selection", "SelectionRule"]
 
 
 PairStrategy = Literal[
@@ -17,6 +17,22 @@ PairStrategy = Literal[
     "first_round", "tournament", "diverse", "ches_aware", "refusal_vs_compliance", "template_vs_forget",
     "constructed",
 ]  # fmt: skip
+
+_SCORES_OF: Final = {
+    "policy": (
+        "ches", "ln_ches", "chosen_tokens", "rejected_tokens", "chosen_logp", "rejected_logp", "difficulty",
+        "edit_distance", "last_hidden", "chosen_change", "rejected_change",
+    ),
+    "rewards": (
+        "strength_mean", "strength_std", "strength_length_controlled", "agreement", "label_probability",
+    ),
+    "encoder": ("cosine",),
+    "refusals": ("chosen_refusal_probability", "rejected_refusal_probability"),
+    "judge": ("judge_probability",),
+    "label_noise": ("label_noise_probability",),
+}  # fmt: skip
+SCORED_BY: Final = {score: section for section, scores in _SCORES_OF.items() for score in scores}
+"""A pair's score to the section of the recipe without which no pair has it."""
 
 
 class Pairs(Section):

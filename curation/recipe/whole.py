@@ -16,7 +16,7 @@ from curation.recipe.generation import Costs, Generation, Pool
 from curation.recipe.hygiene import Hygiene
 from curation.recipe.models import Encoder, PairJudge, Policy, Reward
 from curation.recipe.negatives import Negatives
-from curation.recipe.pairs import Pairs, Selection
+from curation.recipe.pairs import SCORED_BY, Pairs, Selection
 from curation.recipe.publishing import Publish, Splits
 from curation.recipe.ray import Ray
 from curation.recipe.refusals import RefusalDataset, RefusalDetection, RTuning
@@ -80,9 +80,6 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}: give one of them another name")
-        if "retrieval" in self.publish.tables and (self.negatives is None or self.encoder is None):
-            name = next(name for name in self.publish.datasets if name.startswith("retrieval"))
-            raise ValueError(f"publish.datasets has {name!r}, which needs the sections negatives and encoder")
         if self.hygiene.needs_encoder and self.encoder is None:
             raise ValueError("hygiene compares by embeddings, which needs the section encoder")
         if "refusal" in self.publish.datasets and self.refusals is None:
@@ -121,17 +118,43 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _negatives_are_published(self) -> Recipe:
+        if "retrieval" in self.publish.tables and (self.negatives is None or self.encoder is None):
+            name = next(name for name in self.publish.datasets if name.startswith("retrieval"))
+            raise ValueError(f"publish.datasets has {name!r}, which needs the sections negatives and encoder")
+        if self.negatives is not None and "retrieval" not in self.publish.tables:
+            raise ValueError(
+                f"section negatives is set, and publish.datasets is {', '.join(self.publish.datasets) or 'empty'}: "
+                f"nothing would be mined; add retrieval or retrieval_triplets to it, or leave negatives out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _selection_is_measured(self) -> Recipe:
-        selection = self.selection
-        needed = {"label_noise_probability": "label_noise", "judge_probability": "judge"}
-        asked = [(f"rules has {r.score!r}", needed[r.score]) for r in selection.rules if r.score in needed]
+        """A rule for a score that nobody measures keeps every pair or none, whatever its bound."""
+        selection, gates = self.selection, self.gates
+        asked = [
+            (f"selection.rules has {r.score!r}", SCORED_BY[r.score])
+            for r in selection.rules
+            if r.score in SCORED_BY
+        ]
+        if selection.curriculum is not None and selection.curriculum.by in SCORED_BY:
+            by = selection.curriculum.by
+            asked.append((f"selection.curriculum goes by {by!r}", SCORED_BY[by]))
         if selection.drop_refusal_pairs:
-            asked.append(("drop_refusal_pairs is set", "refusals"))
+            asked.append(("selection.drop_refusal_pairs is set", "refusals"))
         if selection.max_refusal_pair_share < 1:
-            asked.append(("max_refusal_pair_share is set", "refusals"))
+            asked.append(("selection.max_refusal_pair_share is set", "refusals"))
+        if gates.min_chosen_refusal_rate > 0:
+            asked.append(("gates.min_chosen_refusal_rate is set", "refusals"))
+        if gates.max_chosen_refusal_rate < 1:
+            asked.append(("gates.max_chosen_refusal_rate is set", "refusals"))
         for what, section in asked:
-            if getattr(self, section) is None:
-                raise ValueError(f"selection.{what}, which needs the section {section}")
+            if not getattr(self, section):
+                raise ValueError(f"{what}, which needs the section {section}")
+        changes = {"chosen_change", "rejected_change"}.intersection(rule.score for rule in selection.rules)
+        if changes and self.policy is not None and not self.policy.output_gradients:
+            raise ValueError(f"selection.rules has {min(changes)!r}, which needs policy.output_gradients")
         return self
 
     @model_validator(mode="after")

@@ -13,11 +13,13 @@ from curation.errors import RecipeError
 from curation.pipeline import RunResult, run
 from curation.recipe import Recipe
 from curation.recipe.loading import load_recipe
+from curation.recipe.pairs import SCORED_BY
 from curation.stages.arrangement import arranged_pairs
 from curation.stages.context import Context
 from curation.stages.pairs import STAGE
 from curation.text import response_id
 from curation.workspace import Workspace
+from schemas.pairs import PairScores
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -185,6 +187,13 @@ def test_a_refusal_meets_a_compliance(tmp_path: Path) -> None:
         ("selection: {rules: [{score: label_noise_probability, min: 0.5}]}", "needs the section label_noise"),
         ("selection: {drop_refusal_pairs: true}\nrefusals: null", "needs the section refusals"),
         ("selection: {max_refusal_pair_share: 0.1}\nrefusals: null", "needs the section refusals"),
+        ("selection: {rules: [{score: ln_ches, max: 0, missing: keep}]}\npolicy: null", "needs the section policy"),
+        ("selection: {rules: [{score: cosine, max: 0.9}]}\nencoder: null", "needs the section encoder"),
+        ("selection: {rules: [{score: agreement, min: 0.9}]}\nrewards: []", "needs the section rewards"),
+        ("selection: {rules: [{score: chosen_change, min: 0}]}", "needs policy.output_gradients"),
+        ("selection: {curriculum: {by: ches}}\npolicy: null", "'ches', which needs the section policy"),
+        ("gates: {max_chosen_refusal_rate: 0.1}\nrefusals: null", "max_chosen_refusal_rate .* section refusals"),
+        ("gates: {min_chosen_refusal_rate: 0.1}\nrefusals: null", "min_chosen_refusal_rate .* section refusals"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -192,6 +201,12 @@ def test_a_recipe_that_makes_no_sense_says_what_is_wrong(tmp_path: Path, text: s
     path.write_text(f"sources: [{{path: rows.jsonl}}]\n{text}\n")
     with pytest.raises(RecipeError, match=said):
         load_recipe(path)
+
+
+def test_every_score_of_a_rule_but_the_length_ratio_says_what_measures_it() -> None:
+    numbers = {name for name, column in PairScores.columns().items() if column.dtype.is_numeric()}
+    assert {*numbers, "label_noise_probability"} - {*SCORED_BY} == {"length_ratio"}
+    assert {*SCORED_BY.values()} <= {*Recipe.model_fields}
 
 
 def test_a_tied_match_whose_pair_a_source_brings_is_not_published_and_rejected(tmp_path: Path) -> None:
