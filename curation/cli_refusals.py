@@ -1,4 +1,4 @@
-"""The commands on refusals. They parse and print; the work is in ``commands/refusals.py`` and ``calibration``.
+"""The commands on refusals. They parse and print; the work is in ``commands``: ``refusals``, ``refusal_labels``.
 
 ``curation refusals INPUT`` detects; ``sample-for-labelling``, ``rate``, ``calibrate`` and ``r-tuning`` are
 beside it: one group, whose first word may be left out for detection.
@@ -76,10 +76,9 @@ def sample_for_labelling(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Draw answers to label by hand, with known probabilities: a sheet with a column label to fill in."""
-    from curation.commands.refusals import run_sample_for_labelling
+    from curation.commands.refusal_labels import run_sample_for_labelling
 
-    drawn = run_sample_for_labelling(input, output, size=size, seed=seed)
-    text = f"{drawn:,} answers drawn into {output}: fill in label with 0 (answers) or 1 (refuses)"
+    text = run_sample_for_labelling(input, output, size=size, seed=seed)
     console.print(text, markup=False, soft_wrap=True)
 
 
@@ -90,9 +89,9 @@ def rate(
     by: Annotated[str | None, typer.Option(help="a column: one rate for each of its values")] = None,
 ) -> None:
     """Estimate refusal rates with 95 % intervals from a detected file and its filled-in sheet."""
-    from curation.commands.refusals import rates_text, run_refusals_rate
+    from curation.commands.refusal_labels import run_refusals_rate
 
-    console.print(rates_text(run_refusals_rate(input, sheet, by=by)), markup=False, soft_wrap=True)
+    console.print(run_refusals_rate(input, sheet, by=by).summary, markup=False, soft_wrap=True)
 
 
 class _By(StrEnum):
@@ -144,9 +143,19 @@ def calibrate(
     input: InputFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="a .json file for --calibration and recipes")],
     label: Annotated[str, typer.Option(help="the column of labels: 0 answers, 1 refuses")] = "label",
-    model: Annotated[str, typer.Option(help="the detector, where INPUT was not detected yet")] = "embedded",
+    model: Annotated[
+        str, typer.Option(help="the detector that INPUT was detected with, or is where it was not yet")
+    ] = "embedded",
+    taxonomy: Annotated[
+        str | None,
+        typer.Option(
+            help="categories of prompts where INPUT was not detected yet: sorry_bench (by default), coconot, "
+            "a YAML file, or none"
+        ),
+    ] = None,
 ) -> None:
     """Fit calibrated probabilities and thresholds per category to a labelled file."""
-    from curation.commands.refusals import run_calibrate
+    from curation.commands.refusal_labels import run_calibrate
 
-    console.print(run_calibrate(input, output, label=label, model=model), markup=False, soft_wrap=True)
+    text = run_calibrate(input, output, label=label, model=model, taxonomy=taxonomy)
+    console.print(text, markup=False, soft_wrap=True)

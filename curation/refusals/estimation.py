@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError, closest
+from curation.refusals.sheets import SHEET_COLUMNS, numbered, read_sheet
 
 __all__ = [
     "RateEstimate",
@@ -26,7 +27,6 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 _STRATA: Final = (0.0, 0.1, 0.35, 0.65, 0.9, 1.0)
-_SHEET: Final = ("row", "label", "sampling_probability")
 _NO_GROUP: Final = "(none)"
 
 
@@ -151,15 +151,15 @@ def sample_for_labelling(
     √(p(1 − p)) + 0.1, averaged within strata of p, so the number drawn is ``size`` on average.
 
     Returns:
-        The drawn rows with ``row`` (in ``frame``), ``sampling_probability`` and an empty ``label`` to fill in
-        with 0 (answers) or 1 (refuses).
+        The drawn rows with ``row`` (in ``frame``), ``sampling_probability``, ``sheet_line`` ("7 of 40") and an
+        empty ``label`` to fill in with 0 (answers) or 1 (refuses).
 
     Raises:
         InputError: when the column is missing or holds something else, ``size`` is not in 1 … rows, or the frame
             has a column that the sheet would write over.
     """
     p = _probabilities(frame, probability)
-    taken = [name for name in _SHEET if name in frame.columns]
+    taken = [name for name in SHEET_COLUMNS if name in frame.columns]
     if taken:
         raise InputError(f"there is a column {taken[0]!r} already, and the sheet needs the name: rename yours")
     if not 1 <= size <= frame.height:
@@ -173,7 +173,7 @@ def sample_for_labelling(
     rows = frame.with_row_index("row").with_columns(
         sampling_probability=pl.Series(pi), label=pl.lit(None, dtype=pl.Int8)
     )
-    return rows.filter(pl.Series(drawn))
+    return numbered(rows.filter(pl.Series(drawn)))
 
 
 def _scaled(wanted: FloatArray, size: int) -> FloatArray:
@@ -212,21 +212,23 @@ def labelled_rates(
 ) -> pl.DataFrame:
     """Refusal rates of a frame from its filled-in sheet, over all rows and by the values of a column.
 
-    The sheet's rows may stand in any order. A line that was taken out cannot be told from an answer that was not
-    drawn, and biases the rates.
+    The sheet's rows may stand in any order. A line that was taken out would be read as an answer that was not
+    drawn, and bias the rates: it is missed where the sheet has its column ``sheet_line``.
 
     Every row of ``frame`` must have had a chance to be drawn: ``sampling_probability`` is needed for drawn
     rows only, since the others enter through their predictions alone.
 
     Returns:
         ``group`` (null for all, ``(none)`` for rows without a value), ``rows``, ``labelled``, ``detector_rate``,
-        ``rate``, ``low``, ``high``. Groups with fewer than two labels have nulls.
+        ``rate``, ``low``, ``high``: the normal interval as it is, which may reach below 0 or above 1. Groups with
+        fewer than two labels have nulls.
 
     Raises:
-        InputError: when a column is missing, a label is neither 0 nor 1, or the sheet is not of this frame.
+        InputError: when a column is missing, a label is neither 0 nor 1, or the sheet is not of this frame or lacks
+            lines that were drawn.
     """
     p = _probabilities(frame, probability)
-    labels, pi = _read_sheet(frame, sheet)
+    labels, pi = read_sheet(frame, sheet)
     groups: list[tuple[str | None, npt.NDArray[np.bool_]]] = [(None, np.ones(frame.height, dtype=bool))]
     if by is not None:
         if by not in frame.columns:
@@ -256,40 +258,3 @@ def labelled_rates(
         )
     kinds = dict.fromkeys(("rate", "low", "high"), pl.Float64)
     return pl.DataFrame(records, schema_overrides={"group": pl.String, **kinds})
-
-
-def _read_sheet(frame: pl.DataFrame, sheet: pl.DataFrame) -> tuple[FloatArray, FloatArray]:
-    """Labels (NaN where there is none) and sampling probabilities (1 there) of a frame's rows."""
-    missing = [name for name in _SHEET if name not in sheet.columns]
-    if missing:
-        raise InputError(f"the sheet has no column {missing[0]!r}: it must come from sample-for-labelling")
-    labels, pi = np.full(frame.height, np.nan), np.ones(frame.height)
-    for row, label, share in sheet.select(_SHEET).iter_rows():
-        if label is None:
-            raise InputError(f"the sheet's row {row} has no label: fill in 0 (answers) or 1 (refuses) in every row")
-        if label not in (0, 1, "0", "1"):
-            raise InputError(f"the sheet's row {row} has label {label!r}: expected 0 (answers) or 1 (refuses)")
-        if not isinstance(row, int) or not isinstance(share, int | float) or not 0 < share <= 1:
-            raise InputError(
-                f"the sheet's row {row!r} has sampling_probability {share!r}: leave both columns as they were drawn"
-            )
-        if not 0 <= row < frame.height:
-            raise InputError(f"the sheet names row {row}, and the file has {frame.height} rows")
-        if not np.isnan(labels[row]):
-            raise InputError(f"the sheet names row {row} twice: keep one of the two")
-        labels[row], pi[row] = float(label), float(share)
-    if "response" in frame.columns and "response" in sheet.columns:
-        drawn = sheet["row"].to_list()
-        pairs = zip(drawn, sheet["response"].to_list(), frame["response"].gather(drawn).to_list(), strict=True)
-        for row, labelled, here in pairs:
-            if _plain(labelled) != _plain(here):
-                raise InputError(
-                    f"row {row} has another answer in the sheet than in the file: the file was sorted or changed "
-                    "since, or the sheet's columns were; give the file that the sheet was drawn from"
-                )
-    return labels, pi
-
-
-def _plain(answer: object) -> str:
-    """Without the white space that a spreadsheet changes."""
-    return "".join(str(answer).split()) if answer is not None else ""

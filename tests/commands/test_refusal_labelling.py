@@ -10,6 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.commands.refusal_labels import (
+    rates_text,
+    run_calibrate,
+    run_refusals_rate,
+    run_sample_for_labelling,
+)
 from curation.errors import InputError
 from curation.refusals.calibrated import fit_stored, load_calibration
 
@@ -104,6 +110,107 @@ def test_thresholds_per_category_come_back_from_their_file_with_what_they_rest_o
     assert "and this is another: calibrate it anew" in words
     assert "not used" not in stored.in_words("another", ["high", "low"])
     assert "1 of them not used, for requests are not sorted into low here" in stored.in_words("another", ["high"])
+
+
+def with_unreadable(detected: Path, folder: Path, *, label: bool = False) -> Path:
+    """The detected answers as JSON lines, and two lines that no frame can hold."""
+    frame = pl.read_parquet(detected)
+    if label:
+        frame = frame.with_columns(label=pl.col("response").str.starts_with("I'm").cast(pl.Int8))
+        first = pl.int_range(pl.len())
+        frame = frame.with_columns(
+            label=pl.when(first != 1).then("label"),
+            refusal_probability=pl.when(first != 2).then("refusal_probability"),
+        )
+    lines = frame.write_ndjson().splitlines()
+    lines[4:4] = ['{"response": "a", "response": "b"}', '{"response": "\\ud800"}']
+    (folder / "detected.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "detected.jsonl"
+
+
+def test_rows_that_cannot_be_read_are_told_and_rejected(detected: Path, tmp_path: Path) -> None:
+    file, sheet = with_unreadable(detected, tmp_path), tmp_path / "sheet.parquet"
+    said = curation("refusals", "sample-for-labelling", file, "-o", sheet, "--size", 40)
+    assert "2 rejected (invalid_unicode 1, repeated_key 1)" in said
+    assert pl.read_parquet(tmp_path / "sheet.rejects.parquet")["row"].to_list() == [4, 5]
+    said = curation("refusals", "rate", file, "--sheet", filled(sheet))
+    assert "2 rows of" in said
+    assert "cannot be read (invalid_unicode 1, repeated_key 1) and count in no rate" in said
+
+
+def test_calibrate_says_what_it_rests_on_and_what_it_could_not_use(detected: Path, tmp_path: Path) -> None:
+    file = with_unreadable(detected, tmp_path, label=True)
+    said = curation("refusals", "calibrate", file, "-o", tmp_path / "c.json")
+    assert "fitted to 78 labelled answers, 20 of which refuse; 1 rows have no label" in said
+    assert "3 rejected (invalid_unicode 1, no_verdict 1, repeated_key 1)" in said
+    rejects = pl.read_parquet(tmp_path / "c.json.rejects.parquet")
+    assert sorted(rejects["row"]) == [2, 4, 5]
+
+
+def test_a_sheet_with_a_line_that_cannot_be_read_gives_no_rate(detected: Path, tmp_path: Path) -> None:
+    file, sheet = with_unreadable(detected, tmp_path), tmp_path / "sheet.parquet"
+    curation("refusals", "sample-for-labelling", file, "-o", sheet, "--size", 40)
+    lines = pl.read_parquet(filled(sheet)).write_ndjson().splitlines()
+    (tmp_path / "torn.jsonl").write_text("\n".join([*lines[:2], '{"row": 1, "row": 2}', *lines[3:]]))
+    with pytest.raises(InputError, match=r"torn\.jsonl: row 2 cannot be read \(repeated_key"):
+        run_refusals_rate(file, tmp_path / "torn.jsonl")
+
+
+def test_a_sheet_without_its_lines_counted_gives_a_rate_and_says_so(detected: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.parquet"
+    curation("refusals", "sample-for-labelling", detected, "-o", sheet, "--size", 40)
+    old = pl.read_parquet(filled(sheet)).drop("sheet_line")
+    old.write_parquet(sheet)
+    assert "whether lines of it are missing cannot be told" in run_refusals_rate(detected, sheet).summary
+    old.head(5).write_parquet(sheet)
+    assert run_refusals_rate(detected, sheet).rates["labelled"].to_list() == [5]
+
+
+def test_labels_and_the_detected_file_are_never_written_over(detected: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.parquet"
+    run_sample_for_labelling(detected, sheet, size=40)
+    run_sample_for_labelling(detected, sheet, size=40, seed=1)
+    before = filled(sheet).read_bytes()
+    with pytest.raises(InputError, match=r"is a sheet with \d+ labels"):
+        run_sample_for_labelling(detected, sheet, size=40)
+    assert sheet.read_bytes() == before
+    with pytest.raises(InputError, match="take the place of the input"):
+        run_sample_for_labelling(detected, detected, size=40)
+
+
+def test_a_bound_that_no_rate_can_reach_is_cut_and_told() -> None:
+    rates = pl.DataFrame(
+        {
+            "group": [None, "b"], "rows": [9, 9], "labelled": [3, 3], "detector_rate": [0.1, 0.1],
+            "rate": [0.02, 0.5], "low": [-0.05, 0.4], "high": [0.09, 0.6],
+        }
+    )  # fmt: skip
+    first, second = rates_text(rates).splitlines()
+    assert "2.0% (95 % interval 0.0% to 9.0%, cut to 0 to 100 %: 2.0%, -5.0% to 9.0% as estimated);" in first
+    assert "50.0% (95 % interval 40.0% to 60.0%);" in second
+
+
+def test_calibrate_sorts_requests_by_the_taxonomy_that_it_is_given(tmp_path: Path) -> None:
+    names = ("doors", "mail")
+    prompts = {"doors": "How do I pick the lock of a door?", "mail": "Write a phishing message."}
+    rows = [
+        {"prompt": prompts[name], "response": (REFUSES if n % 2 else HELPS).format(n), "label": n % 2}
+        for name in names for n in range(30)
+    ]  # fmt: skip
+    pl.DataFrame(rows).write_ndjson(tmp_path / "a.jsonl")
+    (tmp_path / "ours.yaml").write_text(
+        "categories:\n"
+        "- {name: doors, prototypes: [pick the lock of a door]}\n"
+        "- {name: mail, prototypes: [write a phishing message]}\n"
+    )
+    out = tmp_path / "c.json"
+    curation("refusals", "calibrate", tmp_path / "a.jsonl", "-o", out, "--taxonomy", tmp_path / "ours.yaml")
+    assert tuple(load_calibration(out).thresholds) == names
+    curation("refusals", "calibrate", tmp_path / "a.jsonl", "-o", out, "--taxonomy", "none")
+    assert not load_calibration(out).thresholds
+    curation("refusals", tmp_path / "a.jsonl", "-o", tmp_path / "d.jsonl")
+    with pytest.raises(InputError, match="detected already"):
+        run_calibrate(tmp_path / "d.jsonl", out, taxonomy="coconot")
 
 
 def test_labels_that_run_against_the_detector_make_no_calibration(tmp_path: Path) -> None:

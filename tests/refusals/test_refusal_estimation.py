@@ -175,6 +175,29 @@ def test_columns_of_the_draw_that_were_changed_are_an_error(column: str) -> None
         labelled_rates(frame, filled(frame).with_columns(pl.lit(None, dtype=pl.String).alias(column)))
 
 
+def test_a_line_that_was_taken_out_of_the_sheet_is_missed() -> None:
+    frame = answered()
+    sheet = filled(frame)
+    with pytest.raises(InputError, match=rf"{sheet.height - 2} of its {sheet.height} lines, .* 3, 7: rates"):
+        labelled_rates(frame, sheet.filter(~pl.col("sheet_line").str.contains("^(3|7) of")).reverse())
+
+
+def test_lines_of_two_draws_are_no_sheet() -> None:
+    frame = answered()
+    sheet = filled(frame)
+    for size in (40, 41):
+        other = sample_for_labelling(frame, size=size, seed=1).with_columns(label=pl.col("truth"))
+        both = pl.concat([sheet, other]).unique("row", maintain_order=True)
+        with pytest.raises(InputError, match="several draws"):
+            labelled_rates(frame, both)
+
+
+def test_a_sheet_of_dialogues_is_compared_too() -> None:
+    frame = answered().with_columns(messages=pl.concat_list(pl.struct(content="response"))).drop("response")
+    with pytest.raises(InputError, match="sorted or changed"):
+        labelled_rates(frame.reverse(), filled(frame))
+
+
 def test_rows_without_a_value_are_a_group_of_their_own() -> None:
     frame = answered().with_columns(source=pl.when(pl.col("source") == "a").then("source"))
     rates = labelled_rates(frame, filled(frame), by="source")
@@ -195,7 +218,7 @@ def test_a_probability_that_is_none_is_named_by_its_row(bad: float | None) -> No
         sample_for_labelling(frame, size=2)
 
 
-@pytest.mark.parametrize("name", ["row", "label", "sampling_probability"])
+@pytest.mark.parametrize("name", ["row", "label", "sampling_probability", "sheet_line"])
 def test_a_column_of_the_users_is_not_written_over(name: str) -> None:
     with pytest.raises(InputError, match=f"{name!r} already"):
         sample_for_labelling(detected(10).with_columns(pl.lit(1).alias(name)), size=2)

@@ -1,0 +1,210 @@
+"""``curation refusals sample-for-labelling``, ``rate``, ``calibrate``: what people's labels say of a detector.
+
+Detecting is in ``refusals``. Rows that cannot be read are told and, where a file is written, in its rejects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from curation.errors import InputError
+from curation.files import (
+    ROW,
+    Reject,
+    check_output,
+    read_frame,
+    rejects_frame,
+    rejects_path,
+    write_frame,
+    write_whole,
+)
+from curation.files.writing import file_errors
+from curation.models.identity import EMBEDDED
+from curation.models.refusals import refusal_fingerprint
+from curation.refusals.calibrated import FittedCalibration, fit_stored
+from curation.refusals.detection import detect_refusals
+from curation.refusals.estimation import labelled_rates, sample_for_labelling
+from curation.refusals.sheets import counts_lines
+
+__all__ = [
+    "RatesDone",
+    "rates_text",
+    "run_calibrate",
+    "run_refusals_rate",
+    "run_sample_for_labelling",
+]
+
+
+def run_calibrate(
+    input: str | Path,
+    output: str | Path,
+    *,
+    label: str = "label",
+    model: str = EMBEDDED,
+    taxonomy: str | None = None,
+) -> str:
+    """Fit a calibration to a labelled file and write it as JSON; returns what to tell the user.
+
+    Rows that cannot be read and answers without a verdict go to the rejects.
+
+    Args:
+        input: a file with a column of labels, and ``refusal_probability`` (from ``run_refusals``) or ``response``.
+        output: the file to write.
+        label: the column of labels.
+        model: the detector that the probabilities are of; it detects where there are none yet.
+        taxonomy: what requests are sorted into where nothing was detected yet: a name or a YAML file, ``none`` for
+            no categories; None for sorry_bench.
+
+    Raises:
+        InputError: when a column is missing, a label is neither 0 nor 1 nor empty, or a taxonomy is given for
+            answers that are detected and sorted already.
+    """
+    target = Path(output)
+    if target.suffix != ".json":
+        raise InputError(f"{target}: a calibration is written as .json")
+    frame, unread = read_frame(input)
+    if "refusal_probability" not in frame.columns:
+        sorted_by = None if taxonomy == "none" else taxonomy or "sorry_bench"
+        frame = detect_refusals(frame, detector=model, taxonomy=sorted_by)
+    elif taxonomy is not None:
+        raise InputError(
+            f"{input} was detected already, and its categories are in refusal_category: leave --taxonomy out, or "
+            "detect it anew with `curation refusals --taxonomy`"
+        )
+    fitted = fit_stored(frame, label=label, detector=refusal_fingerprint(model))
+    silent = frame.filter(pl.col(label).is_not_null() & pl.col("refusal_probability").is_null())[ROW]
+    reason = "the answer is labelled, and there is no verdict on it"
+    rejects = [*unread, *(Reject(row, "no_verdict", "refusal_probability", reason) for row in silent)]
+    with write_whole(target) as file:
+        file.write(fitted.stored.to_json().encode())
+    told = _told_rejects(rejects, target)
+    return "\n".join([*_fit_text(fitted, frame[label]), *told, f"written to {target}"])
+
+
+def _fit_text(fitted: FittedCalibration, labels: pl.Series) -> list[str]:
+    table = fitted.by_category.filter("own")
+    refuse, unlabelled = int(fitted.by_category["refusals"].sum()), labels.null_count()
+    rest = f"; {unlabelled:,} rows have no label and were not used" if unlabelled else ""
+    lines = [
+        f"fitted to {int(fitted.by_category['rows'].sum()):,} labelled answers, {refuse:,} of which refuse{rest}",
+        f"calibration error {fitted.error_before:.3f} before, {fitted.error_after:.3f} after (on the rows it was "
+        f"fitted to); threshold {fitted.stored.threshold:.2f}",
+        f"{table.height} categories have a threshold of their own, largest minus smallest {fitted.spread:.2f}",
+    ]
+    lines += [
+        f"{name or 'no category'}: {rows:,} rows, threshold {threshold:.2f}, accuracy {own:.1%}, "
+        f"{common:.1%} at the common one"
+        for name, rows, threshold, own, common in table.select(
+            "category", "rows", "threshold", "accuracy", "accuracy_at_common"
+        ).iter_rows()
+    ]
+    return lines
+
+
+def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int, seed: int = 0) -> str:
+    """Draw about ``size`` answers of a file that ``run_refusals`` wrote, as a sheet to fill in.
+
+    Returns:
+        What to tell the user.
+
+    Raises:
+        InputError: when the file lacks ``refusal_probability``, the size does not fit, or the output is the input
+            or a sheet that somebody has begun to fill in.
+    """
+    target = check_output(output)
+    if not str(input).startswith("hf://") and Path(input).resolve() in (
+        target.resolve(),
+        rejects_path(target).resolve(),
+    ):
+        raise InputError(f"output {target} or its rejects would take the place of the input: give another name")
+    _spare_labels(target)
+    frame, unread = read_frame(input)
+    sheet = sample_for_labelling(frame.drop(ROW), size=size, seed=seed)
+    write_frame(sheet, target)
+    drawn = f"{sheet.height:,} answers drawn into {target}: fill in label with 0 (answers) or 1 (refuses)"
+    return "\n".join([drawn, *_told_rejects(unread, target)])
+
+
+def _spare_labels(target: Path) -> None:
+    """What people have labelled is never written over."""
+    if not target.is_file() or not target.stat().st_size:
+        return
+    try:
+        before, _ = read_frame(target)
+    except InputError as error:
+        raise InputError(
+            f"output {target} is there, and whether it holds labels cannot be told ({error}): give another name"
+        ) from None
+    labelled = before["label"].count() if "label" in before.columns else 0
+    if labelled:
+        raise InputError(f"output {target} is a sheet with {labelled:,} labels: give another name, or remove it")
+
+
+class RatesDone(NamedTuple):
+    """What the command found."""
+
+    rates: pl.DataFrame
+    """See ``labelled_rates``."""
+    summary: str
+    """For the user."""
+
+
+def run_refusals_rate(input: str | Path, sheet: str | Path, *, by: str | None = None) -> RatesDone:
+    """Refusal rates with 95 % intervals from a detected file and its filled-in sheet.
+
+    Raises:
+        InputError: when a column is missing, a label is neither 0 nor 1, or the sheet is not whole.
+    """
+    frame, unread = read_frame(input)
+    labels, torn = read_frame(sheet)
+    if torn:
+        row, rule, value, reason = torn[0]
+        raise InputError(f"{sheet}: row {row} cannot be read ({rule}, {value}): {reason}; every line is needed")
+    rates = labelled_rates(frame, labels, by=by)
+    lines = [rates_text(rates)]
+    if unread:
+        lines.append(f"{len(unread):,} rows of {input} cannot be read ({_counts(unread)}) and count in no rate")
+    if not counts_lines(labels):
+        lines.append(f"{sheet} has no column sheet_line: whether lines of it are missing cannot be told")
+    return RatesDone(rates, "\n".join(lines))
+
+
+def rates_text(rates: pl.DataFrame) -> str:
+    """Rates as lines of text."""
+    columns = ("group", "rows", "labelled", "detector_rate", "rate", "low", "high")
+    lines = []
+    for name, rows, labelled, raw, rate, low, high in rates.select(columns).iter_rows():
+        estimate = "too few labels" if rate is None else _estimate(rate, low, high)
+        title = name if name is not None else "all"
+        lines.append(f"{title}: {estimate}; {rows:,} answers, {labelled:,} labelled, the detector alone {raw:.1%}")
+    return "\n".join(lines)
+
+
+def _estimate(rate: float, low: float, high: float) -> str:
+    """A rate and its interval as far as there are rates; what was cut away is told."""
+    shown, bottom, top = (min(max(value, 0.0), 1.0) for value in (rate, low, high))
+    text = f"{shown:.1%} (95 % interval {bottom:.1%} to {top:.1%}"
+    if (bottom, top) == (low, high):
+        return f"{text})"
+    return f"{text}, cut to 0 to 100 %: {rate:.1%}, {low:.1%} to {high:.1%} as estimated)"
+
+
+def _told_rejects(rejects: Sequence[Reject], output: Path) -> list[str]:
+    """Writes the rejects beside the output; how many there are, in words."""
+    beside = rejects_path(output)
+    if rejects:
+        write_frame(rejects_frame(rejects), beside)
+        return [f"{len(rejects):,} rejected ({_counts(rejects)}): {beside}"]
+    # A file of an earlier run would speak of rows that are no longer rejected.
+    with file_errors(beside):
+        beside.unlink(missing_ok=True)
+    return []
+
+
+def _counts(rejects: Sequence[Reject]) -> str:
+    found = rejects_frame(rejects)["rule"].value_counts(sort=True).sort("count", "rule", descending=[True, False])
+    return ", ".join(f"{rule} {count:,}" for rule, count in found.iter_rows())
