@@ -15,11 +15,13 @@ import polars as pl
 from curation.errors import InputError, closest
 from curation.files import ROW
 from curation.hygiene.bands import BandKeys
+from curation.hygiene.exchanged import Opposed, cosine_similarity, jaccard_similarity, part_opposed
 from curation.hygiene.groups import Links
 from curation.models.protocols import Encoder
 from curation.prompts.texts import text_columns
 
 __all__ = [
+    "CONTRADICTORY",
     "KEEP",
     "MEASURES",
     "METHODS",
@@ -36,6 +38,7 @@ KEEP: Final = ("first", "longest", "best")
 THRESHOLDS: Final = {"minhash": 0.8, "semantic": 0.9}
 RULES: Final = {"exact": "exact_duplicate", "minhash": "near_duplicate", "semantic": "semantic_duplicate"}
 MEASURES: Final = {"exact": "equal", "minhash": "Jaccard", "semantic": "cosine"}
+CONTRADICTORY: Final = "contradictory_pair"
 _JOINT: Final = "\n\x1f\n"
 
 
@@ -63,6 +66,7 @@ def deduplicate(
     score: str | None = None,
     against: pl.DataFrame | None = None,
     within: str | None = None,
+    sides: tuple[str, str] | None = None,
     ngram: int = 3,
     look_alikes: bool = True,
     encoder: str | Encoder = "embedded",
@@ -70,6 +74,9 @@ def deduplicate(
     keys: BandKeys | None = None,
 ) -> Deduplicated:
     """Removes duplicates; exactly one row of each cluster stays.
+
+    Pairs that are near one another with their answers exchanged are no duplicates but contradictions, and all of
+    them go (``contradictory_pair``); see :mod:`curation.hygiene.exchanged`.
 
     Args:
         frame: the rows; those whose text is null or empty are rejected as such.
@@ -81,6 +88,8 @@ def deduplicate(
         score: a numeric column, higher is better; nulls come last.
         against: rows of other sources or versions, with the same columns; they stay, whatever they are.
         within: a column of text; only rows with one value there are compared (answers to one prompt, say).
+        sides: the better and the worse answer of pairs, for ``minhash`` and ``semantic``; by default ``chosen``
+            and ``rejected`` where both are compared.
         ngram: for minhash, words of an n-gram.
         look_alikes: for semantic, whether differing numbers or negations make texts different.
         encoder: for semantic, a MODEL or an open encoder.
@@ -92,16 +101,24 @@ def deduplicate(
     """
     columns = [column] if isinstance(column, str) else list(column)
     threshold = _checked(method, threshold, keep, score, ngram)
-    texts, faults = _texts(frame, columns, score)
-    reference = _texts(against, columns, None)[0] if against is not None else texts.clear()
+    if sides is None and {"chosen", "rejected"} <= set(columns) and method != "exact":
+        sides = ("chosen", "rejected")
+    texts, faults = _texts(frame, columns, score, sides or ())
+    reference = _texts(against, columns, None, sides or ())[0] if against is not None else texts.clear()
     joined = pl.concat([reference.select("text"), texts.select("text")])["text"]
     order = _order(reference.height, texts, keep)
     groups = None if within is None else _groups(frame, within, texts["row"], against=against)
+    encoder = _opened(encoder) if method == "semantic" else encoder
     links, recall, truncated = find_duplicates(
         joined, method=method, threshold=threshold, order=order, groups=groups, ngram=ngram,
         look_alikes=look_alikes, encoder=encoder, seed=seed, keys=keys,
     )  # fmt: skip
-    rejects = _rejects(links, reference["row"], texts["row"], method)
+    opposed = Opposed(links, np.full(len(joined), -1, dtype=np.int64))
+    if sides is not None:
+        measure = jaccard_similarity(ngram) if isinstance(encoder, str) else cosine_similarity(encoder)
+        chosen, rejected = (pl.concat([reference[side], texts[side]]) for side in sides)
+        opposed = part_opposed(links, chosen=chosen, rejected=rejected, similarity=measure, threshold=threshold)
+    rejects = _rejects(opposed, reference["row"], texts["row"], method)
     gone = pl.concat([faults["row"], rejects["row"]])
     numbers = frame[ROW] if ROW in frame.columns else pl.Series(range(frame.height), dtype=pl.Int64)
     kept = frame.filter(~numbers.is_in(gone.implode()))
@@ -151,18 +168,22 @@ def find_duplicates(
         semantic_duplicates_within,
     )
 
-    if isinstance(encoder, str):
-        from curation.models.encoder import open_encoder
-
-        encoder = open_encoder(encoder)
     values = texts.to_list()
-    vectors, truncated = encode_whole(values, encoder)
+    vectors, truncated = encode_whole(values, _opened(encoder))
     alike = [look_alike_key(text) for text in values] if look_alikes else None
     if groups is not None:
         links = semantic_duplicates_within(vectors, threshold=threshold, order=order, groups=groups, keys=alike)
         return Found(links, 1.0, truncated)
     found = semantic_duplicates(vectors, threshold=threshold, order=order, keys=alike, seed=seed)
     return Found(found.links, found.recall, truncated)
+
+
+def _opened(encoder: str | Encoder) -> Encoder:
+    if not isinstance(encoder, str):
+        return encoder
+    from curation.models.encoder import open_encoder
+
+    return open_encoder(encoder)
 
 
 def _checked(method: str, threshold: float | None, keep: str, score: str | None, ngram: int) -> float:
@@ -182,10 +203,13 @@ def _checked(method: str, threshold: float | None, keep: str, score: str | None,
     return threshold
 
 
-def _texts(frame: pl.DataFrame, columns: list[str], score: str | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """row, text and score of the rows that have a text, and the rejects of the others."""
-    rows, faults = text_columns(frame, columns, name="the frame")
-    texts = rows.select("row", text=pl.concat_str([pl.col(c) for c in columns], separator=_JOINT))
+def _texts(
+    frame: pl.DataFrame, columns: list[str], score: str | None, sides: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """row, text, sides and score of the rows that have a text, and the rejects of the others."""
+    rows, faults = text_columns(frame, [*columns, *(s for s in sides if s not in columns)], name="the frame")
+    joined = pl.concat_str([pl.col(c) for c in columns], separator=_JOINT)
+    texts = rows.select("row", text=joined, **{side: pl.col(side) for side in sides})
     if score is None:
         return texts.with_columns(score=pl.lit(None, dtype=pl.Float64)), faults
     if score not in frame.columns or not frame.schema[score].is_numeric():
@@ -223,10 +247,12 @@ def _order(before: int, texts: pl.DataFrame, keep: str) -> npt.NDArray[np.int64]
     return np.concatenate((np.arange(before, dtype=np.int64), own["position"].to_numpy()))
 
 
-def _rejects(links: Links, reference: pl.Series, rows: pl.Series, method: str) -> pl.DataFrame:
+def _rejects(opposed: Opposed, reference: pl.Series, rows: pl.Series, method: str) -> pl.DataFrame:
     before = len(reference)
-    own = np.flatnonzero(links.kept_by[before:] >= 0)
-    kept = links.kept_by[before:][own]
+    links, other = opposed.links, opposed.opposite[before:]
+    kept = np.where(other >= 0, other, links.kept_by[before:])
+    own = np.flatnonzero(kept >= 0)
+    kept, opposite = kept[own], other[own] >= 0
     numbers = np.concatenate((reference.to_numpy(), rows.to_numpy()))[kept]
     found = pl.DataFrame(
         {
@@ -234,24 +260,21 @@ def _rejects(links: Links, reference: pl.Series, rows: pl.Series, method: str) -
             "duplicate_of": numbers,
             "similarity": links.similarity[before:][own],
             "against": kept < before,
+            "opposite": opposite,
         },
-        schema={"row": pl.Int64, "duplicate_of": pl.Int64, "similarity": pl.Float64, "against": pl.Boolean},
+        schema_overrides={"row": pl.Int64, "duplicate_of": pl.Int64},
     )
-    source = pl.when("against").then(pl.lit("against row ")).otherwise(pl.lit("row "))
-    measure = pl.lit(f"{MEASURES[method]} ")
+    where = pl.concat_str(pl.when("against").then(pl.lit("against row ")).otherwise(pl.lit("row ")), "duplicate_of")
+    measured = pl.concat_str(
+        pl.lit(f" ({MEASURES[method]} "), pl.col("similarity").round(4), pl.lit(")"), ignore_nulls=True
+    )
+    repeats = pl.concat_str(pl.lit("duplicates "), where, measured)
+    contradicts = pl.concat_str(pl.lit("nearly the same answers stand the other way round in "), where)
     return found.select(
         "row",
-        rule=pl.lit(RULES[method]),
+        rule=pl.when("opposite").then(pl.lit(CONTRADICTORY)).otherwise(pl.lit(RULES[method])),
         value=pl.concat_str(pl.when("against").then(pl.lit("against ")).otherwise(pl.lit("")), "duplicate_of"),
-        reason=pl.concat_str(
-            pl.lit("duplicates "),
-            source,
-            "duplicate_of",
-            pl.lit(" ("),
-            measure,
-            pl.col("similarity").round(4),
-            pl.lit(")"),
-        ),
+        reason=pl.when("opposite").then(contradicts).otherwise(repeats),
         duplicate_of="duplicate_of",
-        similarity="similarity",
+        similarity=pl.col("similarity").fill_nan(None),
     )

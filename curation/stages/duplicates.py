@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curation.hygiene.duplicates import MEASURES, RULES, THRESHOLDS, deduplicate
+from curation.hygiene.duplicates import CONTRADICTORY, MEASURES, RULES, THRESHOLDS, deduplicate
 from curation.publish.formats import strength_column
 from curation.recipe.hygiene import AnswerDuplicates, Duplicates, PairDuplicates
 from curation.stages.context import Context
@@ -41,7 +41,7 @@ class Repeats(NamedTuple):
     """Rows that repeat another one."""
 
     rows: pl.DataFrame
-    """row, duplicate_of, similarity, and value as in ``curation.hygiene.duplicates.Deduplicated``."""
+    """row, rule, duplicate_of, similarity, and value as in ``curation.hygiene.duplicates.Deduplicated``."""
     threshold: float
     """The one that held: the recipe's, or the default of the method."""
     recall: float
@@ -56,7 +56,10 @@ def repeats(
     within: str | None = None,
     against: pl.DataFrame | None = None,
 ) -> Repeats:
-    """The rows of ``texts`` (text, and score where the best stays) that one step of the recipe lets go."""
+    """The rows of ``texts`` (text, and score where the best stays) that one step of the recipe lets go.
+
+    Of pairs, ``texts`` has ``chosen`` and ``rejected``, so that contradictions are told from repeats.
+    """
     threshold = options.threshold if options.threshold is not None else THRESHOLDS.get(options.method, 1.0)
     result = deduplicate(
         texts,
@@ -67,6 +70,7 @@ def repeats(
         score="score" if options.keep == "best" else None,
         against=against,
         within=within,
+        sides=("chosen", "rejected") if "chosen" in texts.columns else None,
         ngram=options.ngram,
         look_alikes=options.look_alikes,
         encoder=LedgerEncoder(context) if options.method == "semantic" else "embedded",
@@ -95,12 +99,26 @@ def distinct_pairs(context: Context, frame: pl.DataFrame) -> Distinct:
     """Rows of ``preference`` without those that nearly repeat another; see ``recipe.hygiene.PairDuplicates``."""
     kept, rejects, facts = frame, empty_rejects(), dict[str, Any]()
     for options in context.recipe.hygiene.pairs:
-        texts = kept.select("pair_id", text=_joined(kept), score=pl.col(strength_column(kept)).cast(pl.Float64))
+        sides = {side: message_texts(kept[side]) for side in ("chosen", "rejected")}
+        texts = kept.select(
+            "pair_id", text=_joined(kept), score=pl.col(strength_column(kept)).cast(pl.Float64), **sides
+        )
         gone = _duplicates(context, texts, options, key="pair_id", what="the pair", within=None)
         kept = kept.join(gone.rejects.select(pair_id="row_id"), on="pair_id", how="anti", maintain_order="left")
         rejects = concat_rejects(rejects, gone.rejects.with_columns(table=pl.lit("pairs")))
         facts = _added(facts, gone.facts)
-    return Distinct(kept, naming_the_last(rejects, own="row_id", kept="value"), facts)
+    return Distinct(kept, _naming_the_contradicted(rejects), facts)
+
+
+def _naming_the_contradicted(rejects: pl.DataFrame) -> pl.DataFrame:
+    """Each repeat naming a pair that stays to the end, or that it was contradicted in a later step."""
+    contradicts = pl.col("rule") == CONTRADICTORY
+    opposed = rejects.filter(contradicts)
+    repeated = naming_the_last(rejects.filter(~contradicts), own="row_id", kept="value")
+    gone = pl.col("value").is_in(opposed["row_id"].implode())
+    said = pl.col("reason").str.replace(r" (which )?stays \(", " ${1}was then contradicted (")
+    reason = pl.when(gone).then(said).otherwise("reason")
+    return concat_rejects(repeated.with_columns(reason=reason), opposed)
 
 
 def without_lost_answers(context: Context, pairs: pl.DataFrame) -> Distinct:
@@ -151,26 +169,35 @@ def _duplicates(
     gone = found.rows
     ids = texts[key]
     rows = gone.select(
-        ids.gather(gone["row"]).alias("id"), ids.gather(gone["duplicate_of"]).alias("kept"), "similarity"
+        ids.gather(gone["row"]).alias("id"), ids.gather(gone["duplicate_of"]).alias("kept"), "similarity", "rule"
     )
+    opposite = pl.col("rule") == CONTRADICTORY
+    repeat = f"{RULES[options.method]}_{what.removeprefix('the ')}"
     rejects = rejects_frame(
         rows,
         table="",
         stage="",
         row_id=pl.col("id"),
-        rule=f"{RULES[options.method]}_{what.removeprefix('the ')}",
+        rule=pl.when(opposite).then("rule").otherwise(pl.lit(repeat)),
         value=pl.col("kept"),
         threshold=str(found.threshold),
-        reason=pl.format(
-            "{} nearly repeats {}, which stays ({} {})",
-            pl.lit(what),
-            "kept",
-            pl.lit(MEASURES[options.method]),
-            pl.col("similarity").round(4),
+        reason=pl.when(opposite)
+        .then(pl.format("pair {} has nearly the same answers the other way round", "kept"))
+        .otherwise(
+            pl.format(
+                "{} nearly repeats {}, which stays ({} {})",
+                pl.lit(what),
+                "kept",
+                pl.lit(MEASURES[options.method]),
+                pl.col("similarity").round(4),
+            )
         ),
     )
     name = f"{options.method} duplicates of {what.removeprefix('the ')}s"
-    facts: dict[str, Any] = {name: rejects.height}
+    contradictions = rows.filter(opposite).height
+    facts: dict[str, Any] = {name: rejects.height - contradictions}
+    if contradictions:
+        facts["near pairs that contradict each other"] = contradictions
     facts |= search_facts(found, name)
     return Distinct(texts, rejects, facts)
 

@@ -100,6 +100,61 @@ def test_pairs_are_compared_over_all_their_columns() -> None:
     assert rejects["row"].to_list() == [1]
 
 
+BETTER = "Salt is washed out of the rocks on land by rain, and the rivers carry all of it down to the sea."
+WORSE = "Nobody has ever found out why it tastes like that, and it would be a waste of time to ask about it."
+PAIRS = ["prompt", "chosen", "rejected"]
+
+
+def pairs(*rows: tuple[str, str, str]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=PAIRS, orient="row")
+
+
+@pytest.mark.parametrize("method", ["minhash", "semantic"])
+def test_a_near_pair_with_exchanged_answers_contradicts_and_both_go(method: str) -> None:
+    rows = pairs(
+        ("Why is the sea salt?", BETTER, WORSE),
+        ("Name a bird.", "A wren, or a heron in the reeds, is a bird.", "I would rather not say which one."),
+        ("Why is the sea salt?", WORSE + " Again.", BETTER + " Well."),
+        ("Why is the sea salt?", BETTER + " Well.", WORSE + " Again."),
+    )
+    kept, rejects, *_ = deduplicate(rows, column=PAIRS, method=method, threshold=0.75)
+    assert kept["prompt"].to_list() == ["Name a bird."]
+    assert rejects.select("row", "rule", "duplicate_of").rows() == [
+        (0, "contradictory_pair", 2),
+        (2, "contradictory_pair", 0),
+        (3, "contradictory_pair", 2),
+    ]
+    assert "the other way round in row 2" in rejects["reason"][0]
+
+
+@pytest.mark.parametrize("method", ["minhash", "semantic"])
+def test_edits_of_one_answer_and_a_chain_of_edits_do_not_contradict(method: str) -> None:
+    first, second = BETTER.replace("rain", "wind"), BETTER.replace("rivers", "storms")
+    both = first.replace("rivers", "storms")
+    for other in (("Why is the sea salt?", BETTER, second), ("Why is the sea salt?", first, both)):
+        rows = pairs(("Why is the sea salt?", BETTER, first), other)
+        rejects = deduplicate(rows, column=PAIRS, method=method, threshold=0.5).rejects
+        assert rejects["rule"].to_list() == [f"{'near' if method == 'minhash' else method}_duplicate"]
+
+
+def test_pairs_of_a_long_prompt_with_other_answers_do_not_contradict() -> None:
+    asked = " ".join(WORDS[:300])
+    rows = pairs((asked, "A wren sits there.", "Some heron sits there."), (asked, "Some heron is here.", "No."))
+    kept, rejects, *_ = deduplicate(rows, column=PAIRS, method="minhash")
+    assert kept.height == 2
+    assert rejects.is_empty()
+
+
+def test_a_pair_that_an_earlier_version_holds_the_other_way_round_contradicts_it(tmp_path: Path) -> None:
+    pairs(("Why is the sea salt?", BETTER, WORSE)).write_parquet(tmp_path / "before.parquet")
+    pairs(("Why is the sea salt?", WORSE, BETTER)).write_parquet(tmp_path / "rows.parquet")
+    output = tmp_path / "kept.parquet"
+    against = tmp_path / "before.parquet"
+    run_dedup(tmp_path / "rows.parquet", output, column=PAIRS, method="minhash", against=against)
+    (reject,) = pl.read_parquet(rejects_path(output)).rows(named=True)
+    assert (reject["row"], reject["rule"], reject["value"]) == (0, "contradictory_pair", "against 0")
+
+
 def test_prompts_as_messages_are_compared_by_their_text() -> None:
     said = [{"role": "user", "content": "Hi!"}]
     rows = pl.DataFrame({"prompt": [said, said, [{"role": "user", "content": "Ho!"}]]})

@@ -157,6 +157,21 @@ def test_the_best_of_two_near_pairs_stays(folder: Folder) -> None:
     assert pairs.height == 4
 
 
+@pytest.mark.parametrize("method", ["minhash", "semantic"])
+def test_a_near_pair_with_exchanged_answers_is_a_contradiction(folder: Folder, method: str) -> None:
+    good = "The salt comes from rocks on land: rain wears them down and rivers carry what is dissolved to the sea."
+    bad = "Nobody knows that, and it would be a waste of our time to look for an answer to such an odd question."
+    said = pair("Why is the sea salt?", good, bad)
+    folder.write("one.jsonl", [said, pair("Why is the sea salt?", f"{bad} Sorry.", f"{good} Well."), pair(PROBLEM)])
+    steps = [{"method": "minhash", "threshold": 0.99}, {"method": method, "threshold": 0.7}]
+    facts = folder.run(encoder={}, hygiene={"pairs": steps})
+    rejects = folder.rejects("preference")
+    assert {row["rule"] for row in rejects.values()} == {"contradictory_pair"}
+    assert {row["value"] for row in rejects.values()} == set(rejects)
+    assert facts["preference"]["near pairs that contradict each other"] == 2
+    assert folder.workspace.read("preference").height == 3
+
+
 def test_semantic_duplicates_use_the_ledger(folder: Folder) -> None:
     folder.write("two.jsonl", [pair("Could you please name three rivers?"), pair("Name three rivers.")])
     settings = {"encoder": {}, "hygiene": {"prompts": [{"method": "semantic", "threshold": 0.75}]}}
