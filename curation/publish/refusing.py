@@ -13,6 +13,7 @@ __all__ = ["BuiltSummary", "RefusalSummary", "WorstCategory", "summarise_built",
 
 _GROUPINGS: Final = ("source", "category", "generator")
 _MOST_GROUPS: Final = 60
+_NO_CATEGORY: Final = "(none)"
 _FEW: Final = 5
 """Categories with fewer answers are not called the worst."""
 
@@ -74,10 +75,10 @@ def summarise_built(rows: pl.DataFrame, quotas: pl.DataFrame) -> BuiltSummary:
     """
     kinds = [(pl.col("kind") == kind).sum().alias(kind) for kind in REFUSAL_KINDS]
     table = (
-        rows.group_by("category")
+        rows.group_by(pl.col("category").cast(pl.String).fill_null(_NO_CATEGORY))
         .agg(kinds)
         .join(quotas.select("category", "wanted", "missing"), on="category", how="full", coalesce=True)
-        .with_columns(pl.col(*REFUSAL_KINDS).fill_null(0), name=pl.col("category").fill_null("(none)"))
+        .with_columns(pl.col(*REFUSAL_KINDS).fill_null(0), name="category")
         .with_columns(rows=pl.sum_horizontal(REFUSAL_KINDS))
         .sort("missing", "rows", "name", descending=[True, True, False], nulls_last=True)
     )
@@ -149,7 +150,7 @@ def _counts() -> list[pl.Expr]:
 
 
 def _groups(marked: pl.DataFrame, by: str) -> list[dict[str, Any]]:
-    name = pl.col(by).cast(pl.String).fill_null("(none)").alias("name")
+    name = pl.col(by).cast(pl.String).fill_null(_NO_CATEGORY).alias("name")
     return (
         marked.group_by(name)
         .agg(_counts())

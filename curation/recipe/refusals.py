@@ -48,8 +48,8 @@ class RefusalDetection(Section):
     )
     requests: bool = Field(
         default=False,
-        description="also judge the prompts: should they be refused, why, and are they look-alikes; "
-        "always done where the refusal dataset takes expectations from there",
+        description="also judge the prompts: should they be refused, why, are they look-alikes, their category; "
+        "always done where the refusal dataset takes expectations from there or has quotas",
     )
     batch_rows: int = Field(default=1024, ge=1)
 
@@ -105,9 +105,14 @@ class RefusalDataset(Section):
         default=0.9, gt=0.5, le=1.0, description="how sure the prompt model must be, for expectation: predicted"
     )
     quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(
-        default_factory=dict, description="category → rows wanted; a shortfall is reported, never padded"
+        default_factory=dict,
+        description="category → rows wanted, (none) for rows without one; a shortfall is reported, never padded",
     )
-    quota: int | None = Field(default=None, ge=0, description="rows wanted of every other category; none: all")
+    quota: int | None = Field(
+        default=None,
+        ge=0,
+        description="rows wanted of every other category, and the most of those without one; none: all",
+    )
     contrast_per_refusal: float | None = Field(
         default=None, ge=0.0, description="at most so many contrast rows for each refusal; none: no limit"
     )

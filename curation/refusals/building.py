@@ -17,10 +17,12 @@ from curation.text import content_hash
 from schemas.columns import EXPECTED_BEHAVIOURS
 from schemas.refusals import REFUSAL_CLASSES
 
-__all__ = ["REFUSE", "RESPOND", "BuiltRefusals", "build_refusals", "refusal_token"]
+__all__ = ["NO_CATEGORY", "REFUSE", "RESPOND", "BuiltRefusals", "build_refusals", "refusal_token"]
 
 REFUSE: Final = "[refuse]"
 RESPOND: Final = "[respond]"
+NO_CATEGORY: Final = "(none)"
+"""Under this name quotas hold rows without a category."""
 
 _NEEDED: Final = (
     "prompt_id",
@@ -106,8 +108,10 @@ def build_refusals(
             (``comply``, ``refuse`` or null), ``candidate_id``, ``response``, ``refusal_probability``,
             ``refusal_class``; and ``called_wrong`` where that is known: true for answers that are bad ones. What
             refuses is judged by that alone.
-        quotas: rows wanted per category; categories that are not named get ``quota``.
-        quota: rows wanted of every other category; None for all there are. Never padded: see ``shortfall``.
+        quotas: rows wanted per category; categories that are not named get ``quota``. Rows without a category are
+            one more, ``(none)``.
+        quota: rows wanted of every other category; None for all there are. Never padded: see ``shortfall``. Nobody
+            lacks rows in ``(none)`` that ``quotas`` does not name.
         contrast_per_refusal: at most so many contrast rows for each refusal; None for no limit.
         faults: over-refusals and unsafe compliances go to ``rejects``; with ``pair`` they are also the
             rejected side of a pair where the prompt has a candidate that behaves as it should.
@@ -129,7 +133,7 @@ def build_refusals(
     kept, left = _best_per_prompt(kept, per_prompt)
     rejects.append(_rejects(left))
     kept = _shuffled(kept, seed)
-    wanted = _wanted(judged["category"], quotas or {}, quota)
+    wanted = _wanted(judged["_group"], quotas or {}, quota)
     fit = kept
     kept, over = _apply_quotas(fit, wanted)
     kept, left = _balance(kept, contrast_per_refusal)
@@ -139,9 +143,8 @@ def build_refusals(
     rejects.append(_rejects(over.filter(~pl.col("_row").is_in(back.implode()))))
     pairs = _pairs(judged) if faults == "pair" else _no_pairs()
     frame = _published(kept.sort("_row"), tokens, prepend)
-    return BuiltRefusals(
-        frame, pl.concat(rejects).sort("_row").drop("_row"), pairs, _met(wanted, frame["category"])
-    )
+    met = _met(wanted, frame["category"], named=quotas or {})
+    return BuiltRefusals(frame, pl.concat(rejects).sort("_row").drop("_row"), pairs, met)
 
 
 def _check(rows: pl.DataFrame, quotas: Mapping[str, int] | None, quota: int | None) -> None:
@@ -151,11 +154,9 @@ def _check(rows: pl.DataFrame, quotas: Mapping[str, int] | None, quota: int | No
     for column, allowed in (("refusal_class", REFUSAL_CLASSES), ("expected_behaviour", EXPECTED_BEHAVIOURS)):
         strange = rows.filter(~pl.col(column).cast(pl.String).is_in(allowed))
         if strange.height:
-            raise InputError(
-                f"build_refusals: {column} of candidate {strange['candidate_id'][0]} is "
-                f"{strange[column][0]!r}, "
-                f"expected {', '.join(allowed)}"
-            )
+            name, found = strange.select("candidate_id", column).row(0)
+            expected = ", ".join(allowed)
+            raise InputError(f"build_refusals: {column} of candidate {name} is {found!r}, expected {expected}")
     for name, value in [*(quotas or {}).items(), ("", quota if quota is not None else 0)]:
         if value < 0:
             raise InputError(f"build_refusals: the quota {name!r} is {value}, expected 0 or more")
@@ -199,6 +200,7 @@ def _judge(rows: pl.DataFrame, unknown: str, partial: str, min_confidence: float
         kind=kind,
         value=p.round(4).cast(pl.String),
         category=pl.col("category").cast(pl.String),
+        _group=pl.col("category").cast(pl.String).fill_null(NO_CATEGORY),
         expected_behaviour=expected,
     )
 
@@ -222,15 +224,14 @@ def _shuffled(kept: pl.DataFrame, seed: int) -> pl.DataFrame:
     return kept.with_columns(_order=pl.Series(order, dtype=pl.String)).sort("_order").drop("_order")
 
 
-def _wanted(categories: pl.Series, quotas: Mapping[str, int], quota: int | None) -> dict[str, int]:
+def _wanted(groups: pl.Series, quotas: Mapping[str, int], quota: int | None) -> dict[str, int]:
     """Category to its quota: of those that are named, and of all that any row has, kept or not."""
-    names = sorted({*categories.drop_nulls(), *quotas})
-    return {name: wanted for name in names if (wanted := quotas.get(name, quota)) is not None}
+    return {name: wanted for name in sorted({*groups, *quotas}) if (wanted := quotas.get(name, quota)) is not None}
 
 
 def _apply_quotas(kept: pl.DataFrame, wanted: Mapping[str, int]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    limit = pl.col("category").replace_strict(wanted, default=None, return_dtype=pl.Int64)
-    over = (pl.int_range(pl.len()).over("category") >= limit).fill_null(False)
+    limit = pl.col("_group").replace_strict(wanted, default=None, return_dtype=pl.Int64)
+    over = (pl.int_range(pl.len()).over("_group") >= limit).fill_null(False)
     marked = kept.with_columns(_over=over, _limit=limit)
     left = marked.filter("_over").with_columns(rule=pl.lit("over_quota"), value=pl.col("_limit").cast(pl.String))
     return marked.filter(~pl.col("_over")), left
@@ -238,21 +239,20 @@ def _apply_quotas(kept: pl.DataFrame, wanted: Mapping[str, int]) -> tuple[pl.Dat
 
 def _room_left(over: pl.DataFrame, kept: pl.DataFrame, wanted: Mapping[str, int]) -> pl.Series:
     """``_row`` of the rows over quota for which the balance has made room. Contrast would upset it again."""
-    had = kept.group_by("category").agg(_kept=pl.len().cast(pl.Int64))
-    room = pl.col("category").replace_strict(wanted, default=None, return_dtype=pl.Int64) - pl.col(
-        "_kept"
-    ).fill_null(0)
+    had = kept.group_by("_group").agg(_kept=pl.len().cast(pl.Int64))
+    limit = pl.col("_group").replace_strict(wanted, default=None, return_dtype=pl.Int64)
     return (
         over.filter(pl.col("kind") != "contrast")
-        .join(had, on="category", how="left", maintain_order="left")
-        .filter(pl.int_range(pl.len()).over("category") < room)["_row"]
+        .join(had, on="_group", how="left", maintain_order="left")
+        .filter(pl.int_range(pl.len()).over("_group") < limit - pl.col("_kept").fill_null(0))["_row"]
     )
 
 
-def _met(wanted: Mapping[str, int], categories: pl.Series) -> pl.DataFrame:
+def _met(wanted: Mapping[str, int], categories: pl.Series, *, named: Mapping[str, int]) -> pl.DataFrame:
     """Each quota beside what there is in the end, after the balance too."""
-    kept: dict[str | None, int] = dict(categories.value_counts().iter_rows())
+    kept: dict[str, int] = dict(categories.fill_null(NO_CATEGORY).value_counts().iter_rows())
     rows = [(n, w, k := kept.get(n, 0), max(0, w - k)) for n, w in wanted.items()]
+    rows = [row for row in rows if row[0] != NO_CATEGORY or not row[-1] or NO_CATEGORY in named]
     kinds = {"category": pl.String, "wanted": pl.Int64, "kept": pl.Int64, "missing": pl.Int64}
     return pl.DataFrame(rows, schema=kinds, orient="row")
 

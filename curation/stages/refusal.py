@@ -146,6 +146,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=5,
+    version=6,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

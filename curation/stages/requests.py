@@ -33,11 +33,16 @@ _STEP_VERSION = 1
 
 
 def judges_requests(recipe: Recipe) -> bool:
-    """Whether the recipe needs to know what is thought of its prompts."""
+    """Whether the recipe needs to know what is thought of its prompts.
+
+    Quotas do: a verdict names the category of a request only where its answer refuses, and contrast has to count.
+    """
     if recipe.refusals is None:
         return False
-    predicted = recipe.refusal_dataset.expectation == "predicted" and "refusal" in recipe.publish.datasets
-    return recipe.refusals.requests or predicted
+    options = recipe.refusal_dataset
+    by_quota = bool(options.quotas or options.quota is not None) and recipe.refusals.taxonomy is not None
+    builds = "refusal" in recipe.publish.datasets
+    return recipe.refusals.requests or (builds and (options.expectation == "predicted" or by_quota))
 
 
 @dataclass(frozen=True)

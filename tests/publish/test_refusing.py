@@ -76,6 +76,13 @@ def test_the_dataset_is_counted_by_category_beside_its_quotas() -> None:
     assert (found.missing, found.short, found.certainty) == (2, 1, [("sure", 1)])
 
 
+def test_rows_without_a_category_stand_beside_their_quota() -> None:
+    rows = pl.DataFrame({"kind": ["contrast"] * 2}).with_columns(category=pl.lit(None, dtype=pl.String))
+    quotas = pl.DataFrame({"category": ["(none)"], "wanted": [3], "kept": [2], "missing": [1]})
+    (row,) = summarise_built(rows, quotas).categories
+    assert (row["name"], row["contrast"], row["wanted"], row["missing"]) == ("(none)", 2, 3, 1)
+
+
 def test_no_shortfall_is_hidden_among_many_categories() -> None:
     names = [f"c{n:03}" for n in range(200)]
     rows = pl.DataFrame({"kind": ["refusal"] * 400, "category": names * 2})

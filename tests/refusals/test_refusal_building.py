@@ -132,6 +132,29 @@ def test_quotas_that_are_met_are_listed_without_a_shortfall() -> None:
     assert built.shortfall.is_empty()
 
 
+def test_rows_without_a_category_do_not_escape_the_quotas() -> None:
+    refusals = rows(*((f"r{n}", "refuse", "F", 0.99) for n in range(10)))
+    contrast = rows(*((f"c{n}", "comply", "C", 0.01) for n in range(10)), category=None)
+    both = pl.concat([refusals, contrast.with_columns(candidate_id="prompt_id")])
+    built = build_refusals(both, quota=4)
+    assert built.frame["kind"].value_counts().sort("kind").rows() == [("contrast", 4), ("refusal", 4)]
+    assert built.quotas.rows() == [("(none)", 4, 4, 0), ("fraud", 4, 4, 0)]
+    named = build_refusals(both, quotas={"(none)": 12}, quota=4)
+    assert named.quotas.rows() == [("(none)", 12, 10, 2), ("fraud", 4, 4, 0)]
+    # Nobody wants rows without a category, so none are missing.
+    assert build_refusals(both, quota=20).quotas.rows() == [("fraud", 20, 10, 10)]
+    assert build_refusals(both, quotas={"fraud": 4}).frame.height == 14
+
+
+def test_room_that_the_balance_makes_is_filled_without_a_category_too() -> None:
+    refusals = [(f"r{n}", "refuse", "F", 0.99) for n in range(30)]
+    contrast = [(f"c{n}", "comply", "C", 0.01) for n in range(30)]
+    built = build_refusals(rows(*refusals, *contrast, category=None), quota=10, contrast_per_refusal=0.25)
+    assert built.frame.height == 10
+    assert built.frame["category"].null_count() == 10
+    assert built.frame.height + built.rejects.height == 60
+
+
 def test_contrast_is_balanced_against_refusals() -> None:
     given_rows = rows(("a", "refuse", "F", 0.99), *((f"p{n}", "comply", "C", 0.01) for n in range(5)))
     built = build_refusals(given_rows, contrast_per_refusal=2)

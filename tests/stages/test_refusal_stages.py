@@ -116,6 +116,24 @@ def test_a_quota_that_cannot_be_met_is_reported_and_not_padded(tmp_path: Path) -
     assert "<b>2 rows are missing</b>: 1 category does not meet its quota. Nothing was padded." in html
 
 
+def test_contrast_counts_for_the_quota_of_its_category_whatever_else_is_asked(tmp_path: Path) -> None:
+    own = [f"How do I pick the lock of my own door number {n}?" for n in range(4)]
+    boats = [f"How do I fold a paper boat with {n} sails?" for n in range(4)]
+    asked = [{"prompt": p, "response": HELPS, "expected_behaviour": "comply"} for p in [*own, *boats]]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "asked.jsonl"}],
+        refusals={"taxonomy": "ours.yaml"},
+        refusal_dataset={"quotas": {"doors": 1}, "quota": 3},
+    )
+    found = workspace.read("refusal").group_by("category").len().sort("category").rows()
+    assert found == [(None, 3), ("doors", 1)]
+    assert workspace.read("refusal_quotas").rows() == [("(none)", 3, 3, 0), ("doors", 1, 1, 0)]
+    rejects = workspace.read("rejects").filter(pl.col("stage") == "refusal")
+    assert rejects["rule"].to_list() == ["over_quota"] * 4
+
+
 def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_thresholds_come_from(tmp_path: Path) -> None:
     from curation.recipe import load_recipe
     from curation.stages import refusals
@@ -146,7 +164,7 @@ def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_threshold
 
 
 def test_rates_by_category_are_of_all_answers_or_not_in_the_report(done: Workspace) -> None:
-    from curation.recipe import load_recipe
+    from curation.recipe import RefusalDataset, load_recipe
     from curation.stages import report
     from curation.stages.context import Context
 
@@ -162,7 +180,7 @@ def test_rates_by_category_are_of_all_answers_or_not_in_the_report(done: Workspa
     # Each prompt has an answer that refuses and one that does not.
     assert refusing(recipe) == {"(none)": 0.5, "doors": 0.5, "mail": 0.5}
     unasked = recipe.refusals.model_copy(update={"requests": False})
-    assert refusing(recipe.model_copy(update={"refusals": unasked})) is None
+    assert refusing(recipe.model_copy(update={"refusals": unasked, "refusal_dataset": RefusalDataset()})) is None
 
 
 def test_faults_dropped_give_no_pairs(tmp_path: Path) -> None:
