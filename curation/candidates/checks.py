@@ -9,7 +9,7 @@ import polars as pl
 
 from curation.candidates.leakage import template_leakage
 from curation.candidates.loops import MIN_LOOP_CHARACTERS, MIN_LOOP_REPEATS, repetition_loops
-from curation.candidates.reasoning import REASONING_MARKERS, split_reasoning
+from curation.candidates.reasoning import REASONING_MARKERS, split_reasoning, with_openings
 
 __all__ = ["ANSWER_RULES", "check_answers"]
 
@@ -30,22 +30,24 @@ def check_answers(
     *,
     rules: Sequence[str] = ANSWER_RULES,
     markers: Sequence[tuple[str, str]] = REASONING_MARKERS,
+    opened: bool = False,
     loop_characters: int = MIN_LOOP_CHARACTERS,
     loop_repeats: int = MIN_LOOP_REPEATS,
 ) -> pl.DataFrame:
     """Answers with their reasoning set apart, and the first rule that each one breaks.
 
     Args:
-        answers: ``response``; ``prompt`` (text), ``finish_reason`` and ``reasoning`` (what a server set apart
-            itself) where there are any.
+        answers: ``response``; ``prompt`` (text), ``finish_reason``, ``generator`` (answers of one are looked at
+            together) and ``reasoning`` (what a server set apart itself) where there are any.
         rules: of :data:`ANSWER_RULES`, those that are asked. Answers without content are always found.
         markers: see :func:`split_reasoning`.
+        opened: see :func:`with_openings`.
 
     Returns:
         The frame with ``response`` and ``reasoning`` split, and ``rule``, ``value``, ``reason`` (null where nothing
         is wrong). Rows and their order are kept.
     """
-    split = split_reasoning(answers["response"], markers=markers)
+    split = split_reasoning(with_openings(answers, markers=markers, opened=opened), markers=markers)
     given = (
         answers["reasoning"]
         if "reasoning" in answers.columns

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["REASONING_MARKERS", "split_reasoning"]
+__all__ = ["REASONING_MARKERS", "split_reasoning", "with_openings"]
 
 REASONING_MARKERS: Final[tuple[tuple[str, str], ...]] = (
     ("<think>", "</think>"),
@@ -24,6 +24,62 @@ REASONING_MARKERS: Final[tuple[tuple[str, str], ...]] = (
 """What open models write: DeepSeek-R1 and Qwen3, Magistral, Kimi-VL, Seed-OSS, Sky-T1, gpt-oss."""
 
 _FENCE: Final = r"(?:^|\n)[ \t]*(?:```|~~~)"
+_FEWEST: Final = 3
+"""Answers that close a thought which they do not open, before a model is taken for one whose template opens it."""
+
+
+def with_openings(
+    answers: pl.DataFrame, *, markers: Sequence[tuple[str, str]] = REASONING_MARKERS, opened: bool = False
+) -> pl.Series:
+    """The answers, with an opening marker before those that begin inside a thought and do not show it.
+
+    A server gives what the model wrote, and not what its chat template wrote before it. Where the template opens
+    the thought, an answer that is cut inside it has no marker at all, and some models go on behind the closing
+    marker in the same line. Both can only be told by the model's other answers: if more than half of those that
+    ended (and at least three) hold a closing marker once, outside code, with no opening one, its template opens it.
+
+    Args:
+        answers: ``response``; ``generator``, ``finish_reason`` and ``prompt`` (text) where there are any. A prompt
+            that speaks of the marker tells nothing.
+        opened: whether the template is known to open the thought. Then an answer without any marker is all thought.
+
+    Returns:
+        n texts for :func:`split_reasoning`. Only answers without an opening marker are touched: those with a
+        closing one, and those without one that did not end by themselves.
+    """
+    frame = answers.with_columns(
+        pl.lit(None, dtype=pl.String).alias(name)
+        for name in ("generator", "finish_reason", "prompt")
+        if name not in answers.columns
+    ).select(pl.col("response", "generator", "finish_reason", "prompt").cast(pl.String))
+    text = pl.col("response").fill_null("")
+    found = [marker for marker in markers if frame["response"].str.contains(marker[1], literal=True).any()]
+    if opened:
+        bare = ~pl.any_horizontal(text.str.contains(one, literal=True) for pair in markers for one in pair)
+        inside = [(bare & (text.str.strip_chars() != ""), markers[0][0])]
+        inside += [(text.str.contains(c, literal=True) & ~text.str.contains(o, literal=True), o) for o, c in found]
+    elif found:
+        inside = [(_begins_inside(*marker), marker[0]) for marker in found]
+    else:
+        return frame["response"]
+    written = pl.coalesce(pl.when(is_inside).then(pl.lit(opening)) for is_inside, opening in inside)
+    return frame.select(pl.concat_str(written.fill_null(""), "response").alias("response"))["response"]
+
+
+def _begins_inside(opening: str, closing: str) -> pl.Expr:
+    """Whether an answer without an opening marker goes on with a thought that the template has opened."""
+    text = pl.col("response").fill_null("")
+    before = text.str.extract(rf"(?s)^(.*?){_escaped(closing)}", 1)
+    once = (text.str.count_matches(closing, literal=True) == 1) & _is_headless(before, opening, closing)
+    quoted = text.str.contains(f"{closing}`", literal=True)
+    asked = pl.col("prompt").fill_null("").str.contains(closing, literal=True)
+    closes = once & ~quoted & ~asked
+    ended = (pl.col("finish_reason") == "stop").fill_null(value=False)
+    told = closes.sum().over("generator")
+    opens = (told >= _FEWEST) & (2 * told > (ended | closes).sum().over("generator"))
+    bare = ~text.str.contains(opening, literal=True) & ~text.str.contains(closing, literal=True)
+    bare &= text.str.strip_chars() != ""
+    return opens & (closes | (bare & pl.col("finish_reason").is_not_null() & ~ended))
 
 
 def split_reasoning(

@@ -141,7 +141,8 @@ class TransformersGenerator:
     ) -> list[Generation | Fault]:
         """One answer, or the reason why there is none, for each prompt and sample index, in order.
 
-        ``completion_tokens`` counts the end-of-turn token. Special tokens in the middle of an answer stay
+        ``completion_tokens`` counts the end-of-turn token. Where the template has opened the model's thought,
+        the answer begins with the marker that the template wrote. Special tokens in the middle of an answer stay
         in its text, where they can be seen. The rules of faults: ``context_overflow``,
         ``system_prompt_unsupported``, ``template_refuses_prompt``, ``empty_prompt``, and
         ``invalid_unicode_prompt`` or ``nul_character_prompt``.
@@ -166,6 +167,7 @@ class TransformersGenerator:
     def _generation(self, request: _Request, tokens: list[int]) -> Generation:
         stopped = tokens[-1] in self._ends
         text: str = self._tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=False)
+        text = self._prompts.opened_thought(request.ids) + text
         return Generation(text, "stop" if stopped else "length", len(request.ids), len(tokens))
 
     def _batches(self, requests: list[_Request]) -> Iterator[list[_Request]]:

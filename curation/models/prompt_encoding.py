@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from curation.candidates.reasoning import REASONING_MARKERS
 from curation.models.protocols import Fault
 from curation.text import Message, fault_in_text
 
-__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "text_fault"]
+__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "template_clock", "text_fault"]
 
 TEMPLATE_ERRORS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a model's template can raise besides Jinja's own errors: it is a program of somebody else."""
+_TODAY: Final = datetime(2024, 7, 26, tzinfo=UTC)
+"""For a template that writes the date: what a model reads would change from day to day, and no key would say so.
+Llama's own templates write this one where they cannot ask."""
+_END: Final = 32
+"""Tokens at the end of a prompt in which a template may open the model's thought."""
 
 
 class PromptEncoder:
@@ -30,6 +37,7 @@ class PromptEncoder:
         self._context = context
         self._max_new_tokens = max_new_tokens
         self._system_prompt = system_prompt
+        self._clock = template_clock(tokenizer)
 
     def encode(self, prompt: Sequence[Message]) -> tuple[int, ...] | Fault:
         """The tokens of a prompt with the opening of its answer, or why there are none."""
@@ -53,18 +61,38 @@ class PromptEncoder:
             return Fault("context_overflow", str(len(ids)), reason)
         return tuple(ids)
 
+    def opened_thought(self, ids: Sequence[int]) -> str:
+        """The opening marker of reasoning with which the template ends a prompt, with the white space after it.
+
+        The model goes on inside the thought, so that its text alone does not say where the thought begins: one that
+        is cut before its end would pass for an answer. Nothing where the model opens its thought by itself.
+        """
+        end: str = self._tokenizer.decode(
+            list(ids[-_END:]), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        opening = next((o for o, _ in REASONING_MARKERS if end.rstrip().endswith(o)), None)
+        return "" if opening is None else end[end.rindex(opening) :]
+
     def _render(self, messages: list[Message]) -> str | Fault:
         """The prompt as text, or a fault: a template may also drop the system message without a word."""
         from jinja2.exceptions import TemplateError
 
         system = messages[0]["content"] if messages[0]["role"] == "system" else None
         try:
-            text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text: str = self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, **self._clock
+            )
         except (TemplateError, *TEMPLATE_ERRORS) as error:
             if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
                 return _no_system_prompt()
             return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")
         return _no_system_prompt() if system is not None and system.strip() not in text else text
+
+
+def template_clock(tokenizer: Any) -> dict[str, Any]:
+    """What to give ``apply_chat_template`` so that a template which writes the date writes the same each day."""
+    asks = "strftime_now" in str(tokenizer.chat_template)
+    return {"strftime_now": _TODAY.strftime} if asks else {}
 
 
 def text_fault(messages: Sequence[Message]) -> Fault | None:

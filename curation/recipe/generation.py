@@ -20,6 +20,7 @@ _NOT_PARAMETERS: Final = frozenset(
         "api_key_variable",
         "samples",
         "only_as_rejected",
+        "opens_thought",
     }
 )
 
@@ -66,6 +67,11 @@ class Generation(Section):
     batch_rows: int = Field(default=16, ge=1, description="answers that transformers makes at once")
     only_as_rejected: bool = Field(
         default=False, description="an older or hotter model, for negatives: no score ever chooses its answers"
+    )
+    opens_thought: bool = Field(
+        default=False,
+        description="a server whose chat template opens the model's reasoning: an answer without a closing marker "
+        "is unfinished reasoning (docs/candidates.md)",
     )
 
     @property

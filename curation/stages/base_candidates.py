@@ -91,7 +91,9 @@ def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
     for step, requests in asked_of(context, prompts):
         asked = requests["request_id"]
         answers = context.ledger.fetch(step.key, asked)
-        kept, unfit = checked_answers(context, answers, prompts, row_id="request_id", stage=_STAGE)
+        kept, unfit = checked_answers(
+            context, answers, prompts, model=step.options, row_id="request_id", stage=_STAGE
+        )
         frames.append(
             kept.with_columns(
                 candidate_id=response_ids(kept["prompt_id"], kept["response"]),

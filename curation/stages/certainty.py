@@ -96,7 +96,7 @@ def _answers(context: Context, options: RTuning, prompts: pl.DataFrame) -> pl.Da
     answers = context.ledger.fetch(step.key, requests["request_id"])
     if options.by == "correctness":
         answers = answers.filter(pl.col("sample_index") == 0)
-    fit, _ = checked_answers(context, answers, prompts, row_id="request_id", stage="refusal")
+    fit, _ = checked_answers(context, answers, prompts, model=model, row_id="request_id", stage="refusal")
     grouped = fit.sort("prompt_id", "sample_index").group_by("prompt_id", maintain_order=True)
     return grouped.agg(answers="response")
 

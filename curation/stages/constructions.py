@@ -107,7 +107,7 @@ def _answers_rewritten(
     ]
     replies, rejects = rewritten(context, options.model, items, asked, table="candidates", stage=_STAGE)
     by_words = isinstance(options, WordErrors)
-    return *_fit(context, given, replies, options.min_similarity, by_words=by_words), rejects
+    return *_fit(context, given, replies, options, by_words=by_words), rejects
 
 
 def off_topic(context: Context, given: Given, options: Constructed) -> Made:
@@ -180,16 +180,18 @@ def _with_request(given: Given, answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _fit(
-    context: Context, given: Given, replies: pl.DataFrame, min_similarity: float, *, by_words: bool
+    context: Context, given: Given, replies: pl.DataFrame, options: WordErrors | Refinement, *, by_words: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rewritten answers that are fit for use, and as rejects the rest."""
-    sound, unsound = checked_answers(context, replies, given.prompts, row_id="item_id", stage=_STAGE)
+    sound, unsound = checked_answers(
+        context, replies, given.prompts, model=options.model, row_id="item_id", stage=_STAGE
+    )
     written = sound.with_columns(after=pl.col("response"))
-    checked = check_rewrites(written, min_similarity=min_similarity, by_words=by_words)
+    checked = check_rewrites(written, min_similarity=options.min_similarity, by_words=by_words)
     bad = checked.drop_nulls("rule")
     rejects = rejects_frame(
         bad, table="candidates", stage=_STAGE, row_id=pl.col("item_id"), rule=pl.col("rule"), value=pl.col("value"),
-        threshold=str(min_similarity), reason=pl.col("reason"),
+        threshold=str(options.min_similarity), reason=pl.col("reason"),
     )  # fmt: skip
     return checked.filter(pl.col("rule").is_null()).drop("rule", "value", "reason"), concat_rejects(
         unsound, rejects

@@ -113,7 +113,9 @@ class _Draw:
     def _judged(self, ids: pl.Series) -> pl.DataFrame:
         """New answers; one that is unfit (see ``curation.candidates.checks``) is no success."""
         answers = self.context.ledger.fetch(self.step.key, ids)
-        fit, _ = checked_answers(self.context, answers, self.prompts, row_id="request_id", stage="generations")
+        fit, _ = checked_answers(
+            self.context, answers, self.prompts, model=self.step.options, row_id="request_id", stage="generations"
+        )
         unfit = answers.join(fit, on="request_id", how="anti", maintain_order="left")
         fit = fit.join(self.prompts.select("prompt_id", "messages"), on="prompt_id", maintain_order="left")
         good = fit.with_columns(success=self._success(fit))

@@ -94,7 +94,7 @@ def _by_model(context: Context, wanted: pl.DataFrame, options: Mutations) -> tup
     items = wanted.with_columns(prompt_id="parent_id")
     replies, failed = rewritten(context, options.model, items, asked, table=_STAGE, stage=_STAGE)
     prompts = source_prompts(context).select("prompt_id", "messages")
-    sound, unsound = checked_answers(context, replies, prompts, row_id="item_id", stage=_STAGE)
+    sound, unsound = checked_answers(context, replies, prompts, model=options.model, row_id="item_id", stage=_STAGE)
     checked = check_rewrites(
         sound.with_columns(before=pl.col("text"), after=pl.col("response")), min_similarity=0.0
     )

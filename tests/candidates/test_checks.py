@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -139,6 +141,41 @@ def test_blocks_of_every_model_are_split(opening: str, closing: str) -> None:
 def test_where_reasoning_ends(text: str | None, answer: str | None, reasoning: str | None) -> None:
     found = split_reasoning(pl.Series([text], dtype=pl.String))
     assert found.select("response", "reasoning").row(0) == (answer, reasoning)
+
+
+def thoughts(rows: list[tuple[str, str]], *, opened: bool = False, **more: pl.Series) -> list[tuple[Any, ...]]:
+    frame = pl.DataFrame(rows, schema=["response", "finish_reason"], orient="row").with_columns(**more)
+    return check_answers(frame, rules=(), opened=opened).select("response", "reasoning", "rule").rows()
+
+
+def test_a_cut_thought_that_the_template_opened_is_told_by_the_models_other_answers() -> None:
+    """The server does not send what the template wrote, so the cut text has no marker of its own."""
+    cut = ("First I would", "length")
+    unclosed = ("", "First I would", "unclosed_reasoning")
+    for ended in ("why\n</think>\nYes.", "why</think>Yes."):
+        assert thoughts([(ended, "stop")] * 3 + [cut]) == [("Yes.", "why", None)] * 3 + [unclosed]
+    few = [("why</think>Yes.", "stop")] * 2
+    assert thoughts([*few, cut])[2] == ("First I would", None, None)
+    plain = [("why</think>Yes.", "stop")] * 3 + [("Yes.", "stop")] * 3
+    assert thoughts([*plain, cut])[-1] == ("First I would", None, None)
+
+
+def test_answers_of_another_model_or_about_the_marker_tell_nothing() -> None:
+    cut = ("First I would", "length")
+    rows = [("why</think>Yes.", "stop")] * 4 + [cut]
+    other = pl.Series(["a"] * 4 + ["b"])
+    assert thoughts(rows, generator=other)[-1] == ("First I would", None, None)
+    asked = pl.Series(["What is </think>?"] * 4 + ["Say yes."])
+    assert thoughts(rows, prompt=asked) == [("why</think>Yes.", None, None)] * 4 + [("First I would", None, None)]
+    quoted = [("It is `</think>`, as a rule", "stop")] * 4
+    assert thoughts([*quoted, cut]) == [(text, None, None) for text, _ in [*quoted, cut]]
+
+
+def test_where_the_recipe_says_that_the_template_opens_the_thought_every_answer_must_close_it() -> None:
+    rows = [("First I would", "length"), ("why</think>Yes.", "stop"), ("<think>why</think>Yes.", "stop")]
+    assert thoughts(rows, opened=True) == [
+        ("", "First I would", "unclosed_reasoning"), ("Yes.", "why", None), ("Yes.", "why", None)
+    ]  # fmt: skip
 
 
 def test_markers_of_ones_own() -> None:

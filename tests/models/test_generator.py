@@ -7,13 +7,19 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 
+from curation.candidates.checks import check_answers
 from curation.errors import InputError, ModelError
+from curation.models.chat.in_process_vllm import VllmChat
+from curation.models.chat.protocol import ChatAnswer, ChatOptions
 from curation.models.generator import TransformersGenerator, _Sampling, generator_fingerprint, open_generator
+from curation.models.prompt_encoding import PromptEncoder
 from curation.models.protocols import Fault, Generation
 from curation.models.sampling import draw, rng_for
 from curation.text import Message
@@ -203,6 +209,27 @@ def test_a_tokenizer_without_a_pad_token_gives_the_same_answers() -> None:
     assert without == generator().generate(prompts, [0] * 4)
 
 
+def test_a_template_that_writes_the_date_gives_the_same_answer_every_day() -> None:
+    dated, fixed = (
+        generator(tokenizer=tiny_tokenizer(chat_template=date + CHAT_TEMPLATE)).generate([ask("the cat")], [0])
+        for date in ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024")
+    )
+    assert dated == fixed
+
+
+def test_a_thought_that_the_template_has_opened_is_told_from_an_answer() -> None:
+    """Cut before its end it would pass for an answer otherwise."""
+    opens = CHAT_TEMPLATE.replace("}<|assistant|>", "}<|assistant|><think>\n")
+    cut = answers(generator(tokenizer=tiny_tokenizer(chat_template=opens)).generate([ask("the cat")], [0]))[0]
+    assert cut.finish_reason == "length"
+    assert cut.text.startswith("<think>\n")
+    found = check_answers(pl.DataFrame({"response": [cut.text]}), rules=())
+    assert found["rule"].to_list() == ["unclosed_reasoning"]
+    closed = opens.replace("<think>\n", "<think>\n\n</think>\n\n")
+    plain = answers(generator(tokenizer=tiny_tokenizer(chat_template=closed)).generate([ask("<think>")], [0]))[0]
+    assert not plain.text.startswith("<think>")
+
+
 def test_nothing_asked_gives_nothing() -> None:
     assert generator().generate([], []) == []
 
@@ -279,3 +306,14 @@ def test_the_fingerprint_needs_no_torch() -> None:
         f"f('embedded', **{DEFAULTS!r}); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_vllm_shows_the_thought_that_the_template_opened_unless_the_output_is_structured() -> None:
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE.replace("}<|assistant|>", "}<|assistant|><think>\n"))
+    prompts = PromptEncoder(tokenizer, context=None, max_new_tokens=4, system_prompt=None)
+    made = SimpleNamespace(finish_reason="length", text="First", token_ids=[5], logprobs=None)
+    output = SimpleNamespace(outputs=[made], prompt_token_ids=prompts.encode(ask("the cat")))
+    for options, text in ((ChatOptions(), "<think>\nFirst"), (ChatOptions(json_schema={}), "First")):
+        found = VllmChat(None, prompts, options, ends=[], lora=None, fingerprint="test")._answer(output)
+        assert isinstance(found, ChatAnswer)
+        assert found.text == text

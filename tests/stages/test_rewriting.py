@@ -69,6 +69,8 @@ def test_faulty_answers_are_rejects_with_a_reason(folder: Path) -> None:
         assert rules(workspace, "candidates") == expected
         workspace = made(folder, generation=generation, answers={"reject": ["truncated"]})
         assert rules(workspace, "candidates") == {"truncated": 2, "unclosed_reasoning": 1, "empty_response": 1}
+        workspace = made(folder, generation=[{"model": server.model(), "samples": 1, "opens_thought": True}])
+        assert rules(workspace, "candidates") == {"unclosed_reasoning": 4, "empty_response": 1}
         assert len(server.asked) == len(ROWS)
 
 

@@ -104,8 +104,11 @@ class VllmChat:
         made = output.outputs[0]
         if made.finish_reason not in ("stop", "length"):
             return Fault("generation_failed", str(made.finish_reason), "vLLM gave the request up")
+        # Structured output is all that there is: no thought goes before it.
+        free = self._options.json_schema is None
+        opened = self._prompts.opened_thought(output.prompt_token_ids) if free else ""
         return ChatAnswer(
-            text=made.text,
+            text=opened + made.text,
             finish_reason=made.finish_reason,
             prompt_tokens=len(output.prompt_token_ids),
             completion_tokens=len(made.token_ids),

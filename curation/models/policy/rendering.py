@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 
 from curation.errors import InputError
 from curation.models.policy.packing import IntArray
-from curation.models.prompt_encoding import TEMPLATE_ERRORS
+from curation.models.prompt_encoding import TEMPLATE_ERRORS, template_clock
 from curation.models.protocols import Fault
 from curation.text import Message, fault_in_text, messages_text
 
@@ -26,9 +25,6 @@ __all__ = ["Rendered", "Renderer"]
 
 _SHORT_ANSWER = 8
 """Only an answer of so few tokens can be nothing but the template's own."""
-_TODAY: Final = datetime(2024, 7, 26, tzinfo=UTC)
-"""For a template that writes the date, or a pair's numbers would change from day to day. Llama's own templates
-write this one where they cannot ask."""
 _CUT: Final = Fault("template_drops_answer", "", "the policy's template leaves out the answer, or a part of it")
 
 
@@ -62,8 +58,7 @@ class Renderer:
                 "score the text as it is with --raw"
             )
         self._tokenizer = tokenizer
-        asks = "strftime_now" in str(tokenizer.chat_template)
-        self._clock: dict[str, Any] = {"strftime_now": _TODAY.strftime} if asks else {}
+        self._clock = template_clock(tokenizer)
         self._raw = raw
         self._max_length = max_length
 

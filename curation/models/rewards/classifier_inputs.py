@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from curation.errors import InputError, ModelError
 from curation.models.identity import ModelRef
+from curation.models.prompt_encoding import template_clock
 from curation.models.rewards.heads import last_user_text
 from curation.text import Message
 
@@ -36,7 +37,7 @@ def dialogue_tokens(tokenizer: Any, prompt: Sequence[Message], response: str) ->
     """A prompt and its answer as the model was trained to read them."""
     if tokenizer.chat_template:
         turns = [*prompt, {"role": "assistant", "content": response}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        text = tokenizer.apply_chat_template(turns, tokenize=False, **template_clock(tokenizer))
         return Dialogue(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], None)
     encoded = tokenizer(last_user_text(prompt), response, verbose=False)
     return Dialogue(encoded["input_ids"], encoded.get("token_type_ids"))
