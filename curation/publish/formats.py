@@ -59,6 +59,7 @@ def preference_frame(
 ) -> pl.DataFrame:
     """The rows of ``preference``: TRL's explicit conversational form, and every score as a further column.
 
+    ``source`` is that of the pair, where ``pairs`` has the column, else the prompt's.
     ``margin`` is the mean reward margin (``strength_mean``), or where no pair has one the difference of the
     sources' own scores; ``ref_chosen_logps`` and
     ``ref_rejected_logps`` are the policy's summed log-probabilities, in nats. Scores that are not finite
@@ -67,10 +68,11 @@ def preference_frame(
     Raises:
         InputError: when a pair's prompt or candidate is not in the tables.
     """
-    known = prompts.select("prompt_id", "source", "category", "split", prompt="messages")
+    own = ["source"] if "source" in pairs.columns else []
+    known = prompts.select("prompt_id", "source", "category", "split", prompt="messages").drop(own)
     joined = (
         pairs.lazy()
-        .select("pair_id", "prompt_id", "chosen_id", "rejected_id", "strategy", _built=_built_margin(pairs))
+        .select("pair_id", "prompt_id", "chosen_id", "rejected_id", "strategy", *own, _built=_built_margin(pairs))
         .join(known.lazy(), on="prompt_id", how="left", maintain_order="left")
         .join(_answers(candidates, "chosen"), on="chosen_id", how="left", maintain_order="left")
         .join(_answers(candidates, "rejected"), on="rejected_id", how="left", maintain_order="left")

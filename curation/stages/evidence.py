@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from curation.pairs.views import flip_pairs
+from curation.stages.brought import pair_sources
 from curation.workspace import Workspace
 
 __all__ = ["pair_evidence"]
@@ -25,7 +26,7 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
     prompts = workspace.scan("prompts").select(
         "prompt_id", "source", "category", "expected_behaviour", "split", prompt="messages"
     )
-    kept = workspace.scan("preference").select("pair_id", _kept=pl.lit(True))
+    kept = workspace.scan("preference").select("pair_id", _kept=pl.lit(True), _source="source")
     rejects = (
         workspace.scan("rejects")
         .filter(pl.col("table") == "pairs")
@@ -41,7 +42,11 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
         .with_columns(status=pl.when(pl.col("_kept")).then(pl.lit("kept")).otherwise(pl.lit("dropped")))
         .drop("_kept")
     )
-    frame = _as_labelled(workspace, frame.collect()).lazy()
+    pairs = frame.collect()
+    pairs = pairs.with_columns(pl.coalesce("_source", pair_sources(workspace, pairs)).alias("source")).drop(
+        "_source"
+    )
+    frame = _as_labelled(workspace, pairs).lazy()
     if texts:
         answers = workspace.scan("candidates").select("candidate_id", "response", "generator")
         for side in ("chosen", "rejected"):

@@ -15,6 +15,7 @@ from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, witho
 from curation.pairs.provided import provided_pairs
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
+from curation.stages.brought import answers_of, prompts_of
 from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import without_lost_answers
@@ -86,12 +87,16 @@ def _by_refusal(context: Context) -> BuiltPairs:
 
 
 def _by_forgetting(context: Context) -> BuiltPairs:
-    """A template over each answer of the prompts that the forget sources brought."""
-    forget = context.workspace.scan("prompts").filter(
-        pl.col("source").is_in(list(context.recipe.pairs.forget_sources))
+    """A template over each answer that the forget sources brought; what others brought for a prompt stays."""
+    sources = context.recipe.pairs.forget_sources
+    theirs, said = prompts_of(context, sources), answers_of(context, sources)
+    of_others = (pl.col("origin") == "provided") & ~pl.col("candidate_id").is_in(said.implode())
+    candidates: pl.DataFrame = (
+        context.workspace.scan("candidates")
+        .select("prompt_id", "candidate_id", "origin")
+        .filter(pl.col("prompt_id").is_in(theirs.implode()) & ~of_others)
+        .collect()
     )
-    answers = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "origin")
-    candidates: pl.DataFrame = answers.join(forget, on="prompt_id", how="semi", maintain_order="left").collect()
     return forget_pairs(candidates, seed=context.recipe.seed)
 
 

@@ -8,6 +8,7 @@ from curation.pairs.refusing import limit_refusal_pairs
 from curation.pairs.selection import select_pairs
 from curation.publish.formats import preference_frame
 from curation.stages.arrangement import arranged_pairs
+from curation.stages.brought import pair_sources
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import distinct_pairs
 from curation.stages.pair_labels import labelled_pairs, labelled_scores
@@ -24,8 +25,10 @@ def run(context: Context) -> StageResult:
     scored = pairs.select("pair_id").join(scores, on="pair_id", how="left", maintain_order="left")
     selected = select_pairs(scored, options.rules, drop_refusal_pairs=options.drop_refusal_pairs)
     limited = limit_refusal_pairs(selected.kept, share=options.max_refusal_pair_share)
+    chosen = pairs.join(limited.kept, on="pair_id", how="semi", maintain_order="left")
+    named = options.mixture.sources if options.mixture else ()
     frame = preference_frame(
-        pairs=pairs.join(limited.kept, on="pair_id", how="semi", maintain_order="left"),
+        pairs=chosen.with_columns(pair_sources(workspace, chosen, named=named)),
         prompts=workspace.read("prompts"),
         candidates=workspace.read("candidates"),
         pair_scores=scores,
