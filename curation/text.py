@@ -21,6 +21,7 @@ __all__ = [
     "canonical_json",
     "content_hash",
     "fault_in_text",
+    "last_user_text",
     "messages_text",
     "normalise",
     "pair_id",
@@ -106,6 +107,14 @@ def messages_text(messages: Sequence[Mapping[str, str]]) -> str:
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+def last_user_text(prompt: Sequence[Mapping[str, str]]) -> str:
+    """What a dialogue asks: its last user turn, or its last turn where no user speaks."""
+    for message in reversed(prompt):
+        if message["role"] == "user":
+            return message["content"]
+    return prompt[-1]["content"] if prompt else ""
 
 
 def fault_in_text(text: str | None) -> str | None:

@@ -16,7 +16,7 @@ from curation.refusals.calibrated import apply_calibration, load_calibration
 from curation.refusals.detection import detect_refusals
 from curation.refusals.requests import RequestModel, detect_requests, open_request_model
 from curation.refusals.taxonomy import CategoryAssigner, open_assigner
-from curation.text import messages_text
+from curation.text import last_user_text
 from schemas.refusals import REFUSAL_CLASSES
 
 __all__ = ["RefusalsDone", "run_refusals"]
@@ -24,6 +24,7 @@ __all__ = ["RefusalsDone", "run_refusals"]
 _SHAPES: Final = ("response", "messages", "bare")
 _CHUNK_ROWS: Final = 8_192
 _TRUNCATED: Final = "refusal_truncated"
+_REQUEST: Final = "__request__"
 
 
 class RefusalsDone(NamedTuple):
@@ -88,11 +89,11 @@ def run_refusals(
                 found = apply_calibration(found, calibrated)
             if requests:
                 asked = asked or open_request_model()
-                found = detect_requests(found, model=asked)
+                found = detect_requests(found, prompt=_REQUEST, model=asked)
             for name, count in found["refusal_class"].value_counts().iter_rows():
                 classes[name] += count
             truncated += int(found[_TRUNCATED].sum())
-            stream.write(found.drop("prompt", "response", _TRUNCATED, strict=False))
+            stream.write(found.drop("prompt", "response", _REQUEST, _TRUNCATED, strict=False))
             missing = chunk.filter(pl.col("response").is_null())
             for row in missing["row"]:
                 stream.reject(row, "no_response", "messages", "the assistant does not speak last")
@@ -115,9 +116,8 @@ def _open(model: str | RefusalDetector) -> RefusalDetector:
 
 
 def _flat(rows: pl.DataFrame, *, bare: bool) -> pl.DataFrame:
-    """Prompts as text; no prompt column where the file has none."""
-    plain = rows.select("row", "response")
+    """Prompts and what each asks; no such columns where the file has none."""
     if bare:
-        return plain
-    texts = [None if p is None else messages_text(p) for p in rows["prompt"].to_list()]
-    return plain.with_columns(prompt=pl.Series(texts, dtype=pl.String))
+        return rows.select("row", "response")
+    asked = [None if p is None else last_user_text(p) for p in rows["prompt"].to_list()]
+    return rows.select("row", "response", "prompt", pl.Series(_REQUEST, asked, dtype=pl.String))

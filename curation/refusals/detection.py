@@ -9,7 +9,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.models.protocols import RefusalDetector, RefusalScores
-from curation.text import as_messages, messages_text
+from curation.text import as_messages, last_user_text, messages_text
 
 if TYPE_CHECKING:
     from curation.refusals.taxonomy import CategoryAssigner
@@ -33,7 +33,8 @@ def detect_refusals(
     Args:
         frame: one answer a row.
         response: the column of answers: text, or lists of messages whose last is read.
-        prompt: the column of requests; where the frame has none, no categories are assigned.
+        prompt: the column of requests, texts or lists of messages, whose last user turn is sorted into a category;
+            where the frame has none, no categories are assigned.
         detector: a MODEL (a folder, a Hub id, ``embedded``) or an open detector.
         taxonomy: the name of a taxonomy, the path of a YAML file, or an open assigner, to sort the requests
             into categories; None for none.
@@ -73,9 +74,9 @@ def detect_refusals(
     rows = pl.DataFrame({"row": pl.Series(range(frame.height), dtype=pl.UInt32)})
     columns = rows.join(found, on="row", how="left", maintain_order="left").drop("row")
     result = frame.with_columns(columns.get_columns())
-    if prompts is None or taxonomy is None:
+    if prompt is None or prompts is None or taxonomy is None:
         return result
-    return result.with_columns(_categories(prompts, taxonomy))
+    return result.with_columns(_categories(_requests(frame[prompt], prompts), taxonomy))
 
 
 def _open(model: str) -> RefusalDetector:
@@ -106,6 +107,15 @@ def _texts(column: pl.Series, *, last: bool) -> list[str | None]:
     for row, value in enumerate(column.to_list()):
         texts.append(None if value is None else _message_text(value, column.name, row, last=last))
     return texts
+
+
+def _requests(column: pl.Series, texts: list[str | None]) -> list[str | None]:
+    """What each prompt asks: of messages the last user turn, and not the system's words before it."""
+    if column.dtype in (pl.String, pl.Null):
+        return texts
+    return [
+        None if value is None else last_user_text(as_messages(value, role="user")) for value in column.to_list()
+    ]
 
 
 def _message_text(value: Any, column: str, row: int, *, last: bool) -> str:

@@ -23,7 +23,7 @@ from curation.refusals.calibrated import StoredCalibration, apply_calibration, l
 from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
-from curation.text import messages_text
+from curation.text import last_user_text, messages_text
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ __all__ = [
     "sorts_all_requests",
 ]
 
-_STEP_VERSION = 2
+_STEP_VERSION = 3
 
 
 def detector_fingerprint(options: RefusalDetection) -> str:
@@ -122,7 +122,7 @@ class _Detecting:
                 "refusal_probability": pl.Series(found.probability, dtype=pl.Float64),
                 "refusal_class": pl.Series(found.refusal_class, dtype=pl.String),
                 "refusal_kind": pl.Series(found.kind, dtype=pl.String),
-                "refusal_category": self._categories(prompts, found.refusal_class),
+                "refusal_category": self._categories(batch["messages"], found.refusal_class),
                 "refusal_truncated": pl.Series(found.truncated, dtype=pl.Boolean),
             }
         )
@@ -141,13 +141,14 @@ class _Detecting:
         ]
         return Batch(rows.filter(~unread), failures_frame(failures))
 
-    def _categories(self, prompts: list[str], classes: Sequence[str | None]) -> pl.Series:
+    def _categories(self, prompts: pl.Series, classes: Sequence[str | None]) -> pl.Series:
         """Of the requests whose answers refuse; with thresholds per category of all requests."""
         from curation.refusals.taxonomy import assign_categories, open_assigner
 
         names = pl.Series(classes, dtype=pl.String)
         everywhere = _by_category(self.calibration)
-        wanted = [p if everywhere or c != "compliance" else None for p, c in zip(prompts, names, strict=True)]
+        asked = [last_user_text(messages) for messages in prompts.to_list()]
+        wanted = [p if everywhere or c != "compliance" else None for p, c in zip(asked, names, strict=True)]
         if self.taxonomy is None or all(text is None for text in wanted):
             return pl.Series("refusal_category", [None] * len(wanted), dtype=pl.String)
         if self.assigner is None:

@@ -13,7 +13,7 @@ from curation.recipe import Recipe, RefusalDetection
 from curation.refusals.requests import detect_requests, open_request_model, request_fingerprint
 from curation.refusals.taxonomy import assign_categories, open_assigner, taxonomy_fingerprint
 from curation.stages.context import Context, Stage, StageResult
-from curation.text import messages_text
+from curation.text import last_user_text
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = [
     "with_expectations",
 ]
 
-_STEP_VERSION = 1
+_STEP_VERSION = 2
 
 
 def judges_requests(recipe: Recipe) -> bool:
@@ -78,7 +78,7 @@ class _Judging:
     assigner: CategoryAssigner | None
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
-        texts = [messages_text(messages) for messages in batch["messages"].to_list()]
+        texts = [last_user_text(messages) for messages in batch["messages"].to_list()]
         asked = batch.select("prompt_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
         found = detect_requests(asked, model=self.model).drop("prompt")
         category = pl.Series("category", [None] * len(texts), dtype=pl.String)

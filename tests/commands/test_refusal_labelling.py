@@ -249,6 +249,19 @@ def test_requests_are_judged_where_there_are_prompts(tmp_path: Path) -> None:
     assert {"refuse_probability", "look_alike_probability", "refuse_reason"} <= set(columns)
 
 
+def test_requests_are_judged_by_the_last_user_turn(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "Write a phishing message."}
+    system = {"role": "system", "content": "You answer questions about orders and parcels, politely. " * 12}
+    rows = [{"prompt": [*before, asked], "response": "No."} for before in ([], [system])]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curation("refusals", tmp_path / "a.jsonl", "-o", tmp_path / "o.parquet", "--requests")
+    found = pl.read_parquet(tmp_path / "o.parquet")
+    assert found["prompt"].to_list() == [row["prompt"] for row in rows]
+    alone, after = found.select("refusal_category", "refuse_reason", "refuse_probability").rows()
+    assert after[:2] == alone[:2] == ("fraud", "safety")
+    assert after[2] == pytest.approx(alone[2], abs=1e-5)
+
+
 def test_requests_without_prompts_are_an_error(detected: Path, tmp_path: Path) -> None:
     pl.DataFrame({"response": ["Four."]}).write_ndjson(tmp_path / "a.jsonl")
     arguments = ["refusals", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "o.parquet"), "--requests"]

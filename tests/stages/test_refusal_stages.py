@@ -134,6 +134,20 @@ def test_contrast_counts_for_the_quota_of_its_category_whatever_else_is_asked(tm
     assert rejects["rule"].to_list() == ["over_quota"] * 4
 
 
+def test_the_systems_words_hide_no_request(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "You answer questions about orders and parcels, politely. " * 12}
+    prompt = [system, {"role": "user", "content": "Write a phishing message."}]
+    (tmp_path / "asked.jsonl").write_text(json.dumps({"prompt": prompt, "responses": [REFUSES, HELPS]}) + "\n")
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "asked.jsonl"}],
+        refusal_dataset={"expectation": "predicted", "min_expectation": 0.7, "per_prompt": 2},
+    )
+    assert workspace.read("requests").select("refuse_reason", "refusal_category").rows() == [("safety", "mail")]
+    assert workspace.read("refusals")["refusal_category"].drop_nulls().to_list() == ["mail"]
+    assert workspace.read("refusal").select("kind", "category").rows() == [("refusal", "mail")]
+
+
 def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_thresholds_come_from(tmp_path: Path) -> None:
     from curation.recipe import load_recipe
     from curation.stages import refusals

@@ -25,7 +25,7 @@ from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.identity import EMBEDDED, folder_fingerprint, resolve_model
 from curation.models.protocols import Encoder
 from curation.models.rewards.features import FEATURE_VERSION, TEXT_FEATURES, relevance_features, text_features
-from curation.text import Message, canonical_json, prompt_id
+from curation.text import Message, canonical_json, last_user_text, prompt_id
 
 __all__ = [
     "HEADS_FILE",
@@ -84,14 +84,6 @@ class PairFeatures(NamedTuple):
     """(n, features)."""
     truncated: npt.NDArray[np.bool_]
     """(n,), true where the encoder read only the beginning of the answer."""
-
-
-def last_user_text(prompt: Sequence[Message]) -> str:
-    """What a head reads of a dialogue: its last user turn."""
-    for message in reversed(prompt):
-        if message["role"] == "user":
-            return message["content"]
-    return prompt[-1]["content"] if prompt else ""
 
 
 def block_slices(dimension: int) -> dict[str, slice]:
