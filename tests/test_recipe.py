@@ -158,6 +158,10 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
             "sources: [{path: a}]\nmutations: {kinds: [slang], sources: [none]}",
             ["mutations.sources: there is no source 'none'"],
         ),
+        (
+            "sources: [{path: a}]\ngeneration: [{model: x}, {model: y}, {model: x, samples: 4}]",
+            ["generation 2 asks 'x' with the options of generation 0", "raise samples there"],
+        ),
         ("sources: [{path: a}]\nname: ../evil", ["name", "pattern"]),
         ("- a", ["expected keys such as 'sources', found list"]),
         ("", ["found NoneType"]),

@@ -167,6 +167,13 @@ class Recipe(Section):
                         f"costs.max_cost is set, and costs.prices has no price for {place}, {found.model!r}: give "
                         f"its prompt and completion price per million tokens"
                     )
+        for position, found in enumerate(self.generation):
+            first = next(i for i, other in enumerate(self.generation) if other.parameters == found.parameters)
+            if first < position:
+                raise ValueError(
+                    f"generation {position} asks {found.model!r} with the options of generation {first}, and would get "
+                    f"the same answers: raise samples there, or change the temperature here"
+                )
         if self.pool.models_per_prompt is not None and self.pool.models_per_prompt > len(self.generation):
             raise ValueError(
                 f"pool.models_per_prompt is {self.pool.models_per_prompt}, and generation has "

@@ -55,8 +55,9 @@ def prompts_of(
     """The prompts that one step of a pool answers; see :func:`requests_of`."""
     if models_per_prompt is None or models_per_prompt >= len(steps):
         return prompts
-    producers = [s.key.producer for s in steps]
-    return prompts.filter(_drawn(prompts["prompt_id"], producers, step.key.producer, step.seed, models_per_prompt))
+    names = _distinct([s.key.producer for s in steps])
+    mine = names[next(i for i, one in enumerate(steps) if one is step)]
+    return prompts.filter(_drawn(prompts["prompt_id"], names, mine, step.seed, models_per_prompt))
 
 
 def requests_for(step: Any, prompts: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
@@ -75,6 +76,12 @@ def _with_systems(step: Any, found: pl.DataFrame) -> pl.DataFrame:
     rows = found.select("prompt_id", "sample_index", "messages").iter_rows()
     systems = [_system(options, p, i, m, step.seed) for p, i, m in rows]
     return with_request_ids(found.with_columns(system_prompt=pl.Series(systems, dtype=pl.String)))
+
+
+def _distinct(producers: Sequence[str]) -> list[str]:
+    """Names of the steps: one model that is asked with other system messages is another member of the pool."""
+    before = [producers[:place].count(one) for place, one in enumerate(producers)]
+    return [f"{one} {count}" if count else one for one, count in zip(producers, before, strict=True)]
 
 
 def _drawn(prompt_ids: pl.Series, producers: Sequence[str], mine: str, seed: int, count: int) -> pl.Series:

@@ -117,7 +117,10 @@ def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
                 reason=pl.col("reason"),
             )
         )
-    chosen = chosen_samples(context, pl.concat(frames, how="vertical"), prompts, stage=_STAGE)
+    # Two entries of one model may draw the same system message for a sample: that is one answer, paid for once.
+    answers = pl.concat(frames, how="vertical").sort("_weaker", maintain_order=True)
+    answers = answers.unique(["generator", "request_id"], keep="first", maintain_order=True)
+    chosen = chosen_samples(context, answers, prompts, stage=_STAGE)
     return chosen.kept.drop("request_id"), concat_rejects(*rejects, chosen.rejects)
 
 

@@ -249,22 +249,28 @@ def run(context: Context) -> StageResult:
     facts: dict[str, Any] = {}
     budget = budget_of(context)
     steps = generation_steps(context)
-    for step in steps:
+    for step, name in zip(steps, _names(steps), strict=True):
         before = len(context.reports)
         if is_drawn_in_rounds(context.recipe.sampling, step.options):
             mine = prompts_of(step, steps, prompts, models_per_prompt=context.recipe.pool.models_per_prompt)
             drawn = _draw(context, step, mine, budget)
-            facts |= {f"{name}, {step.options.model}": number for name, number in drawn.facts.items()}
+            facts |= {f"{fact}, {name}": number for fact, number in drawn.facts.items()}
         else:
             pool = context.recipe.pool.models_per_prompt
             context.compute_stream(step, requests_of(step, steps, prompts, models_per_prompt=pool), budget=budget)
         reports = [r for r in context.reports[before:] if r.name == step.name]
         rows += sum(r.computed + r.reused for r in reports)
         failed += sum(r.failed for r in reports)
-        facts[f"computed by {step.options.model}"] = sum(r.computed for r in reports)
+        facts[f"computed by {name}"] = sum(r.computed for r in reports)
         if step.price is not None:
-            facts[f"paid to {step.options.model}"] = f"{sum(r.cost for r in reports):.6g} {budget.currency}"
+            facts[f"paid to {name}"] = f"{sum(r.cost for r in reports):.6g} {budget.currency}"
     return StageResult("generations", rows, failed, facts)
+
+
+def _names(steps: Sequence[GenerationStep]) -> list[str]:
+    """What the facts call each step: its model, and its place where one model is asked in several ways."""
+    models = [step.options.model for step in steps]
+    return [f"{m} (generation {place})" if models.count(m) > 1 else m for place, m in enumerate(models)]
 
 
 def _draw(context: Context, step: GenerationStep, prompts: pl.DataFrame, budget: Budget) -> Drawn:

@@ -111,6 +111,25 @@ def test_each_sample_has_a_system_message_of_its_own(tmp_path: Path, server: Run
     assert server.got().total() == before
 
 
+def test_one_model_in_two_entries_gives_each_answer_once(tmp_path: Path, server: Running) -> None:
+    """The two may draw one system message for a sample, which is one request and one answer."""
+    two = [model(server, principles=["Be honest.", other]) for other in ("Be kind.", "Be safe.")]
+    context = run(write(tmp_path, 40, two, rewards=[]))
+    made = context.workspace.read("generations").height
+    assert made < 160
+    assert context.workspace.read("candidates")["occurrences"].sum() == made
+    computed = stage_named("generations").run(context).facts
+    names = [f"computed by {two[0]['model']} (generation {place})" for place in (0, 1)]
+    assert [computed[name] for name in names] == [0, 0]
+
+
+def test_one_model_in_two_entries_is_two_members_of_the_pool(tmp_path: Path, server: Running) -> None:
+    two = [model(server, samples=1, system_prompts=[said]) for said in ("Be brief.", "Be long.")]
+    made = run(write(tmp_path, 60, two, pool={"models_per_prompt": 1})).workspace.read("generations")
+    assert made.height == 60
+    assert 15 < (made["system_prompt"] == "Be brief.").sum() < 45
+
+
 PRICES = {"policy": {"prompt": 1000.0, "completion": 1000.0}}
 
 
