@@ -171,8 +171,8 @@ class Recipe(Section):
             first = next(i for i, other in enumerate(self.generation) if other.parameters == found.parameters)
             if first < position:
                 raise ValueError(
-                    f"generation {position} asks {found.model!r} with the options of generation {first}, and would get "
-                    f"the same answers: raise samples there, or change the temperature here"
+                    f"generation {position} asks {found.model!r} with the options of generation {first}, and would "
+                    f"get the same answers: raise samples there, or change the temperature here"
                 )
         if self.pool.models_per_prompt is not None and self.pool.models_per_prompt > len(self.generation):
             raise ValueError(
