@@ -14,6 +14,7 @@ from curation.recipe.refusals import RTuning
 from curation.refusals.building import RESPOND
 from curation.refusals.certainty import r_tuning
 from curation.stages.answer_checks import checked_answers
+from curation.stages.brought import prompts_of
 from curation.stages.context import Context
 from curation.stages.drawn import right_answers
 from curation.stages.generations import asked_of
@@ -45,7 +46,7 @@ class Certain(NamedTuple):
 def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
     """One row a question of which it can be told how sure the model is; the others are rejects."""
     prompts = context.workspace.read("prompts")
-    questions = _questions(with_expectations(context, prompts), prompts, options)
+    questions = _questions(context, with_expectations(context, prompts), prompts, options)
     found = r_tuning(
         questions.join(_answers(context, options, prompts), on="prompt_id", how="left", maintain_order="left").join(
             right_answers(context).rename({"right": "gold"}), on="prompt_id", how="left", maintain_order="left"
@@ -76,7 +77,7 @@ def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
     return Certain(_published(kept, prepend=context.recipe.refusal_dataset.prepend), rejects, facts)
 
 
-def _questions(expected: pl.DataFrame, prompts: pl.DataFrame, options: RTuning) -> pl.DataFrame:
+def _questions(context: Context, expected: pl.DataFrame, prompts: pl.DataFrame, options: RTuning) -> pl.DataFrame:
     """Never prompts that should be refused: being sure of an answer to them is the opposite of what is wanted.
 
     Args:
@@ -84,7 +85,9 @@ def _questions(expected: pl.DataFrame, prompts: pl.DataFrame, options: RTuning) 
         prompts: the same with what is given.
     """
     unknown = prompts["expected_behaviour"].is_null()
-    named = prompts["source"].is_in(list(options.sources)) if options.sources else unknown
+    named = unknown
+    if options.sources:
+        named = prompts["prompt_id"].is_in(prompts_of(context, options.sources).implode())
     answered = expected["expected_behaviour"].ne_missing("refuse")
     return prompts.filter(named & answered).select("prompt_id", "messages", "category")
 

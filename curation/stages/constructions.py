@@ -17,6 +17,7 @@ from curation.candidates.templates import bundled_templates, template_answers
 from curation.candidates.verifiers import verify
 from curation.recipe.candidates import Constructed, Refinement, WordErrors
 from curation.stages.answer_checks import checked_answers
+from curation.stages.brought import prompts_of
 from curation.stages.context import Context
 from curation.stages.refusals import refusal_step
 from curation.stages.rewritten import rewritten
@@ -154,8 +155,8 @@ def refusals(context: Context, given: Given, options: Constructed) -> Made:
 
 def forget(context: Context, given: Given, options: Constructed) -> Made:
     """A template that knows nothing for each prompt that is to be forgotten."""
-    sources = list(context.recipe.pairs.forget_sources)
-    prompts = given.prompts.filter(pl.col("source").is_in(sources))["prompt_id"]
+    theirs = prompts_of(context, context.recipe.pairs.forget_sources)
+    prompts = given.prompts.filter(pl.col("prompt_id").is_in(theirs.implode()))["prompt_id"]
     templates = options.forget_templates or bundled_templates("forget")
     rows = template_answers(prompts, templates=templates, seed=context.recipe.seed)
     return Made(_as_rows(rows, "template_forget", "chosen", "template"), empty_rejects())

@@ -17,6 +17,7 @@ from curation.refusals.detection import detect_refusals
 from curation.stages.answer_checks import checked_answers
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import Forgotten
+from curation.stages.hygiene import kept_inputs
 from curation.stages.rewritten import rewritten
 from curation.stages.source_prompts import source_prompts
 from curation.tables import concat_rejects, rejects_frame
@@ -43,7 +44,9 @@ def run(context: Context) -> StageResult:
     assert options is not None
     parents = source_prompts(context)
     if options.sources:
-        parents = parents.filter(pl.col("source").is_in(list(options.sources)))
+        brought = kept_inputs(context).filter(pl.col("source").is_in(list(options.sources)))
+        theirs = brought.select("prompt_id").collect()["prompt_id"].unique()
+        parents = parents.filter(pl.col("prompt_id").is_in(theirs.implode()))
     wanted = _wanted(parents, options, context.recipe.seed)
     ruled = wanted.filter(pl.col("mutation").is_in(list(RULE_MUTATIONS)))
     texts = [

@@ -78,6 +78,32 @@ def test_sources_of_pairs_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch:
         )
 
 
+def test_a_template_is_made_for_a_prompt_that_another_source_brings_first(tmp_path: Path, monkeypatch: Any) -> None:
+    with_shared(monkeypatch)
+    pairs = {"strategies": ["template_vs_forget"], "forget_sources": ["second"]}
+    result = done(tmp_path, pairs=pairs, gates={"max_duplicate_rate": 1.0})
+    published = result.workspace.read("preference")
+    asked = {row["prompt"][0]["content"] for row in published.iter_rows(named=True)}
+    assert asked == {row["prompt"] for row in ROWS[3:]}
+    said = {row["rejected"][0]["content"] for row in published.iter_rows(named=True)}
+    assert said == {answer for row in ROWS[3:] for answer in row["responses"]}
+    assert by_source(result.workspace) == {"second": 8}
+
+
+def test_the_prompts_of_a_named_source_are_mutated_whoever_brings_them_first(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    with_shared(monkeypatch)
+    mutations = {"kinds": ["atbash"], "sources": ["second"]}
+    workspace = done(tmp_path, pairs={"strategies": ["best_vs_worst"]}, mutations=mutations).workspace
+    (shared,) = workspace.read("inputs").filter(pl.col("row") == 0, pl.col("source") == "second")["prompt_id"]
+    assert shared in workspace.read("mutations")["parent_id"].to_list()
+    children = workspace.read("prompts").filter(pl.col("parent_id") == shared)["prompt_id"].to_list()
+    context = Context(workspace, recipe(tmp_path, pairs={"strategies": ["best_vs_worst"]}, mutations=mutations))
+    assert children
+    assert set(children) <= set(prompts_of(context, ["second"]))
+
+
 def test_only_the_answers_of_the_forget_sources_are_forgotten(tmp_path: Path, monkeypatch: Any) -> None:
     with_shared(monkeypatch)
     monkeypatch.setitem(ROWS[3], "responses", [f"Other answer {letter}." for letter in "abcd"])
