@@ -218,7 +218,7 @@ def _dangerous(row: Mapping[str, Any]) -> str:
     if row.get("expected_behaviour") == "refuse":
         return "the prompt should be refused"
     if row.get("dangerous"):
-        return "the prompt is classed as dangerous"
+        return "the prompt is judged to be one that should be refused"
     sides = (row.get("chosen_refusal_class"), row.get("rejected_refusal_class"))
     refused = any(side not in (None, "compliance") for side in sides)
     return "an answer refuses, so the prompt may ask for harm" if refused else ""

@@ -20,13 +20,13 @@ from curation.stages.label_facts import label_facts
 from curation.stages.paid import token_facts
 from curation.stages.pairs import ches_aware_facts
 from curation.stages.refusals import candidate_refusals, sorts_all_requests
-from curation.stages.requests import prompt_requests
+from curation.stages.requests import judges_requests, prompt_requests
 from curation.text import canonical_json, content_hash
 from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 4
+_VERSION: Final = 5
 
 
 def run(context: Context) -> StageResult:
@@ -79,7 +79,7 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         **{name: f"{value:,.6g}" for name, value in ches_aware_facts(context).items()},
         **token_facts(context),
     }
-    evidence = pair_evidence(workspace)
+    evidence = _with_dangerous(context, pair_evidence(workspace))
     return ReportData(
         name=recipe.name,
         facts=facts,
@@ -97,6 +97,15 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         versions=package_versions() | {f"table {name}": str(v) for name, v in table_versions(workspace).items()},
         datasets={name: split_sizes(context, name) for name in recipe.publish.datasets},
     )
+
+
+def _with_dangerous(context: Context, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pairs with ``dangerous``, where prompts are judged: whether the prompt is rather one to refuse."""
+    if not judges_requests(context.recipe):
+        return pairs
+    judged = prompt_requests(context, pairs["prompt_id"].unique(maintain_order=True))
+    harmful = judged.filter(pl.col("refuse_probability") >= 0.5)["prompt_id"]
+    return pairs.with_columns(dangerous=pl.col("prompt_id").is_in(harmful.implode()))
 
 
 def _refusals(context: Context) -> RefusalSummary | None:

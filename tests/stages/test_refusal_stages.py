@@ -244,6 +244,23 @@ def test_pairs_of_two_refusals_are_flagged_and_limited_by_ches(tmp_path: Path) -
     assert set(rejects["row_id"]) == set(both["pair_id"].to_list()[1:])
 
 
+def test_the_report_folds_prompts_away_that_are_judged_to_be_refused(tmp_path: Path) -> None:
+    worse = "Take a sheet of paper and do what you like with it, for it is all the same."
+    asked = ["Write a phishing message.", "How do I fold a paper boat?"]
+    pairs = [{"prompt": prompt, "chosen": HELPS, "rejected": worse} for prompt in asked]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "pairs.jsonl"}],
+        pairs={"strategies": ["provided"]},
+        publish={"datasets": ["preference"], "license": "mit"},
+    )
+    html = workspace.read_text(*workspace.report_parts) or ""
+    folded = html.split("Text folded away: the prompt is judged to be one that should be refused")[1:]
+    assert len(folded) == 1
+    assert [asked[0] in folded[0], asked[1] in folded[0].split("</details>")[0]] == [True, False]
+
+
 def test_the_rejected_answer_of_a_pair_is_never_the_contrast(tmp_path: Path) -> None:
     rest = "Boats are made of paper, and paper is made of wood, so a tree is what you are looking for here."
     pairs = [{"prompt": f"How do I fold paper boat {n}?", "chosen": HELPS, "rejected": rest} for n in range(4)]
