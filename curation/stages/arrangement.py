@@ -8,9 +8,10 @@ import polars as pl
 
 from curation.pairs.curriculum import arrange
 from curation.pairs.mixture import cap_per_prompt, mix_pairs
+from curation.pairs.refusing import limit_refusal_pairs
 from curation.pairs.views import was_flipped
 from curation.publish.formats import strength_column
-from curation.recipe.pairs import CurriculumOrder, Mixture
+from curation.recipe.pairs import CurriculumOrder, Mixture, Selection
 from curation.stages.context import Context
 from curation.tables import concat_rejects, empty_rejects
 
@@ -28,22 +29,33 @@ class Arranged(NamedTuple):
 def arranged_pairs(context: Context, frame: pl.DataFrame) -> Arranged:
     """Cap, mix and order the selected pairs, as the recipe's section ``selection`` says.
 
+    Each step may take other pairs than those of two refusals, so that their share is limited after each again.
+
     Args:
         frame: rows of table ``preference``.
     """
     options = context.recipe.selection
-    kept, rejects = frame, empty_rejects()
+    kept, rejects = _limited(options, frame, empty_rejects())
     facts: dict[str, Any] = {}
     if options.max_per_prompt is not None:
         capped = cap_per_prompt(kept, limit=options.max_per_prompt, by=strength_column(kept))
-        kept, rejects = capped.kept, concat_rejects(rejects, capped.rejects)
+        kept, rejects = _limited(options, capped.kept, concat_rejects(rejects, capped.rejects))
     if options.mixture is not None:
         kept, gone, facts = _mixed(options.mixture, kept, context.recipe.seed)
-        rejects = concat_rejects(rejects, gone)
+        drawn = kept.height
+        kept, rejects = _limited(options, kept, concat_rejects(rejects, gone))
+        if drawn > kept.height:
+            facts["pairs of two refusals above their share of the mixture"] = drawn - kept.height
     if options.curriculum is not None:
         kept, found = _ordered(context, options.curriculum, kept)
         facts |= found
     return Arranged(kept, rejects, facts)
+
+
+def _limited(options: Selection, pairs: pl.DataFrame, rejects: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The pairs without those of two refusals above their share, and the rejects with them."""
+    limited = limit_refusal_pairs(pairs, share=options.max_refusal_pair_share)
+    return limited.kept, concat_rejects(rejects, limited.rejects)
 
 
 def _mixed(options: Mixture, pairs: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:

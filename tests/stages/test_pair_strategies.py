@@ -255,3 +255,40 @@ def test_the_strongest_pairs_stay_under_a_cap_where_a_recipe_asks_for_other_marg
     assert dict(kept.select("prompt_id", "strength_mean").rows()) == dict(
         frame.group_by("prompt_id").agg(pl.col("margin").max()).rows()
     )
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"max_per_prompt": 1},
+        {"mixture": {"categories": {"refusing": 1, "other": 1}}},
+        {"mixture": {"sources": {"second": 1}}},
+    ],
+)
+def test_the_share_of_two_refusals_holds_of_what_is_left_after_cap_and_mixture(
+    tmp_path: Path, selection: dict[str, Any]
+) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    refuses = [n % 4 == 0 for n in range(40)]
+    classes = ["full_refusal" if both else "compliance" for both in refuses]
+    frame = pl.DataFrame(
+        {
+            "pair_id": [f"{n:032x}" for n in range(40)],
+            "prompt_id": [f"{n if both else n % 3}" for n, both in enumerate(refuses)],
+            "source": ["second" if both or n % 2 else "first" for n, both in enumerate(refuses)],
+            "category": ["refusing" if both else "other" for both in refuses],
+            "margin": [float(n) for n in range(40)],
+            "ln_ches": [float(-n) for n in range(40)],
+            "chosen_refusal_class": classes,
+            "rejected_refusal_class": classes,
+        }
+    )
+    selection = selection | {"max_refusal_pair_share": 0.25}
+    asked = recipe(tmp_path, pairs={"strategies": ["best_vs_each"]}, refusals={}, selection=selection)
+    found = arranged_pairs(Context(workspace, asked), frame)
+    both = found.kept.filter(pl.col("chosen_refusal_class") == "full_refusal")
+    assert 0 < both.height <= 0.25 * found.kept.height
+    assert both.height + 1 > 0.25 * (found.kept.height + 1)
+    assert set(found.kept["pair_id"]) | set(found.rejects["row_id"]) == set(frame["pair_id"])
+    assert found.kept.height + found.rejects.height == frame.height
+    assert "refusal_pair_surplus" in found.rejects["rule"].to_list()
