@@ -17,8 +17,10 @@ from transformers import AutoConfig
 from curation.errors import InputError, MissingExtraError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.policy import PolicyStats, open_policy
+from curation.models.policy.head import head_of
 from curation.models.policy.vllm_backend import _check_rope, _output_weight
-from tests.tiny_policies import save_policy, tiny_model
+from curation.models.policy.vllm_check import check_logps, made_up_sequences
+from tests.tiny_policies import VOCAB, save_policy, tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
@@ -36,13 +38,19 @@ def test_missing_vllm_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monkey
 STATS = """
 import json, sys
 import numpy as np
+from curation.errors import ModelError
 from curation.models.policy import open_policy
 from tests.models.test_policy_vllm import ANSWERS, PROMPTS
 if __name__ == "__main__":
-    for folder in sys.argv[1:]:
+    *usable, other_logits = sys.argv[1:]
+    for folder in usable:
         found = list(open_policy(folder, backend="vllm").stats(PROMPTS, ANSWERS))
         np.savez(f"{folder}/found.npz", **{f"{n} {i}": getattr(s, n) for i, s in enumerate(found) for n in NUMBERS})
         print("FAULTS" + json.dumps([[[i, f.rule] for i, f in sorted(s.faults.items())] for s in found]))
+    try:
+        open_policy(other_logits, backend="vllm")
+    except ModelError as error:
+        print("REFUSED", error)
 """.replace("NUMBERS", "('gram', 'logps')")
 
 
@@ -51,6 +59,10 @@ if __name__ == "__main__":
 def test_vllm_equals_transformers(tmp_path: Path) -> None:
     """In a process of its own: vLLM's engine, its warnings and its settings end with it."""
     folders = [str(save_policy(tmp_path / name, name, **WIDE)) for name in ("llama", "qwen3")]
+    # vLLM's Llama does not divide its logits by what this key says; the formula of our output layer does.
+    unlike = save_policy(tmp_path / "unlike", "llama", **WIDE)
+    config = json.loads((unlike / "config.json").read_text())
+    (unlike / "config.json").write_text(json.dumps(config | {"logits_scaling": 2.0}))
     environment = os.environ | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),
@@ -58,10 +70,13 @@ def test_vllm_equals_transformers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(STATS)
     done = subprocess.run(
-        [sys.executable, str(script), *folders], cwd=ROOT, env=environment, capture_output=True, text=True,
-        check=False, timeout=1200,
+        [sys.executable, str(script), *folders, str(unlike)], cwd=ROOT, env=environment, capture_output=True,
+        text=True, check=False, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    refused = [line for line in done.stdout.splitlines() if line.startswith("REFUSED")]
+    assert len(refused) == 1
+    assert "nats a token, expected at most 0.01" in refused[0]
     said = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("FAULTS")]
     for folder, faults in zip(folders, said, strict=True):
         theirs = np.load(f"{folder}/found.npz")
@@ -70,6 +85,37 @@ def test_vllm_equals_transformers(tmp_path: Path) -> None:
             assert np.allclose(ours.gram, theirs[f"gram {i}"], rtol=1e-4, equal_nan=True)
             assert np.allclose(ours.logps, theirs[f"logps {i}"], atol=1e-3, equal_nan=True)
             assert [[place, fault.rule] for place, fault in sorted(ours.faults.items())] == faults[i]
+
+
+def test_states_and_an_output_layer_that_do_not_give_what_vllm_reports_are_refused() -> None:
+    """vLLM's own part is played by the model's own logits."""
+    model = tiny_model("granite")
+    head = head_of(model)
+    sequences = made_up_sequences(VOCAB, range(7), longest=256)
+    with torch.no_grad():
+        states = [model.base_model(torch.from_numpy(s)[None]).last_hidden_state[0] for s in sequences]
+        logits = [model(torch.from_numpy(s)[None]).logits[0].log_softmax(1) for s in sequences]
+    reported = [
+        found[range(len(s) - 1), s[1:]].double().numpy() for found, s in zip(logits, sequences, strict=True)
+    ]
+    given = (ModelRef("x", "folder", "x"), sequences, states, reported)
+    check_logps(*given, head, dtype="float32")
+    untied = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(0)) * 0.2
+    for other in (head._replace(scale=1.0), head._replace(softcap=0.5), head._replace(weight=untied)):
+        with pytest.raises(ModelError, match="a scale or a step that is not known here; take backend transformers"):
+            check_logps(*given, other, dtype="float32")
+    with pytest.raises(ModelError, match="states have 32 numbers and its output layer 16"):
+        check_logps(*given, head._replace(weight=head.weight[:, :16]), dtype="float32")
+    with pytest.raises(ModelError, match="differ from those that vLLM reports by nan"):
+        check_logps(given[0], sequences, [s * torch.nan for s in states], reported, head, dtype="float32")
+
+
+def test_made_up_tokens_are_not_special_and_fit() -> None:
+    for longest, length in ((256, 24), (8, 8)):
+        sequences = made_up_sequences(VOCAB, range(7), longest=longest)
+        assert [len(s) for s in sequences] == [length, length]
+        assert min(s.min() for s in sequences) >= 7
+        assert max(s.max() for s in sequences) < VOCAB
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt_neox", "gpt2", "gemma3"])

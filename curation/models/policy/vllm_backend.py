@@ -3,7 +3,8 @@
 vLLM returns the states of every token of a sequence and cannot reuse a cached prefix for that, so each answer
 is read with its prompt: more token-forwards than ``packed``, at vLLM's throughput and on all its devices.
 Log-probabilities are computed here, from the states and the output layer's matrix, which is read from the
-model's files. Numbers equal those of the transformers backend up to rounding.
+model's files. Numbers equal those of the transformers backend up to rounding. Before any is believed, made-up
+tokens are read, and what comes out is compared with what vLLM reports of them (``vllm_check``).
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import torch
 from curation.errors import InputError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.policy.head import Head, make_head
+from curation.models.policy.packing import IntArray
 from curation.models.policy.rendering import Rendered, Renderer
 from curation.models.policy.stats import PolicyStats
 from curation.models.policy.summary import summarise
 from curation.models.policy.transformers_backend import cannot_load, load_tokenizer, same_rope_up_to
+from curation.models.policy.vllm_check import check_logps, made_up_sequences, reported_logps
 from curation.models.protocols import Fault
 from curation.models.vllm_engine import require_vllm, start_vllm
 from curation.text import Message
@@ -31,6 +34,8 @@ from curation.text import Message
 __all__ = ["VllmPolicy", "open_vllm_policy"]
 
 _PROMPTS_AT_ONCE: Final = 64
+_PROBED_CONTEXT: Final = 64
+"""Tokens that a model without a limit of its own is taken to read, for the check."""
 _OUTPUT_NAMES: Final = ("lm_head.weight", "embed_out.weight", "output.weight")
 _INPUT_NAMES: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
 
@@ -71,26 +76,28 @@ class VllmPolicy:
 
     @torch.inference_mode()
     def _run(self, groups: list[Rendered]) -> list[PolicyStats]:
-        from vllm import PoolingParams
-
         sequences = [np.concatenate([g.prompt, answer[:-1]]) for g in groups for answer in g.answers]
         self.forwarded += sum(len(sequence) for sequence in sequences)
-        outputs = (
-            self._engine.encode(
-                [{"prompt_token_ids": sequence.tolist()} for sequence in sequences],
-                PoolingParams(task="token_embed", use_activation=False), pooling_task="token_embed",
-                use_tqdm=False,
-            )
-            if sequences
-            else []
-        )  # fmt: skip
         starts = [len(g.prompt) - 1 for g in groups for _ in g.answers]
-        pieces = [o.outputs.data[start:] for o, start in zip(outputs, starts, strict=True)]
+        pieces = [s[start:] for s, start in zip(_states(self._engine, sequences), starts, strict=True)]
         ends = np.cumsum([0, *(len(piece) for piece in pieces)]).tolist()
         spans = iter(torch.arange(a, b) for a, b in pairwise(ends))
         where = [[next(spans) for _ in g.answers] for g in groups]
         states = torch.cat(pieces) if pieces else torch.empty(0, self.hidden_size)
         return summarise(groups, states, where, self._head, output_gradients=self.output_gradients)
+
+
+def _states(engine: Any, sequences: Sequence[IntArray]) -> list[torch.Tensor]:
+    """Per sequence of token ids, the final state of each token."""
+    from vllm import PoolingParams
+
+    if not sequences:
+        return []
+    outputs = engine.encode(
+        [{"prompt_token_ids": sequence.tolist()} for sequence in sequences],
+        PoolingParams(task="token_embed", use_activation=False), pooling_task="token_embed", use_tqdm=False,
+    )  # fmt: skip
+    return [output.outputs.data for output in outputs]
 
 
 def open_vllm_policy(
@@ -108,7 +115,8 @@ def open_vllm_policy(
     Raises:
         InputError: when vLLM would turn short sequences otherwise than transformers does.
         MissingExtraError: when vLLM is not installed.
-        ModelError: when the model's files cannot be read or hold no output layer.
+        ModelError: when the model's files cannot be read or hold no output layer, when vLLM cannot load it, or
+            when what we make of its states is not what it reports itself.
     """
     require_vllm()
     from transformers import AutoConfig
@@ -121,15 +129,23 @@ def open_vllm_policy(
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     limit = min((n for n in (context, max_length) if n is not None), default=None)
     _check_rope(ref, config, limit)
-    renderer = Renderer(load_tokenizer(ref), raw=raw, max_length=limit)
+    tokenizer = load_tokenizer(ref)
+    renderer = Renderer(tokenizer, raw=raw, max_length=limit)
     head = make_head(config, _output_weight(ref, config).to(getattr(torch, dtype)), None)
+    longest = min((n for n in (limit, context and context - 1) if n is not None), default=_PROBED_CONTEXT)
+    made_up = made_up_sequences(config.get_text_config().vocab_size, tokenizer.all_special_ids, longest=longest)
     named: Any = dtype
-    engine = start_vllm(
-        model=ref.location, revision=ref.commit, runner="pooling", convert="embed", dtype=named,
-        pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
-        max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
-        enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
-    )  # fmt: skip
+    try:
+        reported = reported_logps(ref, made_up, dtype=dtype)
+        engine = start_vllm(
+            model=ref.location, revision=ref.commit, runner="pooling", convert="embed", dtype=named,
+            pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
+            max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
+            enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
+        )  # fmt: skip
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ModelError(f"vLLM cannot load {ref.given!r}: {' '.join(str(error).split())[:300]}") from error
+    check_logps(ref, made_up, _states(engine, made_up), reported, head, dtype=dtype)
     return VllmPolicy(engine, renderer, head, fingerprint=fingerprint, raw=raw, output_gradients=output_gradients)
 
 
