@@ -20,7 +20,16 @@ from curation.pairs.tournament import tournament_pairs
 from curation.tables import concat_rejects, rejects_frame
 from curation.text import pair_id
 
-__all__ = ["PAIR_KEY", "BuiltPairs", "Strategy", "build_pairs", "pair_ids", "without_conflicts"]
+__all__ = [
+    "ORDER_IS_KNOWN",
+    "PAIR_KEY",
+    "BuiltPairs",
+    "Strategy",
+    "build_pairs",
+    "once_each",
+    "pair_ids",
+    "without_conflicts",
+]
 
 Strategy = Literal[
     "best_vs_worst", "best_vs_random", "best_vs_median", "best_vs_each", "margin_window", "all", "first_round",
@@ -28,6 +37,8 @@ Strategy = Literal[
 ]  # fmt: skip
 """The ways of pairing that go by a score."""
 
+ORDER_IS_KNOWN: Final = ("constructed", "template_vs_forget", "refusal_vs_compliance")
+"""Strategies whose pairs rest on no label: how the answers were made, or what is expected, says which is better."""
 PAIR_KEY: Final = ("prompt_id", "chosen_id", "rejected_id")
 _ID: Final = r"^[0-9a-f]{32}$"
 
@@ -206,6 +217,13 @@ def _without_pair(ranking: Ranking, found: pl.DataFrame, min_margin: float, *, w
         .then(pl.format("the largest margin is {}", "spread"))
         .otherwise(pl.format(text, "spread")),
     )
+
+
+def once_each(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Each pair once, under the first strategy that built it; but under one that knows its order where one does."""
+    known = pl.col("strategy").filter(pl.col("strategy").is_in(ORDER_IS_KNOWN)).first()
+    named = pairs.with_columns(strategy=pl.coalesce(known, pl.col("strategy").first()).over("pair_id"))
+    return named.unique("pair_id", keep="first", maintain_order=True)
 
 
 def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:

@@ -14,6 +14,7 @@ import polars as pl
 
 from curation.models.protocols import Encoder
 from curation.models.rewards.heads import last_user_text
+from curation.pairs.construction import ORDER_IS_KNOWN
 from curation.pairs.labels import decide_labels, relabelled
 from curation.recipe.strength import LabelNoise
 from curation.scores.label_noise import label_noise
@@ -72,7 +73,7 @@ def _never_flipped(
 
     It is known from how their answers were made, or from what is expected of an answer to the prompt.
     """
-    made = pl.col("strategy").is_in(["constructed", "template_vs_forget", "refusal_vs_compliance"])
+    made = pl.col("strategy").is_in(ORDER_IS_KNOWN)
     turning = [[name for name, actions in given.items() if "flip" in actions] for given in (bands, suggestions)]
     return pairs.with_columns(
         pl.when(~(made & pl.col(column).is_in(names).fill_null(value=False))).then(column).alias(column)

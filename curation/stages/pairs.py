@@ -11,7 +11,7 @@ import polars as pl
 from curation.pairs.behaviour import forget_pairs, refusal_pairs
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
-from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, without_conflicts
+from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
 from curation.pairs.provided import provided_pairs
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
@@ -49,8 +49,7 @@ def run(context: Context) -> StageResult:
             built.append(
                 _ches_aware(context, candidates, facts) if by_ches else _by_score(context, candidates, strategy)
             )
-    # A pair that two strategies build is kept once, under the first of them.
-    pairs = pl.concat([b.pairs for b in built]).unique("pair_id", keep="first", maintain_order=True)
+    pairs = once_each(pl.concat([b.pairs for b in built]))
     answered = without_lost_answers(context, pairs)
     consistent = without_conflicts(answered.kept)
     rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, without_conflicts
+from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
 from curation.pairs.provided import provided_pairs
 from curation.text import content_hash
 
@@ -141,3 +141,10 @@ def test_pairs_that_contradict_each_other_are_both_rejected() -> None:
 
 def test_duplicate_prompts_with_different_answers_stay_different_pairs() -> None:
     assert provided_pairs(inputs(("p", "a", "b"), ("p", "a", "c"))).pairs.height == 2
+
+
+def test_a_pair_of_several_strategies_is_under_one_that_knows_its_order() -> None:
+    rows = [("p", "all", 1.0), ("q", "all", 2.0), ("p", "constructed", None), ("q", "first_round", 2.0),
+            ("p", "refusal_vs_compliance", None)]  # fmt: skip
+    pairs = pl.DataFrame(rows, schema=["pair_id", "strategy", "margin"], orient="row")
+    assert once_each(pairs).rows() == [("p", "constructed", 1.0), ("q", "all", 2.0)]
