@@ -70,15 +70,16 @@ def _pick_by_margin_bins(candidates: Candidates, wanted: int, rng: np.random.Gen
     alive = candidates.alive.copy()
     reference = np.nan_to_num(candidates.positive_scores.astype(np.float64))[:, None]
     bins = margin_bins(reference - candidates.scores.astype(np.float64), alive)
-    within = rng.random(alive.shape)
-    bin_keys = rng.random((len(alive), wanted, MARGIN_BINS))
+    # All that an anchor needs is drawn at once, so that it does not matter which anchors share its block.
+    keys = rng.random((len(alive), alive.shape[1] + wanted * MARGIN_BINS))
+    within = keys[:, : alive.shape[1]]
+    bin_keys = keys[:, alive.shape[1] :].reshape(len(alive), wanted, MARGIN_BINS)
     chosen = np.zeros_like(alive)
     every = np.arange(len(alive))
     for draw in range(wanted):
         occupied = np.stack([(alive & (bins == b)).any(axis=1) for b in range(MARGIN_BINS)], axis=1)
         drawn = np.where(occupied, bin_keys[:, draw], -1.0).argmax(axis=1)
-        keys = np.where(alive & (bins == drawn[:, None]), within, -1.0)
-        at = keys.argmax(axis=1)
+        at = np.where(alive & (bins == drawn[:, None]), within, -1.0).argmax(axis=1)
         has = occupied.any(axis=1)
         chosen[every[has], at[has]] = True
         alive[every[has], at[has]] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -70,3 +71,17 @@ def test_margin_bins_are_drawn_evenly() -> None:
     scores = np.tile([0.9] * 9 + [0.1], (20_000, 1))
     chosen = pick(candidates(scores), 1, sampling="margin_bins", temperature=1, rng=np.random.default_rng(1))
     assert chosen[:, 9].mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("sampling", ["random", "weighted", "margin_bins"])
+def test_draws_do_not_depend_on_the_blocks(sampling: Any) -> None:
+    scores = -np.sort(-np.random.default_rng(0).random((40, 12)), axis=1)
+
+    def drawn(*ends: int) -> list[list[bool]]:
+        rng, found = np.random.default_rng(7), []
+        for start, end in itertools.pairwise((0, *ends)):
+            part = candidates(scores[start:end])
+            found += pick(part, 3, sampling=sampling, temperature=0.5, rng=rng).tolist()
+        return found
+
+    assert drawn(40) == drawn(1, 17, 18, 40)
