@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from curation.files.rejects import RowError
 from curation.text import ROLES, Message, fault_in_text, normalise
 
-__all__ = ["Pair", "as_dialogue", "as_prompt", "as_response", "is_hh", "split_last", "split_pair"]
+__all__ = ["Pair", "as_dialogue", "as_prompt", "as_response", "is_hh", "split_last", "split_pair", "with_system"]
 
 _HH_START: Final = re.compile(r"\s*Human:")
 _HH_ASSISTANT: Final = re.compile(r"\n\nAssistant:")
@@ -72,6 +72,25 @@ def as_prompt(value: Any, column: str = "prompt") -> list[Message]:
         messages = messages[:-1]
     if not any(m["content"].strip() for m in messages if m["role"] != "system"):
         _fault("empty", column)
+    return messages
+
+
+def with_system(messages: list[Message], value: Any) -> list[Message]:
+    """A prompt with the system message that stands in a column of its own; null and blank for none.
+
+    Raises:
+        RowError: ``not_text``, ``nul_character``, …; ``two_system_messages`` when the prompt brings another one.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return messages
+    if not isinstance(value, str):
+        raise RowError("not_text", "system", f"system is a {type(value).__name__}, expected text")
+    _check_text(value, "system")
+    if messages[0]["role"] != "system":
+        return [{"role": "system", "content": value}, *messages]
+    if normalise(messages[0]["content"]) != normalise(value):
+        reason = "the prompt begins with a system message, and the column system holds another one"
+        raise RowError("two_system_messages", "system", reason)
     return messages
 
 

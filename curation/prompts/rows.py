@@ -47,6 +47,8 @@ def normalise(frame: pl.DataFrame, binding: Binding) -> Normalised:
     for position, number in enumerate(numbers):
         try:
             row, faults = read({field: values[position] for field, values in fields.items()})
+            if "system" in fields:
+                row = (dialogues.with_system(row[0], fields["system"][position]), *row[1:])
         except RowError as error:
             rejects.append(error.at(number))
             continue

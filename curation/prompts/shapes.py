@@ -13,6 +13,8 @@ The canonical rows by shape (``prompt`` is a list of {role, content}, an answer 
     messages    row, prompt, response (null when the assistant does not speak last)
     prompt      row, prompt
 
+A column ``system`` (or ``system_prompt``) of texts becomes the first message of the prompt.
+
 Only the columns are looked at here. Rows are read in ``rows``, one value in ``dialogues``, plain text columns
 in ``texts``; scores, categories and labels for the pipeline in ``sources``.
 """
@@ -44,13 +46,15 @@ class Shape(NamedTuple):
 
     needs: tuple[str, ...]
     schema: Schema
-    may: tuple[str, ...] = ()
+    may: tuple[str, ...] = ("system",)
 
 
 _PROMPT: Final[Schema] = {"row": pl.Int64, "prompt": MESSAGES_DTYPE}
 
 SHAPES: Final[dict[str, Shape]] = {
-    "pair": Shape(("chosen", "rejected"), {**_PROMPT, "chosen": pl.String, "rejected": pl.String}, ("prompt",)),
+    "pair": Shape(
+        ("chosen", "rejected"), {**_PROMPT, "chosen": pl.String, "rejected": pl.String}, ("prompt", "system")
+    ),
     "unpaired": Shape(("prompt", "response", "label"), {**_PROMPT, "response": pl.String, "label": pl.Boolean}),
     "responses": Shape(
         ("prompt", "responses"),
@@ -60,12 +64,12 @@ SHAPES: Final[dict[str, Shape]] = {
             "indices": pl.List(pl.Int64),
             "scores": pl.List(pl.Float64),
         },
-        ("scores",),
+        ("scores", "system"),
     ),
     "response": Shape(("prompt", "response"), {**_PROMPT, "response": pl.String}),
     "messages": Shape(("messages",), {**_PROMPT, "response": pl.String}),
     "prompt": Shape(("prompt",), dict(_PROMPT)),
-    "bare": Shape(("response",), {**_PROMPT, "response": pl.String}),
+    "bare": Shape(("response",), {**_PROMPT, "response": pl.String}, ()),
 }
 
 LABELS: Final = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
@@ -77,6 +81,7 @@ _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "responses": ("responses", "completions", "generations", "answers", "candidates"),
     "scores": ("scores", "ratings"),
     "messages": ("messages", "conversations", "dialogue"),
+    "system": ("system", "system_prompt"),
 }
 
 
@@ -148,10 +153,22 @@ def _find(
             dtype = frame.schema[column]
             if field in {"responses", "scores"} and not isinstance(dtype, pl.List) and column not in mixed:
                 continue
+            taken = any(column in paths for paths in given.values())
+            if field == "system" and (taken or column in mixed or not _is_said(frame[column])):
+                continue
             if field == "prompt" and column == "instruction" and "input" in frame.columns:
                 return ("instruction", "input")
             return (column,)
     return ()
+
+
+def _is_said(column: pl.Series) -> bool:
+    """Whether a column named ``system`` can hold system messages: it may as well name what wrote the answers."""
+    if column.dtype not in {pl.String, pl.Null}:
+        return False
+    said = column.drop_nulls().cast(pl.String).str.strip_chars()
+    said = said.filter(said != "")
+    return said.is_empty() or bool(said.str.contains(r"\s").any())
 
 
 def _plausible(

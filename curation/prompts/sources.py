@@ -57,7 +57,9 @@ _AUTO: Final = ("pair", "unpaired", "responses", "response", "messages", "prompt
 FORMATS: Final = ("auto", *_AUTO)
 
 _TEXT_FIELDS: Final = ("category", "annotator", "reference")
-_EXTRAS: Final = (*_TEXT_FIELDS, "positives", "votes", "expected_behaviour", "score_chosen", "score_rejected")
+_EXTRAS: Final = (
+    *_TEXT_FIELDS, "positives", "votes", "expected_behaviour", "score_chosen", "score_rejected", "score",
+)  # fmt: skip
 _FIELDS: Final = (
     "prompt",
     "chosen",
@@ -67,6 +69,7 @@ _FIELDS: Final = (
     "scores",
     "label",
     "messages",
+    "system",
     *_EXTRAS,
 )
 _BEHAVIOURS: Final = {
@@ -77,7 +80,16 @@ _BEHAVIOURS: Final = {
     "unknown": None,
     "": None,
 }
-_EXTRA_SYNONYMS: Final = {"expected_behaviour": ("expected_behaviour", "expected_behavior")}
+_EXTRA_SYNONYMS: Final = {
+    "expected_behaviour": ("expected_behaviour", "expected_behavior"), "score": ("score", "rating"),
+}  # fmt: skip
+
+
+_ONLY_OF: Final = {
+    "score": ("response", "unpaired", "messages"), "votes": ("pair",), "score_chosen": ("pair",),
+    "score_rejected": ("pair",),
+}  # fmt: skip
+"""The shapes that read a field; those of the others are all."""
 
 
 class SourceRows(NamedTuple):
@@ -124,6 +136,7 @@ def read_source(
         # Sets of prompts often carry an answer column that nobody filled in.
         unfilled = binding
         binding = resolve(head, name=path, shapes=("prompt",), columns=main, mixed=file.mixed)
+    _check_used(path, columns, binding if unfilled is None else unfilled)
     extras = _extras(file, columns)
     rows: list[pl.DataFrame] = []
     rejects: list[pl.DataFrame] = []
@@ -158,6 +171,18 @@ def _check(name: str, format: str, columns: ColumnMap) -> None:
             raise InputError(f"source {name}: columns.{field}{hint}, expected one of {', '.join(_FIELDS)}")
 
 
+def _check_used(path: str, columns: ColumnMap, binding: Binding) -> None:
+    """A column that the recipe names and nothing reads would be passed over without a word."""
+    shape = binding.shape
+    used = {*binding.fields, *(field for field in _EXTRAS if shape in _ONLY_OF.get(field, (shape,)))}
+    for field in (field for field in columns if field not in used):
+        instead = "; for one answer a row give columns.score" if field == "scores" else ""
+        raise InputError(
+            f"{path}: columns.{field} is not used: the file is read as {shape}, with "
+            f"{', '.join(binding.fields)}{instead}; leave it out, or set format"
+        )
+
+
 def _blank(head: pl.DataFrame, binding: Binding) -> bool:
     answers = cells(head, binding.fields["response"][0], mixed=binding.mixed)
     return all(answer is None or (isinstance(answer, str) and not answer.strip()) for answer in answers)
@@ -177,10 +202,20 @@ def _extras(file: InputFile, columns: ColumnMap) -> dict[str, str]:
                 )
             continue
         for synonym in _EXTRA_SYNONYMS.get(field, (field,)):
-            # A column of this name is often a number of upvotes: people's votes are taken by their form, or named.
-            if synonym in file.schema and (field != "votes" or _are_votes(file, synonym)):
+            if field not in found and synonym in file.schema and _fits(file, field, synonym):
                 found[field] = synonym
     return found
+
+
+def _fits(file: InputFile, field: str, column: str) -> bool:
+    """Whether a column holds what its name says.
+
+    One called votes is often a number of upvotes, and people's votes are taken by their form, or named; a score is
+    a number, or named.
+    """
+    if field == "score":
+        return column not in file.mixed and file.schema[column].is_numeric()
+    return field != "votes" or _are_votes(file, column)
 
 
 def _are_votes(file: InputFile, column: str) -> bool:
@@ -218,6 +253,8 @@ def _input(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> dict[str,
         made |= {"kind": "responses" if shape == "response" else shape, "responses": [row["response"]]}
         if shape == "unpaired":
             made["labels"] = [row["label"]]
+        score = score_of(extras.get("score"))
+        made["scores"] = None if score is None else [score]
     for field in _TEXT_FIELDS:
         value = extras.get(field)
         made[field] = None if value is None else value if isinstance(value, str) else str(value)

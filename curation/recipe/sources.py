@@ -21,7 +21,7 @@ class Source(Section):
         default_factory=dict,
         description="our column name → the column's name in the file: prompt, chosen, rejected, response, "
         "responses, scores, label, messages, category, annotator, votes, reference, positives, "
-        "expected_behaviour, score_chosen, score_rejected",
+        "expected_behaviour, system, score, score_chosen, score_rejected",
     )
     category: str | None = Field(default=None, description="for rows without one")
     expected_behaviour: Literal["comply", "refuse"] | None = Field(default=None, description="for rows without one")

@@ -438,3 +438,66 @@ def test_real_ultrafeedback_pairs_have_their_scores(shared_data: Path) -> None:
 
     assert rows["scores"].null_count() == 0
     assert rejects.filter(rule="chosen_equals_rejected").height == 4
+
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"question": "Hi!", "chosen": "4", "rejected": "5"}, HI),
+        ({"prompt": "Hi!", "responses": ["4", "5"]}, HI),
+        ({"instruction": "Hi!", "output": "4"}, HI),
+        ({"prompt": "Hi!", "completion": "4", "label": True}, HI),
+        ({"prompt": HH}, TWO_TURNS),
+        ({"conversations": [*HI, assistant("4")]}, HI),
+        ({"chosen": [*HI, assistant("4")], "rejected": [*HI, assistant("5")]}, HI),
+        ({"prompt": [SYSTEM, *HI], "chosen": "4", "rejected": "5"}, HI),
+    ],
+)
+def test_a_column_of_system_messages_is_read_in_every_shape(
+    tmp_path: Path, row: dict[str, Any], prompt: list[dict[str, str]]
+) -> None:
+    """Orca's pairs and ShareGPT have one; without it the answers fit another prompt than the one that is kept."""
+    for name in ("system", "system_prompt"):
+        read = source(tmp_path, {name: "Be kind.", **row}, {name: " ", **row}, {name: None, **row})
+        assert read.rows["messages"].to_list()[0] == [SYSTEM, *prompt]
+        assert [m[-1] for m in read.rows["messages"].to_list()] == [prompt[-1]] * 3
+        assert read.rejects.is_empty()
+
+
+def test_two_system_messages_are_a_reject_and_a_column_that_names_systems_is_none(tmp_path: Path) -> None:
+    twice = {"system": "Be kind.", "prompt": [{"role": "system", "content": "Be rude."}, *HI]}
+    read = source(tmp_path, twice, {"system": "Be kind.", "prompt": "Hi!"})
+    assert read.rejects.select("row", "rule").rows() == [(0, "two_system_messages")]
+    named = source(tmp_path, {"system": "model_7b", "prompt": "Hi!"}, {"system": "gpt-4", "prompt": "Hi!"})
+    assert named.rows["messages"].to_list() == [HI, HI]
+    asked = source(tmp_path, {"who": "Bob", "prompt": "Hi!"}, columns={"system": "who"})
+    assert asked.rows["messages"].to_list() == [[{"role": "system", "content": "Bob"}, *HI]]
+
+
+def test_a_score_beside_a_single_answer_is_read(tmp_path: Path) -> None:
+    """Unread, the answer would be taken for right."""
+    rows = [{"prompt": "Hi!", "response": "4", "score": 0.1}, {"prompt": "Hi!", "response": "5", "score": None}]
+    assert source(tmp_path, *rows).rows["scores"].to_list() == [[0.1], None]
+    labelled = [{"prompt": "Hi!", "response": "4", "label": True, "rating": 3}]
+    assert source(tmp_path, *labelled).rows["scores"].to_list() == [[3.0]]
+    text = [{"prompt": "Hi!", "response": "4", "score": "good", "points": "7"}]
+    assert source(tmp_path, *text).rows["scores"].to_list() == [None]
+    assert source(tmp_path, *text, columns={"score": "points"}).rows["scores"].to_list() == [[7.0]]
+    assert source(tmp_path, *text, columns={"score": "score"}).rejects["rule"].to_list() == ["not_a_number"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"scores": "points"}, r"columns\.scores is not used.*give columns\.score"),
+        ({"score_chosen": "points"}, r"columns\.score_chosen is not used: the file is read as response"),
+    ],
+)
+def test_a_column_that_is_named_and_not_read_is_an_error(
+    tmp_path: Path, columns: dict[str, str], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        source(tmp_path, {"prompt": "Hi!", "response": "4", "points": 7}, columns=columns)
