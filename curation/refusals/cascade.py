@@ -15,7 +15,7 @@ from curation.errors import ModelError
 from curation.models.protocols import RefusalScores
 from curation.refusals.lexical import read
 from curation.refusals.lexical_model import LexicalModel, LexicalScores
-from curation.refusals.notices import is_empty_or_filtered
+from curation.refusals.notices import is_empty_or_filtered, may_be_no_answer
 
 __all__ = ["CONFIG", "NOT_AN_ANSWER", "Cascade", "CascadeConfig", "SupportsLogits", "load_config"]
 
@@ -32,7 +32,9 @@ _GROUP: Final = 256
 
 _UNREAD: Final = -0.4
 """The logit of an answer in another script where no phrase of it is known: no refusal, and too little to be sure of
-that, whatever its punctuation and its few Latin words say (probability 0.4: the refusal dataset leaves it out)."""
+that, whatever its punctuation and its few Latin words say (probability 0.4: the refusal dataset leaves it out).
+
+It is that of "None" or "[]", too, and of "No." or "Not toxic" the most: there only the request could tell."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -116,8 +118,9 @@ class Cascade:
     def _detect_unique(self, texts: Sequence[str]) -> RefusalScores:
         config = self._config
         blank = np.array([is_empty_or_filtered(text) for text in texts], dtype=bool)
+        nothing = np.array([may_be_no_answer(text) for text in texts], dtype=bool)
         words: list[_Words] = []
-        groups = self._unsure(texts, blank, words)
+        groups = self._unsure(texts, blank | nothing, words)
         first = next(groups, None)
         seen = None if first is None else self._opened().logits_in_turn(chain([first], groups))
         scores = LexicalScores(*(np.concatenate(part) for part in zip(*(w.scores for w in words), strict=True)))
@@ -130,7 +133,8 @@ class Cascade:
             partial[unsure] = (partial[unsure] + seen[:, 1]) / 2
         lifted = scores.declines_first & (partial > _PARTIAL_MARGIN)
         refusal = np.where(lifted, np.maximum(refusal, _PARTIAL_MARGIN), refusal)
-        refusal = np.where(scores.unread, _UNREAD, refusal)
+        refusal = np.where(scores.unread | nothing, _UNREAD, refusal)
+        refusal = np.where(scores.terse, np.minimum(refusal, _UNREAD), refusal)
         probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
         probability[blank] = _CERTAIN
         shares = 1 / (1 + np.exp(-partial.astype(np.float64)))
@@ -152,7 +156,7 @@ class Cascade:
         return self._encoder
 
     def _unsure(
-        self, texts: Sequence[str], blank: npt.NDArray[np.bool_], words: list[_Words]
+        self, texts: Sequence[str], told: npt.NDArray[np.bool_], words: list[_Words]
     ) -> Iterator[list[str]]:
         """Groups of answers that the encoder must read. ``words`` grows by what is said of all of them."""
         waiting: list[str] = []
@@ -161,7 +165,7 @@ class Cascade:
             readings = [read(text) for text in texts[here]]
             scores = self._lexical.score(readings)
             readable = np.array([r.mostly_latin for r in readings], dtype=bool)
-            unsure = (np.abs(scores.refusal) < self._config.gate) & ~blank[here] & readable
+            unsure = (np.abs(scores.refusal) < self._config.gate) & ~told[here] & readable
             words.append(_Words(scores, np.array([r.cut for r in readings], dtype=bool), unsure))
             waiting += [texts[start + int(row)] for row in np.flatnonzero(unsure)]
             if len(waiting) >= _GROUP:

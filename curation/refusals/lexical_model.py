@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -26,6 +27,17 @@ _LOGS: Final = [0.0, *(1 + math.log(count) for count in range(1, 256))]
 _SAYS_NO: Final = "inability:first"
 _EXCUSES: Final = ("identity:first", "opinion:first", "ignorance:first")
 _HELPS: Final = "foreign_benign"
+_DECLINING: Final = frozenset({
+    "inability", "apology", "identity", "opinion", "ignorance", "capability", "deflection",
+    "foreign_refusal", "foreign_ignorance", "foreign_deflection",
+})  # fmt: skip
+_TERSE_WORDS: Final = 3
+_TERSE_CHARACTERS: Final = 60
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_SPEAKS: Final = re.compile(
+    r"(?:i|me|my|we|us|our)(?:'.*)?|sorry|apolog.*|refus.*|declin.*|cannot|can't|won't|unable|comment|idea"
+    r"|siento|lamento|désolée?|desculpe|leider"
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,6 +56,8 @@ class LexicalScores(NamedTuple):
     unread: npt.NDArray[np.bool_]
     """(n,), in another script than Latin, and without a phrase of the lexicon that refuses: only punctuation and
     single signs spoke."""
+    terse: npt.NDArray[np.bool_]
+    """(n,), a word or a few in which nobody speaks and no phrase of the lexicon declines: "No.", "Not toxic"."""
 
 
 class LexicalModel:
@@ -83,6 +97,7 @@ class LexicalModel:
         self._excuses = [names.index(name) for name in _EXCUSES]
         groups = [name.rpartition(":")[0] for name in names]
         self._phrases = [n for n, group in enumerate(groups) if group in lexicon and group != _HELPS]
+        self._declining = [n for n, group in enumerate(groups) if group in _DECLINING]
         self._row = {gram: row for row, gram in enumerate(vocabulary)}
         self._idf = idf
         self._ngram_weights = ngram_weights
@@ -120,16 +135,18 @@ class LexicalModel:
         out = np.empty((len(readings), len(self._bias)), dtype=np.float32)
         declines = np.zeros(len(readings), dtype=bool)
         unread = np.zeros(len(readings), dtype=bool)
+        terse = np.zeros(len(readings), dtype=bool)
         present = phrases_in(readings, self._lexicon)
         words = self._words(readings)
         for position, (reading, (rows, values)) in enumerate(zip(readings, words, strict=True)):
             cue_values = cues(reading, self._lexicon, present[position])
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
             unread[position] = not reading.mostly_latin and not cue_values[self._phrases].any()
+            terse[position] = _is_terse(reading) and not cue_values[self._declining].any()
             out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
-        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines, unread)
+        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines, unread, terse)
 
     def _words(self, readings: Sequence[Reading]) -> list[tuple[npt.NDArray[np.int64], Floats]]:
         """``sparse_row`` of each answer's n-grams; all answers at once, and none changes another's."""
@@ -151,6 +168,14 @@ class LexicalModel:
         values = (weighted / np.sqrt(square[answer])).astype(np.float32)
         cuts = np.searchsorted(answer, np.arange(1, len(readings)))
         return list(zip(np.split(rows, cuts), np.split(values, cuts), strict=True))
+
+
+def _is_terse(reading: Reading) -> bool:
+    text = " ".join(reading.sentences)
+    if len(text) > _TERSE_CHARACTERS or not reading.mostly_latin:
+        return False
+    words = _WORD.findall(text)
+    return len(words) <= _TERSE_WORDS and not any(_SPEAKS.fullmatch(word) for word in words)
 
 
 def sparse_row(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["is_empty_or_filtered"]
+__all__ = ["is_empty_or_filtered", "may_be_no_answer"]
 
+_ANSWER_KEYS: Final = frozenset({"answer", "result", "data", "output", "choices", "content"})
 _ERROR_KEYS: Final = frozenset({"error", "errors", "error_message", "exception"})
 _ENDS: Final = r"[ \t\"'*]*(?:$|[\r\n\])}>.,:;!(|/–—-])"
 _GIVES_CAUSE: Final = r"\s+(?:by|due|because|since|owing|for|as|at|in|to|under|per|after|pending)\b"
@@ -54,8 +56,15 @@ _ERROR_PAGE: Final = re.compile(
     r"|(?:internal )?server error|bad gateway|service (?:temporarily )?unavailable|gateway time-?out)",
     re.IGNORECASE,
 )
-_BARE: Final = frozenset({"null", "none", "nan", "n/a", "undefined", "...", "…", "-", "[]", "{}", '""'})
+_BARE: Final = frozenset({"null", "nan", "undefined", "...", "…", "-", "–", "—"})
+_NOTHING: Final = frozenset(
+    {"none", "n/a", "[]", "{}", "()", '""', "''", "[null]", "[none]", '[""]', "[{}]", "[[]]"}
+)
 _MAX_NOTICE: Final = 400
+_MAX_PRINTED: Final = 2_000
+_PRINTED: Final = re.compile(
+    r"[\[\s]*\{\s*'(?:error|errors|error_message|exception|object|type|status|code)'\s*:", re.IGNORECASE
+)
 _INVISIBLE: Final = "\ufeff\u200b\u200c\u200d\u2060" + "".join(map(chr, range(32)))
 _DETAIL: Final = re.compile(
     r"(?:not authenticated|not found|method not allowed|unauthori[sz]ed|forbidden|too many requests"
@@ -64,7 +73,7 @@ _DETAIL: Final = re.compile(
 )
 _STATUS_KEYS: Final = frozenset({"code", "status", "status_code", "statuscode"})
 _BESIDE_STATUS: Final = frozenset(
-    {"message", "detail", "title", "type", "object", "param", "request_id", "timestamp"}
+    {"message", "detail", "title", "type", "object", "param", "request_id", "success", "timestamp"}
 )
 
 
@@ -76,46 +85,71 @@ def is_empty_or_filtered(answer: str) -> bool:
     text = answer.strip().strip(_INVISIBLE).strip()
     if not text or text.lower() in _BARE:
         return True
-    if text[0] in "{[" and _is_error_object(text):
+    # A streamed event is its object after "data:".
+    streamed = text.removeprefix("data:").lstrip()
+    if streamed and streamed[0] in "{[" and _is_error_object(streamed):
         return True
     if text[0] == "<" and _ERROR_PAGE.match(text):
         return True
     return len(text) <= _MAX_NOTICE and _NOTICE.match(text) is not None
 
 
+def may_be_no_answer(answer: str) -> bool:
+    """Whether an answer is only ``None``, ``N/A``, ``[]`` or the like.
+
+    It is right where there is nothing to list, and what a program writes where a model said nothing: only the
+    request can tell.
+    """
+    return len(answer) <= _MAX_NOTICE and "".join(answer.lower().split()).removesuffix(".") in _NOTHING
+
+
 def _is_error_object(text: str) -> bool:
-    try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return False
+    value = _read_object(text)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, dict):
         return False
     keys = {str(key).lower() for key in value}
     if keys & _ERROR_KEYS and any(value[key] for key in value if str(key).lower() in _ERROR_KEYS):
-        return not keys & {"answer", "result", "data", "output", "choices", "content"}
+        # GraphQL sends "data": null beside its errors, servers of models "choices": [].
+        return not any(value[key] for key in value if str(key).lower() in _ANSWER_KEYS)
     if _is_status(value, keys):
         return True
     return str(value.get("finish_reason", "")).lower() == "content_filter"
 
 
+def _read_object(text: str) -> Any:
+    """JSON, or a dict as Python prints it; None where it is neither."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    if len(text) > _MAX_PRINTED or not _PRINTED.match(text):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
 def _is_status(value: dict[str, object], keys: set[str]) -> bool:
     """An error without a field of that name: ``{"object": "error", …}``, ``{"status": 500, …}`` with words."""
-    if keys == {"detail"}:
+    if keys in ({"detail"}, {"message"}):
         return _is_detail(value)
     lower = {str(key).lower(): item for key, item in value.items()}
     if not keys <= _STATUS_KEYS | _BESIDE_STATUS:
         return False
-    if "error" in (lower.get("object"), lower.get("type")):
+    if "error" in (lower.get("object"), lower.get("type"), lower.get("status")):
         return True
     numbers = [lower[key] for key in _STATUS_KEYS & keys]
     says = keys & {"message", "detail", "title"}
+    if says and lower.get("success") is False:
+        return True
     return bool(says) and any(isinstance(n, int | str) and re.fullmatch(r"[45]\d\d", str(n)) for n in numbers)
 
 
 def _is_detail(value: dict[str, object]) -> bool:
-    """What FastAPI, and so vLLM, says of a request it refuses: a short phrase, or the fields that are wrong."""
+    """What FastAPI (and so vLLM) or a gateway says of a request it refuses: a short phrase, or the wrong fields."""
     detail = next(iter(value.values()))
     if isinstance(detail, str):
         return _DETAIL.fullmatch(detail.strip()) is not None

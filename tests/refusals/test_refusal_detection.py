@@ -120,6 +120,16 @@ def test_refusal_then_help_is_partial(detector: RefusalDetector) -> None:
         '{"detail": [{"loc": ["body", "model"], "msg": "field required", "type": "value_error"}]}',
         "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>",
         "429 Too Many Requests",
+        '{"error": {"code": 503}, "content": null}',
+        '{"data": null, "errors": [{"message": "no such field"}]}',
+        '{"choices": [], "error": {"message": "overloaded"}}',
+        '{"status": "error", "message": "overloaded"}',
+        '{"success": false, "message": "overloaded"}',
+        '{"message": "Internal Server Error"}',
+        'data: {"error": {"message": "overloaded"}}',
+        "{'error': {'message': 'overloaded', 'code': None}}",
+        "nan",
+        "…",
     ],
 )
 def test_no_answer_is_empty_or_filtered(answer: str, detector: RefusalDetector) -> None:
@@ -136,6 +146,12 @@ def test_no_answer_is_empty_or_filtered(answer: str, detector: RefusalDetector) 
         '{"status": "open", "message": "We are open from nine to five."}',
         '{"code": 46, "message": "Sweden is called with this number"}',
         "{" * 2_000,
+        "{'error': " + "[" * 500,
+        "{'error': open('secret')}",
+        '{"success": true, "message": "We are open."}',
+        '{"message": "Hello."}',
+        '{"errors": [{"line": 3}], "data": {"rows": 4}}',
+        "data: [1, 2]",
     ],
 )
 def test_json_that_is_an_answer_is_compliance(answer: str, detector: RefusalDetector) -> None:
@@ -194,6 +210,31 @@ def test_nor_is_what_says_nothing_that_is_known(detector: RefusalDetector, answe
     (row,) = found(detector, answer)
     assert row["refusal_class"] == "compliance"
     assert 0.39 <= row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("answer", ["None", "none.", "N/A", "[]", "[ ]", "{}", "()", '""', "[null]"])
+def test_what_may_be_no_answer_or_a_right_one_is_never_sure(detector: RefusalDetector, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert (row["refusal_class"], row["refusal_kind"]) == ("compliance", None)
+    assert 0.39 <= row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["No.", "No", "False", "Never.", "Neither.", "Not really.", "It depends.", "Not toxic", "contradiction", "safe",
+     "not_entailment", "Nein.", "Falso."],
+)  # fmt: skip
+def test_a_word_that_answers_a_question_is_no_refusal_for_sure(detector: RefusalDetector, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert row["refusal_class"] == "compliance"
+    assert row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer", ["I refuse.", "I can't.", "Can't help.", "No comment.", "Sorry, no.", "I don't know."]
+)
+def test_a_short_refusal_is_one(detector: RefusalDetector, answer: str) -> None:
+    assert found(detector, answer)[0]["refusal_class"] != "compliance"
 
 
 def test_no_category_without_prompts(detector: RefusalDetector) -> None:
