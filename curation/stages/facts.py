@@ -7,16 +7,18 @@ from typing import Any, Final
 
 import polars as pl
 
+from curation.models.encoder import encoder_fingerprint
 from curation.publish.gates import ALL_DATASETS, GateResult
 from curation.publish.report import Threshold
-from curation.recipe import Recipe
+from curation.recipe import Encoder, Recipe
 from curation.stages.context import Context
-from curation.stages.embeddings import embedding_step
-from curation.stages.generations import generation_steps
+from curation.stages.embeddings import EmbeddingStep, embedding_step
+from curation.stages.generations import generation_steps, rewriting_steps
 from curation.stages.judgements import judge_step
 from curation.stages.policy_stats import policy_step
 from curation.stages.refusals import refusal_step
 from curation.stages.requests import judges_requests, request_step
+from curation.stages.rescoring import rescoring_step
 from curation.stages.rewards import reward_steps
 from curation.workspace import LEDGER_TABLES, Workspace
 from schemas import TABLES
@@ -39,7 +41,10 @@ def package_versions() -> dict[str, str]:
 
 
 def models_used(context: Context) -> list[dict[str, Any]]:
-    """The models of a recipe: ``step`` and ``producer`` (name, revision and settings)."""
+    """The models of a recipe: ``step`` and ``producer`` (name, revision and settings).
+
+    Those that answer and judge, and those that rewrite prompts or answers or say which negatives are false.
+    """
     recipe = context.recipe
     steps: list[Any] = [*generation_steps(context), *reward_steps(context)]
     steps += [embedding_step(context)] if recipe.encoder else []
@@ -47,7 +52,16 @@ def models_used(context: Context) -> list[dict[str, Any]]:
     steps += [request_step(context)] if judges_requests(recipe) else []
     steps += [refusal_step(context)] if recipe.refusals else []
     steps += [policy_step(context)] if recipe.policy else []
-    return [{"step": step.name, "producer": step.key.producer} for step in steps]
+    found = [(step.name, step.key.producer) for step in steps]
+    found += [("rewriting", step.key.producer) for step in rewriting_steps(context)]
+    if recipe.negatives is not None:
+        found += [("guide", EmbeddingStep(guide).key.producer) for guide in recipe.negatives.guides]
+        rescorer = recipe.negatives.rescorer
+        found += [("rescoring", rescoring_step(rescorer).key.producer)] if rescorer else []
+    if recipe.label_noise is not None and recipe.builds_pairs:
+        options = recipe.encoder or Encoder()
+        found.append(("label-noise", encoder_fingerprint(options.model, max_length=options.max_length)))
+    return [{"step": name, "producer": producer} for name, producer in dict.fromkeys(found)]
 
 
 def gate_results(workspace: Workspace, dataset: str | None = None) -> list[GateResult]:

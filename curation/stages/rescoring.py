@@ -20,7 +20,7 @@ from curation.stages.context import Context
 from curation.stages.rewards import RewardStep
 from curation.text import response_id
 
-__all__ = ["CrossEncoderStep", "LedgerScorer"]
+__all__ = ["CrossEncoderStep", "LedgerScorer", "rescoring_step"]
 
 _STEP_VERSION = 1
 
@@ -66,6 +66,13 @@ class _PairScoring:
         return Batch(rows.select("candidate_id", rewards=pl.concat_list("score")), failures_frame(failures))
 
 
+def rescoring_step(options: Rescorer) -> Step:
+    """The step of the model that a recipe names."""
+    if options.kind == "cross_encoder":
+        return CrossEncoderStep(options.model, options.batch_rows)
+    return RewardStep(Reward(model=options.model, batch_rows=options.batch_rows))
+
+
 class LedgerScorer:
     """A ``PairScorer`` over row numbers; each pair is paid for once.
 
@@ -81,11 +88,7 @@ class LedgerScorer:
             documents: the corpus.
         """
         self._context = context
-        self._step: Step = (
-            CrossEncoderStep(options.model, options.batch_rows)
-            if options.kind == "cross_encoder"
-            else RewardStep(Reward(model=options.model, batch_rows=options.batch_rows))
-        )
+        self._step = rescoring_step(options)
         self._anchors = anchors.select("prompt_id", "messages", "anchor").with_row_index("row")
         self._documents = documents
 
