@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import ModelError
+from curation.errors import InputError, ModelError
 from curation.models.identity import EMBEDDED, ModelRef, folder_fingerprint, resolve_model
 from curation.models.protocols import Encoded
 from curation.models.quiet import no_progress_bar
@@ -65,7 +65,7 @@ def open_encoder(
         device: ``cpu``, ``cuda``, …; None for the best one there is.
 
     Raises:
-        InputError: when ``model`` names nothing.
+        InputError: when ``model`` names nothing, or ``max_length`` is more than it has positions for.
         ModelError: when it cannot be loaded, or the bundled weights are not the known ones.
     """
     fingerprint = encoder_fingerprint(model, max_length=max_length)
@@ -75,6 +75,12 @@ def open_encoder(
         ref = resolve_model(model, embedded="encoder")
     loaded = _load(ref, device)
     if max_length is not None:
+        positions = _positions(loaded)
+        if positions is not None and max_length > positions:
+            raise InputError(
+                f"encoder {model!r}: max_length is {max_length}, and the model has positions for {positions} "
+                f"tokens: set it to {positions} or less, or leave it out"
+            )
         loaded.max_seq_length = max_length
     return SentenceEncoder(loaded, fingerprint=fingerprint, batch_size=batch_size)
 
@@ -168,6 +174,20 @@ def _load(ref: ModelRef, device: str | None) -> SentenceTransformer:
             f"{str(error).splitlines()[0] if str(error) else 'no message'}): "
             f"expected a sentence-transformers or transformers model with safetensors weights"
         ) from error
+
+
+def _positions(model: SentenceTransformer) -> int | None:
+    """The longest text, in tokens, that a transformer was made for; None where nothing limits it."""
+    transformer: Any = getattr(model[0], "auto_model", None)
+    if transformer is None:
+        return None
+    table: Any = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    if padding is not None:  # RoBERTa and its kin begin to count after the padding's position
+        return int(table.num_embeddings) - int(padding) - 1
+    config = transformer.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    return int(positions) if positions else None
 
 
 def _minilm_folder() -> Path:

@@ -15,7 +15,11 @@ class Encoder(Section):
     """The model that turns texts into vectors."""
 
     model: str = Field(default="embedded", description="a folder, a Hub id, or embedded (all-MiniLM-L6-v2)")
-    max_length: int | None = Field(default=None, ge=8, description="tokens read of a text; the model's own")
+    max_length: int | None = Field(
+        default=None,
+        ge=8,
+        description="tokens read of a text, at most as many as the model has positions; the model's own limit",
+    )
     batch_rows: int = Field(default=512, ge=1)
 
 

@@ -12,6 +12,7 @@ import pytest
 from curation.errors import InputError, ModelError
 from curation.models import encoder as module
 from curation.models.encoder import SentenceEncoder, encoder_fingerprint, open_encoder
+from tests.tiny_policies import tiny_tokenizer
 
 TEXTS = ["a cat sat on a mat", "", "How do I boil an egg? " * 3, "ein Satz auf Deutsch", "a cat sat on a mat"]
 
@@ -65,6 +66,33 @@ def test_max_length_cuts_earlier() -> None:
     assert encoded.truncated.tolist() == [True, True, False]
     np.testing.assert_allclose(encoded.vectors[0], encoded.vectors[1], atol=1e-6)
     assert short.fingerprint != encoder_fingerprint("embedded")
+
+
+def test_max_length_beyond_the_positions_is_refused() -> None:
+    assert open_encoder("embedded", max_length=512, device="cpu").encode(["word " * 600]).truncated.all()
+    with pytest.raises(InputError, match="max_length is 513, and the model has positions for 512 tokens"):
+        open_encoder("embedded", max_length=513, device="cpu")
+
+
+def test_positions_that_begin_after_the_padding_are_counted_so(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import RobertaConfig, RobertaModel
+
+    tokenizer = tiny_tokenizer(chat_template=None)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=34, pad_token_id=tokenizer.pad_token_id, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    transformer = Transformer(str(tmp_path / "model"), max_seq_length=16)
+    SentenceTransformer(modules=[transformer, Pooling(16)]).save(str(tmp_path / "encoder"))
+    most = 34 - tokenizer.pad_token_id - 1
+    longest = open_encoder(str(tmp_path / "encoder"), max_length=most, device="cpu")
+    assert longest.encode(["the cat sat " * 60]).truncated.all()
+    with pytest.raises(InputError, match=f"positions for {most} tokens"):
+        open_encoder(str(tmp_path / "encoder"), max_length=most + 1, device="cpu")
 
 
 def test_no_texts_give_no_rows(minilm: SentenceEncoder) -> None:
