@@ -169,6 +169,38 @@ def test_gradient_gram_equals_backward(architecture: str) -> None:
     assert close(found.grad_gram, flat @ flat.T, 1e-4)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_gradient_gram_of_many_tokens_goes_in_blocks(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = policy(tiny_model(architecture), output_gradients=True)
+    expected = stats_of(next(whole.stats(PROMPTS[:1], ANSWERS[:1]))).grad_gram
+    assert expected is not None
+    assert len(expected) > 2
+    monkeypatch.setattr("curation.models.policy.head._GRAM_ROWS", 3)
+    found = stats_of(next(whole.stats(PROMPTS[:1], ANSWERS[:1]))).grad_gram
+    assert found is not None
+    assert close(found, expected, 1e-5)
+    assert close(found, found.T, 1e-6)
+
+
+def test_memory_that_ends_after_the_forward_pass_is_a_fault_of_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = policy(tiny_model("llama"), output_gradients=True)
+    plain = list(scorer.stats(PROMPTS, ANSWERS))
+    original, refused = TransformersPolicy._summaries, stats_of(plain[0]).prompt_tokens
+
+    def summaries(self: Any, groups: Any, states: Any) -> Any:
+        if any(len(group.prompt) == refused and group.answers for group in groups):
+            raise torch.OutOfMemoryError("out of memory")
+        return original(self, groups, states)
+
+    monkeypatch.setattr(TransformersPolicy, "_summaries", summaries)
+    found = [stats_of(one) for one in scorer.stats(PROMPTS, ANSWERS)]
+    assert {fault.rule for fault in found[0].faults.values()} == {"out_of_memory"}
+    assert len(found[0].faults) == len(ANSWERS[0])
+    assert np.isnan(found[0].gram).all()
+    for one, before in zip(found[1:], plain[1:], strict=True):
+        assert close(one.gram, stats_of(before).gram, 1e-6)
+
+
 def test_bfloat16_is_near_float32() -> None:
     half = list(policy(tiny_model("llama").to(torch.bfloat16)).stats(PROMPTS, ANSWERS))
     full = list(policy(tiny_model("llama")).stats(PROMPTS, ANSWERS))

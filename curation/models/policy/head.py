@@ -15,6 +15,8 @@ import torch
 __all__ = ["Head", "gradient_gram", "head_of", "make_head", "token_logps"]
 
 _TILE_ROWS = 1024
+_GRAM_ROWS = 4096
+"""Of (T, T) products of gradients so many rows and columns at once: a prompt's answers may have 50,000 tokens."""
 _TILE = {"cpu": 1_000_000, "cuda": 64_000_000}
 """Logits held at once; on a CPU 4 MB, which stays in its cache: with 16 MB the same takes three times as long."""
 
@@ -79,21 +81,41 @@ def gradient_gram(states: list[torch.Tensor], targets: list[torch.Tensor], head:
     """
     every, wanted = torch.cat(states), torch.cat(targets)
     normaliser = torch.cat([_normaliser(part, head) for part in torch.split(every, _TILE_ROWS)])
-    inner = torch.zeros(len(every), len(every), dtype=torch.float32, device=every.device)
-    for start, logits in _stretches(every, head):
-        residual = -torch.exp(logits - normaliser[:, None].to(logits.dtype))
-        here = torch.nonzero((wanted >= start) & (wanted < start + logits.shape[1])).squeeze(1)
-        residual[here, wanted[here] - start] += 1
-        if head.softcap is not None:
-            residual *= 1 - (logits / head.softcap) ** 2
-        inner += residual @ residual.T
-    products = inner.double() * (every.float() @ every.float().T).double() * head.scale**2
     owner = torch.repeat_interleave(
         torch.arange(len(states), device=every.device),
         torch.tensor([len(s) for s in states], device=every.device),
     )
     membership = torch.nn.functional.one_hot(owner, len(states)).double()
-    return membership.T @ products @ membership
+    total = torch.zeros(len(states), len(states), dtype=torch.float64, device=every.device)
+    blocks = torch.split(torch.arange(len(every), device=every.device), _GRAM_ROWS)
+    for place, left in enumerate(blocks):
+        for right in blocks[place:]:
+            rows = left if right is left else torch.cat((left, right))
+            inner = _residual_products(every[rows], wanted[rows], normaliser[rows], head, len(left), len(right))
+            products = inner.double() * (every[left].float() @ every[right].float().T).double() * head.scale**2
+            part = membership[left].T @ products @ membership[right]
+            total += part if right is left else part + part.T
+    return total
+
+
+def _residual_products(
+    states: torch.Tensor,
+    targets: torch.Tensor,
+    normaliser: torch.Tensor,
+    head: Head,
+    left: int,
+    right: int,
+) -> torch.Tensor:
+    """(left, right) ⟨a_t, a_s⟩ / scale² of the first ``left`` states t and the last ``right`` states s."""
+    inner = torch.zeros(left, right, dtype=torch.float32, device=states.device)
+    for start, logits in _stretches(states, head):
+        residual = -torch.exp(logits - normaliser[:, None].to(logits.dtype))
+        here = torch.nonzero((targets >= start) & (targets < start + logits.shape[1])).squeeze(1)
+        residual[here, targets[here] - start] += 1
+        if head.softcap is not None:
+            residual *= 1 - (logits / head.softcap) ** 2
+        inner += residual[:left] @ residual[-right:].T
+    return inner
 
 
 def _stretches(states: torch.Tensor, head: Head) -> Iterator[tuple[int, torch.Tensor]]:

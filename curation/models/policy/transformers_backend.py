@@ -36,6 +36,7 @@ _PROMPTS_AT_ONCE = 64
 """Prompts that are tokenised together."""
 _LEAST_BUDGET = 256
 _OUT_OF_MEMORY = "the answer alone, with its prompt, does not fit into memory"
+_NOT_TOGETHER = "what is computed from the prompt's answers together does not fit into memory"
 
 Result = PolicyStats | Fault
 
@@ -191,7 +192,15 @@ class TransformersPolicy:
             candidates.append(candidate)
         left = group._replace(answers=answers, candidates=candidates, faults=faults)
         together = torch.cat(pieces) if pieces else torch.empty(0, self.hidden_size)
-        return self._summaries([left], States(together, [where], 0))[0]
+        try:
+            return self._summaries([left], States(together, [where], 0))[0]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        length = len(group.prompt) + sum(map(len, answers))
+        none = faults | dict.fromkeys(candidates, Fault("out_of_memory", str(length), _NOT_TOGETHER))
+        nothing = States(torch.empty(0, self.hidden_size), [[]], 0)
+        return self._summaries([left._replace(answers=[], candidates=[], faults=none)], nothing)[0]
 
     def _is_odd(self, group: Rendered) -> bool:
         """Whether a prompt is too long for rotary frequencies that do not depend on what it is read with."""
