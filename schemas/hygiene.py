@@ -21,6 +21,8 @@ class Hygiene(dy.Schema):
         "prompt is near, the selection that did not choose it",
     )
     score = dy.Float64(
-        description="Jaccard index, cosine, share of the evaluation row's n-grams, or what the selection went by"
+        description="Jaccard index or cosine with the row that it was compared with (where a later step dropped "
+        "that one, the reason names both), the greatest share of an evaluation row's n-grams, or what the "
+        "selection went by"
     )
     matched_text = dy.String(nullable=True, description="the words shared with the evaluation set")

@@ -145,7 +145,11 @@ def _contaminated(context: Context, options: Contamination, inputs: pl.DataFrame
     gram_limit, limit = str(options.min_overlap), str(options.similarity)
     rows = (
         matches.with_columns(prompt_id=compared["prompt_id"].gather(matches["position"]))
+        .with_columns(first=pl.col("position").min().over("prompt_id"))
+        # Of a prompt and its answers, the one that is closest; words in common before what only lies near.
+        .sort(is_gram, "score", "position", descending=[True, True, False])
         .unique("prompt_id", keep="first", maintain_order=True)
+        .sort("first")
         .select(
             "prompt_id",
             "rule",

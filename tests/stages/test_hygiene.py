@@ -97,6 +97,18 @@ def test_answers_are_compared_when_asked_for(folder: Folder) -> None:
     assert set(folder.rejects("hygiene")) == {"one#2", "two#0"}
 
 
+def test_of_a_prompt_and_its_answers_the_closest_match_is_named(folder: Folder) -> None:
+    """The prompt shares some words with one row; an answer is all of another."""
+    folder.write("sets/math.jsonl", [{"question": PROBLEM}, {"question": LETTER.format("Ghent")}])
+    begin = " ".join(PROBLEM.split()[:14])
+    folder.write("two.jsonl", [pair(f"{begin}, and then what?", chosen=LETTER.format("Ghent"))])
+    folder.run(hygiene={"contamination": {"against": ["sets"], "check": ["prompt", "responses"]}})
+    row = folder.rejects("hygiene")["two#0"]
+    assert row["value"].startswith("math.jsonl:1: ")
+    scores = folder.workspace.read("hygiene").filter(pl.col("input_id") == "two#0")["score"].to_list()
+    assert scores == [1.0]
+
+
 def test_a_made_prompt_in_an_evaluation_set_blocks(folder: Folder) -> None:
     folder.write("sets/math.jsonl", [{"question": PROBLEM}])
     settings = {"hygiene": {"contamination": {"against": ["sets"]}}}
