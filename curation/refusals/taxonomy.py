@@ -38,7 +38,10 @@ MIN_SIMILARITY: Final = 0.35
 SORRY-Bench prototype, and three quarters of CatQA's harmful questions above 0.39."""
 NEIGHBOURS: Final = 5
 _NEIGHBOUR_WEIGHT: Final = 0.5
-_FIELDS: Final = {"name", "title", "parent", "labels", "prototypes", "number_2024_06", "number_2025_03"}
+_TOP_FIELDS: Final = {"name", "version", "categories"}
+_FIELDS: Final = {
+    "name", "title", "parent", "labels", "prototypes", "heading", "number_2024_06", "number_2025_03",
+}  # fmt: skip
 
 Vectors = npt.NDArray[np.float32]
 
@@ -52,6 +55,8 @@ class TaxonomyCategory:
     parent: str | None = None
     prototypes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    heading: bool = False
+    """No request is sorted into it, only into the categories below it."""
     numbers: Mapping[str, int | None] | None = None
     """The category's number by release, where a taxonomy has numbers."""
 
@@ -66,9 +71,10 @@ class Taxonomy:
 
     @property
     def assignable(self) -> tuple[TaxonomyCategory, ...]:
-        """Categories with prototypes, and without children that have them."""
+        """Categories with prototypes, but for headings: those above others that have only their title."""
         parents = {c.parent for c in self.categories if c.prototypes}
-        return tuple(c for c in self.categories if c.prototypes and c.name not in parents)
+        only_above = {c.name for c in self.categories if c.name in parents and c.prototypes == (c.title,)}
+        return tuple(c for c in self.categories if c.prototypes and not c.heading and c.name not in only_above)
 
     def category_of_number(self, number: int, *, release: str) -> str | None:
         """The name of a category by its number in a release such as ``2024-06``; None where it has none."""
@@ -97,10 +103,11 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
     """A taxonomy that ships with the package, or the user's own YAML file.
 
     The file holds ``name``, and ``categories``: each with ``name`` and, as need be, ``title``, ``parent``,
-    ``labels`` and ``prototypes`` (sentences that describe requests of the category; its title by default).
+    ``labels``, ``prototypes`` (sentences that describe requests of the category; its title by default) and
+    ``heading: true`` where requests are only to be sorted into the categories below it.
 
     Raises:
-        InputError: when there is no such taxonomy, or the file has a missing or repeated name, an unknown
+        InputError: when there is no such taxonomy, or the file has a missing or repeated name, an unknown field or
             parent, a cycle, or no prototypes.
     """
     given = str(name_or_path)
@@ -112,6 +119,11 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
     content = read_yaml(path, what=f"taxonomy {path}")
     if not isinstance(content, dict) or not isinstance(content.get("categories"), list):
         raise InputError(f"taxonomy {path}: expected a mapping with a list under 'categories'")
+    for unknown in sorted(map(str, set(content) - _TOP_FIELDS)):
+        raise InputError(
+            f"taxonomy {path}: unknown field {unknown!r}{closest(unknown, _TOP_FIELDS)}; allowed: "
+            f"{', '.join(sorted(_TOP_FIELDS))}"
+        )
     if not content["categories"]:
         raise InputError(f"taxonomy {path}: 'categories' is empty, expected at least one category")
     categories = tuple(_category(item, n, path) for n, item in enumerate(content["categories"], start=1))
@@ -129,7 +141,13 @@ def taxonomy_fingerprint(name_or_path: str | Path) -> str:
         InputError: see ``open_taxonomy``.
     """
     taxonomy = open_taxonomy(name_or_path)
-    parts = [f"{c.name}\x1f{c.parent or ''}\x1f" + "\x1f".join(c.prototypes) for c in taxonomy.categories]
+    parents = {c.parent for c in taxonomy.categories if c.prototypes}
+    # Before, no category above others was assigned.
+    assigned = {c.name: "\x1e" if c.name in parents else "" for c in taxonomy.assignable}
+    parts = [
+        f"{c.name}{assigned.get(c.name, '')}\x1f{c.parent or ''}\x1f" + "\x1f".join(c.prototypes)
+        for c in taxonomy.categories
+    ]
     return f"{taxonomy.name}@{content_hash('taxonomy', str(MIN_SIMILARITY), *parts)[:8]}"
 
 
@@ -151,9 +169,11 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
     lists = {}
     for field in ("labels", "prototypes"):
         value = item.get(field, [])
-        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-            raise InputError(f"{where} ({name}): {field} must be a list of texts")
+        if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
+            raise InputError(f"{where} ({name}): {field} must be a list of texts, none of them empty")
         lists[field] = tuple(value)
+    if not isinstance(item.get("heading", False), bool):
+        raise InputError(f"{where} ({name}): heading is {item['heading']!r}, expected true or false")
     title = str(item.get("title", name.replace("_", " ")))
     has_tree_only = "number_2024_06" not in item and not lists["prototypes"]
     numbers = {r: item.get(f"number_{r.replace('-', '_')}") for r in ("2024-06", "2025-03")}
@@ -163,6 +183,7 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
         parent=item.get("parent"),
         prototypes=lists["prototypes"] or ((title,) if has_tree_only and "prototypes" not in item else ()),
         labels=lists["labels"],
+        heading=item.get("heading", False),
         numbers=numbers if "number_2024_06" in item else None,
     )
 

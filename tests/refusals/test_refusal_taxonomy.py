@@ -10,7 +10,13 @@ import pytest
 
 from curation.errors import InputError
 from curation.models.protocols import Encoded
-from curation.refusals.taxonomy import CategoryAssigner, assign_categories, confusion, open_taxonomy
+from curation.refusals.taxonomy import (
+    CategoryAssigner,
+    assign_categories,
+    confusion,
+    open_taxonomy,
+    taxonomy_fingerprint,
+)
 
 
 class WordEncoder:
@@ -94,6 +100,9 @@ def test_own_taxonomy_is_read(tmp_path: Path) -> None:
         ("categories:\n  - {name: a}\n  - {name: a}\n", "stands twice"),
         ("categories:\n  - {name: a, parent: z}\n", "unknown parent"),
         ("categories:\n  - {name: a, prototype: [b]}\n", "did you mean 'prototypes'"),
+        ("min_similarity: 0.2\ncategories:\n  - {name: a}\n", "unknown field 'min_similarity'"),
+        ("categories:\n  - {name: a, prototypes: [b, ' ']}\n", "none of them empty"),
+        ("categories:\n  - {name: a, heading: 1}\n", "expected true or false"),
         ("categories: []\n", "empty"),
         ("categories: [1]\n", "found int"),
         ("just text", "expected a mapping"),
@@ -108,6 +117,19 @@ def test_faulty_taxonomy_is_explained(text: str, match: str, tmp_path: Path) -> 
 def test_unknown_taxonomy_suggests_a_name() -> None:
     with pytest.raises(InputError, match="did you mean 'sorry_bench'"):
         open_taxonomy("sorrybench")
+
+
+def test_a_category_above_others_keeps_the_requests_of_its_own_prototypes(tmp_path: Path) -> None:
+    below = "  - {name: zzyy, parent: top}\n  - {name: empty, title: Empty}\n  - {name: xx, parent: empty}\n"
+    lists = "categories:\n  - {name: top, prototypes: [aaab]%s}\n" + below
+    taxonomy = open_taxonomy(own(tmp_path, lists % ""))
+    assert [c.name for c in taxonomy.assignable] == ["top", "zzyy", "xx"]
+    found = CategoryAssigner(taxonomy, WordEncoder(), min_similarity=0.6).assign(["aab", "zzy"])
+    assert found.category == ["top", "zzyy"]
+    before = taxonomy_fingerprint(own(tmp_path, lists % ""))
+    heading = open_taxonomy(own(tmp_path, lists % ", heading: true"))
+    assert [c.name for c in heading.assignable] == ["zzyy", "xx"]
+    assert taxonomy_fingerprint(own(tmp_path, lists % ", heading: true")) != before
 
 
 def test_request_far_from_everything_has_no_category(tmp_path: Path) -> None:
