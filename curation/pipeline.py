@@ -196,9 +196,12 @@ def _workspace(recipe: Recipe, given: str | os.PathLike[str] | Workspace | None,
 
 
 def _record(context: Context, run_id: str, started_at: datetime, status: str) -> bool:
-    """Add a row to ``runs``. A run that found everything as it was adds none, and returns False."""
+    """Add a row to ``runs``, and say whether any table's content changed.
+
+    A run that changed nothing adds none, unless it is the first that was done with its recipe.
+    """
     read, written = context.workspace.take_versions()
-    if status == "done" and not written:
+    if status == "done" and not written and _is_recorded(context):
         return False
     row = pl.DataFrame(
         {
@@ -220,4 +223,15 @@ def _record(context: Context, run_id: str, started_at: datetime, status: str) ->
         # The error that ended the run says more than the one that kept it from being recorded.
         if status == "done":
             raise
-    return True
+    return status != "done" or bool(written)
+
+
+def _is_recorded(context: Context) -> bool:
+    """Whether the last run was done with this recipe, by this version of the package."""
+    last = context.workspace.read("runs").sort("finished_at").tail(1)
+    same = {
+        "status": "done",
+        "recipe_hash": context.recipe.content_hash,
+        "package_version": version("preference-curation"),
+    }
+    return last.height > 0 and all(last[name][0] == value for name, value in same.items())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
+from curation.errors import GateError
+from curation.pipeline import run
+from curation.recipe import Recipe
+from curation.workspace import Workspace
 from tests.stages.conftest import SMALL_RECIPE, Place, sentences
 
 BATCH = {"generations": 1, "embeddings": 16, "rewards": 4096, "refusals": 8, "policy_stats": 4}
@@ -39,7 +45,11 @@ def test_a_second_run_calls_no_model_and_changes_nothing(place: Place, undisturb
     before = {p: p.stat().st_mtime_ns for p in place.workspace.rglob("*.parquet")}
     place.succeed()
     assert not place.calls()
-    assert {p: p.stat().st_mtime_ns for p in place.workspace.rglob("*.parquet")} == before
+    after = {p: p.stat().st_mtime_ns for p in place.workspace.rglob("*.parquet")}
+    # The copy's recipe names its sources in another folder: that alone is recorded.
+    (recorded,) = after.keys() - before.keys()
+    assert recorded.parent == place.workspace / "tables" / "runs"
+    assert after == before | {recorded: after[recorded]}
 
 
 def test_added_prompts_are_the_only_ones_computed(place: Place, undisturbed: Place) -> None:
@@ -73,3 +83,21 @@ def test_the_order_of_source_rows_changes_no_score(place: Place, undisturbed: Pl
     assert mine["pair_id"].to_list() == theirs["pair_id"].to_list()
     for column in ("ln_ches", "chosen_logp", "strength_mean"):
         assert mine[column].to_list() == pytest.approx(theirs[column].to_list(), rel=1e-4, abs=1e-5)
+
+
+def test_a_recipe_that_changes_no_table_is_recorded_once(tmp_path: Path) -> None:
+    rows = "".join(json.dumps(row) + "\n" for row in sentences(3))
+    (tmp_path / "pairs.jsonl").write_text(rows)
+    bare = {"sources": [{"path": str(tmp_path / "pairs.jsonl")}], "encoder": None, "rewards": [], "refusals": None}
+    gates = {"max_tie_rate": 1.0}
+    for least in (1, 1, 2, 2, 99, 2, 2):
+        recipe = Recipe.model_validate(bare | {"policy": None, "gates": gates | {"min_rows": least}})
+        try:
+            run(recipe, workspace=tmp_path / "w")
+        except GateError:
+            assert least == 99
+    runs = Workspace(tmp_path / "w").read("runs").sort("finished_at")
+    asked = [json.loads(row)["gates"]["min_rows"] for row in runs["recipe"]]
+    assert list(zip(asked, runs["status"], strict=True)) == [
+        (1, "done"), (2, "done"), (99, "failed"), (2, "done")
+    ]  # fmt: skip
