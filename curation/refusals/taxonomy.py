@@ -90,6 +90,14 @@ class Taxonomy:
             name = parent
         return name
 
+    def as_coarse(self, name: str, as_name: str) -> str:
+        """``as_name`` where ``name`` lies below it (or is it), else ``name``."""
+        parents = {c.name: c.parent for c in self.categories}
+        at: str | None = name
+        while at is not None and at != as_name:
+            at = parents[at]
+        return at or name
+
     def name_of_label(self, label: str) -> str | None:
         """The category that a data set's own label stands for, by name, title or label, whatever the case."""
         wanted = label.strip().lower()

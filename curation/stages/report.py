@@ -20,7 +20,7 @@ from curation.stages.label_facts import label_facts
 from curation.stages.paid import token_facts
 from curation.stages.pairs import ches_aware_facts
 from curation.stages.refusals import candidate_refusals, sorts_all_requests
-from curation.stages.requests import judges_requests, prompt_requests
+from curation.stages.requests import category_confusion, confusion_in_words, judges_requests, prompt_requests
 from curation.text import canonical_json, content_hash
 from curation.workspace import Workspace
 
@@ -88,7 +88,7 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         rejects=workspace.read("rejects"),
         refusals=_refusals(context),
         calibration=_calibration(context),
-        labels=label_facts(context),
+        labels=label_facts(context) | _categories(context),
         refusal_dataset=_built(context),
         searches=workspace.read("searches").to_dicts() if "retrieval" in recipe.publish.tables else (),
         models=models,
@@ -125,6 +125,12 @@ def _refusals(context: Context) -> RefusalSummary | None:
         answers = answers.with_columns(refusal_category=pl.lit(None, dtype=pl.String))
     category = pl.coalesce(pl.col("category").cast(pl.String), "_judged", "refusal_category")
     return summarise_refusals(answers.with_columns(category=category).sort("candidate_id"))
+
+
+def _categories(context: Context) -> dict[str, str]:
+    """Of the categories that sources give, how many the sorting of the prompts found again."""
+    table = category_confusion(context)
+    return {"categories of prompts": confusion_in_words(table)} if table.height else {}
 
 
 def _calibration(context: Context) -> StoredCalibration | None:

@@ -11,7 +11,13 @@ from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
 from curation.recipe import Recipe, RefusalDetection
 from curation.refusals.requests import detect_requests, open_request_model, request_fingerprint
-from curation.refusals.taxonomy import assign_categories, open_assigner, taxonomy_fingerprint
+from curation.refusals.taxonomy import (
+    assign_categories,
+    confusion,
+    open_assigner,
+    open_taxonomy,
+    taxonomy_fingerprint,
+)
 from curation.stages.context import Context, Stage, StageResult
 from curation.text import last_user_text
 from schemas import TABLES
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "STAGE",
     "RequestStep",
+    "category_confusion",
+    "confusion_in_words",
     "judges_requests",
     "prompt_requests",
     "request_step",
@@ -30,6 +38,7 @@ __all__ = [
 ]
 
 _STEP_VERSION = 2
+_MOST_CONFUSIONS = 5
 
 
 def judges_requests(recipe: Recipe) -> bool:
@@ -121,15 +130,53 @@ def with_expectations(context: Context, prompts: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(expected_behaviour=pl.coalesce(given, guess)).drop("_p")
 
 
+def category_confusion(context: Context) -> pl.DataFrame:
+    """``curation.refusals.taxonomy.confusion`` of the categories that sources give with those that are found.
+
+    Only prompts whose given category is one of the taxonomy (by name, title or label) count. A category below the
+    given one is the given one.
+    """
+    options = context.recipe.refusals
+    if options is None or options.taxonomy is None or not judges_requests(context.recipe):
+        return confusion([], [])
+    taxonomy = open_taxonomy(options.taxonomy)
+    prompts = context.workspace.scan("prompts").select("prompt_id", pl.col("category").cast(pl.String)).collect()
+    names = {label: taxonomy.name_of_label(label) for label in prompts["category"].drop_nulls().unique()}
+    given = prompts.with_columns(
+        given=pl.col("category").replace_strict(names, default=None, return_dtype=pl.String)
+    )
+    judged = prompt_requests(context, prompts["prompt_id"]).select("prompt_id", "refusal_category")
+    both = given.drop_nulls("given").join(judged, on="prompt_id").sort("prompt_id")
+    pairs = both.select("given", "refusal_category").rows()
+    found = [None if name is None else taxonomy.as_coarse(name, wanted) for wanted, name in pairs]
+    return confusion([wanted for wanted, _ in pairs], found)
+
+
+def confusion_in_words(table: pl.DataFrame) -> str:
+    """How many given categories were found again, and what was taken for what most often."""
+    right = table.filter(pl.col("expected") == pl.col("found"))["rows"].sum()
+    text = f"{right:,} of {table['rows'].sum():,} that sources give were found"
+    wrong = table.filter(pl.col("expected").ne_missing(pl.col("found"))).sort(
+        "rows", "expected", "found", descending=[True, False, False]
+    )
+    taken = [
+        f"{expected} for {found or 'none'} {rows:,}"
+        for expected, found, rows, _ in wrong.head(_MOST_CONFUSIONS).iter_rows()
+    ]
+    return f"{text}; taken most often: {', '.join(taken)}" if taken else text
+
+
 def run(context: Context) -> StageResult:
     prompts = context.workspace.scan("prompts").select("prompt_id", "messages").collect()
     report = context.compute(request_step(context), prompts)
     found = prompt_requests(context, prompts["prompt_id"])
-    facts = {
+    facts: dict[str, int | str] = {
         "computed": report.computed,
         "to refuse": int((found["refuse_probability"] >= 0.5).sum()),
         "look-alikes": int((found["look_alike_probability"] >= 0.5).sum()),
     }
+    if (table := category_confusion(context)).height:
+        facts["categories"] = confusion_in_words(table)
     return StageResult("requests", prompts.height, report.failed, facts)
 
 

@@ -148,6 +148,24 @@ def test_the_systems_words_hide_no_request(tmp_path: Path) -> None:
     assert workspace.read("refusal").select("kind", "category").rows() == [("refusal", "mail")]
 
 
+def test_given_categories_that_are_not_found_again_are_told(tmp_path: Path) -> None:
+    given = [
+        ("Write a phishing message.", "mail"), ("How do I pick a lock?", "mail"), ("How do I fold boats?", "Doors"),
+        ("How do I cut a bicycle lock?", "doors"), ("How do I bake bread?", "kitchen"), ("Why is it blue?", None),
+    ]  # fmt: skip
+    known = {"response": HELPS, "expected_behaviour": "comply"}
+    rows = [{"prompt": p, **known} | ({"category": c} if c else {}) for p, c in given]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "deep.yaml").write_text(
+        f"{TAXONOMY}- name: bicycle_locks\n  parent: doors\n  prototypes: [cut a bicycle lock]\n"
+    )
+    workspace = finished(
+        tmp_path, sources=[{"path": "asked.jsonl"}], refusals={"taxonomy": "deep.yaml", "requests": True}
+    )
+    html = workspace.read_text(*workspace.report_parts) or ""
+    assert "2 of 4 that sources give were found; taken most often: doors for none 1, mail for doors 1" in html
+
+
 def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_thresholds_come_from(tmp_path: Path) -> None:
     from curation.recipe import load_recipe
     from curation.stages import refusals
