@@ -5,11 +5,14 @@ Texts are left out unless they are asked for: they may be dangerous requests.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final, NamedTuple
 
 import polars as pl
 
 from curation.errors import InputError
+from curation.publish.gates import ALL_DATASETS
+from curation.recipe import MADE_FROM
 from curation.text import pair_id
 from curation.workspace import Workspace
 
@@ -75,8 +78,21 @@ def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -
     for name in _DATASETS:
         column = _KEY_OF.get(name, "candidate_id")
         ids = {"pair_id": pairs, "anchor_id": prompts, "candidate_id": candidates}[column]
-        sections.append(Section(f"published in {name}", _rows(workspace, name, column, ids, show_text)))
+        if rows := _rows(workspace, name, column, ids, show_text):
+            sections.append(Section(_standing(workspace, name), rows))
     return [section for section in sections if section.rows]
+
+
+def _standing(workspace: Workspace, name: str) -> str:
+    """Whether a dataset's table is published: it stays where a recipe leaves it out, or a gate refuses it."""
+    runs = workspace.read("runs").sort("finished_at")
+    asked = json.loads(runs["recipe"][-1])["publish"]["datasets"] if runs.height else [name]
+    if name not in {MADE_FROM.get(dataset, dataset) for dataset in asked}:
+        return f"in {name}, which the recipe of the last run does not publish"
+    refused = ~pl.col("passed") & pl.col("blocking") & pl.col("dataset").is_in([name, ALL_DATASETS])
+    if not workspace.scan("gates").filter(refused).head(1).collect().is_empty():
+        return f"in {name}, which a gate keeps from being published"
+    return f"published in {name}"
 
 
 def _find(workspace: Workspace, identifier: str) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 
@@ -53,3 +55,27 @@ def test_what_became_no_row_is_explained_by_its_reject(space, asked, rows):
 def test_what_nothing_knows_is_an_error(space, asked):
     with pytest.raises(InputError, match="has no prompt, candidate, pair or input row"):
         explain(space, asked)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "passed", "title"),
+    [
+        (["preference"], True, "published in preference"),
+        (["reward"], True, "published in preference"),
+        (["preference"], False, "in preference, which a gate keeps from being published"),
+        (["refusal"], True, "in preference, which the recipe of the last run does not publish"),
+    ],
+)
+def test_a_row_of_a_table_that_is_not_published_is_not_said_to_be(space, datasets, passed, title):
+    space.overwrite("pairs", pl.DataFrame(
+        {"pair_id": [PAIR], "prompt_id": [ANCHOR], "chosen_id": [ASKED], "rejected_id": [POSITIVE],
+         "margin": [1.0], "strategy": ["all"]}
+    ))  # fmt: skip
+    space.overwrite("preference", pl.DataFrame({"pair_id": [PAIR]}))
+    gates = {"name": "min_rows", "dataset": "preference", "passed": passed, "blocking": True}
+    space.overwrite("gates", pl.DataFrame([gates]))
+    recipes = [json.dumps({"publish": {"datasets": asked}}) for asked in (["preference"], datasets)]
+    space.overwrite("runs", pl.DataFrame({"recipe": recipes, "finished_at": [1, 2]}))
+    titles = [section.title for section in explain(space, PAIR)]
+    assert title in titles
+    assert [t for t in titles if "preference" in t] == [title]
