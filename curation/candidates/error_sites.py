@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -70,6 +71,9 @@ _AFTER_COMPARISON: Final = re.compile(r"[^\s>=-][ \t]*[<>≤≥]=?[ \t]*[-+−�
 _OPERATES: Final = "+-−–×*÷/·^"
 _TOLD: Final = 100
 """An error in a number with decimals or many digits is one of at least one part in so many."""
+_LEAST_NEAR: Final = Fraction(_TOLD - 2, _TOLD)
+_MOST_NEAR: Final = Fraction(_TOLD + 2, _TOLD)
+"""Bounds, as shares of a number, of all that could be told from it only by a smaller part."""
 _LONGEST: Final = 1000
 _NEAR: Final = 16
 _SEVERAL: Final = 100
@@ -79,9 +83,10 @@ _RESULT: Final = re.compile(rf"=[ \t]*[$€£]?({_NUMBER})%?[^\d=]*$")
 
 def changed_values(text: str, draw: random.Random) -> Iterator[Edit]:
     """One number becomes another that could stand there: near it, with as many decimals, of the same sign."""
+    around = _Around(text)
     for number in _numbers(text):
         edit = Edit(number.start(), number.end(), _near(number.group(), draw))
-        if _matters(text, edit):
+        if around.matters(edit):
             yield edit
 
 
@@ -89,10 +94,22 @@ def substitutions(text: str, draw: random.Random) -> Iterator[Edit]:
     """One number becomes another number of the same answer."""
     found = _numbers(text)
     values = {_value(m.group()): m.group() for m in found}
+    written = [(value, as_text) for value, as_text in sorted(values.items()) if value != 0]
+    sizes = [value for value, _ in written]
+    around = _Around(text)
     for number in found:
-        others = [t for v, t in sorted(values.items()) if v != 0 and not _rounded(number.group(), t)]
-        edit = Edit(number.start(), number.end(), draw.choice(others)) if others else None
-        if edit and _matters(text, edit):
+        value = _value(number.group())
+        assert value is not None
+        # Only numbers near this one can be a rounding of it.
+        near = range(bisect_left(sizes, value * _LEAST_NEAR), bisect_right(sizes, value * _MOST_NEAR))
+        same = [place for place in near if _rounded(number.group(), written[place][1])]
+        if len(same) == len(written):
+            continue
+        place = draw.choice(range(len(written) - len(same)))
+        for other in same:
+            place += other <= place
+        edit = Edit(number.start(), number.end(), written[place][1])
+        if around.matters(edit):
             yield edit
 
 
@@ -206,23 +223,43 @@ def _next(text: str, place: int) -> str:
 
 def _numbers(text: str) -> list[re.Match[str]]:
     """The numbers that say something: no list marks, step numbers, dates, addresses."""
-    skipped = [m.span() for m in _SKIPPED.finditer(text)]
+    skipped = _Spans([m.span() for m in _SKIPPED.finditer(text)])
     found = (m for m in _ALONE.finditer(text) if _value(m.group()) is not None)
-    return [m for m in found if not any(a <= m.start() < b for a, b in skipped)]
+    return [m for m in found if skipped.at(m.start()) is None]
 
 
-def _matters(text: str, edit: Edit) -> bool:
-    """Whether another number makes the answer wrong: 5 > 4 is as true as 5 > 3, and 0 × 4 is 0 × 3."""
-    if any(m.start() <= edit.start < m.end() for m in _COMPARISON.finditer(text)):
-        return False
-    around = next((m for m in _TERMS.finditer(text) if m.start() <= edit.start < m.end()), None)
-    if _is_compared(text, *(around.span() if around else (edit.start, edit.end))):
-        return False
-    if around is None:
-        return True
-    start, end = edit.start - around.start(), edit.end - around.start()
-    expression = around.group()
-    return _differ(_parts(expression), _parts(expression[:start] + edit.new + expression[end:]))
+class _Spans:
+    """Stretches of a text that do not overlap, in order."""
+
+    def __init__(self, spans: list[tuple[int, int]]) -> None:
+        self._spans = spans
+        self._starts = [start for start, _ in spans]
+
+    def at(self, place: int) -> tuple[int, int] | None:
+        """The stretch that holds a place."""
+        number = bisect_right(self._starts, place) - 1
+        return self._spans[number] if number >= 0 and place < self._spans[number][1] else None
+
+
+class _Around:
+    """What stands around the numbers of a text; looked for once, for a text may hold thousands of them."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._comparisons = _Spans([m.span() for m in _COMPARISON.finditer(text)])
+        self._terms = _Spans([m.span() for m in _TERMS.finditer(text)])
+
+    def matters(self, edit: Edit) -> bool:
+        """Whether another number makes the answer wrong: 5 > 4 is as true as 5 > 3, and 0 × 4 is 0 × 3."""
+        if self._comparisons.at(edit.start) is not None:
+            return False
+        terms = self._terms.at(edit.start)
+        if _is_compared(self._text, *(terms or (edit.start, edit.end))):
+            return False
+        if terms is None:
+            return True
+        before, after = self._text[terms[0] : edit.start], self._text[edit.end : terms[1]]
+        return _differ(_parts(self._text[slice(*terms)]), _parts(before + edit.new + after))
 
 
 def _near(number: str, draw: random.Random) -> str:

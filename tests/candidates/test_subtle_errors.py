@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import re
 from fractions import Fraction
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.candidates import error_sites
 from curation.candidates.subtle_errors import ERROR_KINDS, inject_error, subtle_errors
 from curation.errors import InputError
 from curation.text import normalise
@@ -234,3 +237,22 @@ def test_each_answer_gets_different_kinds_whatever_the_order() -> None:
     assert turned.edited.sort(pl.all()).equals(made.edited.sort(pl.all()))
     other = subtle_errors(answers, per_answer=3, seed=5)
     assert not other.edited.equals(made.edited)
+
+
+@pytest.mark.parametrize("kind", ["changed_values", "substitutions"])
+def test_a_text_of_many_numbers_is_looked_through_once(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """And not once for each of its numbers: a long table took minutes."""
+    looked: list[str] = []
+
+    class Counted(NamedTuple):
+        pattern: Any
+
+        def finditer(self, text: str) -> Any:
+            looked.append(text)
+            return self.pattern.finditer(text)
+
+    for name in ("_COMPARISON", "_TERMS"):
+        monkeypatch.setattr(error_sites, name, Counted(getattr(error_sites, name)))
+    text = " ".join(f"item {7 * i} costs {i}.25," for i in range(1, 40))
+    assert len(list(getattr(error_sites, kind)(text, random.Random(0)))) > 70
+    assert looked == [text, text]
