@@ -320,6 +320,14 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content
     assert "caf" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [pa.decimal256(50, 2), pa.list_(pa.struct([("y", pa.decimal256(50, 2))]))])
+def test_a_column_that_polars_panics_at_is_an_input_error(tmp_path: Path, kind: Any) -> None:
+    table = pa.table({"prompt": ["a"], "x": pa.array([None], kind)})
+    pq.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(InputError, match=r"in.parquet: column 'x' holds .*decimal256\(50, 2\)"):
+        open_input(tmp_path / "in.parquet")
+
+
 def test_a_torn_parquet_is_an_input_error(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "in.parquet", ROWS)
     path.write_bytes(path.read_bytes()[:-20])

@@ -52,6 +52,7 @@ class ParquetTable:
             _check_names(schema)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._torn("its footer cannot be read") from error
+        _check_types(schema, str(path))
         self.row_bytes = max(0, size) / max(1, self.rows)
         self.schema = _schema(schema)
 
@@ -83,6 +84,7 @@ class HubTable:
         self._data = _load(address, match["name"], match["config"], match["split"])
         self.rows = len(self._data)
         self.row_bytes = (self._data.dataset_size or 0) / max(1, self.rows) or 1024.0
+        _check_types(self._data.features.arrow_schema, address)
         self.schema = _schema(self._data.features.arrow_schema)
 
     def batches(self, batch_rows: int) -> Iterator[Any]:
@@ -150,6 +152,33 @@ def _check_names(schema: Any) -> None:
         if len(set(names)) < len(names):
             raise ValueError("two fields have one name")
         kinds += [field.type for field in inner]
+
+
+def _check_types(schema: Any, name: str) -> None:
+    """That polars reads every column; at some types, also inside lists and structs, it panics.
+
+    Raises:
+        InputError: for the first column that it does not read.
+    """
+    from pyarrow import types
+
+    for column, whole in zip(schema.names, schema.types, strict=True):
+        kinds = [whole]
+        while kinds:
+            kind = kinds.pop()
+            view = types.is_list_view(kind) or types.is_large_list_view(kind)
+            if view or types.is_union(kind) or types.is_run_end_encoded(kind) or _is_wide(kind):
+                raise InputError(
+                    f"{name}: column {column!r} holds {kind}, which cannot be read here: write it as text, a plain "
+                    f"list, float64 or decimal128, or leave it out"
+                )
+            kinds += [kind.field(i).type for i in range(kind.num_fields)]
+
+
+def _is_wide(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_decimal256(kind) or types.is_interval(kind))
 
 
 def _schema(schema: Any) -> pl.Schema:
