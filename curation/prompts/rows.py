@@ -137,18 +137,32 @@ def _read_responses(row: dict[str, Any]) -> _Row:
     if scores is not None and (not isinstance(scores, list) or len(scores) != len(values)):
         raise RowError("scores_length", "scores", f"expected one score for each of {len(values)} answers")
     kept: list[tuple[str, int, float | None]] = []
-    faults: list[RowError] = []
+    faults: list[tuple[int, RowError]] = []
     for index, value in enumerate(values):
         try:
             text, inner_score = _answer(value, prompt)
             kept.append((text, index, score_of(scores[index]) if scores is not None else inner_score))
         except RowError as error:
-            reason = f"answer {index} of {len(values)}: {error.reason}"
-            faults.append(RowError(error.rule, f"responses[{index}]", reason))
+            faults.append((index, error))
     if not kept:
-        raise faults[0]
+        raise _one_a_rule(faults, len(values))[0]
     texts, indices, all_scores = (list(column) for column in zip(*kept, strict=True))
-    return (prompt, texts, indices, all_scores if any(s is not None for s in all_scores) else None), faults
+    return (prompt, texts, indices, all_scores if any(s is not None for s in all_scores) else None), _one_a_rule(
+        faults, len(values)
+    )
+
+
+def _one_a_rule(faults: list[tuple[int, RowError]], count: int) -> list[RowError]:
+    """The faults of a row's answers, those under one rule as one: a row has one reject for each rule."""
+    rules = dict.fromkeys(error.rule for _, error in faults)
+    found = []
+    for rule in rules:
+        same = [(index, error) for index, error in faults if error.rule == rule]
+        reasons = dict.fromkeys(error.reason for _, error in same)
+        which = f"answer{'s' if len(same) > 1 else ''} {', '.join(str(index) for index, _ in same)} of {count}"
+        value = ", ".join(f"responses[{index}]" for index, _ in same)
+        found.append(RowError(rule, value, f"{which}: {'; '.join(reasons)}"))
+    return found
 
 
 def _answer(value: Any, prompt: Sequence[Message]) -> tuple[str, float | None]:

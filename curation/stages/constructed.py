@@ -63,11 +63,18 @@ def run(context: Context) -> StageResult:
         reason="the same text is an answer of a source or a model already, so nothing is known of it",
     )  # fmt: skip
     fresh = rows.join(base.kept, on="candidate_id", how="anti", maintain_order="left")
+    repeated = fresh.filter(~pl.col("candidate_id").is_first_distinct())
+    twice = rejects_frame(
+        repeated.unique(["candidate_id", "construction"], keep="first", maintain_order=True), table="candidates",
+        stage=_STAGE, rule="made_twice", row_id=pl.concat_str("candidate_id", pl.lit(" as "), "construction"),
+        value=pl.coalesce("parent_id", "candidate_id"),
+        reason="the same text was made for the prompt before, and stays as what it was made first",
+    )  # fmt: skip
     fresh = fresh.unique("candidate_id", keep="first", maintain_order=True)
     fresh, forgotten = without_forgotten_answers(fresh, Forgotten(context.workspace), stage=_STAGE)
     facts = dict(fresh["construction"].value_counts(sort=True).iter_rows())
     facts["right answers to start from"] = given.right.height
-    rejects = concat_rejects(rejects, forgotten, *(m.rejects for m in made))
+    rejects = concat_rejects(rejects, twice, forgotten, *(m.rejects for m in made))
     return context.write(_STAGE, _STAGE, fresh, rejects=rejects, facts=facts)
 
 

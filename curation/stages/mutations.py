@@ -61,23 +61,20 @@ def run(context: Context) -> StageResult:
         by_rule.filter(pl.col("response").is_null()), table=_STAGE, stage=_STAGE, row_id=pl.col("item_id"),
         rule="no_such_form", reason=pl.format("the rules cannot put the prompt into the form {}", "mutation"),
     )  # fmt: skip
-    frame = _as_prompts(made, parents)
+    frame, unused = _distinct(_as_prompts(made, parents))
     gone = Forgotten(context.workspace).has("prompt", frame["prompt_id"])
-    forgotten = rejects_frame(
-        frame.filter(gone), table=_STAGE, stage=_STAGE, row_id=pl.concat_str("parent_id", pl.lit(" "), "mutation"),
-        rule=FORGOTTEN, reason="it was removed with `curation forget`, and stays away",
-    )  # fmt: skip
+    forgotten = _unused(frame.filter(gone), FORGOTTEN, "it was removed with `curation forget`, and stays away")
     frame = frame.filter(~gone)
     facts: dict[str, Any] = dict(frame["mutation"].value_counts(sort=True).iter_rows())
-    return context.write(_STAGE, _STAGE, frame, rejects=concat_rejects(impossible, rejects, forgotten), facts=facts)
+    rejects = concat_rejects(_without_user(parents), impossible, rejects, unused, forgotten)
+    return context.write(_STAGE, _STAGE, frame, rejects=rejects, facts=facts)
 
 
 def _wanted(parents: pl.DataFrame, options: Mutations, seed: int) -> pl.DataFrame:
     """Each prompt with each kind that it gets: parent_id, mutation, item_id, text (of its last user turn)."""
     rows = []
-    for name, messages in parents.select("prompt_id", "messages").iter_rows():
-        if messages[-1]["role"] != "user":
-            continue
+    asked = parents.filter(_ends_with_user()).select("prompt_id", "messages")
+    for name, messages in asked.iter_rows():
         kinds = sorted(options.kinds, key=lambda kind: content_hash("mutation", str(seed), name, kind))
         rows += [(name, kind, f"{name} {kind}", messages[-1]["content"]) for kind in kinds[: options.per_prompt]]
     schema = dict.fromkeys(("parent_id", "mutation", "item_id", "text"), pl.String)
@@ -143,10 +140,33 @@ def _as_prompts(made: pl.DataFrame, parents: pl.DataFrame) -> pl.DataFrame:
     rows = rows.with_columns(
         pl.Series("messages", messages, dtype=kind), pl.Series("prompt_id", ids, dtype=pl.String)
     )
-    rows = rows.filter(pl.col("prompt_id") != pl.col("parent_id"))
-    return rows.unique(["prompt_id", "parent_id"], keep="first", maintain_order=True).select(
-        TABLES["mutations"].column_names()
+    return rows.select(TABLES["mutations"].column_names())
+
+
+def _distinct(made: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Each mutated prompt of a parent once, and as rejects what another mutation made and what was not changed."""
+    same = pl.col("prompt_id") == pl.col("parent_id")
+    changed, once = made.filter(~same), pl.struct("prompt_id", "parent_id").is_first_distinct()
+    unchanged = _unused(made.filter(same), "mutation_unchanged", "the mutation left the prompt as it was")
+    repeated = _unused(changed.filter(~once), "made_twice", "another mutation of the prompt gave the same text")
+    return changed.filter(once), concat_rejects(unchanged, repeated)
+
+
+def _unused(frame: pl.DataFrame, rule: str, reason: str) -> pl.DataFrame:
+    row_id = pl.concat_str("parent_id", pl.lit(" "), "mutation")
+    return rejects_frame(frame, table=_STAGE, stage=_STAGE, row_id=row_id, rule=rule, reason=reason)
+
+
+def _without_user(parents: pl.DataFrame) -> pl.DataFrame:
+    reason = "the last turn of the prompt is not the user's, so there is nothing to mutate"
+    silent = parents.filter(~_ends_with_user())
+    return rejects_frame(
+        silent, table=_STAGE, stage=_STAGE, row_id=pl.col("prompt_id"), rule="no_user_turn", reason=reason
     )
+
+
+def _ends_with_user() -> pl.Expr:
+    return pl.col("messages").list.last().struct.field("role") == "user"
 
 
 def _with_text(messages: list[Message], text: str) -> list[Message]:

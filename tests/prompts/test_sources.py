@@ -440,6 +440,16 @@ def test_real_ultrafeedback_pairs_have_their_scores(shared_data: Path) -> None:
     assert rejects.filter(rule="chosen_equals_rejected").height == 4
 
 
+def test_two_faulty_answers_of_a_row_are_both_in_its_reject(tmp_path: Path) -> None:
+    """A row has one reject for each rule, so one of two rejects would be lost."""
+    read = source(tmp_path, {"prompt": "Hi!", "responses": ["", "4", " ", None]})
+    assert read.rows["responses"].to_list() == [["4"]]
+    assert read.rejects.select("rule", "value").rows() == [
+        ("empty_response", "responses[0], responses[2]"), ("null_response", "responses[3]")
+    ]  # fmt: skip
+    assert read.rejects["reason"][0].startswith("answers 0, 2 of 4: ")
+
+
 SYSTEM = {"role": "system", "content": "Be kind."}
 
 

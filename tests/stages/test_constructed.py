@@ -108,6 +108,20 @@ def test_off_topic_answers_are_rejected_answers_of_other_prompts(folder: Path) -
     assert set(workspace.read("pairs")["rejected_id"]) == set(found["candidate_id"])
 
 
+def test_a_text_that_two_constructions_make_is_kept_once_and_the_other_is_a_reject(folder: Path) -> None:
+    workspace = made(
+        folder,
+        sources=[{"path": "pairs.jsonl", "expected_behaviour": "refuse"}],
+        constructed={"template_refusals": True, "refusal_templates": ["No."], "forget_templates": ["No."]},
+        pairs={"strategies": ["constructed", "template_vs_forget"], "forget_sources": ["pairs"]},
+    )
+    found = workspace.read("constructed")
+    assert found["construction"].to_list() == ["template_refusal"] * len(ROWS)
+    rejects = workspace.read("rejects").filter(pl.col("stage") == "constructed")
+    assert rejects["rule"].to_list() == ["made_twice"] * len(ROWS)
+    assert set(rejects["row_id"]) == {f"{name} as template_forget" for name in found["candidate_id"]}
+
+
 def test_what_is_an_answer_already_is_not_made_worse(folder: Path) -> None:
     rows = [{"prompt": "How many?", "chosen": "There are 1 of 1.", "rejected": "There are 2 of 1."},
             {"prompt": "How many?", "chosen": "There are 1 of 1.", "rejected": "There are 3 of 1."},

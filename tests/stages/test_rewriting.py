@@ -127,6 +127,17 @@ def translator(text: str, seed: int) -> tuple[str, str]:
     return ("" if "melon" in request else f"Comment choisir : {request}"), "stop"
 
 
+def test_prompts_that_are_not_mutated_are_rejects(tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": "Well,"}
+    rows = [{"prompt": "12 + 7"}, {"prompt": [{"role": "user", "content": "Is it ripe?"}, said]}]
+    with scripted(lambda text, seed: ("Est-ce mûr ?", "stop")) as server:
+        kinds = ["caesar", "translate_fr", "translate_ml"]
+        mutations = {"kinds": kinds, "model": {"model": server.model()}}
+        workspace = made(with_rows(tmp_path, rows), mutations=mutations, publish={"datasets": []})
+    assert workspace.read("mutations").height == 1
+    assert rules(workspace, "mutations") == {"no_such_form": 1, "made_twice": 1, "no_user_turn": 1}
+
+
 def test_mutated_prompts_stay_with_their_family(folder: Path) -> None:
     with scripted(translator) as server:
         mutations = {
