@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
+from curation.prompts.shapes import LABELS
 from curation.scores.calibration import fit_platt, sigmoid
 from curation.scores.margins import MIN_ROWS_TO_SCALE, Scaling, read_margins, scale_margins
 
@@ -41,7 +42,6 @@ STRENGTH_COLUMNS: Final = (
 _QUANTILES: Final = (0.2, 0.4, 0.9)
 _PROBABILITIES: Final = (0.35, 0.6, 0.95)
 _MIN_LABELLED: Final = 20
-_RIGHT_WORDS: Final = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 class StrengthSummary(NamedTuple):
@@ -214,7 +214,7 @@ def known_labels(labels: pl.Series) -> pl.Series:
         return labels.cast(pl.Boolean)
     words = labels.cast(pl.String, strict=False).str.strip_chars(' "').str.to_lowercase()
     words = words.replace({"": None, "null": None, "nan": None})
-    known = words.replace_strict(_RIGHT_WORDS, default=None, return_dtype=pl.Boolean)
+    known = words.replace_strict(LABELS, default=None, return_dtype=pl.Boolean)
     wrong = words.filter(words.is_not_null() & known.is_null())
     if len(wrong):
         raise InputError(f"column {labels.name!r} holds {wrong[0][:40]!r}, expected true, false or nothing")
