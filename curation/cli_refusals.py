@@ -144,7 +144,7 @@ def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o", help="a .json file for --calibration and recipes")],
     label: Annotated[str, typer.Option(help="the column of labels: 0 answers, 1 refuses")] = "label",
     model: Annotated[
-        str, typer.Option(help="the detector that INPUT was detected with, or is where it was not yet")
+        str, typer.Option(help="detects INPUT where it was not yet; else what did, if refusal_detector is missing")
     ] = "embedded",
     taxonomy: Annotated[
         str | None,

@@ -16,6 +16,7 @@ from curation.files import (
     ROW,
     Reject,
     check_output,
+    open_input,
     read_frame,
     rejects_frame,
     rejects_path,
@@ -25,7 +26,7 @@ from curation.files import (
 from curation.files.writing import file_errors
 from curation.models.identity import EMBEDDED
 from curation.models.refusals import refusal_fingerprint
-from curation.refusals.calibrated import FittedCalibration, fit_stored
+from curation.refusals.calibrated import CALIBRATED, FittedCalibration, fit_stored
 from curation.refusals.detection import detect_refusals
 from curation.refusals.estimation import labelled_rates, sample_for_labelling
 from curation.refusals.sheets import counts_lines
@@ -55,27 +56,22 @@ def run_calibrate(
         input: a file with a column of labels, and ``refusal_probability`` (from ``run_refusals``) or ``response``.
         output: the file to write.
         label: the column of labels.
-        model: the detector that the probabilities are of; it detects where there are none yet.
+        model: what detects where there are no probabilities yet; else the detector that they are of, unless the
+            column ``refusal_detector`` says it.
         taxonomy: what requests are sorted into where nothing was detected yet: a name or a YAML file, ``none`` for
             no categories; None for sorry_bench.
 
     Raises:
-        InputError: when a column is missing, a label is neither 0 nor 1 nor empty, or a taxonomy is given for
-            answers that are detected and sorted already.
+        InputError: when a column is missing, a label is neither 0 nor 1 nor empty, the probabilities are calibrated
+            already, or a taxonomy is given for answers that are detected and sorted already.
     """
     target = Path(output)
     if target.suffix != ".json":
         raise InputError(f"{target}: a calibration is written as .json")
     frame, unread = read_frame(input)
-    if "refusal_probability" not in frame.columns:
-        sorted_by = None if taxonomy == "none" else taxonomy or "sorry_bench"
-        frame = detect_refusals(frame, detector=model, taxonomy=sorted_by)
-    elif taxonomy is not None:
-        raise InputError(
-            f"{input} was detected already, and its categories are in refusal_category: leave --taxonomy out, or "
-            "detect it anew with `curation refusals --taxonomy`"
-        )
-    fitted = fit_stored(frame, label=label, detector=refusal_fingerprint(model))
+    detector = _detector_of(frame, input) or refusal_fingerprint(model)
+    frame = _detected(frame, input, model=model, taxonomy=taxonomy)
+    fitted = fit_stored(frame, label=label, detector=detector)
     silent = frame.filter(pl.col(label).is_not_null() & pl.col("refusal_probability").is_null())[ROW]
     reason = "the answer is labelled, and there is no verdict on it"
     rejects = [*unread, *(Reject(row, "no_verdict", "refusal_probability", reason) for row in silent)]
@@ -83,6 +79,40 @@ def run_calibrate(
         file.write(fitted.stored.to_json().encode())
     told = _told_rejects(rejects, target)
     return "\n".join([*_fit_text(fitted, frame[label]), *told, f"written to {target}"])
+
+
+def _detected(frame: pl.DataFrame, name: str | Path, *, model: str, taxonomy: str | None) -> pl.DataFrame:
+    if "refusal_probability" in frame.columns:
+        if taxonomy is not None:
+            raise InputError(
+                f"{name} was detected already, and its categories are in refusal_category: leave out --taxonomy or "
+                "detect it anew with `curation refusals --taxonomy`"
+            )
+        return frame
+    mixed = sorted(open_input(name).mixed & {"response", "prompt"})
+    if mixed:
+        raise InputError(
+            f"{name}: column {mixed[0]!r} holds values of several types: detect it with `curation refusals` first"
+        )
+    sorted_by = None if taxonomy == "none" else taxonomy or "sorry_bench"
+    return detect_refusals(frame, detector=model, taxonomy=sorted_by)
+
+
+def _detector_of(frame: pl.DataFrame, name: str | Path) -> str | None:
+    """The detector of a file's probabilities, where it says; they must be one's, and not calibrated already."""
+    if "refusal_probability" not in frame.columns or "refusal_detector" not in frame.columns:
+        return None
+    known = frame["refusal_detector"].cast(pl.String).drop_nulls().unique().sort().to_list()
+    if len(known) > 1:
+        raise InputError(
+            f"{name}: the probabilities are of {len(known)} detectors ({', '.join(known)}): give one's"
+        )
+    if known and CALIBRATED in known[0]:
+        raise InputError(
+            f"{name}: its probabilities are calibrated already, and a calibration goes with a detector's own: "
+            "detect the answers anew without --calibration"
+        )
+    return str(known[0]) if known else None
 
 
 def _fit_text(fitted: FittedCalibration, labels: pl.Series) -> list[str]:

@@ -12,7 +12,7 @@ from curation.errors import InputError
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import RefusalDetector
 from curation.progress import StepProgress
-from curation.refusals.calibrated import apply_calibration, load_calibration
+from curation.refusals.calibrated import CALIBRATED, StoredCalibration, apply_calibration, load_calibration
 from curation.refusals.detection import detect_refusals
 from curation.refusals.requests import RequestModel, detect_requests, open_request_model
 from curation.refusals.taxonomy import CategoryAssigner, open_assigner
@@ -50,7 +50,7 @@ def run_refusals(
     requests: bool = False,
     progress: StepProgress | None = None,
 ) -> RefusalsDone:
-    """Add ``refusal_probability``, ``refusal_class``, ``refusal_kind`` to a file of answers.
+    """Add ``refusal_probability``, ``refusal_class``, ``refusal_kind``, ``refusal_detector`` to a file of answers.
 
     Where there are prompts, ``refusal_category`` too. Null and empty answers go to the rejects, and so do those
     on which a judge gave no verdict that can be read.
@@ -90,6 +90,7 @@ def run_refusals(
             if requests:
                 asked = asked or open_request_model()
                 found = detect_requests(found, prompt=_REQUEST, model=asked)
+            found = found.with_columns(refusal_detector=pl.lit(_producer(detector, calibrated)))
             for name, count in found["refusal_class"].value_counts().iter_rows():
                 classes[name] += count
             truncated += int(found[_TRUNCATED].sum())
@@ -113,6 +114,11 @@ def _open(model: str | RefusalDetector) -> RefusalDetector:
     from curation.models.refusals import open_refusal_detector
 
     return open_refusal_detector(model) if isinstance(model, str) else model
+
+
+def _producer(detector: RefusalDetector, calibrated: StoredCalibration | None) -> str:
+    """What the probabilities depend on."""
+    return detector.fingerprint + (f"{CALIBRATED}{calibrated.fingerprint}" if calibrated else "")
 
 
 def _flat(rows: pl.DataFrame, *, bare: bool) -> pl.DataFrame:

@@ -25,6 +25,7 @@ from curation.refusals.calibration import (
 from curation.text import canonical_json, content_hash
 
 __all__ = [
+    "CALIBRATED",
     "CalibrationFit",
     "CategoryFit",
     "FittedCalibration",
@@ -34,6 +35,8 @@ __all__ = [
     "load_calibration",
 ]
 
+CALIBRATED: Final = " calibrated@"
+"""Between the fingerprints of a detector and of the calibration that was applied to its probabilities."""
 _VERSION: Final = 1
 _FIELDS: Final = frozenset({"version", "slope", "intercept", "threshold", "thresholds", "detector"})
 

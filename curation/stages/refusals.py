@@ -19,7 +19,7 @@ from curation.models.refusals import (
     refusal_fingerprint,
 )
 from curation.recipe import RefusalDetection
-from curation.refusals.calibrated import StoredCalibration, apply_calibration, load_calibration
+from curation.refusals.calibrated import CALIBRATED, StoredCalibration, apply_calibration, load_calibration
 from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
@@ -44,7 +44,7 @@ _STEP_VERSION = 3
 def detector_fingerprint(options: RefusalDetection) -> str:
     """What the verdicts depend on: the detector or judge, the calibration, the taxonomy."""
     chosen = _uncalibrated(options)
-    calibrated = f" calibrated@{load_calibration(options.calibration).fingerprint}" if options.calibration else ""
+    calibrated = f"{CALIBRATED}{load_calibration(options.calibration).fingerprint}" if options.calibration else ""
     sorted_by = f" by {taxonomy_fingerprint(options.taxonomy)}" if options.taxonomy else ""
     return f"{chosen}{calibrated}{sorted_by}"
 

@@ -213,6 +213,30 @@ def test_calibrate_sorts_requests_by_the_taxonomy_that_it_is_given(tmp_path: Pat
         run_calibrate(tmp_path / "d.jsonl", out, taxonomy="coconot")
 
 
+def test_calibrated_probabilities_are_not_calibrated_again(detected: Path, tmp_path: Path) -> None:
+    label = pl.col("response").str.starts_with("I'm").cast(pl.Int8)
+    pl.read_parquet(detected).with_columns(label=label).write_parquet(tmp_path / "labelled.parquet")
+    file, again = tmp_path / "c.json", tmp_path / "again.parquet"
+    curation("refusals", "calibrate", tmp_path / "labelled.parquet", "-o", file)
+    (said,) = pl.read_parquet(detected)["refusal_detector"].unique()
+    assert load_calibration(file).detector == said
+    curation("refusals", detected, "-o", again, "--calibration", file)
+    pl.read_parquet(again).with_columns(label=label).write_parquet(again)
+    with pytest.raises(InputError, match="calibrated already"):
+        run_calibrate(again, file)
+    both = pl.concat([pl.read_parquet(tmp_path / "labelled.parquet"), pl.read_parquet(again)], how="diagonal")
+    both.write_parquet(again)
+    with pytest.raises(InputError, match="of 2 detectors"):
+        run_calibrate(again, file)
+
+
+def test_answers_of_several_types_are_detected_before_they_calibrate(tmp_path: Path) -> None:
+    rows = [{"response": REFUSES, "label": 1}, {"response": [{"role": "assistant", "content": HELPS}], "label": 0}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="'response' holds values of several types"):
+        run_calibrate(tmp_path / "a.jsonl", tmp_path / "c.json")
+
+
 def test_labels_that_run_against_the_detector_make_no_calibration(tmp_path: Path) -> None:
     frame = pl.DataFrame({"refusal_probability": [0.01, 0.02, 0.9, 0.99] * 10, "label": [1, 1, 0, 0] * 10})
     with pytest.raises(InputError, match="runs against the detector"):
