@@ -16,7 +16,8 @@ def near_identical(answers: pl.DataFrame, *, threshold: float, ngram: int = 3) -
     """For each answer the sample that it repeats, or null.
 
     An answer repeats a sample of the same prompt with a lower index that is kept itself when the Jaccard
-    index of their sets of word n-grams (lower case, without punctuation) is at least ``threshold``. Of several
+    index of their sets of word n-grams (lower case, without punctuation but for signs: -3 is not 3, see
+    :mod:`curation.hygiene.signs`) is at least ``threshold``. Of several
     such samples the lowest index is named. So of the answers that repeat nothing no two are this similar.
 
     Args:

@@ -39,7 +39,8 @@ _PAIRS: Final = 65_536
 _WINDOW_WORDS: Final = 150
 _RECALL_SAMPLE: Final = 1000
 
-_NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMBER: Final = re.compile(r"(?:(?<![\w)\]])[-−](?=\d))?\d+(?:[.,]\d+)*")
+_SIGN: Final = re.compile(r"[<>≤≥≠]|(?<=\d)(?: [-−] | ?[+*/×÷] ?)(?=\d)")
 _NEGATION: Final = re.compile(
     r"\b(?:not|no|never|none|nothing|nobody|nor|neither|without|cannot|except|\w+n['’]t)\b", re.IGNORECASE
 )
@@ -146,12 +147,14 @@ def semantic_duplicates_within(
     return resolve_edges(len(vectors), edges, order=order)
 
 
-def look_alike_key(text: str) -> tuple[tuple[str, ...], int]:
-    """The numbers of a text, sorted, and whether its negations are odd in number.
+def look_alike_key(text: str) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """The numbers of a text, its comparisons and signs between numbers, sorted, and whether its negations are odd.
 
     Two texts with different keys ask for different things, however close their embeddings are.
     """
-    return tuple(sorted(_NUMBER.findall(text))), len(_NEGATION.findall(text)) % 2
+    numbers = sorted(number.replace("−", "-") for number in _NUMBER.findall(text))
+    signs = sorted(sign.strip().replace("−", "-") for sign in _SIGN.findall(text))
+    return tuple(numbers), tuple(signs), len(_NEGATION.findall(text)) % 2
 
 
 def encode_whole(texts: Sequence[str], encoder: Encoder) -> tuple[Float32, int]:

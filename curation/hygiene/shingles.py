@@ -1,11 +1,11 @@
 """Texts as hashed word n-grams, fast enough for millions of them. What is done with them is elsewhere.
 
 Words are runs of letters and digits, in lower case; punctuation and white space only separate them. In
-scripts that are written without spaces (Chinese, Japanese, Thai, …) each character is a word. Text is compared
-in Unicode NFC, so that an accent of its own and a letter with one are the same. All is done on the UTF-8 bytes
-with numpy: a word's hash is a polynomial over its bytes modulo 2^64, an n-gram's a linear
-form of its words' hashes, mixed (the finaliser of splitmix64). Two n-grams collide by chance with
-probability 2^-64.
+scripts that are written without spaces (Chinese, Japanese, Thai, …) each character is a word. Where duplicates are
+looked for, signs that change what is said are words, too (``signs``). Text is compared in Unicode NFC, so that an
+accent of its own and a letter with one are the same. All is done on the UTF-8 bytes with numpy: a word's hash is a
+polynomial over its bytes modulo 2^64, an n-gram's a linear form of its words' hashes, mixed (the finaliser of
+splitmix64). Two n-grams collide by chance with probability 2^-64.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curation.hygiene.signs import ascii_signs, wide_signs
 from curation.negatives.threads import default_threads
 
 __all__ = [
@@ -62,10 +63,10 @@ class Shingles(NamedTuple):
 
 
 def shingle(texts: pl.Series | Sequence[str], *, n: int, threads: int | None = None) -> Shingles:
-    """The hashed word n-grams of texts.
+    """The hashed n-grams of the words and signs of texts.
 
-    A text with fewer than ``n`` words has one shingle, of all its words; one without words has one, of
-    its bytes. So every text has at least one.
+    A text with fewer than ``n`` of them has one shingle, of all; one without any has one, of its bytes. So every
+    text has at least one.
 
     Args:
         texts: no nulls.
@@ -131,7 +132,7 @@ def text_bytes(texts: pl.Series) -> tuple[npt.NDArray[np.uint8], Int64]:
 
 def _shingle_chunk(texts: pl.Series, n: int) -> Shingles:
     data, offsets = text_bytes(texts)
-    grams = ngrams(words_of(data, offsets), n)
+    grams = ngrams(words_of(data, offsets, signs=True), n)
     bare = np.flatnonzero(np.diff(grams.offsets) == 0)
     if not len(bare):
         return grams
@@ -142,18 +143,23 @@ def _shingle_chunk(texts: pl.Series, n: int) -> Shingles:
     )
 
 
-def words_of(data: npt.NDArray[np.uint8], offsets: Int64) -> Words:
-    """The words in what :func:`text_bytes` gave."""
+def words_of(data: npt.NDArray[np.uint8], offsets: Int64, *, signs: bool = False) -> Words:
+    """The words in what :func:`text_bytes` gave, and with ``signs`` those signs that are words of their own."""
     raw = data.tobytes()
     # bytes.translate is the fastest look-up of bytes there is; separators become 0.
     values = np.frombuffer(bytearray(raw.translate(_VALUES)), dtype=np.uint8)
+    alone = ascii_signs(data, offsets) if signs else np.empty(0, np.int64)
     content = values != 0
     begins = content.copy()
+    values[alone] = data[alone]
+    content[alone] = True
     if raw.isascii():
-        begins[1:] &= ~content[:-1]
+        begins[1:] &= ~begins[:-1]
     else:
         wide = np.flatnonzero(data >= 0x80)
-        kind = np.frombuffer(data[wide].tobytes().translate(_KINDS), dtype=np.uint8)
+        kind = np.frombuffer(bytearray(data[wide].tobytes().translate(_KINDS)), dtype=np.uint8)
+        if signs:
+            kind[wide_signs(data, wide)] = _SOLO
         # The bytes inside a character are of the kind of its first one.
         lead = np.maximum.accumulate(np.where(kind == _CONTINUED, 0, np.arange(len(wide))))
         inherited = kind[lead]
@@ -163,6 +169,7 @@ def words_of(data: npt.NDArray[np.uint8], offsets: Int64) -> Words:
         begins[wide] = inherited == _WORD
         begins[1:] &= ~begins[:-1]
         begins[wide[kind == _SOLO]] = True
+    begins[alone] = True
     filled = offsets[:-1][np.diff(offsets) > 0]
     begins[filled] |= content[filled]
     starts = np.flatnonzero(begins)

@@ -24,7 +24,7 @@ class Duplicates(Section):
     )
     ngram: int = Field(default=3, ge=1, description="for minhash: words of an n-gram")
     look_alikes: bool = Field(
-        default=True, description="for semantic: texts whose numbers or negations differ are no duplicates"
+        default=True, description="for semantic: texts whose numbers, signs or negations differ are no duplicates"
     )
     keep: Literal["first", "longest"] = Field(
         default="first", description="which one of a cluster stays: the first in the sources, or the longest"

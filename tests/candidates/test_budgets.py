@@ -173,3 +173,9 @@ def test_near_identical_equals_the_loop(rows: list[tuple[str, str]], threshold: 
 def test_texts_without_words_repeat_only_their_equals() -> None:
     frame = pl.DataFrame({"prompt_id": ["p"] * 3, "sample_index": [0, 1, 2], "response": ["🙂", "🙃", "🙂"]})
     assert near_identical(frame, threshold=0.9).to_list() == [None, None, 0]
+
+
+def test_answers_that_differ_in_a_sign_are_not_near_identical() -> None:
+    texts = ["So x = -3.", "So x = 3.", "so x = 3", "Hence a < b", "Hence a > b"]
+    frame = pl.DataFrame({"prompt_id": ["p"] * 5, "sample_index": list(range(5)), "response": texts})
+    assert near_identical(frame, threshold=0.9).to_list() == [None, None, 1, None, None]

@@ -368,6 +368,10 @@ def test_keys_of_look_alikes() -> None:
     assert look_alike_key("Add 2 and 3") != look_alike_key("Add 2 and 4")
     assert look_alike_key("It works") != look_alike_key("It doesn't work")
     assert look_alike_key("I don't know nothing") == look_alike_key("I know")
+    for one, other in (("x = -3", "x = 3"), ("If a < b", "If a > b"), ("5 + 3", "5 - 3"), ("6*2", "6/2")):
+        assert look_alike_key(one) != look_alike_key(other)
+    for one, other in (("x = −3", "x = -3"), ("3-5 days", "3 to 5 days"), ("the well-known 7", "the well known 7")):
+        assert look_alike_key(one) == look_alike_key(other)
 
 
 def test_command_writes_what_stays_and_names_the_rest(tmp_path: Path) -> None:

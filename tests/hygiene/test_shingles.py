@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -27,6 +28,22 @@ def plain_grams(text: str, n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
+_SIGN = re.compile(
+    r"[<>=+%^$]|!(?==)"
+    "|[\u2080-\u20bf\u2200-\u22ff\u00a2-\u00a5\u00ac\u00b0-\u00b3\u00b5\u00b9\u00bc-\u00be]"
+    # - * / with no other of them, no letter of another script and no word of two letters on either side …
+    r"|(?<![-*/\u0080-\U0010ffff])(?<![a-z_]{2})[-*/](?![-*/\u0080-\U0010ffff])(?![a-z_]{2})"
+    # … and before something, or between spaces and after something.
+    r"(?:(?=[^ \t\r\n\v\f])|(?<=[^ \t\r\n\v\f] [-*/])(?=[ \t\r\n\v\f]|\Z))"
+)
+
+
+def plain_words_and_signs(text: str) -> list[str]:
+    lowered = pl.Series([text]).str.normalize("NFC").str.to_lowercase().item()
+    found = [*_WORD.finditer(lowered), *_SIGN.finditer(lowered)]
+    return [match.group() for match in sorted(found, key=lambda match: match.start())]
+
+
 letters = st.text(st.sampled_from("ab1 _-.,é☃ß中文ก😀\u00a0\u2014\n"), max_size=30)
 
 
@@ -44,6 +61,54 @@ def test_grams_are_equal_exactly_where_the_plain_ones_are(texts: list[str], n: i
         for value, gram in zip(hashes, plain_grams(text, n), strict=True):
             assert by_hash.setdefault(value, gram) == gram
             assert by_gram.setdefault(gram, value) == value
+
+
+signed = st.text(st.sampled_from("ab1 _-*/<=!+%é☃−€²中\n"), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts=st.lists(signed, min_size=1, max_size=6))
+def test_signs_are_words_where_the_plain_rules_say_so(texts: list[str]) -> None:
+    found = shingle(texts, n=1)
+    by_hash: dict[int, str] = {}
+    by_word: dict[str, int] = {}
+    for i, text in enumerate(texts):
+        words = plain_words_and_signs(text)
+        hashes = found.hashes[found.offsets[i] : found.offsets[i + 1]].tolist()
+        if not words:
+            assert len(hashes) == 1
+            continue
+        for value, word in zip(hashes, words, strict=True):
+            assert by_hash.setdefault(value, word) == word
+            assert by_word.setdefault(word, value) == value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = -3", "x = 3"), ("So a < b.", "So a > b."), ("x = 3", "x != 3"), ("It is 5 - 3.", "It is 5 * 3."),
+        ("n/3", "n-3"), ("5%", "5"), ("$5", "€5"), ("x²", "x"), ("a ≤ b", "a ≥ b"), ("-3", "3"),
+        ("x = −3", "x = 3"), ("[1]\n-2", "[1]\n2"),
+    ],
+)  # fmt: skip
+def test_texts_that_differ_in_a_sign_differ(one: str, other: str) -> None:
+    found = shingle([one, other], n=3)
+    parts = [set(found.hashes[a:b].tolist()) for a, b in itertools.pairwise(found.offsets.tolist())]
+    assert parts[0] != parts[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("A well-known fact", "a well known fact"), ("- one\n- two", "one\ntwo"),
+        ("**Yes**, it is!", "Yes, it is."), ("and/or", "and or"), ("* a\n* b", "a\nb"), ("---\nEnd", "End"),
+        ("“Yes” – he said", "Yes, he said"),
+        ("COVID-19", "covid 19"), ("It is 3-", "it is 3"),
+    ],
+)  # fmt: skip
+def test_punctuation_and_marks_separate_words_only(one: str, other: str) -> None:
+    found = shingle([one, other], n=3)
+    assert found.hashes[: found.offsets[1]].tolist() == found.hashes[found.offsets[1] :].tolist()
 
 
 @settings(max_examples=100, deadline=None)
