@@ -6,12 +6,13 @@ import polars as pl
 
 from curation.pairs.views import flip_pairs
 from curation.stages.brought import pair_sources
-from curation.workspace import Workspace
+from curation.stages.context import Context
+from curation.stages.pair_labels import labelled_scores
 
 __all__ = ["pair_evidence"]
 
 
-def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
+def pair_evidence(context: Context, *, texts: bool = True) -> pl.DataFrame:
     """One row a pair that was built, as it stands after the decisions on labels: flipped ones are turned round.
 
     Args:
@@ -23,6 +24,7 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
         ones), and the texts with ``generator_chosen`` and ``generator_rejected`` (null where a source brought the
         answer).
     """
+    workspace = context.workspace
     prompts = workspace.scan("prompts").select(
         "prompt_id", "source", "category", "expected_behaviour", "split", prompt="messages"
     )
@@ -46,7 +48,7 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
     pairs = pairs.with_columns(pl.coalesce("_source", pair_sources(workspace, pairs)).alias("source")).drop(
         "_source"
     )
-    frame = _as_labelled(workspace, pairs).lazy()
+    frame = _as_labelled(context, pairs).lazy()
     if texts:
         answers = workspace.scan("candidates").select("candidate_id", "response", "generator")
         for side in ("chosen", "rejected"):
@@ -60,15 +62,13 @@ def pair_evidence(workspace: Workspace, *, texts: bool = True) -> pl.DataFrame:
     return found
 
 
-def _as_labelled(workspace: Workspace, pairs: pl.DataFrame) -> pl.DataFrame:
-    """The pairs in the order that is published. CHES of a flipped pair is known where the pair was kept."""
-    turned = workspace.scan("pair_labels").filter("flipped").select("pair_id").collect()["pair_id"]
+def _as_labelled(context: Context, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pairs in the order that is published, with the CHES that they have in it."""
+    turned = context.workspace.scan("pair_labels").filter("flipped").select("pair_id").collect()["pair_id"]
     if turned.is_empty():
         return pairs
     found = flip_pairs(pairs, pl.col("pair_id").is_in(turned.implode()))
-    published = workspace.scan("preference")
-    measured = [name for name in ("ches", "ln_ches") if name in published.collect_schema().names()]
-    known = published.select("pair_id", *(pl.col(name).alias(f"_{name}") for name in measured)).collect()
-    found = found.join(known, on="pair_id", how="left", maintain_order="left")
-    again = [pl.when("flipped").then(f"_{name}").otherwise(name).alias(name) for name in measured]
-    return found.with_columns(again).drop(f"_{name}" for name in measured)
+    measured = labelled_scores(context).select("pair_id", _ches="ches", _ln_ches="ln_ches")
+    found = found.join(measured, on="pair_id", how="left", maintain_order="left")
+    again = [pl.when("flipped").then(f"_{name}").otherwise(name).alias(name) for name in ("ches", "ln_ches")]
+    return found.with_columns(again).drop("_ches", "_ln_ches")

@@ -77,7 +77,7 @@ def _waterfall(dataset: str) -> Callable[[Context], Figure | None]:
 def _kept_and_dropped(context: Context) -> Figure | None:
     if not context.recipe.builds_pairs:
         return None
-    evidence = pair_evidence(context.workspace, texts=False)
+    evidence = pair_evidence(context, texts=False)
     return histogram_chart(evidence, "strength_mean", title="preference strength", width=420, height=200)
 
 

@@ -49,7 +49,7 @@ def run(context: Context, *, dataset: str) -> StageResult:
     view = trainer_view(dataset, frame)
     folder = workspace.dataset_path(dataset)
     waterfall = workspace.read("waterfall").filter(pl.col("dataset") == _waterfall_of(dataset))
-    pairs = pair_evidence(workspace, texts=False) if dataset in _OF_PAIRS else None
+    pairs = pair_evidence(context, texts=False) if dataset in _OF_PAIRS else None
     figures, captions = card_figures(waterfall=waterfall, pairs=pairs)
     path = context.recipe.publish.card_template
     template = read_template(path)

@@ -79,7 +79,7 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         **{name: f"{value:,.6g}" for name, value in ches_aware_facts(context).items()},
         **token_facts(context),
     }
-    evidence = _with_dangerous(context, pair_evidence(workspace))
+    evidence = _with_dangerous(context, pair_evidence(context))
     return ReportData(
         name=recipe.name,
         facts=facts,

@@ -42,7 +42,8 @@ def test_a_pair_is_of_the_source_that_brought_its_answers(tmp_path: Path, monkey
         assert row["source"] == (found or ["first"])[0]
     assert mixed
     assert set(by_source(workspace)) == {"first", "second"}
-    told = pair_evidence(workspace, texts=False).join(published, on="pair_id", suffix="_published")
+    asked = recipe(tmp_path, pairs={"strategies": ["all"]})
+    told = pair_evidence(Context(workspace, asked), texts=False).join(published, on="pair_id", suffix="_published")
     assert told["source"].to_list() == told["source_published"].to_list()
 
 

@@ -107,7 +107,8 @@ def test_a_flipped_pair_says_so_and_its_scores_change_sides(folder: Path) -> Non
         "label_noise": {"flip_below": 0.85, "drop_below": 0.85, "actions": {"flip": ["flip", "soft_label"]}},
         "strength": {"actions": {"very_strong": ["margin", "weight"]}},
     }
-    result = run(recipe(folder, **changes), workspace=folder / "w")
+    asked = recipe(folder, **changes)
+    result = run(asked, workspace=folder / "w")
     space = result.workspace
     preference = space.read("preference")
     labels = space.read("pair_labels")
@@ -127,13 +128,20 @@ def test_a_flipped_pair_says_so_and_its_scores_change_sides(folder: Path) -> Non
     assert flipped["ln_ches"].null_count() == 0
     assert (flipped["ln_ches"] != before["ln_ches"]).all()
     # The report shows what is published, and not what the source said.
-    told = pair_evidence(space).join(preference, on="pair_id", suffix="_published", maintain_order="left")
+    told = pair_evidence(Context(space, asked)).join(
+        preference, on="pair_id", suffix="_published", maintain_order="left"
+    )
     assert told.filter("flipped").height == flipped.height
     for side in ("chosen", "rejected"):
         published = told[f"{side}_published"].list.first().struct.field("content")
         assert told[side].to_list() == published.to_list()
     for name in ("strength_mean", "ln_ches", "chosen_rewards", "difficulty"):
         assert told[name].to_list() == told[f"{name}_published"].to_list()
+    # A flipped pair that a rule drops has its CHES there, too.
+    space.overwrite("preference", preference.filter(~pl.col("flipped")))
+    told = pair_evidence(Context(space, asked)).filter("flipped")
+    assert told["status"].unique().to_list() == ["dropped"]
+    assert told["ln_ches"].to_list() == flipped["ln_ches"].to_list()
     strong = preference.join(labels.filter(pl.col("target_margin") > 0), on="pair_id", how="semi")
     assert strong.height > 0
     assert (preference["margin"] > 0).sum() == strong.height
