@@ -147,6 +147,12 @@ def label_noise(
         str | None, typer.Option(help="a column of lists of {voter, vote}; default: votes, if it is there")
     ] = None,
     vote_method: Annotated[_Voting, typer.Option(help="how votes are joined")] = _Voting.dawid_skene,
+    language_model: Annotated[
+        str | None,
+        typer.Option(
+            help="a causal language model (folder or Hub id) whose states are a witness more; default: none"
+        ),
+    ] = None,
     flip_below: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="label_probability that suggests a flip")
     ] = 0.2,
@@ -157,6 +163,6 @@ def label_noise(
 
     with RichProgress().step("label-noise", None) as bar:
         done = run_label_noise(input, output, folds=folds, seed=seed, annotator=annotator, votes=votes,
-                               vote_method=vote_method.value, flip_below=flip_below, drop_below=drop_below,
-                               progress=bar)  # fmt: skip
+                               vote_method=vote_method.value, language_model=language_model,
+                               flip_below=flip_below, drop_below=drop_below, progress=bar)  # fmt: skip
     console.print(done.summary, markup=False, soft_wrap=True)

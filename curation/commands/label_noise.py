@@ -11,7 +11,7 @@ from curation.commands.streams import open_stream
 from curation.errors import InputError
 from curation.files import ROW
 from curation.models.identity import EMBEDDED
-from curation.models.protocols import Encoder
+from curation.models.protocols import AnswerReader, Encoder
 from curation.progress import StepProgress
 from curation.scores.label_noise import DROP_BELOW, FLIP_BELOW, LABEL_NOISE_COLUMNS, LabelNoise, label_noise
 from curation.scores.voters import Method
@@ -42,6 +42,7 @@ def run_label_noise(
     seed: int = 0,
     encoder: str | Encoder = EMBEDDED,
     prior: str | None = EMBEDDED,
+    language_model: str | AnswerReader | None = None,
     annotator: str | None = None,
     votes: str | None = None,
     vote_method: Method = "dawid_skene",
@@ -57,12 +58,12 @@ def run_label_noise(
 
     Args:
         annotator, votes: the columns, where they have other names.
-        folds, seed, encoder, prior, vote_method, flip_below, drop_below: see
+        folds, seed, encoder, prior, language_model, vote_method, flip_below, drop_below: see
             :func:`curation.scores.label_noise.label_noise`.
 
     Raises:
         InputError: when the file, its columns or an option is wrong, or prompts are fewer than folds.
-        ModelError: when the encoder or the heads cannot be loaded.
+        ModelError: when the encoder, the heads or the language model cannot be loaded.
     """
     advance = progress.advance if progress else lambda rows: None
     with open_stream(input, output, shapes=("pair",), chunk_rows=None) as stream:
@@ -78,6 +79,7 @@ def run_label_noise(
                 seed=seed,
                 encoder=encoder,
                 prior=prior,
+                language_model=language_model,
                 annotator=who,
                 votes=said,
                 vote_method=vote_method,

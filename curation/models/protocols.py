@@ -16,6 +16,8 @@ import numpy.typing as npt
 from curation.text import Message
 
 __all__ = [
+    "AnswerReader",
+    "AnswerStates",
     "Encoded",
     "Encoder",
     "Fault",
@@ -55,6 +57,27 @@ class Encoder(Protocol):
     def dimension(self) -> int: ...
 
     def encode(self, texts: Sequence[str]) -> Encoded: ...
+
+
+class AnswerStates(NamedTuple):
+    """What a language model has in mind when it has read n answers, (n, width) each; NaN where it could not."""
+
+    end: FloatArray
+    """The state at the answer's last token, in the layer at two fifths of the model's depth."""
+    mean: FloatArray
+    """The mean state over the answer's tokens, at four fifths of its depth."""
+    faults: dict[int, Fault]
+    """The rows that were not read, and why."""
+
+
+class AnswerReader(Protocol):
+    """A language model that reads a dialogue with an answer."""
+
+    fingerprint: str
+
+    def states(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> AnswerStates:
+        """The states of n dialogues with one answer each, read one by one and whole."""
+        ...
 
 
 class RewardModel(Protocol):

@@ -88,6 +88,11 @@ class LabelNoise(Section):
         default="dawid_skene",
         description="how people's votes are joined, where a source has them (columns annotator, votes)",
     )
+    language_model: str | None = Field(
+        default=None,
+        description="a causal language model (MODEL) that reads each pair's two answers with the prompt, and whose "
+        "states are a witness more; all pairs are read again when one changes",
+    )
     flip_below: float = Field(default=0.2, ge=0.0, le=1.0, description="suggested_action is flip below this")
     drop_below: float = Field(default=0.5, ge=0.0, le=1.0, description="suggested_action is drop below this")
     actions: NoiseActions = NoiseActions()

@@ -1,7 +1,7 @@
 """Which labels are probably wrong: a cross-fitted preference model, and every other witness there is.
 
 The text model is fitted without the row it judges. Rows are read in ``noise_texts``, the model's inputs are in
-``noise_features``, how far each kind of input is trusted in ``evidence``; votes and annotators are in
+``noise_inputs``, how far each kind of input is trusted in ``evidence``; votes and annotators are in
 ``noise_witnesses``. Reading and writing files is elsewhere.
 """
 
@@ -15,16 +15,16 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
-from curation.models.protocols import Encoder
+from curation.models.protocols import AnswerReader, Encoder
 from curation.models.rewards.heads import Heads
 from curation.scores.bradley_terry import fit_bradley_terry
 from curation.scores.calibration import sigmoid
 from curation.scores.ensemble import make_folds
 from curation.scores.evidence import choose_variances
-from curation.scores.margins import read_margins, scale_margins
-from curation.scores.noise_features import BLOCK_WORDS, pair_differences
+from curation.scores.noise_features import BLOCK_WORDS
+from curation.scores.noise_inputs import noise_inputs, open_readers
 from curation.scores.noise_models import ConfidentCounts, confident_counts, fit_noise, repo_posterior
-from curation.scores.noise_texts import PairTexts, read_pairs
+from curation.scores.noise_texts import read_pairs
 from curation.scores.noise_witnesses import (
     VOTER_SCHEMA,
     PeoplesVotes,
@@ -35,7 +35,6 @@ from curation.scores.noise_witnesses import (
     unreadable_votes,
     with_votes,
 )
-from curation.scores.strength import summarise
 from curation.scores.voters import Method
 
 __all__ = ["ACTIONS", "LABEL_NOISE_COLUMNS", "LabelNoise", "label_noise", "suggest"]
@@ -82,6 +81,7 @@ def label_noise(
     seed: int = 0,
     encoder: Encoder | str = "embedded",
     prior: Heads | str | None = "embedded",
+    language_model: AnswerReader | str | None = None,
     annotator: str | None = None,
     votes: str | None = None,
     vote_method: Method = "dawid_skene",
@@ -92,7 +92,8 @@ def label_noise(
     """The probability that each preference label is right, from models that have not seen the row.
 
     A Bradley–Terry model over differences of the two answers (extent, style, relevance, the encoder's vectors,
-    ready heads, and the rewards in ``chosen_rewards`` and ``rejected_rewards``) is fitted on the other folds
+    ready heads, a language model's states, and the rewards in ``chosen_rewards`` and ``rejected_rewards``) is
+    fitted on the other folds
     with the EM of RE-PO: label i is right with probability w_i = p_i η / (p_i η + (1 − p_i)(1 − η)),
     p_i = σ(margin), η = mean w, starting at 0.9. Rows of one prompt share a fold. How much each kind of
     difference counts is chosen by the marginal likelihood of the given labels (``evidence``); a kind that does
@@ -104,6 +105,10 @@ def label_noise(
         folds: how many; each prompt is in one.
         encoder: a loaded encoder, or a MODEL argument.
         prior: reward heads, a folder of them, ``embedded``, or None for none.
+        language_model: one that reads every answer with its prompt, and whose states then count as far as they
+            agree with the labels: an open reader, a MODEL argument (a causal language model with a chat
+            template), or None for none. The larger, the better it tells answers apart; it needs a GPU from
+            about a billion parameters on.
         annotator: a column that says who gave the label; null where nobody knows.
         votes: a column of lists of {voter, vote}: chosen, rejected or tie.
         vote_method: how votes are joined; see ``voters``.
@@ -126,9 +131,8 @@ def label_noise(
     kept = frame[texts.rows]
     said = _votes(kept, votes, vote_method, seed)
     who = annotator_column(kept, annotator)
-    loaded = _open_encoder(encoder)
-    used: list[str] = []
-    blocks, equal = _blocks(texts, kept, loaded, _open_prior(prior, loaded), advance)
+    readers = open_readers(encoder, prior, language_model)
+    blocks, equal, used = noise_inputs(texts, kept, readers, advance=advance)
     raw = _out_of_fold(blocks, fold, used, seed)
     scale, eta = fit_noise(raw)
     margins = scale * raw
@@ -161,60 +165,6 @@ def _nothing(frame: pl.DataFrame, rejects: pl.DataFrame) -> LabelNoise:
     nobody = pl.DataFrame(schema=VOTER_SCHEMA), pl.DataFrame(schema=_ANNOTATORS)
     counts = ConfidentCounts(np.zeros((2, 2), dtype=np.int64), 0.0)
     return LabelNoise(empty, rejects, ["nothing: no row is left"], _FIRST_ETA, *nobody, counts)
-
-
-def _open_encoder(encoder: Encoder | str) -> Encoder:
-    if isinstance(encoder, str):
-        from curation.models.encoder import open_encoder
-
-        return open_encoder(encoder)
-    return encoder
-
-
-def _open_prior(prior: Heads | str | None, encoder: Encoder) -> Heads | None:
-    """The heads, when they read what this encoder writes."""
-    if isinstance(prior, str):
-        from pathlib import Path
-
-        from curation.models.identity import resolve_model
-        from curation.models.rewards.heads import read_heads
-
-        prior = read_heads(Path(resolve_model(prior, embedded="rewards").location))
-    if prior is None or prior.encoder_fingerprint != encoder.fingerprint:
-        return None
-    return prior
-
-
-def _blocks(
-    texts: PairTexts, frame: pl.DataFrame, encoder: Encoder, heads: Heads | None, advance: Callable[[int], None]
-) -> tuple[dict[str, FloatArray], npt.NDArray[np.bool_]]:
-    """The model's inputs by kind, and the rows without a difference."""
-    found = pair_differences(
-        texts.prompts,
-        texts.chosen,
-        texts.rejected,
-        encoder=encoder,
-        heads=heads,
-        prompt_ids=texts.groups,
-        advance=advance,
-    )
-    blocks = dict(found.blocks)
-    rewards = _reward_margins(frame)
-    if rewards is not None:
-        size = float(np.sqrt((rewards**2).mean())) or 1.0
-        blocks["rewards"] = rewards[:, None] / size
-    return blocks, found.equal
-
-
-def _reward_margins(frame: pl.DataFrame) -> FloatArray | None:
-    """The mean scaled margin of ready rewards, 0 on rows without; None without the columns."""
-    if not {"chosen_rewards", "rejected_rewards"} <= set(frame.columns):
-        return None
-    margins = read_margins(frame, chosen="chosen_rewards", rejected="rejected_rewards")
-    values = np.zeros(frame.height)
-    if len(margins.kept):
-        values[margins.kept] = summarise(scale_margins(margins.values, "robust")[0]).mean
-    return values
 
 
 def _out_of_fold(

@@ -12,11 +12,18 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from curation.models.protocols import Encoder
+from curation.models.protocols import AnswerReader, Encoder, Fault
 from curation.models.rewards.heads import Heads, block_slices, features, heads_rewards
-from curation.text import normalise
+from curation.text import Message, normalise
 
-__all__ = ["BLOCK_WORDS", "EXTENT_FEATURES", "Differences", "extent_features", "pair_differences"]
+__all__ = [
+    "BLOCK_WORDS",
+    "EXTENT_FEATURES",
+    "Differences",
+    "extent_features",
+    "pair_differences",
+    "state_differences",
+]
 
 FloatArray = npt.NDArray[np.float64]
 EXTENT_FEATURES: Final = (
@@ -35,10 +42,13 @@ BLOCK_WORDS: Final = {
     "response": "the answers' vectors",
     "product": "products of prompt and answer vectors",
     "heads": "ready reward heads",
+    "end_state": "the language model's state at an answer's end",
+    "mean_state": "its mean state over an answer",
     "rewards": "the rewards in chosen_rewards and rejected_rewards",
 }
 """What each block is called in a report."""
 _CHUNK_ROWS: Final = 256
+_READ_ROWS: Final = 8
 
 
 class Differences(NamedTuple):
@@ -106,6 +116,31 @@ def pair_differences(
     if heads is not None:
         blocks["heads"] = _unit(heads_rewards(heads, difference, prompt_ids).mean(axis=1, keepdims=True))
     return Differences(blocks, np.asarray(~difference.any(axis=1)))
+
+
+def state_differences(
+    dialogues: Sequence[Sequence[Message]],
+    chosen: Sequence[str],
+    rejected: Sequence[str],
+    *,
+    reader: AnswerReader,
+    advance: Callable[[int], None] = lambda pairs: None,
+) -> tuple[dict[str, FloatArray], dict[int, Fault]]:
+    """What a language model's states add: ``end_state`` and ``mean_state``, (pairs, width) each.
+
+    Each feature has mean square 1. A pair of which an answer cannot be read has no difference, and a fault.
+    """
+    values: dict[str, list[FloatArray]] = {"end_state": [], "mean_state": []}
+    faults: dict[int, Fault] = {}
+    for start in range(0, len(dialogues), _READ_ROWS):
+        asked = dialogues[start : start + _READ_ROWS]
+        both = [*chosen[start : start + _READ_ROWS], *rejected[start : start + _READ_ROWS]]
+        found = reader.states([*asked, *asked], both)
+        for name, states in (("end_state", found.end), ("mean_state", found.mean)):
+            values[name].append(states[: len(asked)] - states[len(asked) :])
+        faults |= {start + row % len(asked): fault for row, fault in found.faults.items()}
+        advance(len(asked))
+    return {name: _unit(np.nan_to_num(np.vstack(parts))) for name, parts in values.items()}, faults
 
 
 def _unit(block: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.models.rewards.heads import last_user_text
-from curation.text import as_messages, fault_in_text, prompt_id
+from curation.text import Message, as_messages, fault_in_text, prompt_id
 
 __all__ = ["PairTexts", "read_pairs"]
 
@@ -18,7 +18,9 @@ class PairTexts(NamedTuple):
     """The rows that can be judged, and their texts."""
 
     rows: list[int]
+    dialogues: list[list[Message]]
     prompts: list[str]
+    """The last user turn of each dialogue."""
     chosen: list[str]
     rejected: list[str]
     groups: list[str]
@@ -41,7 +43,7 @@ def read_pairs(frame: pl.DataFrame, wrong_votes: Mapping[int, str]) -> PairTexts
             f"column {missing[0]!r} is missing: found {', '.join(frame.columns)}; "
             f"expected prompt, chosen and rejected"
         )
-    texts = PairTexts([], [], [], [], [], pl.DataFrame())
+    texts = PairTexts([], [], [], [], [], [], pl.DataFrame())
     faults: list[tuple[int, str, str, str]] = []
     columns = (frame[name].to_list() for name in ("prompt", "chosen", "rejected"))
     for row, (prompt, chosen, rejected) in enumerate(zip(*columns, strict=True)):
@@ -61,6 +63,7 @@ def read_pairs(frame: pl.DataFrame, wrong_votes: Mapping[int, str]) -> PairTexts
             faults.append((row, f"{fault}_prompt", "prompt", "the prompt cannot be read"))
             continue
         texts.rows.append(row)
+        texts.dialogues.append(messages)
         texts.prompts.append(last_user_text(messages))
         texts.chosen.append(first)
         texts.rejected.append(second)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from curation.models.answer_states import answer_states_fingerprint
 from curation.models.encoder import encoder_fingerprint
 from curation.publish.gates import ALL_DATASETS, GateResult
 from curation.publish.report import Threshold
@@ -61,6 +62,9 @@ def models_used(context: Context) -> list[dict[str, Any]]:
     if recipe.label_noise is not None and recipe.builds_pairs:
         options = recipe.encoder or Encoder()
         found.append(("label-noise", encoder_fingerprint(options.model, max_length=options.max_length)))
+        if recipe.label_noise.language_model is not None:
+            read = answer_states_fingerprint(recipe.label_noise.language_model)
+            found.append(("label-noise language model", read))
     return [{"step": name, "producer": producer} for name, producer in dict.fromkeys(found)]
 
 

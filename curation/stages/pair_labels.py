@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curation.models.answer_states import answer_states_fingerprint
 from curation.models.protocols import Encoder
 from curation.models.rewards.heads import last_user_text
 from curation.pairs.construction import ORDER_IS_KNOWN
@@ -145,7 +146,8 @@ def _noise(context: Context, texts: pl.DataFrame) -> tuple[pl.DataFrame, dict[st
     encoder = encoder_for_heads(context)
     key = content_hash(
         "label_noise", str(_NOISE_VERSION), encoder.fingerprint, str(context.recipe.seed),
-        canonical_json(options.model_dump(mode="json", exclude={"actions"})),
+        canonical_json(options.model_dump(mode="json", exclude={"actions", "language_model"})),
+        *([] if options.language_model is None else [answer_states_fingerprint(options.language_model)]),
         *texts["pair_id"],
         *(canonical_json(texts[name].to_list()) for name in _REWARDS if options.rewards),
         *(canonical_json(list(row)) for row in texts.select(_people_in(texts)).iter_rows()),
@@ -169,6 +171,7 @@ def _fitted_noise(
             folds=options.folds,
             seed=context.recipe.seed,
             encoder=encoder,
+            language_model=options.language_model,
             annotator="annotator" if "annotator" in people else None,
             votes="votes" if "votes" in people else None,
             vote_method=options.vote_method,

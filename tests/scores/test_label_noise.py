@@ -213,3 +213,39 @@ def test_labels_that_nothing_explains_are_all_kept() -> None:
     )
     result = label_noise(frame, encoder=ENCODER, prior=None)
     assert set(result.frame["suggested_action"]) == {"keep"}
+
+
+def test_a_language_model_is_a_witness_that_counts_where_it_agrees_with_the_labels() -> None:
+    """What is right cannot be seen from length or words: both answers say the same words in another order."""
+    random = np.random.default_rng(0)
+    names = [f"Ann{n}" for n in range(120)]
+    good, bad = [f"{n} thanks you." for n in names], [f"you thanks. {n}" for n in names]
+    flipped = random.random(len(names)) < 0.15
+    frame = pl.DataFrame(
+        {
+            "prompt": [f"Who thanks me, {n}?" for n in names],
+            "chosen": [b if f else g for g, b, f in zip(good, bad, flipped, strict=True)],
+            "rejected": [g if f else b for g, b, f in zip(good, bad, flipped, strict=True)],
+        }
+    )
+    without = label_noise(frame, encoder=ENCODER, prior=None)
+    found = label_noise(frame, encoder=ENCODER, prior=None, language_model="embedded")
+    assert roc_auc_score(~flipped, found.frame["label_margin"]) > 0.99
+    assert "language model's state" in found.used[0] or "mean state" in found.used[0]
+    assert not any("state" in words for words in without.used)
+    turned = frame.rename({"chosen": "rejected", "rejected": "chosen"})
+    other = label_noise(turned, encoder=ENCODER, prior=None, language_model="embedded").frame
+    # The labels of all rows turned are as consistent as before: what is known of a row does not change.
+    assert other["label_margin"].to_list() == pytest.approx(found.frame["label_margin"].to_list(), abs=1e-6)
+
+
+def test_pairs_that_the_language_model_cannot_read_are_judged_without_it_and_counted() -> None:
+    frame, _ = noisy(40)
+    long = frame.with_columns(
+        chosen=pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("word " * 20_000)).otherwise("chosen")
+    )
+    found = label_noise(long, encoder=ENCODER, prior=None, language_model="embedded")
+    assert found.frame.height == 40
+    assert found.frame["label_probability"].is_finite().all()
+    assert found.used[0].startswith("pairs that the language model could not read")
+    assert "context_overflow 1" in found.used[0]

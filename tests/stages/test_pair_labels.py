@@ -102,6 +102,18 @@ def test_label_noise_finds_the_exchanged_rows(plain: Workspace) -> None:
     assert set(rows["row"][:3]) == set(FLIPPED_ROWS)
 
 
+def test_a_language_model_judges_the_labels_anew_and_once(plain: Workspace, folder: Path) -> None:
+    before = plain.read("pair_labels")
+    asked = recipe(folder, label_noise={"language_model": "embedded"})
+    run(asked, workspace=folder / "read")
+    labels = Workspace(folder / "read").read("pair_labels")
+    assert labels["noise_key"].n_unique() == 1
+    assert labels["noise_key"][0] != before["noise_key"][0]
+    assert "language model" in labels["noise_from"][0]
+    assert labels["label_noise_probability"].is_between(0, 1).all()
+    assert run(asked, workspace=folder / "read").computed == 0
+
+
 def test_a_flipped_pair_says_so_and_its_scores_change_sides(folder: Path) -> None:
     changes = {
         "label_noise": {"flip_below": 0.85, "drop_below": 0.85, "actions": {"flip": ["flip", "soft_label"]}},
