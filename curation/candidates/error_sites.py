@@ -93,7 +93,7 @@ def changed_values(text: str, draw: random.Random) -> Iterator[Edit]:
 def substitutions(text: str, draw: random.Random) -> Iterator[Edit]:
     """One number becomes another number of the same answer."""
     found = _numbers(text)
-    values = {_value(m.group()): m.group() for m in found}
+    values = {value: m.group() for m in found if (value := _value(m.group())) is not None}
     written = [(value, as_text) for value, as_text in sorted(values.items()) if value != 0]
     sizes = [value for value, _ in written]
     around = _Around(text)
