@@ -11,15 +11,17 @@ from curation.candidates.leakage import template_leakage
 from curation.candidates.loops import MIN_LOOP_CHARACTERS, MIN_LOOP_REPEATS, repetition_loops
 from curation.candidates.reasoning import REASONING_MARKERS, split_reasoning, with_openings
 
-__all__ = ["ANSWER_RULES", "check_answers"]
+__all__ = ["ANSWER_RULES", "CUT_OFF", "check_answers"]
 
 ANSWER_RULES: Final = ("empty_response", "unclosed_reasoning", "truncated", "template_leakage", "repetition_loop")
+CUT_OFF: Final = ("length", "content_filter")
+"""Finish reasons of answers that were cut: at the most tokens, or by a provider's filter."""
 _ALWAYS: Final = ("empty_response", "unclosed_reasoning")
 _INVISIBLE: Final = r"[\s\u00ad\u200b-\u200f\u2060\u2061-\u2064\ufeff]"
 _REASONS: Final = {
     "empty_response": "the model answered with nothing",
     "unclosed_reasoning": "the model was still reasoning when the answer ended",
-    "truncated": "the answer was cut off at the most tokens allowed",
+    "truncated": "the answer was cut off, at the most tokens allowed or by the provider's filter",
     "template_leakage": "the answer holds a marker of a chat template",
     "repetition_loop": "the answer repeats itself to its end",
 }
@@ -90,7 +92,7 @@ def _findings(frame: pl.DataFrame, unclosed: pl.Series, characters: int, repeats
     return {
         "empty_response": _where(blank & ~unclosed, empty.fill_null("")),
         "unclosed_reasoning": _where(unclosed, finish.fill_null("")),
-        "truncated": _where((finish == "length").fill_null(value=False), finish),
+        "truncated": _where(finish.is_in(CUT_OFF).fill_null(value=False), finish),
         "template_leakage": template_leakage(responses, prompts),
         "repetition_loop": looping,
     }

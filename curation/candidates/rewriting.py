@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from curation.candidates.checks import CUT_OFF
 from curation.text import Message, normalise
 
 __all__ = ["ERROR_INSTRUCTION", "REFINE_INSTRUCTION", "check_rewrites", "rewrite_request"]
@@ -55,7 +56,7 @@ def check_rewrites(rewrites: pl.DataFrame, *, min_similarity: float, by_words: b
     for before, after, finish in rewrites.select("before", "after", "finish_reason").iter_rows():
         plain = normalise(after)
         kept = Levenshtein.normalized_similarity(normalise(before), plain)
-        if finish == "length":
+        if finish in CUT_OFF:
             found.append(("rewrite_truncated", finish, "the rewritten text was cut off"))
         elif not plain:
             found.append(("rewrite_empty", "", "the model wrote nothing"))

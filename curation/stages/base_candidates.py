@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from curation.candidates.checks import CUT_OFF
 from curation.stages.answer_checks import checked_answers
 from curation.stages.chosen_samples import chosen_samples
 from curation.stages.context import Context
@@ -51,7 +52,7 @@ def base_candidates(context: Context) -> BaseCandidates:
         pl.col("_weaker").all(),
     )
     merged = found.height - candidates.height
-    cut = candidates.filter(pl.col("finish_reason") == "length").height
+    cut = candidates.filter(pl.col("finish_reason").is_in(CUT_OFF)).height
     distinct = distinct_answers(context, candidates.filter(~pl.col("_weaker")).drop("_weaker"))
     facts = {"repeated answers merged": merged, "answers cut off": cut} | distinct.facts
     rejects = concat_rejects(rejects, forgotten, distinct.rejects)

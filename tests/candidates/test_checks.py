@@ -99,6 +99,8 @@ def test_truncated_answers_are_named_where_the_recipe_asks() -> None:
     frame = pl.DataFrame({"response": ["It is long and"], "finish_reason": ["length"]})
     assert check_answers(frame)["rule"].to_list() == ["truncated"]
     assert check_answers(frame, rules=("template_leakage",))["rule"].to_list() == [None]
+    filtered = frame.with_columns(finish_reason=pl.lit("content_filter"))
+    assert check_answers(filtered)["rule"].to_list() == ["truncated"]
     assert check_answers(frame.drop("finish_reason"))["rule"].to_list() == [None]
 
 

@@ -27,6 +27,8 @@ _SYSTEM: Final = re.compile(r"system.{0,40}(not supported|unsupported|not allowe
 _TEMPLATE: Final = re.compile(r"must alternate|chat template|templateerror")
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,60}")
 _LONGEST_WAIT: Final = 600.0
+_CUT: Final = frozenset({"max_tokens", "model_length", "max_output_tokens"})
+"""What gateways to other makers' models say where OpenAI says ``length``."""
 _ROUNDING: Final = 1e-3
 """A log-probability may be above 0 by so much."""
 
@@ -82,6 +84,7 @@ def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
     thoughts = (*(message.get(k) for k in ("reasoning", "reasoning_content")), _thinking(message.get("content")))
     reasoning = next((t for one in thoughts if (t := _text(one)) is not None), None)
     reason = str(choice.get("finish_reason") or "unknown")
+    reason = "length" if reason.lower() in _CUT else reason
     for part in (text, reasoning or "", reason):
         try:
             part.encode()

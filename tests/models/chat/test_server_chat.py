@@ -237,3 +237,9 @@ def test_an_answer_in_parts_is_one_text_and_its_thoughts_are_reasoning() -> None
     body = {"choices": [{"index": 0, "message": {"content": parts}, "finish_reason": "stop"}]}
     answer = answer_in(json.dumps(body).encode())
     assert (answer.text, answer.reasoning) == ("Yes", "hm")
+
+
+def test_a_cut_answer_says_length_whatever_the_server_calls_it() -> None:
+    for word in ("length", "MAX_TOKENS", "model_length"):
+        body = {"choices": [{"index": 0, "message": {"content": "Yes and"}, "finish_reason": word}]}
+        assert answer_in(json.dumps(body).encode()).finish_reason == "length"
