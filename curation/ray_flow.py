@@ -19,6 +19,7 @@ from curation import errors
 from curation.batch_limits import too_long
 from curation.engine import Batch, Mapped
 from curation.errors import KEPT, CurationError, EngineError, ModelError
+from curation.models.identity import named_commits
 from curation.ray_cluster import Cluster
 from curation.ray_worker import Caught, Result, StepWorker, result_from
 from curation.recipe.ray import Ray
@@ -90,7 +91,7 @@ class Flow:
         rows = [{"number": item["number"], "rows": item["rows"]} for item in window]
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             StepWorker,
-            fn_constructor_args=(self.step, self.gate, self.timeout),
+            fn_constructor_args=(self.step, self.gate, self.timeout, named_commits()),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(

@@ -1,6 +1,7 @@
 """What runs on the nodes of a Ray cluster: a worker that holds one step's model, and the gate that counts.
 
-A worker gets the step, which is a few hundred bytes of options, and loads the model itself. Batches travel as
+A worker gets the step, which is a few hundred bytes of options, and loads the model itself, at the commit that the
+run has named for its key: a branch of the Hub may have moved on since. Batches travel as
 Arrow IPC bytes, so a frame comes out as it went in: no type is guessed on the way. How batches get to workers and
 what becomes of their results is in :mod:`curation.engine_ray`. Ray is imported only where it runs.
 """
@@ -11,6 +12,7 @@ import io
 import os
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -20,6 +22,7 @@ import polars as pl
 from curation.batch_limits import is_out_of_memory, opening, watched
 from curation.engine import Batch, Mapped, Worker
 from curation.errors import CurationError
+from curation.models.identity import pin_commits
 
 __all__ = ["Caught", "Gate", "Result", "StepWorker", "frame_bytes", "frame_from", "result_from"]
 
@@ -78,7 +81,14 @@ class Gate:
 class StepWorker:
     """One step's model in a process of its own; Ray Data calls it with a batch at a time."""
 
-    def __init__(self, step: Mapped, gate: Any, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        step: Mapped,
+        gate: Any,
+        timeout: float | None = None,
+        commits: Mapping[tuple[str, str | None], str] | None = None,
+    ) -> None:
+        pin_commits(commits or {})
         self._step, self._gate, self._timeout = step, gate, timeout
         self._worker: Worker | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,16 @@ from typing import Final, Literal
 
 from curation.errors import InputError
 
-__all__ = ["EMBEDDED", "EMBEDDED_DIR", "ModelRef", "folder_fingerprint", "hub_commit", "resolve_model"]
+__all__ = [
+    "EMBEDDED",
+    "EMBEDDED_DIR",
+    "ModelRef",
+    "folder_fingerprint",
+    "hub_commit",
+    "named_commits",
+    "pin_commits",
+    "resolve_model",
+]
 
 EMBEDDED: Final = "embedded"
 EMBEDDED_DIR: Final = Path(__file__).resolve().parent.parent / "embedded"
@@ -110,13 +120,34 @@ def _file_digest(path: Path, *written: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_named: dict[tuple[str, str | None], str] = {}
+_pinned: dict[tuple[str, str | None], str] = {}
+
+
+def named_commits() -> dict[tuple[str, str | None], str]:
+    """The commits that this process has named so far, by repository and revision: for its workers elsewhere."""
+    return dict(_named)
+
+
+def pin_commits(commits: Mapping[tuple[str, str | None], str]) -> None:
+    """Take these for what their revisions stand for, whatever the Hub says by now."""
+    _pinned.update(commits)
+    hub_commit.cache_clear()
+
+
 @lru_cache(maxsize=32)
 def hub_commit(repo: str, revision: str | None) -> str:
-    """The commit that a Hub revision stands for.
+    """The commit that a Hub revision stands for, the same for as long as this process lives.
 
     Where the Hub is out of reach, that of the copy in the cache, which is the one that is then loaded; the
     revision's own name where there is none.
     """
+    found = _pinned.get((repo, revision)) or _asked_commit(repo, revision)
+    _named[repo, revision] = found
+    return found
+
+
+def _asked_commit(repo: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
     wanted = revision or "main"

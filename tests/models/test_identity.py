@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from curation.models.identity import hub_commit, resolve_model
+from curation.models import identity
+from curation.models.identity import hub_commit, named_commits, resolve_model
 from curation.models.policy import policy_fingerprint
 from curation.models.policy.transformers_backend import load_model
+from curation.ray_worker import StepWorker
+from tests.engine.steps import Thirds
 from tests.tiny_policies import save_policy, tiny_model
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -62,3 +65,18 @@ def test_a_branch_that_moves_on_is_loaded_where_the_key_says(offline_hub: Path) 
     old, new = (tiny_model("llama", seed=seed).get_input_embeddings().weight for seed in (0, 1))
     assert torch.equal(found.cpu(), old)
     assert not torch.equal(found.cpu(), new)
+
+
+def test_a_worker_of_a_cluster_loads_the_commit_that_the_run_has_named(
+    offline_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = resolve_model("somebody/policy", embedded="policy").fingerprint
+    named = named_commits()
+    # From here on as in a worker's process, which begins after the branch has moved on.
+    (offline_hub / "refs" / "main").write_text(NEW)
+    monkeypatch.setattr(identity, "_pinned", {})
+    hub_commit.cache_clear()
+    assert resolve_model("somebody/policy", embedded="policy").commit == NEW
+    StepWorker(Thirds(str(tmp_path / "log")), gate=None, commits=named)
+    assert resolve_model("somebody/policy", embedded="policy").fingerprint == key
+    hub_commit.cache_clear()
