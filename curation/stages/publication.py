@@ -28,6 +28,7 @@ from curation.stages.context import Context, Stage, StageResult
 from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, models_used, package_versions, table_versions, thresholds_used
 from curation.stages.forms import published_rows, table_of
+from schemas.columns import SPLITS
 
 __all__ = ["STAGES"]
 
@@ -78,6 +79,11 @@ def run(context: Context, *, dataset: str) -> StageResult:
         extra_files=beside_the_data,
     )
     facts = {"folder": folder, "changed": "yes" if written.changed else "no"}
+    wanted = context.recipe.splits.model_dump(include=set(SPLITS))
+    if frame.height and (
+        empty := [name for name in SPLITS if wanted[name] > 0 and name not in set(frame["split"])]
+    ):
+        facts["splits without rows"] = ", ".join(empty)
     return StageResult(f"publish_{dataset}", frame.height, 0, facts)
 
 

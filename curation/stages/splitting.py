@@ -63,7 +63,9 @@ def split_prompts(context: Context, prompts: pl.DataFrame) -> SplitPrompts:
         previous="given",
     )
     sizes = kept.group_by("group_id").len()["len"]
-    facts = {f"in {name}": n for name, n in kept["split"].value_counts(sort=True).iter_rows()}
+    facts: dict[str, Any] = {f"in {name}": n for name, n in kept["split"].value_counts(sort=True).iter_rows()}
+    # Few prompts, or few groups, may leave a split without any: that is said, and not passed over.
+    facts |= {f"in {name}": 0 for name, share in fractions.items() if share > 0 and f"in {name}" not in facts}
     facts["groups of several prompts"] = int((sizes > 1).sum())
     facts["prompts in the largest group"] = int(sizes.max() or 0)  # type: ignore[arg-type]
     rejects = _crossing_rejects(context, prompts, crossing, threshold=splits.near_duplicates)

@@ -264,6 +264,17 @@ def test_wrong_settings_are_named(folder: Folder, hygiene: dict[str, Any], messa
         load_recipe(folder.path / "recipe.yaml")
 
 
+def test_a_split_that_stays_empty_is_told(folder: Folder) -> None:
+    folder.write("one.jsonl", [pair("Why is the sea salt?")])
+    folder.write("two.jsonl", [pair("Why is the sea salt?", "Rivers bring it.")])
+    facts = folder.run(splits={"train": 0.98, "validation": 0.0, "test": 0.02}, gates={"max_tie_rate": 1.0})
+    (split,) = set(folder.workspace.read("prompts")["split"])
+    other = {"train": "test", "test": "train"}[split]
+    assert (facts["prompts"][f"in {split}"], facts["prompts"][f"in {other}"]) == (1, 0)
+    assert "in validation" not in facts["prompts"]
+    assert facts["publish_preference"]["splits without rows"] == other
+
+
 def test_a_missing_evaluation_set_is_named(folder: Folder) -> None:
     with pytest.raises(InputError, match=r"nowhere\.jsonl"):
         folder.run(hygiene={"contamination": {"against": ["nowhere.jsonl"]}})
