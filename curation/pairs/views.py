@@ -61,8 +61,9 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
 
     Columns are namesakes when their names differ in ``chosen`` against ``rejected`` alone. Signed scores
     (``strength_mean``, ``margin``, …) change their sign, shares (``agreement``, ``label_probability``)
-    become one minus themselves, verdicts and ``votes`` name the other answer. ``flipped`` says which rows were
-    exchanged. Scores that are not mirrored by an exchange (CHES, bands) are set to null there.
+    become one minus themselves, verdicts and ``votes`` name the other answer. ``annotator`` stays: it names
+    who gave the label that was turned round. ``flipped`` says which rows were exchanged. Scores that are not
+    mirrored by an exchange (CHES, bands) are set to null there.
 
     Raises:
         InputError: when two namesakes are of kinds that cannot change places, such as a text and messages.
