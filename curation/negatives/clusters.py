@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from curation.negatives.bfloat16 import most_alike
 from curation.negatives.inputs import Embeddings, Float32, blocks
+from curation.negatives.recall import measured_recall, sampled_queries
 from curation.negatives.search import Found, exact_search, search_lists
 from curation.negatives.threads import over_shards
 from curation.negatives.tops import narrow_pays
@@ -33,8 +34,6 @@ _ROWS_PER_LIST: Final = 20
 _ROUNDS: Final = 3
 """Few rounds over few rows: many roughly placed lists cost less, for one recall, than few well placed ones."""
 _TUNING_QUERIES: Final = 256
-_Z: Final = 1.645
-"""The recall that is promised is the lower end of a one-sided 95 % interval."""
 
 
 class Clusters(NamedTuple):
@@ -189,8 +188,7 @@ def tune_probes(
     lies, and how many lists are nearer to the query, so that the recall for every number of probes follows
     at once.
     """
-    rng = np.random.default_rng(seed)
-    picked = np.sort(rng.choice(len(queries), min(len(queries), _TUNING_QUERIES), replace=False))
+    picked = sampled_queries(len(queries), _TUNING_QUERIES, seed=seed)
     sample = np.asarray(queries[picked], dtype=np.float32)
     truth = exact_search(sample, corpus, min(k, len(corpus)), threads=threads)
     order = np.argsort(-(sample @ clusters.centroids.T), axis=1, kind="stable")
@@ -202,10 +200,8 @@ def tune_probes(
 
 def _fewest(needed: npt.NDArray[Any], *, lists: int, target: float) -> Probing:
     """From the place (0 is nearest) of each true neighbour's list, per query."""
-    n, k = needed.shape
-    per_query = np.stack([np.bincount(row, minlength=lists) for row in needed]).cumsum(axis=1) / k
-    recall = per_query.mean(axis=0)
-    lower = recall - _Z * per_query.std(axis=0) / np.sqrt(n)
+    per_query = np.stack([np.bincount(row, minlength=lists) for row in needed]).cumsum(axis=1) / needed.shape[1]
+    recall, lower = measured_recall(per_query)
     enough = np.flatnonzero(lower >= target)
     at = int(enough[0]) if len(enough) else lists - 1
     return Probing(at + 1, float(recall[at]), float(lower[at]))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.negatives.inputs import Embeddings, Float32, Storage, blocks
+from curation.negatives.recall import measured_recall, sampled_queries
 from curation.negatives.search import DEEPER, Found, exact_search, rescored
 from curation.negatives.threads import over_shards
 
@@ -24,8 +25,6 @@ _BLOCK: Final = 16_384
 _SAMPLE: Final = 256
 _DEEPEST: Final = 64
 """No query looks at more than so many times k rows: beyond, an exact search costs no more."""
-_Z: Final = 1.645
-"""The recall that is promised is the lower end of a one-sided 95 % interval."""
 
 
 class Walked(NamedTuple):
@@ -64,17 +63,16 @@ def search_graph(
     """
     graph = _build(corpus, storage)
     deep = min(len(corpus), k if storage == "float32" else k * DEEPER)
-    rng = np.random.default_rng(seed)
-    picked = np.sort(rng.choice(len(queries), min(len(queries), _SAMPLE), replace=False))
+    picked = sampled_queries(len(queries), _SAMPLE, seed=seed)
     sample = np.asarray(queries[picked], np.float32)
     truth = exact_search(sample, corpus, min(k, len(corpus)), threads=threads)
     depth, most = deep, min(len(corpus), deep * _DEEPEST)
     while True:
-        shares = _shares(truth, _walk(graph, sample, corpus, k, deep=deep, depth=depth, threads=threads))
-        enough = shares.mean() - _Z * shares.std() / np.sqrt(len(shares)) >= target_recall
-        if enough or depth >= most:
+        walked = _walk(graph, sample, corpus, k, deep=deep, depth=depth, threads=threads)
+        recall = measured_recall(_shares(truth, walked))
+        if recall.lower >= target_recall or depth >= most:
             found = _walk(graph, queries, corpus, k, deep=deep, depth=depth, threads=threads)
-            return Walked(found, float(shares.mean()), depth)
+            return Walked(found, float(recall.mean), depth)
         depth = min(2 * depth, most)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from curation.negatives.clusters import nearest_centroids, train_centroids
 from curation.negatives.inputs import Embeddings, Float32
+from curation.negatives.recall import measured_recall, sampled_queries
 from curation.negatives.search import exact_search
 
 __all__ = ["Lists", "Reach", "make_lists", "tune_reach"]
@@ -19,8 +20,6 @@ __all__ = ["Lists", "Reach", "make_lists", "tune_reach"]
 _TUNING_QUERIES: Final = 512
 _STEPS: Final = 501
 """Reaches that are tried: quantiles of what the true neighbours need."""
-_Z: Final = 1.645
-"""The recall that is promised is the lower end of a one-sided 95 % interval."""
 _LEAST_SPREAD: Final = 1e-3
 """Of equal documents, but for rounding."""
 
@@ -102,15 +101,14 @@ def tune_reach(
         seed: of the sample.
         threads: how many to use.
     """
-    rng = np.random.default_rng(seed)
-    picked = np.sort(rng.choice(len(queries), min(len(queries), _TUNING_QUERIES), replace=False))
+    picked = sampled_queries(len(queries), _TUNING_QUERIES, seed=seed)
     sample = np.asarray(queries[picked], dtype=np.float32)
     truth = exact_search(sample, corpus, min(k, len(corpus)), threads=threads).rows
     distance = lists.distance(sample, limits[picked]).T
     needed = np.sort(np.take_along_axis(distance, lists.of_row[truth].astype(np.int64), axis=1), axis=1)
     tried = np.quantile(needed, np.linspace(0, 1, _STEPS), method="higher")
-    recall = np.stack([np.searchsorted(own, tried, side="right") for own in needed]) / truth.shape[1]
-    lower = recall.mean(axis=0) - _Z * recall.std(axis=0) / np.sqrt(len(picked))
+    shares = np.stack([np.searchsorted(own, tried, side="right") for own in needed]) / truth.shape[1]
+    recall, lower = measured_recall(shares)
     enough = np.flatnonzero(lower >= target)
     if target >= 1 or not len(enough):
         return Reach(np.inf, 1.0, 1.0, len(lists.means), 1.0)
@@ -119,7 +117,7 @@ def tune_reach(
     sizes = np.bincount(lists.of_row, minlength=len(lists.means))
     return Reach(
         float(tried[at]),
-        float(recall.mean(axis=0)[at]),
+        float(recall[at]),
         float(lower[at]),
         float(inside.sum(axis=1).mean()),
         float((inside @ sizes).mean() / len(corpus)),

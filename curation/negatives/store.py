@@ -30,6 +30,7 @@ from curation.negatives.clusters import (
 )
 from curation.negatives.index import TARGET_RECALL, Searched
 from curation.negatives.inputs import Embeddings, Storage, as_embeddings, blocks
+from curation.negatives.recall import sampled_queries
 from curation.negatives.search import DEEPER, Found, exact_search, rescored
 
 __all__ = ["CorpusIndex", "Storage", "build_index", "open_index"]
@@ -40,6 +41,7 @@ _RETRAIN_AT: Final = 4
 _BLOCK: Final = 65_536
 _COMPARED: Final = 64
 """Rows of an index that are compared with the corpus it is given for."""
+_MEASURED_QUERIES: Final = 256
 _ROUNDING: Final = 0.3
 """How far a unit vector is at most from what int8 makes of it, generously: other texts are further apart."""
 
@@ -264,8 +266,7 @@ def _measured(
     found: Found, queries: Embeddings, exact: Embeddings, k: int, *, seed: int, threads: int | None
 ) -> float:
     """The share of the true k nearest that was found, on a sample of the queries."""
-    rng = np.random.default_rng(seed + 1)
-    picked = np.sort(rng.choice(len(queries), min(len(queries), 256), replace=False))
+    picked = sampled_queries(len(queries), _MEASURED_QUERIES, seed=seed + 1)
     if not len(picked):
         return 1.0
     truth = exact_search(np.asarray(queries[picked], np.float32), exact, min(k, len(exact)), threads=threads)
