@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 import numpy as np
 import polars as pl
@@ -27,11 +28,13 @@ from curation.tables import concat_rejects, rejects_frame
 
 __all__ = ["STAGE", "ches_aware_facts"]
 
+_OTHERS: Final = "best_vs_worst under pairs.strategies, or another, pairs answers by their scores"
+
 
 def run(context: Context) -> StageResult:
     options = context.recipe.pairs
     built: list[BuiltPairs] = []
-    facts: dict[str, int | float] = {}
+    facts: dict[str, Any] = {}
     candidates: pl.DataFrame | None = None
     for strategy in options.strategies:
         if strategy == "provided":
@@ -56,6 +59,8 @@ def run(context: Context) -> StageResult:
     rejects = concat_rejects(rejects, consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
+    if consistent.pairs.is_empty() and options.strategies == ("provided",):
+        facts["no source brings a pair"] = _OTHERS
     return context.write("pairs", "pairs", consistent.pairs, rejects=rejects, facts=facts)
 
 
@@ -194,8 +199,13 @@ def _prompts_without_pair(context: Context, pairs: pl.DataFrame, rejects: pl.Dat
         stage="pairs",
         row_id=pl.col("prompt_id"),
         rule="no_pair",
-        reason=pl.lit(f"no strategy of {', '.join(context.recipe.pairs.strategies)} gave a pair for the prompt"),
+        reason=pl.lit(_no_pair(context.recipe.pairs.strategies)),
     )
+
+
+def _no_pair(strategies: Sequence[str]) -> str:
+    reason = f"no strategy of {', '.join(strategies)} gave a pair for the prompt"
+    return f"{reason}: {_OTHERS}" if tuple(strategies) == ("provided",) else reason
 
 
 STAGE = Stage(

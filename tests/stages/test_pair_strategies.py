@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curation.errors import RecipeError
+from curation.errors import GateError, RecipeError
 from curation.pipeline import RunResult, run
 from curation.recipe import Recipe
 from curation.recipe.loading import load_recipe
@@ -81,6 +81,17 @@ def test_a_strategy_is_run_and_what_it_leaves_is_explained(
     assert rejects.filter(pl.col("rule") == "no_score").height == 1
     assert (result.workspace.read("preference")["margin"] > 0).all()
     fates(result)
+
+
+def test_prompts_that_bring_no_pair_and_no_strategy_say_which_to_name(tmp_path: Path) -> None:
+    with pytest.raises(GateError, match="min_rows"):
+        done(tmp_path, pairs={})
+    workspace = Workspace(tmp_path / "workspace")
+    rejects = workspace.read("rejects").filter(pl.col("rule") == "no_pair")
+    assert rejects.height == len(ROWS)
+    assert all(reason.endswith("pairs answers by their scores") for reason in rejects["reason"])
+    facts = STAGE.run(Context(workspace, recipe(tmp_path, pairs={}))).facts
+    assert "best_vs_worst" in facts["no source brings a pair"]
 
 
 def test_caps_mixture_and_curriculum_are_applied_in_turn(tmp_path: Path) -> None:
