@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,6 +18,7 @@ from curation.text import as_messages
 __all__ = ["run_r_tuning"]
 
 _ANSWERS: Final = ("answers", "responses", "response")
+_TEXTS: Final = pl.List(pl.String)
 _ADDED: Final = ("certainty", "stated", "target", "answers_read")
 
 
@@ -95,11 +97,28 @@ def _texts(stream: Stream, column: str) -> pl.Series:
         raise InputError(f"{name}: no column {column!r}{closest(column, there)}; found {', '.join(there)}")
     values = rows[column]
     kind = values.dtype
+    if column in stream.source.mixed:
+        cells = zip(rows[ROW], values, strict=True)
+        return pl.Series(
+            [_listed(cell, f"{name}: column {column!r}, row {row}") for row, cell in cells], dtype=_TEXTS
+        )
     of = kind.inner if isinstance(kind, pl.List) else kind
-    if column in stream.source.mixed or not (of in (pl.String, pl.Null) or of.is_numeric()):
-        what = "values of different kinds" if column in stream.source.mixed else str(kind)
-        raise InputError(f"{name}: column {column!r} holds {what}, expected texts or lists of texts")
-    return values.cast(pl.List(pl.String) if isinstance(kind, pl.List) else pl.String)
+    if not (of in (pl.String, pl.Null) or of.is_numeric()):
+        raise InputError(f"{name}: column {column!r} holds {kind}, expected texts or lists of texts")
+    return values.cast(_TEXTS if isinstance(kind, pl.List) else pl.String)
+
+
+def _listed(cell: str | None, where: str) -> list[str | None] | None:
+    """The texts in JSON text: of a column in which some rows hold a text or a number, and others a list."""
+    value = None if cell is None else json.loads(cell)
+    if value is None:
+        return None
+    parts = value if isinstance(value, list) else [value]
+    if not all(
+        part is None or (isinstance(part, str | int | float) and not isinstance(part, bool)) for part in parts
+    ):
+        raise InputError(f"{where} is neither a text, a number nor a list of them: correct or remove the row")
+    return [None if part is None else str(part) for part in parts]
 
 
 def _messages(value: object) -> list[dict[str, str]]:

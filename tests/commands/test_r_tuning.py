@@ -54,6 +54,21 @@ def test_answers_that_agree_are_sure_and_numbers_are_texts(tmp_path: Path) -> No
     assert pl.read_parquet(tmp_path / "o.rejects.parquet")["rule"].to_list() == ["too_few_answers"]
 
 
+def test_texts_numbers_and_lists_may_stand_in_one_column(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"answers": ["Paris", "Lyon"], "gold": "Paris"},
+        {"answers": "5", "gold": 4},
+        {"answers": 4, "gold": ["4", "four"]},
+        {"answers": None, "gold": "a"},
+    ]
+    run_r_tuning(file(tmp_path, *rows), tmp_path / "o.jsonl")
+    found = pl.read_ndjson(tmp_path / "o.jsonl")
+    assert found.select("certainty", "stated").rows() == [("sure", "Paris"), ("unsure", "4"), ("sure", "4")]
+    assert pl.read_parquet(tmp_path / "o.rejects.parquet").select("row", "rule").rows() == [(3, "no_answer")]
+    with pytest.raises(InputError, match="'gold', row 4 is neither"):
+        run_r_tuning(file(tmp_path, *rows, {"answers": "b", "gold": True}), tmp_path / "o.jsonl")
+
+
 def test_right_answers_may_be_numbers_and_lists(tmp_path: Path) -> None:
     path = file(tmp_path, {"answers": "The answer is 4.", "gold": 4}, {"answers": "5", "gold": 4})
     run_r_tuning(path, tmp_path / "o.parquet")
@@ -86,9 +101,3 @@ def test_a_verifier_of_the_users_sees_the_question(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_is_named_by_its_column(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         run_r_tuning(file(tmp_path, row), tmp_path / "o.parquet")
-
-
-def test_a_column_of_texts_and_lists_is_an_error(tmp_path: Path) -> None:
-    path = file(tmp_path, {"answers": "x", "gold": "y"}, {"answers": ["x"], "gold": "y"})
-    with pytest.raises(InputError, match="column 'answers' holds values of different kinds"):
-        run_r_tuning(path, tmp_path / "o.parquet")
