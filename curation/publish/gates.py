@@ -23,6 +23,7 @@ DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {
     "min_chosen_refusal_rate": 0.0,
     "max_chosen_refusal_rate": 1.0,
     "max_reward_length_correlation": 1.0,
+    "max_truncated_chosen_rate": 0.0,
     "max_empty_categories": 0,
     "max_contaminated_prompts": 0,
     "max_size_change": 0.5,
@@ -82,6 +83,7 @@ def check_gates(
     warn_only: Collection[str] = (),
     previous: Mapping[str, pl.DataFrame] | None = None,
     contaminated: pl.Series | None = None,
+    truncated: pl.DataFrame | None = None,
 ) -> list[GateResult]:
     """Measure every gate on the datasets of a run.
 
@@ -94,6 +96,7 @@ def check_gates(
         previous: dataset to the rows that were published last, for the gates that watch for drift; a dataset
             without any passes them, and the result says that it is the first version.
         contaminated: identifiers of prompts that stand in an evaluation set; None where nobody looked.
+        truncated: ``pair_id`` and ``truncated`` of the pairs whose chosen answer is known to be whole or cut off.
 
     Raises:
         RecipeError: when a threshold or ``warn_only`` names no gate.
@@ -107,8 +110,10 @@ def check_gates(
     limits = {**DEFAULT_THRESHOLDS, **(thresholds or {})}
     results = []
     for dataset, frame in frames.items():
-        for name, measure in _OF_ONE_DATASET.items():
-            measured = measure(dataset, frame)
+        measures = {name: measure(dataset, frame) for name, measure in _OF_ONE_DATASET.items()}
+        if dataset == "preference":
+            measures["max_truncated_chosen_rate"] = _truncated(frame, truncated)
+        for name, measured in measures.items():
             if measured[0] is not None:
                 blocking = name not in warn_only
                 results.append(_result(name, dataset, measured, threshold=limits[name], blocking=blocking))
@@ -161,6 +166,14 @@ def _chosen_refusals(dataset: str, frame: pl.DataFrame) -> Measured:
     known = frame["chosen_refusal_class"].drop_nulls()
     refusing = int((known != "compliance").sum())
     return _share(refusing, len(known)), "of the chosen answers refuse, wholly or in part"
+
+
+def _truncated(frame: pl.DataFrame, known: pl.DataFrame | None) -> Measured:
+    """An answer that stops in the middle of a sentence teaches to stop there, whatever its reward."""
+    if known is None or "pair_id" not in frame.columns:
+        return None, ""
+    cut = frame.select("pair_id").join(known, on="pair_id")["truncated"]
+    return _share(int(cut.sum()), len(cut)), "of the chosen answers were cut off, at the most tokens or by a filter"
 
 
 def _reward_length(dataset: str, frame: pl.DataFrame) -> Measured:

@@ -19,6 +19,7 @@ GateName = Literal[
     "min_chosen_refusal_rate",
     "max_chosen_refusal_rate",
     "max_reward_length_correlation",
+    "max_truncated_chosen_rate",
     "max_empty_categories",
     "max_contaminated_prompts",
     "max_size_change",
@@ -51,6 +52,13 @@ class Gates(Section):
         le=1.0,
         description="absolute Spearman correlation of margin and length difference",
     )
+    max_truncated_chosen_rate: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the generated chosen answers that were cut off; `answers: {reject: [truncated]}` "
+        "leaves out all such answers",
+    )
     max_empty_categories: int = Field(
         default=0, ge=0, description="categories of the prompts without a published row"
     )
@@ -80,8 +88,8 @@ class Gates(Section):
     )
     warn_only: tuple[GateName, ...] = Field(
         default=(
-            "max_empty_categories", "max_size_change", "max_score_drift", "max_refusal_rate_change",
-            "max_source_shift", "max_category_shift", "max_language_shift",
+            "max_truncated_chosen_rate", "max_empty_categories", "max_size_change", "max_score_drift",
+            "max_refusal_rate_change", "max_source_shift", "max_category_shift", "max_language_shift",
         ),
         description="gates that warn and do not block; an empty list makes all of them block",
     )  # fmt: skip

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from curation.candidates.checks import CUT_OFF
 from curation.publish.drift import DRIFT_COLUMNS, NOTHING_BEFORE
 from curation.publish.gates import check_gates
 from curation.recipe import MADE_FROM
 from curation.stages.contamination import contaminated_prompts
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.pair_labels import labelled_pairs
 from curation.stages.published import published_columns
 from schemas import TABLES
 
@@ -29,6 +31,7 @@ def run(context: Context) -> StageResult:
         warn_only=gates.warn_only,
         previous=_published(context, tables),
         contaminated=contaminated_prompts(context),
+        truncated=_truncated(context),
     )
     frame = pl.DataFrame(results, schema=TABLES["gates"].create_empty().schema, orient="row")
     context.gates_measured = True
@@ -59,6 +62,16 @@ def _published(context: Context, tables: Mapping[str, pl.DataFrame]) -> dict[str
                     found[table] = rows
                 break
     return found
+
+
+def _truncated(context: Context) -> pl.DataFrame | None:
+    """pair_id and truncated of the pairs whose chosen answer was generated and says how it ended."""
+    if not context.recipe.builds_pairs:
+        return None
+    ends = context.workspace.scan("candidates").select("candidate_id", "finish_reason").drop_nulls().collect()
+    pairs = labelled_pairs(context).select("pair_id", candidate_id="chosen_id")
+    known = pairs.join(ends, on="candidate_id", maintain_order="left")
+    return known.select("pair_id", truncated=pl.col("finish_reason").is_in(CUT_OFF))
 
 
 def _same_rows(published: pl.DataFrame, table: pl.DataFrame) -> bool:

@@ -27,7 +27,8 @@ def one(results: list[GateResult], name: str) -> GateResult:
 
 def test_good_data_pass_every_gate(preference):
     results = check_gates({"preference": preference})
-    assert {r.name for r in results} == set(DEFAULT_THRESHOLDS)
+    # How an answer ended is told beside the frames.
+    assert {r.name for r in results} == set(DEFAULT_THRESHOLDS) - {"max_truncated_chosen_rate"}
     assert [r.message for r in results if not r.passed] == []
     raise_if_blocked(results)
 
@@ -74,6 +75,17 @@ def test_refusal_rate_out_of_range(preference):
     high = check_gates({"preference": preference}, {"max_chosen_refusal_rate": 0.1})
     assert one(low, "min_chosen_refusal_rate").message.endswith("16.67% too low")
     assert one(high, "max_chosen_refusal_rate").message.endswith("23.33% too high")
+
+
+def test_chosen_answers_that_were_cut_off(preference):
+    ids = preference["pair_id"]
+    known = pl.DataFrame({"pair_id": ids[:8], "truncated": [True, True] + [False] * 6})
+    result = one(check_gates({"preference": preference}, truncated=known), "max_truncated_chosen_rate")
+    assert result.value == 0.25
+    assert not result.passed
+    assert result.message.endswith("25.00% too high")
+    unknown = check_gates({"preference": preference}, truncated=known.clear())
+    assert not [r for r in unknown if r.name == "max_truncated_chosen_rate"]
 
 
 def test_reward_that_follows_length(preference):
