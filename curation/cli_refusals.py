@@ -6,15 +6,22 @@ beside it: one group, whose first word may be left out for detection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 
 from curation.cli_options import InputFile, OutputFile, unless_named
+from curation.errors import InputError
 from curation.progress import RichProgress
+
+if TYPE_CHECKING:
+    from curation.refusals.sorting import Sorter
+    from curation.refusals.taxonomy import Taxonomy
 
 __all__ = ["refusal_commands"]
 
@@ -46,6 +53,15 @@ def detect(
     taxonomy: Annotated[
         str, typer.Option(help="categories of prompts: sorry_bench, coconot, a YAML file, or none")
     ] = "sorry_bench",
+    category_model: Annotated[
+        str | None,
+        typer.Option(
+            help="a classifier that sorts the prompts: a folder or a Hub id; its labels are the categories"
+        ),
+    ] = None,
+    category_judge: Annotated[
+        str | None, typer.Option(help="a chat model that sorts the prompts, as for --judge")
+    ] = None,
     calibration: Annotated[Path | None, typer.Option(help="a file that `refusals calibrate` wrote")] = None,
     requests: Annotated[
         bool, typer.Option("--requests", help="also judge the prompts: should they be refused, why, look-alikes")
@@ -53,7 +69,16 @@ def detect(
 ) -> None:
     """Tell refusals from answers; name the category of each prompt."""
     from curation.commands.refusals import run_refusals
+    from curation.models.categories import open_classifier_sorter, open_judge_sorter
     from curation.models.refusals import open_refusal_judge
+
+    if category_model is not None and category_judge is not None:
+        raise InputError("--category-model and --category-judge: only one of the two can sort the prompts")
+    sorter: Callable[[Taxonomy], Sorter] | None = None
+    if category_model is not None:
+        sorter = partial(open_classifier_sorter, model=category_model)
+    elif category_judge is not None:
+        sorter = partial(open_judge_sorter, model=category_judge, backend=judge_backend)
 
     with RichProgress().step("refusals", None) as bar:
         done = run_refusals(
@@ -61,6 +86,7 @@ def detect(
             output,
             model=model if judge is None else open_refusal_judge(judge, backend=judge_backend),
             taxonomy=None if taxonomy == "none" else taxonomy,
+            sorter=sorter,
             calibration=calibration,
             requests=requests,
             progress=bar,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import polars as pl
 
-from curation.commands.streams import open_stream
+from curation.commands.streams import Stream, open_stream
 from curation.errors import InputError
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import RefusalDetector
@@ -15,7 +16,8 @@ from curation.progress import StepProgress
 from curation.refusals.calibrated import CALIBRATED, StoredCalibration, apply_calibration, load_calibration
 from curation.refusals.detection import detect_refusals
 from curation.refusals.requests import RequestModel, detect_requests, open_request_model
-from curation.refusals.taxonomy import CategoryAssigner, open_assigner
+from curation.refusals.sorting import Sorter, open_assigner, sort_requests
+from curation.refusals.taxonomy import Taxonomy, open_taxonomy
 from curation.text import last_user_text
 from schemas.refusals import REFUSAL_CLASSES
 
@@ -46,6 +48,7 @@ def run_refusals(
     *,
     model: str | RefusalDetector = EMBEDDED,
     taxonomy: str | None = "sorry_bench",
+    sorter: Callable[[Taxonomy], Sorter] | None = None,
     calibration: str | Path | None = None,
     requests: bool = False,
     progress: StepProgress | None = None,
@@ -53,13 +56,14 @@ def run_refusals(
     """Add ``refusal_probability``, ``refusal_class``, ``refusal_kind``, ``refusal_detector`` to a file of answers.
 
     Where there are prompts, ``refusal_category`` too. Null and empty answers go to the rejects, and so do those
-    on which a judge gave no verdict that can be read.
+    on which a judge gave no verdict, or whose request it gave no category, that can be read.
 
     Args:
         input: a file with ``response``, and ``prompt`` if there is one; or with ``messages``.
         output: the file to write.
         model: a MODEL, or an open detector.
         taxonomy: the name of a taxonomy, the path of a YAML file, or None for no categories.
+        sorter: opens who sorts the prompts into that taxonomy; by default nearness to its prototypes does.
         calibration: a file that ``run_calibrate`` wrote.
         requests: also add ``refuse_probability``, ``look_alike_probability`` and ``refuse_reason`` of the prompts.
         progress: is told of rows as they are written.
@@ -73,18 +77,19 @@ def run_refusals(
     calibrated = load_calibration(calibration) if calibration is not None else None
     with open_stream(input, output, shapes=_SHAPES, chunk_rows=_CHUNK_ROWS) as stream:
         detector = _open(model)
-        assigner: CategoryAssigner | None = None
+        by: Sorter | None = None
         asked: RequestModel | None = None
         if requests and stream.shape == "bare":
             raise InputError(f"{input}: --requests needs prompts, and the file has none")
         for chunk in stream.chunks():
             rows = chunk.filter(pl.col("response").is_not_null())
-            if stream.shape != "bare" and taxonomy is not None and assigner is None:
-                assigner = open_assigner(taxonomy)
-            found = detect_refusals(_flat(rows, bare=stream.shape == "bare"), detector=detector, taxonomy=assigner)
+            if stream.shape != "bare" and taxonomy is not None and by is None:
+                by = open_assigner(taxonomy) if sorter is None else sorter(open_taxonomy(taxonomy))
+            found = detect_refusals(_flat(rows, bare=stream.shape == "bare"), detector=detector, taxonomy=None)
             for row in found.filter(pl.col("refusal_class").is_null())["row"]:
                 stream.reject(row, "unreadable_verdict", "", "the judge gave no verdict that can be read")
             found = found.filter(pl.col("refusal_class").is_not_null())
+            found = found if by is None else _sorted(found, by, stream)
             if calibrated is not None:
                 found = apply_calibration(found, calibrated)
             if requests:
@@ -103,11 +108,19 @@ def run_refusals(
     counts = ", ".join(f"{name} {count:,}" for name, count in classes.items())
     lines = [stream.summary(), counts]
     if calibrated is not None:
-        sorted_into = [c.name for c in assigner.taxonomy.categories] if assigner else []
+        sorted_into = [c.name for c in by.taxonomy.categories] if by else []
         lines.append(calibrated.in_words(detector.fingerprint, sorted_into))
     if truncated:
         lines.append(f"{truncated:,} long answers: the beginning and the end were read, not the middle")
     return RefusalsDone(stream.rows_written, stream.rejected, classes, truncated, "\n".join(lines))
+
+
+def _sorted(found: pl.DataFrame, by: Sorter, stream: Stream) -> pl.DataFrame:
+    """The rows with the category of their request; where a judge's reply could not be read they are rejected."""
+    category, unread = sort_requests(found[_REQUEST].to_list(), by)
+    for row in found.filter(unread)["row"]:
+        stream.reject(row, "unreadable_category", "", "the judge named no category that can be read")
+    return found.with_columns(refusal_category=category).filter(~unread)
 
 
 def _open(model: str | RefusalDetector) -> RefusalDetector:

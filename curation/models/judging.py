@@ -14,10 +14,14 @@ from typing import Any, Final
 
 from curation.text import content_hash
 
-__all__ = ["block", "marker", "reply_object"]
+__all__ = ["CHARACTERS_READ", "block", "both_ends", "marker", "reply_object"]
 
 _FENCE: Final = re.compile(r"^```(?:json)?\s*|\s*```$")
 _LENGTH: Final = 16
+_HEAD: Final = 6_000
+_TAIL: Final = 2_000
+CHARACTERS_READ: Final = _HEAD + _TAIL
+"""Of a longer text, both ends."""
 
 
 def marker(*texts: str) -> str:
@@ -31,6 +35,11 @@ def marker(*texts: str) -> str:
 def block(mark: str, title: str, text: str) -> str:
     """A text between its two lines."""
     return f"[{mark} {title} BEGINS]\n{text}\n[{mark} {title} ENDS]"
+
+
+def both_ends(text: str) -> str:
+    """A text, or of a long one the beginning and the end."""
+    return text if len(text) <= CHARACTERS_READ else f"{text[:_HEAD]}\n[…]\n{text[-_TAIL:]}"
 
 
 def reply_object(text: str) -> Mapping[str, Any] | None:

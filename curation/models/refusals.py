@@ -8,16 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from curation.errors import InputError, ModelError
+from curation.models.classifiers import SequenceClassifier, open_classifier
 from curation.models.encoder import MINILM_SHA256
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.protocols import RefusalDetector, RefusalScores
-from curation.models.quiet import no_progress_bar
-from curation.models.weights import require_all_weights
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import canonical_json
 
@@ -178,35 +177,17 @@ def _open_classifier(
     batch_size: int,
     device: str | None,
 ) -> ClassifierDetector:
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        options: dict[str, Any] = {"revision": ref.commit, "local_files_only": ref.kind != "hub"}
-        tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
-        with no_progress_bar():
-            network, loading = AutoModelForSequenceClassification.from_pretrained(
-                ref.location, use_safetensors=True, output_loading_info=True, **options
-            )
-        require_all_weights(network, loading)
-    except (OSError, ValueError, KeyError) as error:
-        detail = str(error).splitlines()[0] if str(error) else "no message"
-        raise ModelError(
-            f"refusal detector {ref.given!r} could not be loaded ({type(error).__name__}: {detail}): "
-            f"expected a sequence classifier with safetensors weights, or a folder that make_refusals wrote"
-        ) from error
-    network = network.to(where)
-    labels = {int(number): str(name) for number, name in network.config.id2label.items()}
-    refusing = _refusing(labels, refusal_labels, ref.given)
-    return ClassifierDetector(
-        network.eval(),
-        tokenizer,
-        refusing,
-        fingerprint=fingerprint,
+    classifier = open_classifier(
+        ref,
+        what="refusal detector",
+        or_else=", or a folder that make_refusals wrote",
         max_length=max_length,
         batch_size=batch_size,
+        device=device,
     )
+    labels = dict(enumerate(classifier.labels))
+    refusing = _refusing(labels, refusal_labels, ref.given)
+    return ClassifierDetector(classifier, refusing, fingerprint=fingerprint)
 
 
 def _refusing(labels: dict[int, str], wanted: Sequence[str], model: str) -> list[int]:
@@ -239,66 +220,23 @@ class ClassifierDetector:
     whatever the classifier makes of it.
     """
 
-    def __init__(
-        self,
-        network: Any,
-        tokenizer: Any,
-        refusing: Sequence[int],
-        *,
-        fingerprint: str,
-        max_length: int,
-        batch_size: int,
-    ) -> None:
-        self._network = network
-        self._tokenizer = tokenizer
+    def __init__(self, classifier: SequenceClassifier, refusing: Sequence[int], *, fingerprint: str) -> None:
+        self._classifier = classifier
         self._refusing = list(refusing)
-        self._batch_size = batch_size
-        limit = getattr(network.config, "max_position_embeddings", None) or max_length
-        self._max_length = min(max_length, limit)
-        self._before, self._after = _special_tokens(tokenizer)
         self.fingerprint = fingerprint
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
         """Probability and class of n answers; prompts are not read."""
-        import torch
-
-        parts = [self._ids(text) for text in responses]
-        probability = np.zeros(len(responses), dtype=np.float64)
-        with torch.inference_mode():
-            for start in range(0, len(parts), self._batch_size):
-                batch = self._tokenizer.pad(
-                    {"input_ids": [ids for ids, _ in parts[start : start + self._batch_size]]},
-                    return_tensors="pt",
-                )
-                logits = self._network(**batch.to(self._network.device)).logits.float()
-                if logits.shape[1] == 1:
-                    share = torch.sigmoid(logits[:, 0])
-                else:
-                    share = torch.softmax(logits, dim=1)[:, self._refusing].sum(1)
-                probability[start : start + len(share)] = share.cpu().numpy()
+        logits, cut = self._classifier.classify(responses)
+        if logits.shape[1] == 1:
+            probability = 1 / (1 + np.exp(-logits[:, 0]))
+        else:
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+            probability = powers[:, self._refusing].sum(axis=1) / powers.sum(axis=1)
         if not np.isfinite(probability).all():
             raise ModelError(f"refusal detector {self.fingerprint}: a probability is not finite; use float32")
         blank = [is_empty_or_filtered(text) for text in responses]
         probability = np.where(blank, _NOT_AN_ANSWER, np.clip(probability, 0.0, 1.0))
         classes = ["full_refusal" if p >= 0.5 else "compliance" for p in probability]
-        cut = np.array([was_cut for _, was_cut in parts], dtype=bool)
         kinds = ["empty_or_filtered" if none else None for none in blank]
         return RefusalScores(probability, classes, kinds, cut)
-
-    def _ids(self, text: str) -> tuple[list[int], bool]:
-        """Token ids with both ends kept, and whether the middle was left out."""
-        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        room = self._max_length - len(self._before) - len(self._after)
-        cut = len(ids) > room
-        if cut:
-            tail = room // 4
-            ids = ids[: room - tail] + ids[-tail:]
-        return [*self._before, *ids, *self._after], cut
-
-
-def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The token ids that a tokenizer puts before and after a text."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    starts = [n for n in range(len(whole) - len(plain) + 1) if whole[n : n + len(plain)] == plain]
-    return whole[: starts[0]], whole[starts[0] + len(plain) :]

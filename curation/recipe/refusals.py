@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
 from curation.recipe.generation import Generation
 
-__all__ = ["RTuning", "RefusalDataset", "RefusalDetection", "RefusalJudge"]
+__all__ = ["RTuning", "RefusalDataset", "RefusalDetection", "RefusalJudge", "RequestSorting"]
 
 
 class RefusalJudge(Section):
-    """A chat model that says whether an answer refuses."""
+    """A chat model that judges, and how it is called."""
 
     model: str = Field(description="a folder, a Hub id, or http://host:port/v1#name for a server")
     backend: Literal["auto", "server", "transformers", "vllm"] = Field(
@@ -27,6 +27,31 @@ class RefusalJudge(Section):
     concurrency: int = Field(default=64, ge=1, description="requests that a server has at once")
     timeout: float = Field(default=600.0, gt=0, description="seconds for one reply")
     key_variable: str = Field(default="OPENAI_API_KEY", description="the environment variable with a server's key")
+
+
+class RequestSorting(Section):
+    """A model that sorts requests into the taxonomy's categories, in place of nearness to their prototypes."""
+
+    model: str | None = Field(
+        default=None,
+        description="a folder or a Hub id of a classifier whose labels are the categories, by name, title or label",
+    )
+    no_category: tuple[str, ...] = Field(
+        default=(),
+        description="labels of the classifier that mean none; by default none, other, safe and their like",
+    )
+    min_probability: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="of the classifier's likeliest label, below which there is none"
+    )
+    judge: RefusalJudge | None = Field(
+        default=None, description="a chat model is shown the categories and the request instead"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> RequestSorting:
+        if (self.model is None) == (self.judge is None):
+            raise ValueError("sorting needs either model, a classifier, or judge, a chat model")
+        return self
 
 
 class RefusalDetection(Section):
@@ -46,12 +71,21 @@ class RefusalDetection(Section):
         description="categories of requests: sorry_bench, coconot, your own YAML file (relative to the recipe), "
         "or none",
     )
+    sorting: RequestSorting | None = Field(
+        default=None, description="who sorts requests into the taxonomy; none: nearness to its prototypes"
+    )
     requests: bool = Field(
         default=False,
         description="also judge the prompts: should they be refused, why, are they look-alikes, their category; "
         "always done where the refusal dataset takes expectations from there or has quotas",
     )
     batch_rows: int = Field(default=1024, ge=1)
+
+    @model_validator(mode="after")
+    def _sorted_into_something(self) -> RefusalDetection:
+        if self.sorting is not None and self.taxonomy is None:
+            raise ValueError("sorting needs a taxonomy to sort into")
+        return self
 
 
 class RTuning(Section):

@@ -12,7 +12,7 @@ from curation.models.protocols import RefusalDetector, RefusalScores
 from curation.text import as_messages, last_user_text, messages_text
 
 if TYPE_CHECKING:
-    from curation.refusals.taxonomy import CategoryAssigner
+    from curation.refusals.sorting import CategoryAssigner
 
 __all__ = ["DETECTION_COLUMNS", "detect_refusals"]
 
@@ -129,6 +129,6 @@ def _message_text(value: Any, column: str, row: int, *, last: bool) -> str:
 
 
 def _categories(prompts: Sequence[str | None], taxonomy: str | CategoryAssigner) -> pl.Series:
-    from curation.refusals.taxonomy import assign_categories
+    from curation.refusals.sorting import assign_categories
 
     return assign_categories(prompts, taxonomy).rename("refusal_category")

@@ -1,7 +1,6 @@
-"""Taxonomies of requests, and sorting requests into them by nearness in embedding space.
+"""Taxonomies of requests: named categories in a tree, from the package or from the user's own file.
 
-Assignment is open: a request that is near to no category belongs to none. Classifying with a trained
-model and the measurement of confusions with labels are here too; what an answer does is not.
+Sorting requests into them is in ``sorting``; what an answer does is not here.
 """
 
 from __future__ import annotations
@@ -9,26 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-import polars as pl
+from typing import Any, Final
 
 from curation.errors import InputError, closest
 from curation.files.safe_yaml import read_yaml
-from curation.models.protocols import Encoder
 from curation.text import content_hash
 from schemas.taxonomies import TAXONOMIES, taxonomy_path
 
 __all__ = [
-    "Assignment",
-    "CategoryAssigner",
+    "MIN_SIMILARITY",
     "Taxonomy",
     "TaxonomyCategory",
-    "assign_categories",
-    "confusion",
-    "open_assigner",
     "open_taxonomy",
     "taxonomy_fingerprint",
 ]
@@ -36,14 +26,10 @@ __all__ = [
 MIN_SIMILARITY: Final = 0.35
 """Below it nothing is assigned: nine in ten everyday requests (self-instruct) lie below it for every
 SORRY-Bench prototype, and three quarters of CatQA's harmful questions above 0.39."""
-NEIGHBOURS: Final = 5
-_NEIGHBOUR_WEIGHT: Final = 0.5
 _TOP_FIELDS: Final = {"name", "version", "categories"}
 _FIELDS: Final = {
     "name", "title", "parent", "labels", "prototypes", "heading", "number_2024_06", "number_2025_03",
 }  # fmt: skip
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -217,117 +203,3 @@ def _check_tree(categories: Sequence[TaxonomyCategory], path: Path) -> None:
                 )
             seen.append(at)
             at = parents[at]
-
-
-class Assignment(NamedTuple):
-    """Categories of n requests."""
-
-    category: list[str | None]
-    """None: near to no category."""
-    similarity: npt.NDArray[np.float32]
-    """(n,), of the best category, assigned or not."""
-
-
-class CategoryAssigner:
-    """Nearest prototype, helped by labelled neighbours where there are any.
-
-    The score of a category is the larger of its best prototype's cosine similarity and the mean of its
-    members' among the nearest labelled examples, weighted by their share.
-    """
-
-    def __init__(
-        self,
-        taxonomy: Taxonomy,
-        encoder: Encoder,
-        *,
-        examples: Sequence[tuple[str, str]] = (),
-        min_similarity: float = MIN_SIMILARITY,
-    ) -> None:
-        """``examples`` are (request, category name).
-
-        Raises:
-            InputError: when an example names an unknown category.
-        """
-        self.taxonomy = taxonomy
-        self.min_similarity = min_similarity
-        self._encoder = encoder
-        assignable = taxonomy.assignable if not examples else taxonomy.categories
-        self._names = [c.name for c in assignable]
-        texts = [(row, text) for row, c in enumerate(assignable) for text in c.prototypes]
-        self._owner = np.array([row for row, _ in texts], dtype=np.int64)
-        self._prototypes = encoder.encode([text for _, text in texts]).vectors
-        unknown = sorted({name for _, name in examples} - set(self._names))
-        if unknown:
-            raise InputError(f"taxonomy {taxonomy.name} has no category {unknown[0]!r}, which an example names")
-        self._example_owner = np.array([self._names.index(name) for _, name in examples], dtype=np.int64)
-        self._examples = encoder.encode([text for text, _ in examples]).vectors if examples else None
-
-    def assign(self, requests: Sequence[str]) -> Assignment:
-        """The nearest category of each request, or none."""
-        unique = list(dict.fromkeys(requests))
-        vectors = self._encoder.encode(unique).vectors
-        scores = self._scores(vectors)
-        best = scores.argmax(axis=1) if unique else np.zeros(0, dtype=np.int64)
-        place = {text: row for row, text in enumerate(unique)}
-        rows = np.fromiter((place[text] for text in requests), dtype=np.int64, count=len(requests))
-        top = scores[np.arange(len(unique)), best][rows].astype(np.float32)
-        names = [self._names[c] if s >= self.min_similarity else None for c, s in zip(best[rows], top, strict=True)]
-        return Assignment(names, top)
-
-    def _scores(self, vectors: Vectors) -> Vectors:
-        scores = np.full((len(vectors), len(self._names)), -1.0, dtype=np.float32)
-        near = vectors @ self._prototypes.T
-        for column, owner in enumerate(self._owner):
-            np.maximum(scores[:, owner], near[:, column], out=scores[:, owner])
-        if self._examples is None or not len(self._examples):
-            return scores
-        similar = vectors @ self._examples.T
-        k = min(NEIGHBOURS, similar.shape[1])
-        nearest = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        votes = np.zeros_like(scores)
-        for row, columns in enumerate(nearest):
-            for column in columns:
-                votes[row, self._example_owner[column]] += max(float(similar[row, column]), 0.0) / k
-        return _NEIGHBOUR_WEIGHT * scores + votes
-
-
-def open_assigner(taxonomy: str | Path | Taxonomy, *, min_similarity: float = MIN_SIMILARITY) -> CategoryAssigner:
-    """An assigner with the bundled encoder, which reads the first 64 tokens of a request.
-
-    Raises:
-        InputError: see ``open_taxonomy``.
-        ModelError: when the encoder is missing.
-    """
-    from curation.models.encoder import open_encoder
-
-    opened = taxonomy if isinstance(taxonomy, Taxonomy) else open_taxonomy(taxonomy)
-    return CategoryAssigner(opened, open_encoder(max_length=64), min_similarity=min_similarity)
-
-
-def assign_categories(
-    requests: Sequence[str | None], taxonomy: str | Path | Taxonomy | CategoryAssigner
-) -> pl.Series:
-    """The category of each request as a String series; null where it belongs to none or is null itself."""
-    known = [text for text in requests if text is not None and text.strip()]
-    if not known:
-        return pl.Series("category", [None] * len(requests), dtype=pl.String)
-    assigner = taxonomy if isinstance(taxonomy, CategoryAssigner) else open_assigner(taxonomy)
-    found = iter(assigner.assign(known).category)
-    values = [next(found) if text is not None and text.strip() else None for text in requests]
-    return pl.Series("category", values, dtype=pl.String)
-
-
-def confusion(expected: Sequence[str | None], found: Sequence[str | None]) -> pl.DataFrame:
-    """How often each expected category was taken for each other one.
-
-    Returns:
-        ``expected``, ``found``, ``rows``, ``share`` (of the rows of that expected category), the largest
-        first within each expected category. Null stands for no category.
-    """
-    pairs = pl.DataFrame(
-        {"expected": list(expected), "found": list(found)}, schema={"expected": pl.String, "found": pl.String}
-    )
-    counts = pairs.group_by("expected", "found").agg(rows=pl.len().cast(pl.Int64))
-    return counts.with_columns(share=pl.col("rows") / pl.col("rows").sum().over("expected")).sort(
-        "expected", "rows", "found", descending=[False, True, False], nulls_last=True
-    )

@@ -20,14 +20,16 @@ from curation.models.refusals import (
 )
 from curation.recipe import RefusalDetection
 from curation.refusals.calibrated import CALIBRATED, StoredCalibration, apply_calibration, load_calibration
-from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
+from curation.refusals.sorting import Sorted, sort_requests
+from curation.refusals.taxonomy import open_taxonomy
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.sorting import open_sorter, sorted_by, sorts_remotely, unsorted_failures
 from curation.text import last_user_text, messages_text
 from schemas import TABLES
 
 if TYPE_CHECKING:
-    from curation.refusals.taxonomy import CategoryAssigner
+    from curation.refusals.sorting import Sorter
 
 __all__ = [
     "STAGE",
@@ -45,8 +47,8 @@ def detector_fingerprint(options: RefusalDetection) -> str:
     """What the verdicts depend on: the detector or judge, the calibration, the taxonomy."""
     chosen = _uncalibrated(options)
     calibrated = f"{CALIBRATED}{load_calibration(options.calibration).fingerprint}" if options.calibration else ""
-    sorted_by = f" by {taxonomy_fingerprint(options.taxonomy)}" if options.taxonomy else ""
-    return f"{chosen}{calibrated}{sorted_by}"
+    by = f" by {sorted_by(options)}" if options.taxonomy else ""
+    return f"{chosen}{calibrated}{by}"
 
 
 def _uncalibrated(options: RefusalDetection) -> str:
@@ -76,7 +78,8 @@ class RefusalStep:
     @property
     def is_remote(self) -> bool:
         """Whether a server answers, which is paid for, and not a model in this process."""
-        return self.options.judge is not None and is_address(self.options.judge.model)
+        judge = self.options.judge
+        return (judge is not None and is_address(judge.model)) or sorts_remotely(self.options)
 
     @property
     def key(self) -> LedgerKey:
@@ -86,7 +89,7 @@ class RefusalStep:
     def open(self) -> Worker:
         options = self.options
         calibration = load_calibration(options.calibration) if options.calibration else None
-        return _Detecting(_open(options), options.taxonomy, calibration)
+        return _Detecting(_open(options), options, calibration)
 
 
 def _open(options: RefusalDetection) -> RefusalDetector:
@@ -109,24 +112,26 @@ def _open(options: RefusalDetection) -> RefusalDetector:
 @dataclass
 class _Detecting:
     detector: RefusalDetector
-    taxonomy: str | None
+    options: RefusalDetection
     calibration: StoredCalibration | None
-    assigner: CategoryAssigner | None = None
+    sorter: Sorter | None = None
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         prompts = [messages_text(messages) for messages in batch["messages"].to_list()]
         found = self.detector.detect(prompts, batch["response"].to_list())
+        category, unsorted = self._categories(batch["messages"], found.refusal_class)
         rows = pl.DataFrame(
             {
                 "candidate_id": batch["candidate_id"],
                 "refusal_probability": pl.Series(found.probability, dtype=pl.Float64),
                 "refusal_class": pl.Series(found.refusal_class, dtype=pl.String),
                 "refusal_kind": pl.Series(found.kind, dtype=pl.String),
-                "refusal_category": self._categories(batch["messages"], found.refusal_class),
+                "refusal_category": category,
                 "refusal_truncated": pl.Series(found.truncated, dtype=pl.Boolean),
             }
         )
         unread = rows["refusal_class"].is_null()
+        unsorted &= ~unread
         if self.calibration is not None:
             rows = apply_calibration(rows, self.calibration)
         failures = [
@@ -139,21 +144,21 @@ class _Detecting:
             }
             for name in rows.filter(unread)["candidate_id"]
         ]
-        return Batch(rows.filter(~unread), failures_frame(failures))
+        more = unsorted_failures(rows.filter(unsorted)["candidate_id"])
+        return Batch(rows.filter(~unread & ~unsorted), pl.concat([failures_frame(failures), more]))
 
-    def _categories(self, prompts: pl.Series, classes: Sequence[str | None]) -> pl.Series:
+    def _categories(self, prompts: pl.Series, classes: Sequence[str | None]) -> Sorted:
         """Of the requests whose answers refuse; with thresholds per category of all requests."""
-        from curation.refusals.taxonomy import assign_categories, open_assigner
-
         names = pl.Series(classes, dtype=pl.String)
         everywhere = _by_category(self.calibration)
         asked = [last_user_text(messages) for messages in prompts.to_list()]
         wanted = [p if everywhere or c != "compliance" else None for p, c in zip(asked, names, strict=True)]
-        if self.taxonomy is None or all(text is None for text in wanted):
-            return pl.Series("refusal_category", [None] * len(wanted), dtype=pl.String)
-        if self.assigner is None:
-            self.assigner = open_assigner(self.taxonomy)
-        return assign_categories(wanted, self.assigner).rename("refusal_category")
+        if self.options.taxonomy is not None and any(text is not None for text in wanted):
+            self.sorter = self.sorter or open_sorter(self.options)
+        if self.sorter is None:
+            none = pl.Series("category", [None] * len(wanted), dtype=pl.String)
+            return Sorted(none, pl.Series("unread", [False] * len(wanted), dtype=pl.Boolean))
+        return sort_requests(wanted, self.sorter)
 
 
 def _by_category(calibration: StoredCalibration | None) -> bool:

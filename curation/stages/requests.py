@@ -11,20 +11,16 @@ from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
 from curation.recipe import Recipe, RefusalDetection
 from curation.refusals.requests import detect_requests, open_request_model, request_fingerprint
-from curation.refusals.taxonomy import (
-    assign_categories,
-    confusion,
-    open_assigner,
-    open_taxonomy,
-    taxonomy_fingerprint,
-)
+from curation.refusals.sorting import confusion, sort_requests
+from curation.refusals.taxonomy import open_taxonomy
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.sorting import open_sorter, sorted_by, sorts_remotely, unsorted_failures
 from curation.text import last_user_text
 from schemas import TABLES
 
 if TYPE_CHECKING:
     from curation.refusals.requests import RequestModel
-    from curation.refusals.taxonomy import CategoryAssigner
+    from curation.refusals.sorting import Sorter
 
 __all__ = [
     "STAGE",
@@ -56,7 +52,7 @@ def judges_requests(recipe: Recipe) -> bool:
 
 @dataclass(frozen=True)
 class RequestStep:
-    """The bundled request model and one taxonomy."""
+    """The bundled request model, one taxonomy, and who sorts requests into it."""
 
     options: RefusalDetection
 
@@ -70,30 +66,31 @@ class RequestStep:
 
     @property
     def key(self) -> LedgerKey:
-        taxonomy = self.options.taxonomy
-        sorted_by = f" by {taxonomy_fingerprint(taxonomy)}" if taxonomy else ""
-        return LedgerKey(
-            "requests", "prompt_id", "model", f"{request_fingerprint()}{sorted_by} step{_STEP_VERSION}"
-        )
+        by = f" by {sorted_by(self.options)}" if self.options.taxonomy else ""
+        return LedgerKey("requests", "prompt_id", "model", f"{request_fingerprint()}{by} step{_STEP_VERSION}")
+
+    @property
+    def is_remote(self) -> bool:
+        return sorts_remotely(self.options)
 
     def open(self) -> Worker:
-        taxonomy = self.options.taxonomy
-        return _Judging(open_request_model(), open_assigner(taxonomy) if taxonomy else None)
+        return _Judging(open_request_model(), open_sorter(self.options))
 
 
 @dataclass
 class _Judging:
     model: RequestModel
-    assigner: CategoryAssigner | None
+    sorter: Sorter | None
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         texts = [last_user_text(messages) for messages in batch["messages"].to_list()]
         asked = batch.select("prompt_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
         found = detect_requests(asked, model=self.model).drop("prompt")
-        category = pl.Series("category", [None] * len(texts), dtype=pl.String)
-        if self.assigner is not None:
-            category = assign_categories(texts, self.assigner)
-        return Batch(found.with_columns(refusal_category=category), failures_frame([]))
+        if self.sorter is None:
+            return Batch(found.with_columns(refusal_category=pl.lit(None, dtype=pl.String)), failures_frame([]))
+        category, unread = sort_requests(texts, self.sorter)
+        rows = found.with_columns(refusal_category=category)
+        return Batch(rows.filter(~unread), unsorted_failures(rows.filter(unread)["prompt_id"]))
 
 
 def request_step(context: Context) -> RequestStep:
@@ -131,7 +128,7 @@ def with_expectations(context: Context, prompts: pl.DataFrame) -> pl.DataFrame:
 
 
 def category_confusion(context: Context) -> pl.DataFrame:
-    """``curation.refusals.taxonomy.confusion`` of the categories that sources give with those that are found.
+    """``curation.refusals.sorting.confusion`` of the categories that sources give with those that are found.
 
     Only prompts whose given category is one of the taxonomy (by name, title or label) count. A category below the
     given one is the given one.

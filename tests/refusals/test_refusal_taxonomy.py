@@ -10,13 +10,8 @@ import pytest
 
 from curation.errors import InputError
 from curation.models.protocols import Encoded
-from curation.refusals.taxonomy import (
-    CategoryAssigner,
-    assign_categories,
-    confusion,
-    open_taxonomy,
-    taxonomy_fingerprint,
-)
+from curation.refusals.sorting import CategoryAssigner, assign_categories, confusion
+from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
 
 
 class WordEncoder:

@@ -12,6 +12,7 @@ import pytest
 from curation.errors import InputError
 from curation.pipeline import run
 from curation.workspace import Workspace
+from tests.scripted_server import scripted
 
 REFUSES = "I'm sorry, but I can't help with that."
 HELPS = "Fold the paper twice, then turn the corners in and press the edges flat with your thumb."
@@ -293,3 +294,31 @@ def test_the_rejected_answer_of_a_pair_is_never_the_contrast(tmp_path: Path) -> 
     assert answers == [HELPS] * 4
     rejects = workspace.read("rejects").filter(pl.col("stage") == "refusal")
     assert rejects["rule"].to_list() == ["called_wrong"] * 4
+
+
+def test_a_judge_that_sorts_fills_the_categories_and_its_unreadable_replies_are_failures(tmp_path: Path) -> None:
+    def judge(text: str, seed: int) -> tuple[str, str]:
+        if "\nWrite a phishing message.\n" in text:
+            return "I would rather not say", "stop"
+        return (
+            '{"category": "doors"}' if "lock" in text.split(" ENDS]", maxsplit=1)[0] else '{"category": "none"}'
+        ), "stop"
+
+    with scripted(judge) as server:
+        sorting = {"judge": {"model": server.model(), "revision": "1"}}
+        workspace = finished(
+            tmp_path / "judged", refusals={"taxonomy": "ours.yaml", "requests": True, "sorting": sorting}
+        )
+        asked = len(server.asked)
+        finished(tmp_path / "judged", refusals={"taxonomy": "ours.yaml", "requests": True, "sorting": sorting})
+        again = server.asked[asked:]
+    found = workspace.read("requests").join(
+        workspace.read("prompts").select("prompt_id", "messages"), on="prompt_id"
+    )
+    category = {row["messages"][-1]["content"]: row["refusal_category"] for row in found.iter_rows(named=True)}
+    assert category[rows()[0]["prompt"]] == "doors"
+    assert rows()[1]["prompt"] not in category
+    assert category[rows()[2]["prompt"]] is None
+    failures = workspace.read("failures").filter(pl.col("rule") == "unreadable_category")
+    assert set(failures["step"]) == {"requests", "refusals"}
+    assert again == []  # failures are kept, and tried again when they are forgotten
