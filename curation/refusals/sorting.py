@@ -29,8 +29,7 @@ __all__ = [
     "sort_requests",
 ]
 
-NEIGHBOURS: Final = 5
-_NEIGHBOUR_WEIGHT: Final = 0.5
+NEIGHBOURS: Final = 3
 
 Vectors = npt.NDArray[np.float32]
 
@@ -66,10 +65,10 @@ class Sorted(NamedTuple):
 
 
 class CategoryAssigner:
-    """Nearest prototype, helped by labelled neighbours where there are any.
+    """Nearest prototype or nearest examples.
 
-    The score of a category is the larger of its best prototype's cosine similarity and the mean of its
-    members' among the nearest labelled examples, weighted by their share.
+    The score of a category is the larger of its best prototype's cosine similarity and the mean similarity of its
+    nearest examples, ``NEIGHBOURS`` of them or as many as it has.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class CategoryAssigner:
         examples: Sequence[tuple[str, str]] = (),
         min_similarity: float = MIN_SIMILARITY,
     ) -> None:
-        """``examples`` are (request, category name).
+        """``examples`` are (request, category name), beside those of the taxonomy itself.
 
         Raises:
             InputError: when an example names an unknown category.
@@ -88,16 +87,20 @@ class CategoryAssigner:
         self.taxonomy = taxonomy
         self.min_similarity = min_similarity
         self._encoder = encoder
-        assignable = taxonomy.assignable if not examples else taxonomy.categories
-        self._names = [c.name for c in assignable]
-        texts = [(row, text) for row, c in enumerate(assignable) for text in c.prototypes]
-        self._owner = np.array([row for row, _ in texts], dtype=np.int64)
-        self._prototypes = encoder.encode([text for _, text in texts]).vectors
-        unknown = sorted({name for _, name in examples} - set(self._names))
-        if unknown:
-            raise InputError(f"taxonomy {taxonomy.name} has no category {unknown[0]!r}, which an example names")
-        self._example_owner = np.array([self._names.index(name) for _, name in examples], dtype=np.int64)
-        self._examples = encoder.encode([text for text, _ in examples]).vectors if examples else None
+        known = {c.name: list(c.examples) for c in taxonomy.categories}
+        for text, name in examples:
+            if name not in known:
+                raise InputError(f"taxonomy {taxonomy.name} has no category {name!r}, which an example names")
+            known[name].append(text)
+        prototypes = {c.name: c.prototypes for c in taxonomy.assignable}
+        self._names = [c.name for c in taxonomy.categories if c.name in prototypes or known[c.name]]
+        self._prototypes = self._encoded([prototypes.get(name, ()) for name in self._names])
+        self._examples = self._encoded([known[name] for name in self._names])
+
+    def _encoded(self, texts: Sequence[Sequence[str]]) -> list[Vectors | None]:
+        """The vectors of each category's texts; None where it has none."""
+        vectors = iter(self._encoder.encode([text for own in texts for text in own]).vectors)
+        return [np.array([next(vectors) for _ in own], dtype=np.float32) if own else None for own in texts]
 
     def assign(self, requests: Sequence[str]) -> Assignment:
         """The nearest category of each request, or none."""
@@ -113,19 +116,13 @@ class CategoryAssigner:
 
     def _scores(self, vectors: Vectors) -> Vectors:
         scores = np.full((len(vectors), len(self._names)), -1.0, dtype=np.float32)
-        near = vectors @ self._prototypes.T
-        for column, owner in enumerate(self._owner):
-            np.maximum(scores[:, owner], near[:, column], out=scores[:, owner])
-        if self._examples is None or not len(self._examples):
-            return scores
-        similar = vectors @ self._examples.T
-        k = min(NEIGHBOURS, similar.shape[1])
-        nearest = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        votes = np.zeros_like(scores)
-        for row, columns in enumerate(nearest):
-            for column in columns:
-                votes[row, self._example_owner[column]] += max(float(similar[row, column]), 0.0) / k
-        return _NEIGHBOUR_WEIGHT * scores + votes
+        for column, (prototypes, examples) in enumerate(zip(self._prototypes, self._examples, strict=True)):
+            if prototypes is not None:
+                scores[:, column] = (vectors @ prototypes.T).max(axis=1)
+            if examples is not None:
+                near = np.sort(vectors @ examples.T, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+                np.maximum(scores[:, column], near, out=scores[:, column])
+        return scores
 
 
 def open_assigner(taxonomy: str | Path | Taxonomy, *, min_similarity: float = MIN_SIMILARITY) -> CategoryAssigner:

@@ -28,7 +28,7 @@ MIN_SIMILARITY: Final = 0.35
 SORRY-Bench prototype, and three quarters of CatQA's harmful questions above 0.39."""
 _TOP_FIELDS: Final = {"name", "version", "categories"}
 _FIELDS: Final = {
-    "name", "title", "parent", "labels", "prototypes", "heading", "number_2024_06", "number_2025_03",
+    "name", "title", "parent", "labels", "prototypes", "examples", "heading", "number_2024_06", "number_2025_03",
 }  # fmt: skip
 
 
@@ -41,6 +41,8 @@ class TaxonomyCategory:
     parent: str | None = None
     prototypes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    """Requests of this category, to be compared with as they are."""
     heading: bool = False
     """No request is sorted into it, only into the categories below it."""
     numbers: Mapping[str, int | None] | None = None
@@ -97,8 +99,9 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
     """A taxonomy that ships with the package, or the user's own YAML file.
 
     The file holds ``name``, and ``categories``: each with ``name`` and, as need be, ``title``, ``parent``,
-    ``labels``, ``prototypes`` (sentences that describe requests of the category; its title by default) and
-    ``heading: true`` where requests are only to be sorted into the categories below it.
+    ``labels``, ``prototypes`` (sentences that describe requests of the category; its title by default),
+    ``examples`` (requests that belong to it) and ``heading: true`` where requests are only to be sorted into the
+    categories below it.
 
     Raises:
         InputError: when there is no such taxonomy, or the file has a missing or repeated name, an unknown field or
@@ -139,7 +142,9 @@ def taxonomy_fingerprint(name_or_path: str | Path) -> str:
     # Before, no category above others was assigned.
     assigned = {c.name: "\x1e" if c.name in parents else "" for c in taxonomy.assignable}
     parts = [
-        f"{c.name}{assigned.get(c.name, '')}\x1f{c.parent or ''}\x1f" + "\x1f".join(c.prototypes)
+        f"{c.name}{assigned.get(c.name, '')}\x1f{c.parent or ''}\x1f"
+        + "\x1f".join(c.prototypes)
+        + "".join(f"\x1d{text}" for text in c.examples)
         for c in taxonomy.categories
     ]
     return f"{taxonomy.name}@{content_hash('taxonomy', str(MIN_SIMILARITY), *parts)[:8]}"
@@ -161,13 +166,17 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
     if not isinstance(item.get("parent"), str | None):
         raise InputError(f"{where} ({name}): parent is {item['parent']!r}, expected the name of one category")
     lists = {}
-    for field in ("labels", "prototypes"):
+    for field in ("labels", "prototypes", "examples"):
         value = item.get(field, [])
         if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
             raise InputError(f"{where} ({name}): {field} must be a list of texts, none of them empty")
         lists[field] = tuple(value)
     if not isinstance(item.get("heading", False), bool):
         raise InputError(f"{where} ({name}): heading is {item['heading']!r}, expected true or false")
+    if item.get("heading") and lists["examples"]:
+        raise InputError(
+            f"{where} ({name}): a heading takes no requests; put its examples under categories below it"
+        )
     title = str(item.get("title", name.replace("_", " ")))
     has_tree_only = "number_2024_06" not in item and not lists["prototypes"]
     numbers = {r: item.get(f"number_{r.replace('-', '_')}") for r in ("2024-06", "2025-03")}
@@ -177,6 +186,7 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
         parent=item.get("parent"),
         prototypes=lists["prototypes"] or ((title,) if has_tree_only and "prototypes" not in item else ()),
         labels=lists["labels"],
+        examples=lists["examples"],
         heading=item.get("heading", False),
         numbers=numbers if "number_2024_06" in item else None,
     )

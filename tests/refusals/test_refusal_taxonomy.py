@@ -134,11 +134,28 @@ def test_request_far_from_everything_has_no_category(tmp_path: Path) -> None:
     assert found.category == ["aaab", "ccdd", None, "aaab"]
 
 
-def test_neighbours_outvote_a_prototype(tmp_path: Path) -> None:
+def test_examples_that_are_nearer_than_a_prototype_decide(tmp_path: Path) -> None:
     taxonomy = open_taxonomy(own(tmp_path, "categories:\n  - name: aab\n  - name: zz\n"))
-    examples = [("abb", "zz")] * 5
-    found = CategoryAssigner(taxonomy, WordEncoder(), examples=examples, min_similarity=0.1).assign(["abb"])
+    encoder = WordEncoder()
+    one = CategoryAssigner(taxonomy, encoder, examples=[("abb", "zz")], min_similarity=0.1).assign(["abb", "aab"])
+    assert one.category == ["zz", "aab"]
+    assert one.similarity == pytest.approx([1.0, 1.0], abs=1e-5)
+    text = "categories:\n  - name: aab\n  - name: zz\n    examples: [abb, abbb, c, bb]\n"
+    assigner = CategoryAssigner(open_taxonomy(own(tmp_path, text)), encoder, min_similarity=0.1)
+    nearest = np.sort(encoder.encode(["abb"]).vectors @ encoder.encode(["abb", "abbb", "c", "bb"]).vectors.T)[
+        0, -3:
+    ]
+    found = assigner.assign(["abb"])
     assert found.category == ["zz"]
+    assert found.similarity[0] == pytest.approx(nearest.mean(), abs=1e-6)
+
+
+def test_examples_change_the_fingerprint_and_headings_take_none(tmp_path: Path) -> None:
+    plain = taxonomy_fingerprint(own(tmp_path, "categories:\n  - name: a\n"))
+    assert plain != taxonomy_fingerprint(own(tmp_path, "categories:\n  - name: a\n    examples: [x]\n"))
+    heading = "categories:\n  - name: a\n    heading: true\n    examples: [x]\n  - name: b\n    parent: a\n"
+    with pytest.raises(InputError, match="a heading takes no requests"):
+        open_taxonomy(own(tmp_path, heading))
 
 
 def test_example_of_unknown_category_is_an_error(tmp_path: Path) -> None:
