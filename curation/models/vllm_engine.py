@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
 from curation.errors import MissingExtraError
 from curation.lifetimes import end_later
 
 __all__ = ["require_vllm", "start_vllm"]
+
+_MOST_CPU_CACHE: Final = 4 << 30
 
 
 def require_vllm() -> None:
@@ -33,6 +36,20 @@ def start_vllm(**options: Any) -> Any:
     require_vllm()
     from vllm import LLM
 
-    engine = LLM(**options, trust_remote_code=False)
+    engine = LLM(**(_cpu_cache() | options), trust_remote_code=False)
     end_later(engine.llm_engine.engine_core.shutdown)
     return engine
+
+
+def _cpu_cache() -> dict[str, int]:
+    """A quarter of the free memory on a CPU, where vLLM asks for 92 % of all, and so starts on idle machines alone.
+
+    Who has set ``VLLM_CPU_KVCACHE_SPACE`` has decided.
+    """
+    from vllm import envs
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu() or envs.VLLM_CPU_KVCACHE_SPACE:
+        return {}
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"kv_cache_memory_bytes": min(_MOST_CPU_CACHE, free // 4)}

@@ -64,7 +64,7 @@ def test_vllm_equals_transformers(tmp_path: Path) -> None:
     config = json.loads((unlike / "config.json").read_text())
     (unlike / "config.json").write_text(json.dumps(config | {"logits_scaling": 2.0}))
     environment = os.environ | {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     script = tmp_path / "script.py"

@@ -29,6 +29,9 @@ _CACHE_BYTES: Final = 1 << 30
 _TOLERANCE: Final = {"float32": 1e-2, "bfloat16": 0.3}
 """Nats a token in the mean. bfloat16 alone is off by about a tenth, another scale or another layer by several."""
 
+_LEAST_LENGTH = 64
+"""What vLLM warms its tokenizer up with has some thirty tokens, and it warns of a context that has not."""
+
 
 def made_up_sequences(vocabulary: int, avoid: Iterable[int], *, longest: int) -> list[IntArray]:
     """Two sequences of token ids, none of which is special; of at most ``longest`` tokens."""
@@ -45,7 +48,7 @@ def reported_logps(ref: ModelRef, sequences: Sequence[IntArray], *, dtype: str) 
     with ending_what_begins():
         engine = start_vllm(
             model=ref.location, revision=ref.commit, runner="generate", dtype=named,
-            max_model_len=max(map(len, sequences)) + 1, max_num_seqs=len(sequences),
+            max_model_len=max(_LEAST_LENGTH, max(map(len, sequences)) + 1), max_num_seqs=len(sequences),
             kv_cache_memory_bytes=_CACHE_BYTES, enable_prefix_caching=False, enforce_eager=True, seed=0,
         )  # fmt: skip
         outputs = engine.generate(
