@@ -42,6 +42,8 @@ def score(
     with RichProgress().step("rewards", None) as bar:
         done = run_rewards(input, output, models=model, progress=bar)
     console.print(done.summary, markup=False, soft_wrap=True)
+    if done.failed:
+        raise typer.Exit(1)
 
 
 @rewards.command()

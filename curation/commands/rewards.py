@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from curation.commands.streams import Stream, open_stream
+from curation.errors import ModelError
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import FloatArray, RewardModel
 from curation.models.rewards import open_reward
@@ -29,6 +30,8 @@ class RewardsDone(NamedTuple):
     """What each entry of the lists stands for: ``model`` or ``model:output``."""
     missing: dict[str, int]
     """Answers that an output has no reward for, by entry."""
+    failed: dict[str, str]
+    """Models that broke off, and why; their entries are null from there on."""
     summary: str
 
 
@@ -44,7 +47,8 @@ def run_rewards(
 
     Each is a list with the entries of every model in the order given; an ensemble or a model of several
     attributes has several. An answer that a model cannot score has null there, and the other models'
-    entries stay. A row without any reward is rejected (``no_reward``).
+    entries stay; so they do where a model breaks off altogether. A row without any reward is rejected
+    (``no_reward``).
 
     Args:
         input: ``prompt`` and ``response``, or ``prompt``, ``chosen`` and ``rejected``.
@@ -52,12 +56,12 @@ def run_rewards(
 
     Raises:
         InputError: when the file, its columns or a model's name is wrong.
-        ModelError: when a model cannot be loaded or answers something else than numbers.
+        ModelError: when a model cannot be loaded, or when all of them break off.
     """
     with open_stream(input, output, shapes=("pair", "response"), chunk_rows=_CHUNK_ROWS) as stream:
         opened = [open_reward(m, device=device) if isinstance(m, str) else m for m in models]
         names = [m if isinstance(m, str) else m.fingerprint for m in models]
-        outputs: list[str] = []
+        known = _Known(names, {}, {})
         missing: dict[str, int] = {}
         for chunk in stream.chunks():
             parts = _answers(chunk)
@@ -66,16 +70,18 @@ def run_rewards(
                 continue
             scores = {}
             for column, answers in parts.items():
-                scores[column], outputs = _score(opened, names, chunk["prompt"].to_list(), answers)
-                for name, count in zip(outputs, np.isnan(scores[column]).sum(axis=0), strict=True):
+                scores[column] = _score(opened, known, chunk["prompt"].to_list(), answers)
+                for name, count in zip(known.outputs, np.isnan(scores[column]).sum(axis=0), strict=True):
                     missing[name] = missing.get(name, 0) + int(count)
             _write(stream, chunk, scores)
             if progress:
                 progress.advance(chunk.height)
     missing = {name: count for name, count in missing.items() if count}
-    lines = [stream.summary(), f"entries: {', '.join(outputs) or 'none, for no row could be read'}"]
+    lines = [stream.summary(), f"entries: {', '.join(known.outputs) or 'none, for no row could be read'}"]
     lines += [f"{name}: no reward for {count:,} answers" for name, count in missing.items()]
-    return RewardsDone(stream.rows_written, stream.rejected, outputs, missing, "\n".join(lines))
+    failed = {names[place]: str(error) for place, error in known.failed.items()}
+    lines += [f"{name} broke off, and has no rewards from there on: {reason}" for name, reason in failed.items()]
+    return RewardsDone(stream.rows_written, stream.rejected, known.outputs, missing, failed, "\n".join(lines))
 
 
 def _answers(chunk: pl.DataFrame) -> dict[str, list[str]]:
@@ -84,19 +90,51 @@ def _answers(chunk: pl.DataFrame) -> dict[str, list[str]]:
     return {f"{name}_rewards": chunk[name].to_list() for name in ("chosen", "rejected")}
 
 
+class _Known(NamedTuple):
+    """What has been seen of the models so far, by their place."""
+
+    names: list[str]
+    parts: dict[int, list[str]]
+    """The names of a model's entries, once it has answered."""
+    failed: dict[int, ModelError]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [name for place, own in enumerate(self.names) for name in self.parts.get(place, [own])]
+
+
 def _score(
-    models: Sequence[RewardModel], names: Sequence[str], prompts: list[list[dict[str, str]]], answers: list[str]
-) -> tuple[FloatArray, list[str]]:
-    """(n, entries) with NaN for what is missing, and the entries' names."""
-    columns, outputs = [], []
-    for model, name in zip(models, names, strict=True):
-        scores = np.asarray(model.score(prompts, answers), dtype=np.float64).reshape(len(answers), -1)
+    models: Sequence[RewardModel], known: _Known, prompts: list[list[dict[str, str]]], answers: list[str]
+) -> FloatArray:
+    """(n, entries) with NaN for what is missing.
+
+    Raises:
+        ModelError: when no model is left that answers.
+    """
+    columns = []
+    for place, model in enumerate(models):
+        scores = _scores_of(model, place, known, prompts, answers)
         columns.append(np.where(np.isfinite(scores), scores, np.nan))
-        parts = getattr(model, "outputs", ())
-        count = len(parts) or scores.shape[1]
-        parts = parts or [str(number) for number in range(count)]
-        outputs += [name] if count == 1 else [f"{name}:{part}" for part in parts]
-    return np.concatenate(columns, axis=1), outputs
+    if len(known.failed) == len(models):
+        raise next(iter(known.failed.values()))
+    return np.concatenate(columns, axis=1)
+
+
+def _scores_of(
+    model: RewardModel, place: int, known: _Known, prompts: list[list[dict[str, str]]], answers: list[str]
+) -> FloatArray:
+    """(n, entries of the model), all NaN once it has broken off: the other models' rewards are worth having."""
+    name = known.names[place]
+    if place not in known.failed:
+        try:
+            scores = np.asarray(model.score(prompts, answers), dtype=np.float64).reshape(len(answers), -1)
+        except ModelError as error:
+            known.failed[place] = error
+        else:
+            own = list(getattr(model, "outputs", ())) or [str(number) for number in range(scores.shape[1])]
+            known.parts.setdefault(place, [name] if len(own) == 1 else [f"{name}:{part}" for part in own])
+            return scores
+    return np.full((len(answers), len(known.parts.get(place, [name]))), np.nan)
 
 
 def _write(stream: Stream, chunk: pl.DataFrame, scores: dict[str, FloatArray]) -> None:

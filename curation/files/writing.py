@@ -113,6 +113,12 @@ class FrameWriter:
             if self._gzip is not None:
                 self._gzip.close()
 
+    def abandon(self) -> None:
+        """Ends the format while the file is open, for a file that nobody will see: later pyarrow would complain."""
+        if self._parquet is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._parquet.close()
+
 
 @contextlib.contextmanager
 def open_output(path: str | Path, *, mixed: frozenset[str] = frozenset()) -> Iterator[FrameWriter]:
@@ -129,7 +135,11 @@ def open_output(path: str | Path, *, mixed: frozenset[str] = frozenset()) -> Ite
     path = check_output(path)
     with write_whole(path) as raw:
         writer = FrameWriter(raw, path=path, mixed=mixed)
-        yield writer
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            raise
         if not writer.started:
             writer.write(pl.DataFrame())
         writer.close()

@@ -13,9 +13,10 @@ import pytest
 from curation.commands.label_noise import run_label_noise
 from curation.commands.rewards import run_rewards
 from curation.commands.strength import run_strength
-from curation.errors import InputError
+from curation.errors import InputError, ModelError
 
 LENGTH = "python:tests.commands.test_rewards_commands:length"
+STOPS = "python:tests.commands.test_rewards_commands:stops"
 MOODY = "python:tests.commands.test_rewards_commands:moody"
 
 
@@ -25,6 +26,12 @@ def length(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
 
 def moody(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
     return [float("nan") if "no" in response else 1.0 for response in responses]
+
+
+def stops(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
+    if "stop" in responses:
+        raise RuntimeError("secret")
+    return [1.0 for _ in responses]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -66,6 +73,20 @@ def test_a_chunk_in_which_every_row_is_a_reject_has_no_rewards(
     done = run_rewards(write(tmp_path / "b.jsonl", [bad, bad]), out, models=[LENGTH])
     assert (done.rows, done.rejected) == (0, {"empty_response": 2})
     assert pl.read_parquet(out).schema["rejected_rewards"] == pl.List(pl.Float64)
+
+
+def test_a_model_that_breaks_off_leaves_the_others_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.commands.rewards._CHUNK_ROWS", 2)
+    source = write(tmp_path / "in.jsonl", [{"prompt": "p", "response": word} for word in ("a", "bb", "stop", "d")])
+    done = run_rewards(source, tmp_path / "out.parquet", models=[STOPS, LENGTH])
+    found = pl.read_parquet(tmp_path / "out.parquet")["rewards"].to_list()
+    assert found == [[1.0, 1.0], [1.0, 2.0], [None, 4.0], [None, 1.0]]
+    assert done.outputs == [STOPS, LENGTH]
+    assert list(done.failed) == [STOPS]
+    assert "raised RuntimeError" in done.failed[STOPS]
+    assert "secret" not in done.summary
+    with pytest.raises(ModelError, match="raised RuntimeError"):
+        run_rewards(source, tmp_path / "other.parquet", models=[STOPS])
 
 
 def test_rewards_of_single_answers(tmp_path: Path) -> None:

@@ -63,9 +63,13 @@ class CallableReward:
         """(n, outputs).
 
         Raises:
-            ModelError: when the function returns another number of rows, or something else than numbers.
+            ModelError: when the function raises, returns another number of rows, or something else than numbers.
         """
-        given = self._function([list(prompt) for prompt in prompts], list(responses))
+        try:
+            given = self._function([list(prompt) for prompt in prompts], list(responses))
+        except Exception as error:  # of somebody else's code: whatever it is, the other models go on
+            # Its message may quote a prompt; --debug shows it.
+            raise ModelError(f"reward function {self._name!r} raised {type(error).__name__}") from error
         try:
             values = np.asarray(list(given), dtype=np.float64)
         except (TypeError, ValueError) as error:
