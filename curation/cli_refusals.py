@@ -59,6 +59,9 @@ def detect(
             help="a classifier that sorts the prompts: a folder or a Hub id; its labels are the categories"
         ),
     ] = None,
+    no_category: Annotated[
+        list[str], typer.Option(help="a label of that classifier that means none; default: none, other, safe, …")
+    ] = [],  # noqa: B006
     category_judge: Annotated[
         str | None, typer.Option(help="a chat model that sorts the prompts, as for --judge")
     ] = None,
@@ -76,7 +79,7 @@ def detect(
         raise InputError("--category-model and --category-judge: only one of the two can sort the prompts")
     sorter: Callable[[Taxonomy], Sorter] | None = None
     if category_model is not None:
-        sorter = partial(open_classifier_sorter, model=category_model)
+        sorter = partial(open_classifier_sorter, model=category_model, no_category=no_category)
     elif category_judge is not None:
         sorter = partial(open_judge_sorter, model=category_judge, backend=judge_backend)
 

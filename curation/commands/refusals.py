@@ -79,6 +79,9 @@ def run_refusals(
         detector = _open(model)
         by: Sorter | None = None
         asked: RequestModel | None = None
+        if sorter is not None and (taxonomy is None or stream.shape == "bare"):
+            lacks = "prompts, and the file has none" if taxonomy is not None else "a taxonomy to sort into"
+            raise InputError(f"{input}: who sorts the prompts is named, which needs {lacks}")
         if requests and stream.shape == "bare":
             raise InputError(f"{input}: --requests needs prompts, and the file has none")
         for chunk in stream.chunks():

@@ -17,7 +17,7 @@ from curation.models.classifiers import SequenceClassifier, open_classifier
 from curation.models.identity import EMBEDDED, ModelRef, resolve_model
 from curation.models.judging import block, both_ends, marker, reply_object
 from curation.refusals.sorting import Assignment
-from curation.refusals.taxonomy import Taxonomy, TaxonomyCategory
+from curation.refusals.taxonomy import Taxonomy
 from curation.text import Message, canonical_json
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _QUESTION: Final = (
 
 
 class ClassifierSorter:
-    """A classifier whose labels are the taxonomy's categories, by name, title or label."""
+    """A classifier whose labels are the taxonomy's categories, headings among them, by name, title or label."""
 
     def __init__(
         self,
@@ -77,7 +77,8 @@ class ClassifierSorter:
         logits = self._classifier.classify(requests).logits
         if not np.isfinite(logits).all():
             raise ModelError(f"categories by {self._model!r}: a probability is not finite; use float32")
-        if self._classifier.multi_label:
+        # Of one label alone a share would always be 1.
+        if self._classifier.multi_label or len(self._names) == 1:
             chances = 1 / (1 + np.exp(-logits))
         else:
             powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -94,7 +95,7 @@ class JudgeSorter:
     def __init__(self, taxonomy: Taxonomy, chat: ChatModel) -> None:
         self.taxonomy = taxonomy
         self._chat = chat
-        self._known = {c.name: c.name for c in _choices(taxonomy)} | {_NONE: None}
+        self._known = {c.name: c.name for c in taxonomy.sortable} | {_NONE: None}
 
     def assign(self, requests: Sequence[str]) -> Assignment:
         """The category that the judge names; a reply that cannot be read is in ``unread``.
@@ -122,7 +123,7 @@ def category_messages(request: str, taxonomy: Taxonomy) -> list[Message]:
     """The question on one request; of a long one the beginning and the end."""
     shown = both_ends(request)
     mark = marker(shown)
-    choices = _choices(taxonomy)
+    choices = taxonomy.sortable
     lines = "\n".join(f"{c.name}: {'; '.join((c.title, *c.prototypes[:3]))}" for c in choices)
     question = _QUESTION.format(categories=lines, names=", ".join(c.name for c in choices))
     return [
@@ -200,7 +201,7 @@ def _judge_options(taxonomy: Taxonomy, model: str, backend: str, max_new_tokens:
 
     if backend == "transformers" or (backend == "auto" and not is_address(model)):
         return ChatOptions(max_new_tokens=max_new_tokens)
-    names = [*(c.name for c in _choices(taxonomy)), _NONE]
+    names = [*(c.name for c in taxonomy.sortable), _NONE]
     schema = {
         "type": "object",
         "properties": {"category": {"type": "string", "enum": names}},
@@ -208,10 +209,6 @@ def _judge_options(taxonomy: Taxonomy, model: str, backend: str, max_new_tokens:
         "additionalProperties": False,
     }
     return ChatOptions(max_new_tokens=max_new_tokens, json_schema=schema)
-
-
-def _choices(taxonomy: Taxonomy) -> list[TaxonomyCategory]:
-    return [c for c in taxonomy.categories if not c.heading]
 
 
 def _resolved(model: str) -> ModelRef:
@@ -232,13 +229,12 @@ def _names_of_labels(
             f"classifier {model!r} has the labels {', '.join(labels)}: {missing[0]!r} of no_category is none of "
             "them"
         )
-    none = {label.lower() for label in (no_category or NO_CATEGORY)}
-    names = [None if label.strip().lower() in none else taxonomy.name_of_label(label) for label in labels]
-    unknown = [
-        label
-        for label, name in zip(labels, names, strict=True)
-        if name is None and label.strip().lower() not in none
-    ]
+    # A category of the user's own that is called "other" is one.
+    none = {label for label in labels if label in no_category}
+    if not no_category:
+        none = {n for n in labels if n.strip().lower() in NO_CATEGORY and taxonomy.name_of_label(n) is None}
+    names = [None if label in none else taxonomy.name_of_label(label) for label in labels]
+    unknown = [label for label, name in zip(labels, names, strict=True) if name is None and label not in none]
     if unknown or not any(names):
         said = f"{unknown[0]!r} is no category" if unknown else "none of them is a category"
         raise InputError(

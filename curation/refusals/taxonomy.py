@@ -58,11 +58,16 @@ class Taxonomy:
     categories: tuple[TaxonomyCategory, ...]
 
     @property
-    def assignable(self) -> tuple[TaxonomyCategory, ...]:
-        """Categories with prototypes, but for headings: those above others that have only their title."""
+    def sortable(self) -> tuple[TaxonomyCategory, ...]:
+        """Categories that requests may be sorted into: no headings, and none above others with only a title."""
         parents = {c.parent for c in self.categories if c.prototypes}
         only_above = {c.name for c in self.categories if c.name in parents and c.prototypes == (c.title,)}
-        return tuple(c for c in self.categories if c.prototypes and not c.heading and c.name not in only_above)
+        return tuple(c for c in self.categories if not c.heading and c.name not in only_above)
+
+    @property
+    def assignable(self) -> tuple[TaxonomyCategory, ...]:
+        """Those of them with prototypes."""
+        return tuple(c for c in self.sortable if c.prototypes)
 
     def category_of_number(self, number: int, *, release: str) -> str | None:
         """The name of a category by its number in a release such as ``2024-06``; None where it has none."""
@@ -141,6 +146,7 @@ def taxonomy_fingerprint(name_or_path: str | Path) -> str:
     parents = {c.parent for c in taxonomy.categories if c.prototypes}
     # Before, no category above others was assigned.
     assigned = {c.name: "\x1e" if c.name in parents else "" for c in taxonomy.assignable}
+    assigned |= {c.name: "\x1c" for c in taxonomy.categories if c.heading and c.name not in parents}
     parts = [
         f"{c.name}{assigned.get(c.name, '')}\x1f{c.parent or ''}\x1f"
         + "\x1f".join(c.prototypes)

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from curation.cli import app
 from curation.commands.refusals import run_refusals
 from curation.errors import InputError, RecipeError
 from curation.models.categories import (
@@ -18,9 +20,11 @@ from curation.models.categories import (
     open_classifier_sorter,
     open_judge_sorter,
 )
-from curation.recipe import Recipe
+from curation.recipe import Recipe, RefusalDetection
+from curation.recipe.refusals import RequestSorting
 from curation.refusals.sorting import assign_categories, sort_requests
 from curation.refusals.taxonomy import Taxonomy, open_taxonomy
+from curation.stages.sorting import sorted_by
 from tests.scripted_server import scripted
 
 TAXONOMY = """name: ours
@@ -174,3 +178,70 @@ def test_no_requests_are_sorted_into_nothing(taxonomy: Taxonomy, tmp_path: Path)
     found = sorter.assign([])
     assert found.category == []
     assert np.shape(found.similarity) == (0,)
+
+
+def test_a_category_called_other_is_one_and_a_single_label_is_a_question_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text(TAXONOMY + "- name: other\n")
+    taxonomy = open_taxonomy(tmp_path / "ours.yaml")
+    three = str(classifier(tmp_path / "three", ["doors", "mail", "other"]))
+    assert open_classifier_sorter(taxonomy, three).assign(["boat"]).category == ["other"]
+    assert open_classifier_sorter(taxonomy, three, no_category=["other"]).assign(["boat"]).category == [None]
+    one = open_classifier_sorter(taxonomy, str(classifier(tmp_path / "one", ["doors"], multi_label=True)))
+    assert one.assign(["door", "boat"]).category == ["doors", None]
+
+
+def test_a_judge_is_offered_the_categories_that_requests_go_into_and_no_domain_above_them() -> None:
+    taxonomy = open_taxonomy("sorry_bench")
+    question = category_messages("x", taxonomy)[1]["content"]
+    names = question.rsplit("NAME: ", 1)[1].removesuffix(" or none.").split(", ")
+    assert names == [category.name for category in taxonomy.assignable]
+    assert len(names) == 45
+
+
+def test_a_relabelled_taxonomy_is_sorted_anew(tmp_path: Path) -> None:
+    model = str(classifier(tmp_path / "m", ["doors", "mail", "none"]))
+    keys = set()
+    for text in (
+        TAXONOMY,
+        TAXONOMY.replace("fraud by post", "fraud"),
+        TAXONOMY.replace("Doors and locks", "Doors"),
+    ):
+        (tmp_path / "ours.yaml").write_text(text)
+        keys.add(
+            sorted_by(RefusalDetection(taxonomy=str(tmp_path / "ours.yaml"), sorting=RequestSorting(model=model)))
+        )
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(("options", "said"), [(["--taxonomy", "none"], "a taxonomy"), ([], "prompts")])
+def test_the_command_says_what_sorting_lacks(tmp_path: Path, options: list[str], said: str) -> None:
+    model = str(classifier(tmp_path / "m", ["doors", "mail", "none"]))
+    row = {"response": "Sure."} | ({"prompt": "door"} if options else {})
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    arguments = [
+        "refusals",
+        str(tmp_path / "in.jsonl"),
+        "-o",
+        str(tmp_path / "o.parquet"),
+        "--category-model",
+        model,
+    ]
+    done = CliRunner().invoke(app, [*arguments, *options])
+    assert done.exit_code != 0
+    assert said in str(done.exception or done.output)
+
+
+def test_the_command_sorts_with_a_classifier(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text(TAXONOMY)
+    model = str(classifier(tmp_path / "m", ["doors", "mail", "S0"]))
+    rows = [{"prompt": p, "response": "I can't help with that."} for p in ("door", "boat")]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = CliRunner().invoke(
+        app,
+        [
+            "refusals", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "o.parquet"), "--taxonomy",
+            str(tmp_path / "ours.yaml"), "--category-model", model, "--no-category", "S0",
+        ],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert pl.read_parquet(tmp_path / "o.parquet")["refusal_category"].to_list() == ["doors", None]
