@@ -111,7 +111,7 @@ def label_noise(
             about a billion parameters on.
         annotator: a column that says who gave the label; null where nobody knows.
         votes: a column of lists of {voter, vote}: chosen, rejected or tie.
-        vote_method: how votes are joined; see ``voters``.
+        vote_method: how votes are joined, and how reliable reward models are as voters; see ``voters``.
         flip_below, drop_below: ``suggested_action`` is flip, drop or keep by ``label_probability``.
         advance: called with a number of rows as they are done.
 
@@ -147,7 +147,7 @@ def label_noise(
         pl.Series("label_margin", margins),
         pl.Series("suggested_action", suggest(probability, flip_below=flip_below, drop_below=drop_below)),
     ]
-    voters, more = people_columns(kept, people, said, used)
+    voters, more = people_columns(kept, people, said, used, method=vote_method, seed=seed)
     annotators = pl.DataFrame(schema=_ANNOTATORS) if people is None else people.table
     counts = _confident(margins, seed)
     return LabelNoise(kept.with_columns(*columns, *more), texts.rejects, used, eta, voters, annotators, counts)

@@ -16,7 +16,7 @@ from curation.errors import InputError
 from curation.scores.calibration import sigmoid
 from curation.scores.margins import read_margins
 from curation.scores.noise_models import annotator_losses
-from curation.scores.voters import Method, aggregate_votes, reward_votes
+from curation.scores.voters import METHOD_WORDS, Method, aggregate_votes, reward_votes
 
 __all__ = [
     "Annotators",
@@ -118,13 +118,14 @@ def _vote_words(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     return rows.select("pair", "voter", word=pl.col("vote").cast(pl.String).str.replace(r"\.0$", ""))
 
 
-def model_reliability(frame: pl.DataFrame) -> pl.DataFrame | None:
-    """Reward models as voters (Dawid–Skene): ``voter``, ``votes``, ``reliability``; None with fewer than three."""
+def model_reliability(frame: pl.DataFrame, *, method: Method = "dawid_skene", seed: int = 0) -> pl.DataFrame | None:
+    """Reward models as voters: ``voter``, ``votes``, ``reliability``; None with fewer than three."""
     margins = read_margins(frame, chosen="chosen_rewards", rejected="rejected_rewards").values
     if margins.shape[1] < _MIN_MODELS or not np.isfinite(margins[margins != 0]).any():
         return None
     names = [f"reward model {number}" for number in range(margins.shape[1])]
-    return aggregate_votes(reward_votes(margins, names), method="dawid_skene").voters.select(list(VOTER_SCHEMA))
+    said = aggregate_votes(reward_votes(margins, names), method=method, seed=seed)
+    return said.voters.select(list(VOTER_SCHEMA))
 
 
 def by_annotator(margins: FloatArray, annotators: pl.Series, right_share: float) -> Annotators:
@@ -179,7 +180,13 @@ def with_votes(probability: FloatArray, said: PeoplesVotes | None) -> FloatArray
 
 
 def people_columns(
-    frame: pl.DataFrame, people: Annotators | None, said: PeoplesVotes | None, used: list[str]
+    frame: pl.DataFrame,
+    people: Annotators | None,
+    said: PeoplesVotes | None,
+    used: list[str],
+    *,
+    method: Method = "dawid_skene",
+    seed: int = 0,
 ) -> tuple[pl.DataFrame, list[pl.Series]]:
     """Everybody's reliability, and the columns that people add; says what was used."""
     voters, more = [pl.DataFrame(schema=VOTER_SCHEMA)], []
@@ -194,8 +201,8 @@ def people_columns(
         voters.append(said.voters)
         used.append(f"votes of {said.voters.height:,} people on {said.voted:,} rows")
     if {"chosen_rewards", "rejected_rewards"} <= set(frame.columns):
-        models = model_reliability(frame)
+        models = model_reliability(frame, method=method, seed=seed)
         if models is not None:
             voters.append(models)
-            used.append("Dawid-Skene over the reward models, for their reliability only")
+            used.append(f"{METHOD_WORDS[method]} over the reward models, for their reliability only")
     return pl.concat(voters), more

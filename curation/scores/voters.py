@@ -6,6 +6,7 @@ A vote says that the first answer of a pair is better (1) or the second (0); tie
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -15,10 +16,14 @@ import polars as pl
 from curation.errors import InputError
 from curation.scores.glad import glad
 
-__all__ = ["METHODS", "Method", "Votes", "aggregate_votes", "reward_votes"]
+__all__ = ["METHODS", "METHOD_WORDS", "Method", "Votes", "aggregate_votes", "reward_votes"]
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["majority", "dawid_skene", "glad", "mace"]
+METHOD_WORDS: Final[Mapping[Method, str]] = {
+    "majority": "majority", "dawid_skene": "Dawid-Skene", "glad": "GLAD", "mace": "MACE",
+}  # fmt: skip
+"""What each is called in a report."""
 METHODS: Final[tuple[Method, ...]] = ("majority", "dawid_skene", "glad", "mace")
 
 

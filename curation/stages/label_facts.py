@@ -10,7 +10,7 @@ import polars as pl
 
 from curation.scores.margins import read_margins
 from curation.scores.structure import conflicts, length_bias
-from curation.scores.voters import aggregate_votes, reward_votes
+from curation.scores.voters import METHOD_WORDS, Method, aggregate_votes, reward_votes
 from curation.stages.context import Context
 from curation.stages.judgements import judge_facts
 from curation.stages.pair_scores import strength_notes
@@ -71,7 +71,7 @@ def label_facts(context: Context) -> dict[str, str]:
 
 
 def _reliability(context: Context, pairs: pl.DataFrame) -> dict[str, str]:
-    """Dawid–Skene over the reward models' votes; nothing with fewer than three."""
+    """How reliable the reward models are as voters; nothing with fewer than three."""
     known = pairs.drop_nulls(["chosen_rewards", "rejected_rewards"])
     if known.is_empty():
         return {}
@@ -80,9 +80,11 @@ def _reliability(context: Context, pairs: pl.DataFrame) -> dict[str, str]:
         return {}
     scored = pl.concat([known["chosen_id"], known["rejected_id"]]).unique(maintain_order=True)
     names = _names(context, margins.shape[1], scored)
-    voters = aggregate_votes(reward_votes(margins, names), method="dawid_skene").voters
+    noise = context.recipe.label_noise
+    method: Method = "dawid_skene" if noise is None else noise.vote_method
+    voters = aggregate_votes(reward_votes(margins, names), method=method, seed=context.recipe.seed).voters
     said = ", ".join(f"{name} {share:.2f}" for name, share in voters.select("voter", "reliability").iter_rows())
-    return {"reliability of the reward models as voters (Dawid-Skene)": said}
+    return {f"reliability of the reward models as voters ({METHOD_WORDS[method]})": said}
 
 
 def _names(context: Context, width: int, candidates: pl.Series) -> list[str]:

@@ -14,6 +14,7 @@ from curation.errors import InputError
 from curation.models.protocols import Encoded
 from curation.scores.ensemble import cross_fit, make_folds
 from curation.scores.label_noise import label_noise, suggest
+from curation.scores.voters import Method
 
 
 class HashEncoder:
@@ -200,6 +201,23 @@ def test_votes_of_another_kind_are_an_input_error() -> None:
     odd = frame.with_columns(votes=pl.Series([[{"voter": "a", "vote": "maybe"}]] * 40))
     with pytest.raises(InputError, match="a vote is 'maybe'"):
         label_noise(odd, encoder=ENCODER, prior=None, votes="votes")
+
+
+@pytest.mark.parametrize(
+    ("method", "word"),
+    [("majority", "majority"), ("glad", "GLAD"), ("mace", "MACE"), ("dawid_skene", "Dawid-Skene")],
+)
+def test_reward_models_are_voters_by_the_method_that_is_asked_for(method: Method, word: str) -> None:
+    frame, flipped = noisy(80)
+    random = np.random.default_rng(1)
+    better = np.where(flipped, -1.0, 1.0)
+    models = [np.where(random.random(80) < wrong, -better, better) for wrong in (0.05, 0.1, 0.45)]
+    chosen = [[float(value) for value in row] for row in np.stack(models, axis=1)]
+    scored = frame.with_columns(chosen_rewards=pl.Series(chosen), rejected_rewards=pl.Series([[0.0] * 3] * 80))
+    result = label_noise(scored, encoder=ENCODER, prior=None, vote_method=method)
+    voters = dict(result.voters.select("voter", "reliability").iter_rows())
+    assert voters["reward model 0"] > voters["reward model 2"]
+    assert f"{word} over the reward models, for their reliability only" in result.used
 
 
 def test_labels_that_nothing_explains_are_all_kept() -> None:
