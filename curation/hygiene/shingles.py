@@ -43,6 +43,8 @@ _CHUNK_BYTES: Final = 1 << 19  # the tables of powers stay in the processor's ca
 _BASE: Final = 0x9E3779B97F4A7C15
 _INVERSE: Final = pow(_BASE, -1, 2**64)
 _SEPARATOR, _WORD, _SOLO, _CONTINUED = range(4)
+# No other character is changed by NFC or composes with one before it. To look is faster than to normalise.
+_MAY_CHANGE_IN_NFC: Final = "[^\u0000-\u02ff\u2002-\u20cf]"
 
 
 class Words(NamedTuple):
@@ -121,8 +123,9 @@ def chunks(texts: pl.Series) -> list[pl.Series]:
 
 def text_bytes(texts: pl.Series) -> tuple[npt.NDArray[np.uint8], Int64]:
     """The bytes of texts in NFC and lower case, and where each text begins among them."""
-    if (texts.str.len_bytes() != texts.str.len_chars()).any():  # ASCII is in NFC as it is
-        texts = texts.str.normalize("NFC")
+    unsure = texts.str.contains(_MAY_CHANGE_IN_NFC)
+    if unsure.any():
+        texts = texts.clone().scatter(unsure.arg_true(), texts.filter(unsure).str.normalize("NFC"))
     array = texts.str.to_lowercase().rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offset_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
@@ -148,7 +151,7 @@ def words_of(data: npt.NDArray[np.uint8], offsets: Int64, *, signs: bool = False
     raw = data.tobytes()
     # bytes.translate is the fastest look-up of bytes there is; separators become 0.
     values = np.frombuffer(bytearray(raw.translate(_VALUES)), dtype=np.uint8)
-    alone = ascii_signs(data, offsets) if signs else np.empty(0, np.int64)
+    alone = ascii_signs(raw, offsets) if signs else np.empty(0, np.int64)
     content = values != 0
     begins = content.copy()
     values[alone] = data[alone]

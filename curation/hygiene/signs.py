@@ -15,41 +15,41 @@ __all__ = ["ascii_signs", "wide_signs"]
 Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
-_OUTSIDE: Final = ord("\n")
+_OUTSIDE: Final = np.uint8(ord("\n"))
 
 
-def ascii_signs(data: Bytes, offsets: Int64) -> Int64:
+def ascii_signs(raw: bytes, offsets: Int64) -> Int64:
     """Where ASCII signs are: ``< > = + % ^ $`` anywhere, ``!`` before ``=``, and ``- * /`` where they calculate.
 
     Those three do not calculate where they touch a word of two or more letters or each other, begin a line before
     white space, or end a word.
 
     Args:
-        data: the bytes of texts, one after the other.
+        raw: the bytes of texts, one after the other.
         offsets: (n + 1,) where each begins.
     """
     # bytes.translate is the fastest look-up of bytes there is.
-    places = np.flatnonzero(np.frombuffer(data.tobytes().translate(_CANDIDATES), dtype=np.uint8))
+    places = np.flatnonzero(np.frombuffer(raw.translate(_CANDIDATES), dtype=np.bool_))
     if not len(places):
         return places
-    text = np.searchsorted(offsets, places, side="right") - 1
-    first, last = offsets[text], offsets[text + 1]
-
-    def beside(step: int) -> Bytes:
-        at = places + step
-        inside = (at >= first) & (at < last)
-        found: Bytes = np.where(inside, data[np.where(inside, at, 0)], _OUTSIDE).astype(np.uint8)
-        return found
-
-    own, before, after = data[places], beside(-1), beside(1)
-    in_word = (_IS_LETTER[before] & _IS_LETTER[beside(-2)]) | (_IS_LETTER[after] & _IS_LETTER[beside(2)])
+    before2, before, own, after, after2 = _around(np.frombuffer(raw, dtype=np.uint8), offsets, places)
+    in_word = (_IS_LETTER[before] & _IS_LETTER[before2]) | (_IS_LETTER[after] & _IS_LETTER[after2])
     wide = (before >= 0x80) | (after >= 0x80)
     repeated = _IS_CALCULATING[before] | _IS_CALCULATING[after]
-    spaced = (before == ord(" ")) & ~_IS_SPACE[beside(-2)]
+    spaced = (before == ord(" ")) & ~_IS_SPACE[before2]
     calculates = ~in_word & ~wide & ~repeated & (~_IS_SPACE[after] | spaced)
     signs = np.where(_IS_CALCULATING[own], calculates, (own != ord("!")) | (after == ord("=")))
     found: Int64 = places[signs]
     return found
+
+
+def _around(data: Bytes, offsets: Int64, places: Int64) -> Bytes:
+    """(5, places): the bytes from two before to two after each place; outside of its text, line ends."""
+    counts = np.diff(np.searchsorted(places, offsets))
+    first, last = np.repeat(offsets[:-1], counts), np.repeat(offsets[1:], counts)
+    at = places + np.arange(-2, 3)[:, None]
+    around: Bytes = np.where((at >= first) & (at < last), data.take(at, mode="clip"), _OUTSIDE)
+    return around
 
 
 def wide_signs(data: Bytes, wide: Int64) -> Int64:

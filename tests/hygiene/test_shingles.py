@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.hygiene.shingles import find_words, ngrams, shingle
+from curation.hygiene.shingles import _MAY_CHANGE_IN_NFC, find_words, ngrams, shingle
 
 _WORD = re.compile("[a-z0-9_\u00c0-\u07ff\u1000-\u1fff]+|[\u0800-\u0fff\u3000-\uffff\U00010000-\U0010ffff]")
 
@@ -150,3 +151,21 @@ def test_a_slice_of_a_series_is_read_as_that_slice() -> None:
     series = pl.Series(["zero", "one two", "drei"])[1:]
 
     assert shingle(series, n=1).hashes.tolist() == shingle(["one two", "drei"], n=1).hashes.tolist()
+
+
+def test_only_characters_that_are_looked_for_change_in_nfc() -> None:
+    every = pl.Series([chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000])
+    spared = every.filter(~every.str.contains(_MAY_CHANGE_IN_NFC)).to_list()
+    assert len(spared) > 900
+    assert all(unicodedata.is_normalized("NFC", character) for character in spared)
+    assert not any(unicodedata.combining(character) for character in spared)
+    letters = "aeiouAcnEsÄ\u1100\uac00"
+    assert all(unicodedata.is_normalized("NFC", letters + character) for character in spared)
+
+
+@given(
+    st.lists(st.text(alphabet="ae\u0301\u0323-\u2212\u2126\u2001\u1100\u1161 \u2019中", max_size=12), max_size=6)
+)
+def test_texts_that_nfc_makes_equal_have_equal_shingles(texts: list[str]) -> None:
+    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    assert shingle(texts, n=2).hashes.tolist() == shingle(composed, n=2).hashes.tolist()
