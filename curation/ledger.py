@@ -27,6 +27,7 @@ __all__ = ["FORGOTTEN", "Appended", "Ledger", "LedgerKey"]
 FORGOTTEN: Final = "forgotten"
 """The rule of a failure that stands for an answer that a person had removed; it is not asked for again."""
 _FILES_BEFORE_COMPACTION: Final = 64
+_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,21 @@ class Ledger:
             raise WorkspaceError(f"producer {key.producer!r} has a quote in it")
         theirs = f"step = '{key.table}' AND producer = '{key.producer}'"
         self.workspace.delete("failures", f"{theirs} AND rule <> '{FORGOTTEN}'")
+
+    def forget_partial(self, key: LedgerKey, ids: pl.Series) -> None:
+        """Forget the rows of these ids that are in the ledger and in ``failures``: a part of them failed.
+
+        Forgetting their failures alone would not bring that part back: it would be tried no more, and nothing
+        would say why it is missing.
+        """
+        if "'" in key.producer:
+            return  # forget_failures says what is wrong with it, before anything is lost
+        failed = self.failures(key, ids).filter(pl.col("rule") != FORGOTTEN)["row_id"].unique(maintain_order=True)
+        partial = self.fetch(key, failed)[key.id_column] if len(failed) else failed
+        for some in partial.to_frame().iter_slices(_AT_ONCE):
+            named = ", ".join(f"'{one}'" for one in some.to_series())
+            theirs = f"{key.producer_column} = '{key.producer}' AND {key.id_column} IN ({named})"
+            self.workspace.delete(key.table, theirs)
 
     def _without_known(self, key: LedgerKey, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         """Leave out rows that another run has added since this one asked what was missing."""

@@ -66,6 +66,7 @@ class Context:
     def compute(self, step: Step, inputs: pl.DataFrame) -> StepReport:
         """Bring a step's ledger up to date with its inputs."""
         if self.retry_failed:
+            self.ledger.forget_partial(step.key, inputs[step.key.id_column])
             self.ledger.forget_failures(step.key)
         # A server does the work of a remote step, and its answers are paid for: they stay with this process.
         apart = self.engine is not None and not getattr(step, "is_remote", False)

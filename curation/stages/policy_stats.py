@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
-from curation.ledger import FORGOTTEN, LedgerKey
+from curation.ledger import LedgerKey
 from curation.models.policy import Policy, open_policy, policy_fingerprint
 from curation.models.protocols import Fault
 from curation.recipe import Policy as PolicyOptions
@@ -21,8 +21,6 @@ from schemas import TABLES
 __all__ = ["STAGE", "PolicyStep", "policy_inputs", "policy_step"]
 
 _STEP_VERSION: Final = 2
-_AT_ONCE: Final = 1000
-"""Rows that one predicate names."""
 _PRODUCED = [c for c in TABLES["policy_stats"].column_names() if c != "policy"]
 
 
@@ -114,27 +112,11 @@ def policy_inputs(context: Context) -> pl.DataFrame:
 def run(context: Context) -> StageResult:
     step = policy_step(context)
     inputs = policy_inputs(context)
-    if context.retry_failed:
-        _forget_partial(context, step.key, inputs)
     report = context.compute(step, inputs)
     failed = context.ledger.failures(step.key, inputs["stats_id"])
     facts = {"computed": report.computed, "tokens": report.tokens, "policy": report.producer}
     facts |= {f"candidates with {rule}": n for rule, n in failed["rule"].value_counts(sort=True).iter_rows()}
     return StageResult("policy_stats", inputs.height, failed.height, facts)
-
-
-def _forget_partial(context: Context, key: LedgerKey, inputs: pl.DataFrame) -> None:
-    """Forget the rows in which some candidates are missing, because they failed.
-
-    Such a prompt is in the ledger, so that forgetting its failures would not bring them back: they would be
-    tried no more, and nothing would say why they have no numbers.
-    """
-    if "'" in key.producer:
-        return  # the ledger says what is wrong with it, before anything is lost
-    failed = context.ledger.failures(key, inputs["stats_id"]).filter(pl.col("rule") != FORGOTTEN)
-    for some in failed["row_id"].unique(maintain_order=True).to_frame().iter_slices(_AT_ONCE):
-        named = ", ".join(f"'{stats_id}'" for stats_id in some["row_id"])
-        context.workspace.delete(key.table, f"policy = '{key.producer}' AND stats_id IN ({named})")
 
 
 STAGE = Stage(

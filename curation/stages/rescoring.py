@@ -17,7 +17,7 @@ from curation.negatives.rescoring import TextScorer, cross_encoder_fingerprint, 
 from curation.recipe import Reward
 from curation.recipe.negatives import Rescorer
 from curation.stages.context import Context
-from curation.stages.rewards import RewardStep
+from curation.stages.rewards import RewardStep, whole_means
 from curation.text import response_id
 
 __all__ = ["CrossEncoderStep", "LedgerScorer", "rescoring_step"]
@@ -99,8 +99,6 @@ class LedgerScorer:
         ids = [response_id(p, r) for p, r in pairs.select("prompt_id", "response").iter_rows()]
         pairs = pairs.with_columns(candidate_id=pl.Series(ids, dtype=pl.String))
         self._context.compute(self._step, pairs.unique("candidate_id", maintain_order=True))
-        scores = self._context.ledger.fetch(self._step.key, pairs["candidate_id"]).select(
-            "candidate_id", score=pl.col("rewards").list.mean()
-        )
+        scores = whole_means(self._context.ledger.fetch(self._step.key, pairs["candidate_id"]))
         found = pairs.select("candidate_id").join(scores, on="candidate_id", how="left", maintain_order="left")
         return found["score"].cast(pl.Float64).fill_null(np.nan).to_numpy()

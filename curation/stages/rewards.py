@@ -12,14 +12,14 @@ from curation.errors import ModelError
 from curation.ledger import LedgerKey
 from curation.models.chat import is_address
 from curation.models.protocols import Fault, FloatArray, RewardModel
-from curation.models.rewards import heads_encoder, open_heads, open_reward, reward_fingerprint
+from curation.models.rewards import heads_encoder, open_heads, open_reward, reward_fingerprint, same_width
 from curation.recipe import Reward
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.head_features import StoredVectors, shares_vectors
 from curation.stages.reward_heads import TRAINED, trained_folder
 
-__all__ = ["STAGE", "RewardStep", "candidate_rewards", "reward_steps"]
+__all__ = ["STAGE", "RewardStep", "candidate_rewards", "reward_steps", "whole_means"]
 
 _STEP_VERSION = 1
 _LEDGER_BATCH = 4096
@@ -63,27 +63,39 @@ class RewardStep:
 
 @dataclass
 class _Scoring:
+    """Each value stays its own: where one attribute fails on an answer, the others are kept."""
+
     model: RewardModel
+    width: int = 0
+    """How many values the model gives an answer; 0 until it has given one."""
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         scores = self.model.score(batch["messages"].to_list(), batch["response"].to_list())
-        finite = pl.Series(np.asarray(np.isfinite(scores).all(axis=1)))
-        rows = pl.DataFrame({"candidate_id": batch["candidate_id"], "rewards": list(scores)}).filter(finite)
+        there = np.isfinite(scores)
+        if there.any():
+            self.width = same_width(self.width, scores.shape[1])
+        rewards = pl.Series("rewards", np.where(there, scores, np.nan).tolist(), dtype=pl.List(pl.Float64))
+        rows = pl.DataFrame([batch["candidate_id"], rewards.list.eval(pl.element().fill_nan(None))])
+        some, whole = (pl.Series(np.asarray(found)) for found in (there.any(axis=1), there.all(axis=1)))
         failures = [
             {"row_id": c, "item_id": c, "rule": fault.rule, "value": fault.value, "reason": fault.reason}
-            for c, fault, ok in zip(batch["candidate_id"], self._faults(scores), finite, strict=True)
+            for c, fault, ok in zip(batch["candidate_id"], self._faults(scores), whole, strict=True)
             if not ok
         ]
-        return Batch(rows.with_columns(pl.col("rewards").cast(pl.List(pl.Float64))), failures_frame(failures))
+        return Batch(rows.filter(some), failures_frame(failures))
 
     def _faults(self, scores: FloatArray) -> list[Fault]:
-        """Why each row has no reward, where the model says so."""
+        """Why each row lacks a reward, where the model says so, and which one where it has others."""
         unknown = "the reward model gave a value that is not a finite number"
         said = getattr(self.model, "faults", None) or [None] * len(scores)
-        return [
-            fault or Fault("non_finite_reward", str(row.tolist()), unknown)
-            for fault, row in zip(said, scores, strict=True)
-        ]
+        names = list(getattr(self.model, "outputs", ())) or [f"value {place}" for place in range(scores.shape[1])]
+        found = []
+        for fault, row in zip(said, scores, strict=True):
+            one = fault or Fault("non_finite_reward", str(row.tolist()), unknown)
+            lacking = [name for name, value in zip(names, row, strict=True) if not np.isfinite(value)]
+            others = f" ({', '.join(lacking)}; the others are kept)" if 0 < len(lacking) < len(row) else ""
+            found.append(one._replace(reason=f"{one.reason}{others}"))
+        return found
 
 
 def reward_steps(context: Context) -> list[RewardStep]:
@@ -103,8 +115,11 @@ def _reward_step(context: Context, options: Reward) -> RewardStep:
 def candidate_rewards(context: Context, candidates: pl.Series) -> pl.DataFrame:
     """candidate_id and ``rewards``: the values of all models in the recipe's order, in the order of ``candidates``.
 
-    A model that could not score a candidate has nulls there, and the other models' values stay. A candidate that
-    none could score is left out.
+    A model that could not score a candidate has nulls there, as an attribute has that failed alone, and the other
+    values stay. A candidate that none could score is left out.
+
+    Raises:
+        ModelError: when a model has given more values for some of them than for others.
     """
     joined = pl.DataFrame({"candidate_id": candidates}).unique(maintain_order=True)
     columns: list[str] = []
@@ -114,6 +129,9 @@ def candidate_rewards(context: Context, candidates: pl.Series) -> pl.DataFrame:
         )
         if one.is_empty():
             continue
+        widths = one[f"_{number}"].list.len()
+        for width in widths.unique():
+            same_width(widths[0], width, step.options.model)
         columns.append(f"_{number}")
         nothing = pl.lit([None] * len(one[columns[-1]][0]), dtype=pl.List(pl.Float64))
         joined = joined.join(one, on="candidate_id", how="left", maintain_order="left").with_columns(
@@ -123,6 +141,16 @@ def candidate_rewards(context: Context, candidates: pl.Series) -> pl.DataFrame:
         return pl.DataFrame(schema={"candidate_id": pl.String, "rewards": pl.List(pl.Float64)})
     scored = joined.filter(pl.any_horizontal(f"{column}_there" for column in columns))
     return scored.select("candidate_id", rewards=pl.concat_list(columns))
+
+
+def whole_means(rewards: pl.DataFrame) -> pl.DataFrame:
+    """candidate_id and ``score``: the mean of the values; null where one is missing, for it would be of others.
+
+    Args:
+        rewards: ``candidate_id`` and ``rewards`` of one model.
+    """
+    whole = pl.col("rewards").list.eval(pl.element().is_null()).list.any().not_()
+    return rewards.select("candidate_id", score=pl.when(whole).then(pl.col("rewards").list.mean()))
 
 
 def run(context: Context) -> StageResult:

@@ -6,7 +6,7 @@ import polars as pl
 
 from curation.recipe.sampling import Sampling
 from curation.stages.context import Context
-from curation.stages.rewards import RewardStep
+from curation.stages.rewards import RewardStep, whole_means
 from curation.text import response_id
 
 __all__ = ["sample_rewards"]
@@ -24,7 +24,5 @@ def sample_rewards(context: Context, sampling: Sampling, answers: pl.DataFrame) 
     if rows.is_empty():
         return pl.Series("score", [], dtype=pl.Float64)
     context.compute(step, rows)
-    means = context.ledger.fetch(step.key, rows["candidate_id"]).select(
-        "candidate_id", score=pl.col("rewards").list.mean()
-    )
+    means = whole_means(context.ledger.fetch(step.key, rows["candidate_id"]))
     return rows.join(means, on="candidate_id", how="left", maintain_order="left")["score"]

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from curation.errors import ModelError
-from curation.models.rewards import reward_fingerprint
+from curation.models.rewards import open_reward, reward_fingerprint
 from curation.pipeline import run_stage, stage_named
 from curation.recipe import Recipe
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
-from curation.stages.rewards import candidate_rewards
+from curation.stages.rewards import candidate_rewards, whole_means
 from curation.workspace import Workspace
 from tests.stages.conftest import sentences
 
@@ -128,3 +128,86 @@ def test_the_report_says_of_strength_what_the_run_has_done(tmp_path: Path, contr
     context = context_of(tmp_path, "length", strength={"length_control": control})
     run_all(context)
     assert ("length is controlled" in label_facts(context)["preference strength"]) is control
+
+
+MOODS = {"angry": True}
+
+
+def two_attributes(prompts: list[Any], answers: list[str]) -> list[list[float]]:
+    """The second attribute fails on what has a 3 in it, as long as it is angry."""
+    return [
+        [float(len(answer)), float("nan") if MOODS["angry"] and "3" in answer else float("People" in answer)]
+        for answer in answers
+    ]
+
+
+def widening(prompts: list[Any], answers: list[str]) -> list[list[float]]:
+    """One value an answer in the first batch, and two from then on."""
+    MOODS["seen"] = MOODS.get("seen", 0) + 1
+    return [[float(len(answer))] * min(MOODS["seen"], 2) for answer in answers]
+
+
+def test_an_attribute_that_fails_on_an_answer_leaves_the_other_attributes_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOODS, "angry", value=True)
+    context = context_of(tmp_path, "two_attributes", pairs={"strategies": ["provided", "best_vs_worst"]})
+    scores = run_all(context)
+    kept, failures = context.workspace.read("rewards"), context.workspace.read("failures")
+    assert kept.height == 28
+    assert failures.height == 4
+    assert set(failures["reason"].str.extract(r"\((.*)\)$")) == {"value 1; the others are kept"}
+    partial = kept.filter(pl.col("candidate_id").is_in(failures["row_id"].implode()))
+    assert partial["rewards"].list.eval(pl.element().is_null()).to_list() == [[False, True]] * 4
+    assert scores["strength_mean"].null_count() == 0
+    ranked = context.workspace.read("pairs").filter(pl.col("strategy") == "best_vs_worst")
+    assert not (set(ranked["chosen_id"]) | set(ranked["rejected_id"])) & set(partial["candidate_id"])
+
+    monkeypatch.setitem(MOODS, "angry", value=False)
+    run_stage(context, stage_named("rewards"))
+    assert context.reports[-1].computed == 0
+    again = Context(context.workspace, context.recipe, retry_failed=True)
+    run_stage(again, stage_named("rewards"))
+    assert again.reports[-1].computed == 4
+    mended = context.workspace.read("rewards")
+    assert mended["candidate_id"].n_unique() == mended.height == 28
+    assert mended["rewards"].explode().null_count() == 0
+    assert context.workspace.read("failures").is_empty()
+
+
+def test_a_model_that_gives_another_number_of_values_later_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOODS, "seen", 0)
+    models = [{"model": f"python:{__name__}:widening", "batch_rows": 10}, {"model": f"python:{__name__}:length"}]
+    context = context_of(tmp_path, rewards=models)
+    for name in STAGES[: STAGES.index("rewards")]:
+        run_stage(context, stage_named(name))
+    with pytest.raises(ModelError, match="gave 2 values for an answer, and 1 for others"):
+        run_stage(context, stage_named("rewards"))
+    assert context.workspace.read("rewards")["model"].value_counts()["count"].sort().to_list() == [10, 28]
+
+    # The next run's worker knows nothing of the first one's batch: what lies side by side is looked at as well.
+    run_stage(context, stage_named("rewards"))
+    run_stage(context, stage_named("pairs"))
+    with pytest.raises(ModelError, match=r"widening' gave 2 values for an answer, and 1 for others"):
+        run_stage(context, stage_named("pair_scores"))
+
+
+def test_sampled_answers_are_not_ranked_by_the_attributes_that_are_left() -> None:
+    rewards = pl.DataFrame({"candidate_id": ["a", "b"], "rewards": [[4.0, 2.0], [4.0, None]]})
+    assert whole_means(rewards)["score"].to_list() == [3.0, None]
+
+
+def test_relevance_is_a_model_like_the_others_in_a_run(tmp_path: Path) -> None:
+    context = context_of(tmp_path, rewards=[{"model": "relevance"}, {"model": f"python:{__name__}:length"}])
+    scores = run_all(context)
+    first = scores.row(0, named=True)
+    assert len(first["chosen_rewards"]) == 2
+    candidates = context.workspace.read("candidates").join(
+        context.workspace.read("prompts").select("prompt_id", "messages"), on="prompt_id"
+    )
+    expected = open_reward("relevance").score(candidates["messages"].to_list(), candidates["response"].to_list())
+    found = candidate_rewards(context, candidates["candidate_id"])["rewards"].list.get(0).to_numpy()
+    np.testing.assert_allclose(found, expected[:, 0], atol=1e-6)
+    assert np.ptp(found) > 0

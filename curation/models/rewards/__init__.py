@@ -18,10 +18,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from curation.errors import ModelError
 from curation.models.identity import EMBEDDED, resolve_model
 from curation.models.protocols import Encoder, RewardModel
 
-__all__ = ["heads_encoder", "open_heads", "open_pair_judge", "open_reward", "reward_fingerprint"]
+__all__ = ["heads_encoder", "open_heads", "open_pair_judge", "open_reward", "reward_fingerprint", "same_width"]
 
 _PREFIXES: Final = {
     "python:": "callable",
@@ -77,6 +78,21 @@ def open_pair_judge(model: str) -> Any:
     from curation.models.rewards import judge
 
     return judge.open_pair_judge(model)
+
+
+def same_width(before: int, now: int, model: str | None = None) -> int:
+    """How many values a model gives an answer, which must not change on the way; 0 before it has given any.
+
+    Raises:
+        ModelError: when it has: nobody could say which value is which.
+    """
+    if before not in (0, now):
+        named = "the reward model" if model is None else f"reward model {model!r}"
+        raise ModelError(
+            f"{named} gave {now} values for an answer, and {before} for others: expected the same number, in the "
+            f"same order, for every answer"
+        )
+    return now
 
 
 def _adapter(model: str) -> tuple[Any, Any]:
