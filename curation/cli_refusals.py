@@ -1,7 +1,7 @@
 """The commands on refusals. They parse and print; the work is in ``commands``: ``refusals``, ``refusal_labels``.
 
-``curation refusals INPUT`` detects; ``sample-for-labelling``, ``rate``, ``calibrate`` and ``r-tuning`` are
-beside it: one group, whose first word may be left out for detection.
+``curation refusals INPUT`` detects; ``sample-for-labelling``, ``rate``, ``calibrate``, ``r-tuning`` and
+``categories`` are beside it: one group, whose first word may be left out for detection.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ group: Final = typer.Typer(
     cls=unless_named("detect"),
     no_args_is_help=True,
     help="Tell refusals from answers (refusals INPUT -o OUT); sample answers to label, estimate rates, calibrate, "
-    "tell sure answers from unsure ones.",
+    "tell sure answers from unsure ones, list categories.",
 )
 refusal_commands.add_typer(group, name="refusals")
 
@@ -51,7 +51,10 @@ def detect(
         str, typer.Option(help="auto (a server for an address, else transformers), server, transformers, vllm")
     ] = "auto",
     taxonomy: Annotated[
-        str, typer.Option(help="categories of prompts: sorry_bench, coconot, a YAML file, or none")
+        str,
+        typer.Option(
+            help="categories of prompts: sorry_bench (also _2024_06, _2025_03), coconot, a YAML file, or none"
+        ),
     ] = "sorry_bench",
     category_model: Annotated[
         str | None,
@@ -188,3 +191,16 @@ def calibrate(
 
     text = run_calibrate(input, output, label=label, model=model, taxonomy=taxonomy)
     console.print(text, markup=False, soft_wrap=True)
+
+
+@group.command()
+def categories(
+    taxonomy: Annotated[
+        str,
+        typer.Argument(help="sorry_bench, sorry_bench_2024_06, sorry_bench_2025_03, coconot, or a YAML file"),
+    ] = "sorry_bench",
+) -> None:
+    """List a taxonomy's categories, with their numbers by release; check a file of your own."""
+    from curation.commands.taxonomies import taxonomy_text
+
+    console.print(taxonomy_text(taxonomy), markup=False, soft_wrap=True)

@@ -68,8 +68,8 @@ class RefusalDetection(Section):
     )
     taxonomy: str | None = Field(
         default="sorry_bench",
-        description="categories of requests: sorry_bench, coconot, your own YAML file (relative to the recipe), "
-        "or none",
+        description="categories of requests: sorry_bench, sorry_bench_2024_06 or sorry_bench_2025_03 (one release, "
+        "whose numbers sources may use), coconot, your own YAML file (relative to the recipe), or none",
     )
     sorting: RequestSorting | None = Field(
         default=None, description="who sorts requests into the taxonomy; none: nearness to its prototypes"
@@ -140,7 +140,8 @@ class RefusalDataset(Section):
     )
     quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default_factory=dict,
-        description="category → rows wanted, (none) for rows without one; a shortfall is reported, never padded",
+        description="category, by its name or title in the taxonomy or as a source calls it → rows wanted; (none) "
+        "for rows without one; a name that no prompt can have is an error; a shortfall is reported, never padded",
     )
     quota: int | None = Field(
         default=None,

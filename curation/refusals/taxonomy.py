@@ -6,14 +6,16 @@ Sorting requests into them is in ``sorting``; what an answer does is not here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+import polars as pl
 
 from curation.errors import InputError, closest
 from curation.files.safe_yaml import read_yaml
 from curation.text import content_hash
-from schemas.taxonomies import TAXONOMIES, taxonomy_path
+from schemas.taxonomies import RELEASES, TAXONOMIES, taxonomy_path
 
 __all__ = [
     "MIN_SIMILARITY",
@@ -94,10 +96,28 @@ class Taxonomy:
     def name_of_label(self, label: str) -> str | None:
         """The category that a data set's own label stands for, by name, title or label, whatever the case."""
         wanted = label.strip().lower()
+        if label in {c.name for c in self.categories}:
+            # Another category may have it for a title.
+            return label
         for c in self.categories:
             if wanted in {c.name.lower(), c.title.lower(), *(known.lower() for known in c.labels)}:
                 return c.name
         return None
+
+    def as_named(self, categories: pl.Series) -> pl.Series:
+        """Categories that a source gives, under the taxonomy's names where they are of it; others as they are."""
+        given = categories.cast(pl.String)
+        names = {label: self.name_of_label(label) for label in given.unique().drop_nulls()}
+        known = {label: name for label, name in names.items() if name is not None}
+        return given.replace(known) if known else given
+
+    def of_release(self, name: str, release: str) -> Taxonomy:
+        """The categories of one release under another name; data sets of it may name them by number."""
+        there = [c for c in self.categories if c.numbers is None or c.numbers.get(release) is not None]
+        numbered = [
+            replace(c, labels=(*c.labels, str(c.numbers[release]))) if c.numbers is not None else c for c in there
+        ]
+        return Taxonomy(name, release, tuple(numbered))
 
 
 def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
@@ -133,26 +153,17 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
     taxonomy = Taxonomy(str(content.get("name", path.stem)), str(content.get("version", "")), categories)
     if not taxonomy.assignable:
         raise InputError(f"taxonomy {path}: no category has prototypes, so nothing could be assigned; add some")
-    return taxonomy
+    return taxonomy.of_release(given, RELEASES[given][1]) if given in RELEASES else taxonomy
 
 
 def taxonomy_fingerprint(name_or_path: str | Path) -> str:
-    """A hash of everything that decides an assignment: categories, prototypes and the least similarity.
+    """A hash of everything that can decide an assignment: all of the categories, and the least similarity.
 
     Raises:
         InputError: see ``open_taxonomy``.
     """
     taxonomy = open_taxonomy(name_or_path)
-    parents = {c.parent for c in taxonomy.categories if c.prototypes}
-    # Before, no category above others was assigned.
-    assigned = {c.name: "\x1e" if c.name in parents else "" for c in taxonomy.assignable}
-    assigned |= {c.name: "\x1c" for c in taxonomy.categories if c.heading and c.name not in parents}
-    parts = [
-        f"{c.name}{assigned.get(c.name, '')}\x1f{c.parent or ''}\x1f"
-        + "\x1f".join(c.prototypes)
-        + "".join(f"\x1d{text}" for text in c.examples)
-        for c in taxonomy.categories
-    ]
+    parts = [repr(category) for category in taxonomy.categories]
     return f"{taxonomy.name}@{content_hash('taxonomy', str(MIN_SIMILARITY), *parts)[:8]}"
 
 

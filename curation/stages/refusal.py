@@ -10,6 +10,7 @@ from curation.stages.certainty import CERTAINTY_COLUMNS, Certain, certain_rows
 from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.hygiene import prompted_inputs
+from curation.stages.quotas import as_named, checked_quotas
 from curation.stages.refusals import candidate_refusals
 from curation.stages.requests import prompt_requests, with_expectations
 from curation.tables import concat_rejects, empty_rejects, rejects_frame, validated
@@ -29,7 +30,7 @@ def run(context: Context) -> StageResult:
         rows = rows.join(certain.frame, on="prompt_id", how="anti", maintain_order="left")
     built = build_refusals(
         rows.filter(pl.col("refusal_class").is_not_null()),
-        quotas=options.quotas,
+        quotas=checked_quotas(context, context.workspace.scan("inputs").select("category").collect()["category"]),
         quota=options.quota,
         contrast_per_refusal=options.contrast_per_refusal,
         faults=options.faults,
@@ -42,7 +43,8 @@ def run(context: Context) -> StageResult:
         seed=context.recipe.seed,
     )
     prompts = context.workspace.scan("prompts").select("prompt_id", "split").collect()
-    frame = _with_splits(_together(built.frame, certain), prompts)
+    frame = _together(built.frame, certain)
+    frame = _with_splits(frame.with_columns(as_named(context, frame["category"])), prompts)
     pairs, _ = validated("refusal_pairs", _with_splits(built.pairs, prompts), stage=_STAGE)
     context.workspace.overwrite("refusal_pairs", pairs)
     context.workspace.overwrite("refusal_quotas", validated("refusal_quotas", built.quotas, stage=_STAGE).kept)
@@ -95,7 +97,8 @@ def _rows(context: Context) -> pl.DataFrame:
     joined = candidates.join(prompts, on="prompt_id", how="left", maintain_order="left").join(
         verdicts, on="candidate_id", how="left", maintain_order="left"
     )
-    category = pl.coalesce(pl.col("category").cast(pl.String), "_judged", "_sorted")
+    joined = joined.with_columns(as_named(context, joined["category"]))
+    category = pl.coalesce("category", "_judged", "_sorted")
     return joined.with_columns(
         category=category, called_wrong=pl.col("candidate_id").is_in(_called_wrong(context).implode())
     ).drop("_judged", "_sorted")
@@ -146,6 +149,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=6,
+    version=7,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

@@ -19,6 +19,7 @@ from curation.stages.forms import split_sizes
 from curation.stages.label_facts import label_facts
 from curation.stages.paid import token_facts
 from curation.stages.pairs import ches_aware_facts
+from curation.stages.quotas import as_named
 from curation.stages.refusals import candidate_refusals, sorts_all_requests
 from curation.stages.requests import category_confusion, confusion_in_words, judges_requests, prompt_requests
 from curation.text import canonical_json, content_hash
@@ -26,7 +27,7 @@ from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 5
+_VERSION: Final = 6
 
 
 def run(context: Context) -> StageResult:
@@ -123,7 +124,8 @@ def _refusals(context: Context) -> RefusalSummary | None:
     if options is None or not sorts_all_requests(options):
         # Only answers that refuse have a category then, and every rate by it would be one.
         answers = answers.with_columns(refusal_category=pl.lit(None, dtype=pl.String))
-    category = pl.coalesce(pl.col("category").cast(pl.String), "_judged", "refusal_category")
+    answers = answers.with_columns(as_named(context, answers["category"]))
+    category = pl.coalesce("category", "_judged", "refusal_category")
     return summarise_refusals(answers.with_columns(category=category).sort("candidate_id"))
 
 

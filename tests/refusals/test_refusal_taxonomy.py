@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from curation.errors import InputError
@@ -53,6 +54,22 @@ def test_sorry_bench_numbers_shift_by_one_after_impersonation() -> None:
         else:
             assert taxonomy.category_of_number(newer, release="2025-03") == name
     assert taxonomy.category_of_number(45, release="2025-03") is None
+
+
+def test_a_release_has_its_own_categories_and_numbers() -> None:
+    old, new = open_taxonomy("sorry_bench_2024_06"), open_taxonomy("sorry_bench_2025_03")
+    assert [len(t.assignable) for t in (old, new)] == [45, 44]
+    assert (new.name, new.version) == ("sorry_bench_2025_03", "2025-03")
+    given = pl.Series(["12", "Impersonation", "Self-Harm", "kitchen", None])
+    assert old.as_named(given).to_list() == ["impersonation", "impersonation", "self_harm", "kitchen", None]
+    assert new.as_named(given).to_list() == ["system_intrusion", "Impersonation", "self_harm", "kitchen", None]
+    # Nobody said that numbers are SORRY-Bench's, and of which release.
+    assert open_taxonomy("sorry_bench").as_named(given)[0] == "12"
+
+
+def test_a_name_goes_before_another_category_s_title(tmp_path: Path) -> None:
+    taxonomy = open_taxonomy(own(tmp_path, "categories: [{name: a, title: B}, {name: b}]"))
+    assert [taxonomy.name_of_label(label) for label in ("b", "B", "A")] == ["b", "a", "a"]
 
 
 def test_coconot_labels_map_to_its_five() -> None:

@@ -117,6 +117,28 @@ def test_a_quota_that_cannot_be_met_is_reported_and_not_padded(tmp_path: Path) -
     assert "<b>2 rows are missing</b>: 1 category does not meet its quota. Nothing was padded." in html
 
 
+def test_a_misspelt_quota_ends_the_run_before_anything_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"quotas: no prompt can have the category 'mial' \(did you mean 'mail'"):
+        finished(tmp_path, refusal_dataset={"quotas": {"mial": 3}})
+    assert Workspace(tmp_path / "workspace").version("prompts") is None
+
+
+def test_a_category_of_a_source_goes_by_the_name_that_the_taxonomy_has_for_it(tmp_path: Path) -> None:
+    given = [{**row, "category": "MAIL" if "phishing" in row["prompt"] else "Boats"} for row in rows()]
+    (tmp_path / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "given.jsonl"}],
+        refusal_dataset={"quotas": {"mail": 0, "Boats": 2}, "tokens": "category"},
+    )
+    assert workspace.read("refusal_quotas").rows() == [("Boats", 2, 2, 0), ("mail", 0, 0, 0)]
+    assert set(workspace.read("refusal")["category"]) == {"Boats"}
+    assert set(workspace.read("prompts")["category"]) == {"Boats", "MAIL"}
+    html = workspace.read_text(*workspace.report_parts) or ""
+    assert "<tr><td>mail</td>" in html
+    assert "<tr><td>MAIL</td>" not in html
+
+
 def test_contrast_counts_for_the_quota_of_its_category_whatever_else_is_asked(tmp_path: Path) -> None:
     own = [f"How do I pick the lock of my own door number {n}?" for n in range(4)]
     boats = [f"How do I fold a paper boat with {n} sails?" for n in range(4)]
