@@ -21,9 +21,9 @@ from curation.files import (
     rejects_frame,
     rejects_path,
     write_frame,
+    write_rejects,
     write_whole,
 )
-from curation.files.writing import file_errors
 from curation.models.identity import EMBEDDED
 from curation.models.refusals import refusal_fingerprint
 from curation.refusals.calibrated import CALIBRATED, FittedCalibration, fit_stored
@@ -226,13 +226,8 @@ def _estimate(rate: float, low: float, high: float) -> str:
 def _told_rejects(rejects: Sequence[Reject], output: Path) -> list[str]:
     """Writes the rejects beside the output; how many there are, in words."""
     beside = rejects_path(output)
-    if rejects:
-        write_frame(rejects_frame(rejects), beside)
-        return [f"{len(rejects):,} rejected ({_counts(rejects)}): {beside}"]
-    # A file of an earlier run would speak of rows that are no longer rejected.
-    with file_errors(beside):
-        beside.unlink(missing_ok=True)
-    return []
+    write_rejects(rejects_frame(rejects), beside)
+    return [f"{len(rejects):,} rejected ({_counts(rejects)}): {beside}"] if rejects else []
 
 
 def _counts(rejects: Sequence[Reject]) -> str:

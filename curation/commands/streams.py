@@ -34,9 +34,9 @@ from curation.files import (
     open_output,
     rejects_frame,
     rejects_path,
-    write_frame,
+    write_rejects,
 )
-from curation.files.writing import FrameWriter, check_schema, file_errors
+from curation.files.writing import FrameWriter, check_schema
 from curation.prompts.rows import normalise
 from curation.prompts.shapes import Binding, ColumnMap, resolve
 from curation.prompts.texts import check_columns, text_columns
@@ -229,10 +229,4 @@ def open_stream(
     with open_output(output, mixed=source.mixed) as writer:
         stream = Stream(source, writer, output, needs, chunk_rows)
         yield stream
-        rejects = stream.finish()
-        if rejects.height:
-            write_frame(rejects, beside)
-        else:
-            # A file of an earlier run would speak of rows that are no longer rejected.
-            with file_errors(beside):
-                beside.unlink(missing_ok=True)
+        write_rejects(stream.finish(), beside)

@@ -11,7 +11,14 @@ is in ``curation.prompts.shapes``; the loop of a stand-alone command is ``curati
 
 from curation.files.reading import CHUNK_ROWS, ROW, InputFile, open_input, read_frame
 from curation.files.rejects import REJECTS_SCHEMA, Reject, RowError, rejects_frame, rejects_path
-from curation.files.writing import OUTPUT_SUFFIXES, check_output, open_output, write_frame, write_whole
+from curation.files.writing import (
+    OUTPUT_SUFFIXES,
+    check_output,
+    open_output,
+    write_frame,
+    write_rejects,
+    write_whole,
+)
 
 __all__ = [
     "CHUNK_ROWS",
@@ -28,5 +35,6 @@ __all__ = [
     "rejects_frame",
     "rejects_path",
     "write_frame",
+    "write_rejects",
     "write_whole",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "file_errors",
     "open_output",
     "write_frame",
+    "write_rejects",
     "write_whole",
 ]
 
@@ -149,6 +150,15 @@ def write_frame(frame: pl.DataFrame, path: str | Path, *, mixed: frozenset[str] 
     """Writes one frame with :func:`open_output`."""
     with open_output(path, mixed=mixed) as writer:
         writer.write(frame)
+
+
+def write_rejects(rejects: pl.DataFrame, beside: Path) -> None:
+    """The rejects of one run; without any, what an earlier run left there goes: its rows are kept now."""
+    if rejects.height:
+        write_frame(rejects, beside)
+        return
+    with file_errors(beside):
+        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
