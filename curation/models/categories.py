@@ -74,19 +74,15 @@ class ClassifierSorter:
 
     def assign(self, requests: Sequence[str]) -> Assignment:
         """The likeliest category of each request, or none where none is likely enough."""
-        logits = self._classifier.classify(requests).logits
-        if not np.isfinite(logits).all():
-            raise ModelError(f"categories by {self._model!r}: a probability is not finite; use float32")
-        # Of one label alone a share would always be 1.
-        if self._classifier.multi_label or len(self._names) == 1:
-            chances = 1 / (1 + np.exp(-logits))
-        else:
-            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-            chances = powers / powers.sum(axis=1, keepdims=True)
+        try:
+            found = self._classifier.classify(requests)
+            chances = found.probabilities(multi_label=self._classifier.multi_label)
+        except ModelError as error:
+            raise ModelError(f"categories by {self._model!r}: {error}") from None
         best = chances.argmax(axis=1)
         top = chances[np.arange(len(chances)), best].astype(np.float32)
-        found = [self._names[b] if p >= self._min_probability else None for b, p in zip(best, top, strict=True)]
-        return Assignment(found, top)
+        names = [self._names[b] if p >= self._min_probability else None for b, p in zip(best, top, strict=True)]
+        return Assignment(names, top)
 
 
 class JudgeSorter:
@@ -197,9 +193,9 @@ def open_judge_sorter(
 
 def _judge_options(taxonomy: Taxonomy, model: str, backend: str, max_new_tokens: int) -> ChatOptions:
     """Greedy, and in the form of the reply where the backend can hold a model to it; transformers cannot."""
-    from curation.models.chat import is_address
+    from curation.models.chat import backend_of
 
-    if backend == "transformers" or (backend == "auto" and not is_address(model)):
+    if backend_of(model, backend) == "transformers":
         return ChatOptions(max_new_tokens=max_new_tokens)
     names = [*(c.name for c in taxonomy.sortable), _NONE]
     schema = {

@@ -27,6 +27,20 @@ class Classified(NamedTuple):
     truncated: npt.NDArray[np.bool_]
     """(n,), true where only the beginning and the end were read."""
 
+    def probabilities(self, *, multi_label: bool = False) -> npt.NDArray[np.float64]:
+        """(n, labels): each label's share, or where each is a question of its own, as one alone is, its chance.
+
+        Raises:
+            ModelError: when a logit is not finite.
+        """
+        from scipy.special import expit, softmax
+
+        if not np.isfinite(self.logits).all():
+            raise ModelError("a logit is not finite; use float32")
+        alone = multi_label or self.logits.shape[1] == 1
+        found: npt.NDArray[np.float64] = expit(self.logits) if alone else softmax(self.logits, axis=1)
+        return found
+
 
 class SequenceClassifier:
     """An open classifier.

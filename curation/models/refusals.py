@@ -143,11 +143,10 @@ def open_refusal_judge(
 
 def _judge_options(model: str, backend: str, max_new_tokens: int) -> ChatOptions:
     """Structured outputs and log-probabilities, but for transformers, which has neither."""
-    from curation.models.chat import is_address
+    from curation.models.chat import backend_of
     from curation.models.refusal_judge import judge_options
 
-    plain = backend == "transformers" or (backend == "auto" and not is_address(model))
-    return judge_options(max_new_tokens=max_new_tokens, structured=not plain)
+    return judge_options(max_new_tokens=max_new_tokens, structured=backend_of(model, backend) != "transformers")
 
 
 def _is_bundled(ref: ModelRef) -> bool:
@@ -227,16 +226,13 @@ class ClassifierDetector:
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
         """Probability and class of n answers; prompts are not read."""
-        logits, cut = self._classifier.classify(responses)
-        if logits.shape[1] == 1:
-            probability = 1 / (1 + np.exp(-logits[:, 0]))
-        else:
-            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-            probability = powers[:, self._refusing].sum(axis=1) / powers.sum(axis=1)
-        if not np.isfinite(probability).all():
-            raise ModelError(f"refusal detector {self.fingerprint}: a probability is not finite; use float32")
+        found = self._classifier.classify(responses)
+        try:
+            probability = found.probabilities()[:, self._refusing].sum(axis=1)
+        except ModelError as error:
+            raise ModelError(f"refusal detector {self.fingerprint}: {error}") from None
         blank = [is_empty_or_filtered(text) for text in responses]
         probability = np.where(blank, _NOT_AN_ANSWER, np.clip(probability, 0.0, 1.0))
         classes = ["full_refusal" if p >= 0.5 else "compliance" for p in probability]
         kinds = ["empty_or_filtered" if none else None for none in blank]
-        return RefusalScores(probability, classes, kinds, cut)
+        return RefusalScores(probability, classes, kinds, found.truncated)

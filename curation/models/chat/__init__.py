@@ -9,7 +9,7 @@
 ``opening.py``.
 """
 
-from curation.models.chat.opening import BACKENDS, Connection, chat_fingerprint, is_address, open_chat
+from curation.models.chat.opening import BACKENDS, Connection, backend_of, chat_fingerprint, is_address, open_chat
 from curation.models.chat.protocol import (
     ChatAnswer,
     ChatModel,
@@ -28,6 +28,7 @@ __all__ = [
     "ChatRequest",
     "Connection",
     "TokenProbabilities",
+    "backend_of",
     "chat_fingerprint",
     "is_address",
     "open_chat",

@@ -11,7 +11,7 @@ from curation.models.chat.protocol import ChatModel, ChatOptions
 from curation.models.sampling_limits import check_sampling
 from curation.text import canonical_json, content_hash
 
-__all__ = ["BACKENDS", "Connection", "chat_fingerprint", "is_address", "open_chat"]
+__all__ = ["BACKENDS", "Connection", "backend_of", "chat_fingerprint", "is_address", "open_chat"]
 
 BACKENDS: Final = ("auto", "server", "transformers", "vllm")
 
@@ -37,7 +37,7 @@ def chat_fingerprint(
         InputError: when ``model`` is none of these, or an option is out of its range or unknown to the backend.
     """
     _check(options)
-    chosen = _backend(model, backend)
+    chosen = backend_of(model, backend)
     if chosen == "server":
         address = address_of(model)
         where = f"{address.name}@{revision or content_hash(address.url)[:8]}"
@@ -76,7 +76,7 @@ def open_chat(
         ModelError: when a model cannot be loaded. A server is first called in ``chat``.
     """
     fingerprint = chat_fingerprint(model, options, backend=backend, revision=revision)
-    chosen = _backend(model, backend)
+    chosen = backend_of(model, backend)
     if chosen == "server":
         from curation.models.chat.server import ServerChat
 
@@ -90,7 +90,12 @@ def open_chat(
     return open_vllm_chat(model, options, fingerprint=fingerprint)
 
 
-def _backend(model: str, backend: str) -> str:
+def backend_of(model: str, backend: str = "auto") -> str:
+    """``server``, ``transformers`` or ``vllm``.
+
+    Raises:
+        InputError: when there is no such backend, or it cannot have this model.
+    """
     if backend not in BACKENDS:
         raise InputError(f"backend {backend!r} is not there: expected one of {', '.join(BACKENDS)}")
     if backend == "auto":
