@@ -17,7 +17,6 @@ from curation.models.chat import Connection, is_address
 from curation.recipe import RefusalDetection
 from curation.refusals.sorting import open_assigner
 from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
-from curation.text import content_hash
 
 if TYPE_CHECKING:
     from curation.refusals.sorting import Sorter
@@ -58,9 +57,7 @@ def sorted_by(options: RefusalDetection) -> str:
         by = classifier_sorter_fingerprint(
             sorting.model or "", no_category=sorting.no_category, min_probability=sorting.min_probability
         )
-    # A classifier goes by names, titles and labels, and a judge is shown titles and headings.
-    whole = content_hash("sorting", *(repr(category) for category in open_taxonomy(options.taxonomy).categories))
-    return f"{into}+{whole[:8]}+{by}"
+    return f"{into}+{by}"
 
 
 def sorts_remotely(options: RefusalDetection) -> bool:
