@@ -100,7 +100,9 @@ class _Known(NamedTuple):
 
     @property
     def outputs(self) -> list[str]:
-        return [name for place, own in enumerate(self.names) for name in self.parts.get(place, [own])]
+        """The entries so far; one for a model that broke off before it answered, none for one not yet asked."""
+        asked = [place for place in range(len(self.names)) if place in self.parts or place in self.failed]
+        return [name for place in asked for name in self.parts.get(place, [self.names[place]])]
 
 
 def _score(
