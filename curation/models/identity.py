@@ -120,31 +120,29 @@ def _file_digest(path: Path, *written: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_named: dict[tuple[str, str | None], str] = {}
-_pinned: dict[tuple[str, str | None], str] = {}
+_commits: dict[tuple[str, str | None], str] = {}
 
 
 def named_commits() -> dict[tuple[str, str | None], str]:
     """The commits that this process has named so far, by repository and revision: for its workers elsewhere."""
-    return dict(_named)
+    return dict(_commits)
 
 
 def pin_commits(commits: Mapping[tuple[str, str | None], str]) -> None:
     """Take these for what their revisions stand for, whatever the Hub says by now."""
-    _pinned.update(commits)
-    hub_commit.cache_clear()
+    _commits.update(commits)
 
 
-@lru_cache(maxsize=32)
 def hub_commit(repo: str, revision: str | None) -> str:
     """The commit that a Hub revision stands for, the same for as long as this process lives.
 
     Where the Hub is out of reach, that of the copy in the cache, which is the one that is then loaded; the
     revision's own name where there is none.
     """
-    found = _pinned.get((repo, revision)) or _asked_commit(repo, revision)
-    _named[repo, revision] = found
-    return found
+    known = (repo, revision)
+    if known not in _commits:
+        _commits[known] = _asked_commit(repo, revision)
+    return _commits[known]
 
 
 def _asked_commit(repo: str, revision: str | None) -> str:

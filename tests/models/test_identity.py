@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from curation.models import identity
-from curation.models.identity import hub_commit, named_commits, resolve_model
+from curation.models.identity import named_commits, resolve_model
 from curation.models.policy import policy_fingerprint
 from curation.models.policy.transformers_backend import load_model
 from curation.ray_worker import StepWorker
@@ -30,7 +30,7 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         save_policy(repo / "snapshots" / commit, "llama", seed=seed)
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(OLD)
-    hub_commit.cache_clear()
+    identity._commits.clear()
     return repo
 
 
@@ -48,7 +48,7 @@ def test_a_model_that_was_trained_in_place_has_another_key(tmp_path: Path) -> No
 
 def test_offline_the_key_names_the_commit_in_the_cache(offline_hub: Path) -> None:
     assert resolve_model("somebody/policy", embedded="policy").fingerprint == f"somebody/policy@{OLD}"
-    hub_commit.cache_clear()
+    identity._commits.clear()
     (offline_hub / "refs" / "main").write_text(NEW)
     assert resolve_model("somebody/policy", embedded="policy").fingerprint == f"somebody/policy@{NEW}"
 
@@ -74,9 +74,8 @@ def test_a_worker_of_a_cluster_loads_the_commit_that_the_run_has_named(
     named = named_commits()
     # From here on as in a worker's process, which begins after the branch has moved on.
     (offline_hub / "refs" / "main").write_text(NEW)
-    monkeypatch.setattr(identity, "_pinned", {})
-    hub_commit.cache_clear()
+    identity._commits.clear()
     assert resolve_model("somebody/policy", embedded="policy").commit == NEW
     StepWorker(Thirds(str(tmp_path / "log")), gate=None, commits=named)
     assert resolve_model("somebody/policy", embedded="policy").fingerprint == key
-    hub_commit.cache_clear()
+    identity._commits.clear()
