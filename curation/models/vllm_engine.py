@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -46,10 +45,10 @@ def _cpu_cache() -> dict[str, int]:
 
     Who has set ``VLLM_CPU_KVCACHE_SPACE`` has decided.
     """
+    import psutil  # vLLM brings it
     from vllm import envs
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu() or envs.VLLM_CPU_KVCACHE_SPACE:
         return {}
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"kv_cache_memory_bytes": min(_MOST_CPU_CACHE, free // 4)}
+    return {"kv_cache_memory_bytes": min(_MOST_CPU_CACHE, psutil.virtual_memory().available // 4)}

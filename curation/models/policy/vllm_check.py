@@ -29,7 +29,7 @@ _CACHE_BYTES: Final = 1 << 30
 _TOLERANCE: Final = {"float32": 1e-2, "bfloat16": 0.3}
 """Nats a token in the mean. bfloat16 alone is off by about a tenth, another scale or another layer by several."""
 
-_LEAST_LENGTH = 64
+_LEAST_LENGTH: Final = 64
 """What vLLM warms its tokenizer up with has some thirty tokens, and it warns of a context that has not."""
 
 
