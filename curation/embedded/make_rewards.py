@@ -16,9 +16,9 @@ import polars as pl
 from curation.embedded.reward_data import read_pairs
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.identity import EMBEDDED, EMBEDDED_DIR
-from curation.models.rewards.heads import HEADS_FILE, Heads, features, last_user_text, write_heads
+from curation.models.rewards.heads import HEADS_FILE, Heads, features, write_heads
 from curation.scores.ensemble import feature_penalty, fit_heads
-from curation.text import prompt_id
+from curation.text import last_user_text, prompt_id
 
 FloatArray = npt.NDArray[np.float64]
 HEADS: Final = 5

@@ -23,6 +23,7 @@ from curation.hygiene.selection import (
     transport_select,
 )
 from curation.hygiene.semantic import encode_whole
+from curation.models.encoder import as_encoder
 from curation.models.protocols import Encoder
 from curation.negatives.inputs import Int64
 from curation.negatives.search import exact_search
@@ -88,13 +89,10 @@ def choose_texts(
         chosen = length_matched(lengths, [len(text) for text in target], count, seed=seed)
         left_out = _others(chosen, len(texts))
         return ChosenTexts(left_out, None, lengths[left_out], "characters")
-    if isinstance(encoder, str):
-        from curation.models.encoder import open_encoder
-
-        encoder = open_encoder(encoder)
-    vectors, _ = encode_whole(texts, encoder)
+    opened = as_encoder(encoder)
+    vectors, _ = encode_whole(texts, opened)
     if method == "transport":
-        chosen = transport_select(vectors, encode_whole(target, encoder)[0], count)
+        chosen = transport_select(vectors, encode_whole(target, opened)[0], count)
     elif method == "k_centre":
         chosen = k_centre(vectors, count, seed=seed)
     else:

@@ -20,6 +20,7 @@ from curation.errors import InputError, closest
 from curation.files import ROW
 from curation.hygiene.grams import LONGEST_QUOTE, GramTable, first_of_equal, quote
 from curation.hygiene.shingles import UInt64, chunks, find_words, ngrams, text_bytes, words_of
+from curation.models.encoder import as_encoder
 from curation.models.protocols import Encoder
 from curation.negatives.threads import default_threads
 from curation.prompts.texts import text_columns
@@ -236,13 +237,9 @@ class _Neighbours:
     """Evaluation rows by their embeddings."""
 
     def __init__(self, texts: pl.Series, threshold: float, encoder: str | Encoder) -> None:
-        if isinstance(encoder, str):
-            from curation.models.encoder import open_encoder
-
-            encoder = open_encoder(encoder)
         self._texts = texts
         self._threshold = threshold
-        self._encoder = encoder
+        self._encoder = as_encoder(encoder)
         self._vectors = self._encode(texts)
 
     def matches(self, texts: pl.Series, owners: pl.DataFrame) -> pl.DataFrame:

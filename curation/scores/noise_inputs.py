@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curation.models.encoder import as_encoder
 from curation.models.protocols import AnswerReader, Encoder
 from curation.models.rewards.heads import Heads
 from curation.scores.margins import read_margins, scale_margins
@@ -58,11 +59,8 @@ def open_readers(
         from curation.models.answer_states import open_answer_states
 
         language_model = open_answer_states(language_model)
-    if isinstance(encoder, str):
-        from curation.models.encoder import open_encoder
-
-        encoder = open_encoder(encoder)
-    return Readers(encoder, _open_prior(prior, encoder), language_model)
+    opened = as_encoder(encoder)
+    return Readers(opened, _open_prior(prior, opened), language_model)
 
 
 def noise_inputs(

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from curation.errors import InputError
-from curation.models.rewards.heads import last_user_text
-from curation.text import Message, as_messages, fault_in_text, prompt_id
+from curation.text import Message, as_messages, fault_in_text, last_user_text, prompt_id
 
 __all__ = ["PairTexts", "read_pairs"]
 

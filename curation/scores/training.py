@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from curation.errors import InputError
 from curation.models.protocols import Encoder
-from curation.models.rewards.heads import FoldHeads, Heads, features, last_user_text, prompt_keys
+from curation.models.rewards.heads import FoldHeads, Heads, features, prompt_keys
 from curation.progress import ProgressSink, SilentProgress
 from curation.scores.ensemble import CrossFit, cross_fit, make_folds
-from curation.text import Message, canonical_json, content_hash, prompt_id
+from curation.text import Message, canonical_json, content_hash, last_user_text, prompt_id
 
 __all__ = ["TrainedHeads", "TrainingOptions", "pair_features", "train_heads", "training_hash"]
 

@@ -14,7 +14,6 @@ import polars as pl
 
 from curation.models.answer_states import answer_states_fingerprint
 from curation.models.protocols import Encoder
-from curation.models.rewards.heads import last_user_text
 from curation.pairs.construction import ORDER_IS_KNOWN
 from curation.pairs.labels import decide_labels, relabelled
 from curation.recipe.strength import LabelNoise
@@ -26,7 +25,7 @@ from curation.stages.head_features import encoder_for_heads
 from curation.stages.label_facts import structure_facts
 from curation.stages.people import keep_voters, pairs_people
 from curation.stages.policy_stats import policy_inputs, policy_step
-from curation.text import canonical_json, content_hash
+from curation.text import canonical_json, content_hash, last_user_text
 
 __all__ = ["STAGE", "labelled_pairs", "labelled_scores"]
 

@@ -39,7 +39,6 @@ __all__ = [
     "heads_fingerprint",
     "heads_rewards",
     "known_prompts",
-    "last_user_text",
     "open_heads",
     "prompt_keys",
     "read_heads",

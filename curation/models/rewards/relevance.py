@@ -17,8 +17,7 @@ import numpy.typing as npt
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import Encoder
-from curation.models.rewards.heads import last_user_text
-from curation.text import Message
+from curation.text import Message, last_user_text
 
 __all__ = ["RelevanceReward", "open_relevance", "relevance_fingerprint", "relevance_reward", "unique_trigrams"]
 
