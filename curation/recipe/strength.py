@@ -86,7 +86,8 @@ class LabelNoise(Section):
     rewards: bool = Field(default=True, description="the recipe's reward models are witnesses too")
     vote_method: Literal["majority", "dawid_skene", "glad", "mace"] = Field(
         default="dawid_skene",
-        description="how people's votes are joined, where a source has them (columns annotator, votes)",
+        description="how votes are joined: of people, where a source has them (columns annotator, votes), and of "
+        "reward models",
     )
     language_model: str | None = Field(
         default=None,
