@@ -6,6 +6,7 @@ be left out.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,12 +15,38 @@ import typer
 from rich.console import Console
 
 from curation.cli_options import InputFile, OutputFile, unless_named
+from curation.errors import InputError
 from curation.progress import RichProgress
 
 __all__ = ["scores"]
 
 scores: Final = typer.Typer()
 console: Final = Console(highlight=False)
+
+
+class _Dtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def _attributes(given: list[str]) -> list[str] | dict[str, float] | None:
+    """NAME for each, or NAME=WEIGHT for each."""
+    if not given:
+        return None
+    parts = [item.rpartition("=") for item in given]
+    try:
+        weights = {name: float(weight) for name, sign, weight in parts if sign}
+    except ValueError:
+        weights = {"": math.nan}
+    if weights and (len(weights) < len(given) or not math.isfinite(sum(weights.values())) or "" in weights):
+        fault = "NAME for each, or NAME=WEIGHT for each, every name once and every weight a number"
+    elif weights and not any(weights.values()):
+        fault = "a weight other than 0"
+    elif len(set(given)) < len(given):
+        fault = "each label once"
+    else:
+        return weights or given
+    raise InputError(f"--attribute is {' '.join(given)!r}, expected {fault}")
 
 
 rewards: Final = typer.Typer(
@@ -35,12 +62,31 @@ def score(
     input: InputFile,
     output: OutputFile,
     model: Annotated[list[str], typer.Option(help="a reward model; give it again for more")] = ["embedded"],  # noqa: B006
+    attribute: Annotated[
+        list[str],
+        typer.Option(
+            help="a label of a sequence classifier that is read, again for more; NAME=WEIGHT for all of them makes "
+            "one reward, the weighted sum; default: all labels, a reward each"
+        ),
+    ] = [],  # noqa: B006
+    dtype: Annotated[_Dtype | None, typer.Option(help="of sequence classifiers; default: float32")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=8, help="of sequence classifiers: longest prompt and answer, in tokens")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="of relevance: its encoder; of heads: where theirs lies now")
+    ] = None,
 ) -> None:
-    """Add rewards to answers or pairs, one entry for each model. The word score may be left out."""
+    """Add rewards to answers or pairs, one entry for each model. The word score may be left out.
+
+    An option of a kind of model goes to every model of that kind.
+    """
     from curation.commands.rewards import run_rewards
 
+    given = {"attributes": _attributes(attribute), "dtype": dtype and dtype.value, "max_length": max_length}
+    options = {name: value for name, value in (given | {"encoder": encoder}).items() if value is not None}
     with RichProgress().step("rewards", None) as bar:
-        done = run_rewards(input, output, models=model, progress=bar)
+        done = run_rewards(input, output, models=model, options=options, progress=bar)
     console.print(done.summary, markup=False, soft_wrap=True)
     if done.failed:
         raise typer.Exit(1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from curation.commands.streams import Stream, open_stream
 from curation.errors import ModelError
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import FloatArray, RewardModel
-from curation.models.rewards import open_reward
+from curation.models.rewards import given_to_each, open_reward, same_width
 from curation.progress import StepProgress
 
 __all__ = ["RewardsDone", "run_rewards"]
@@ -41,6 +41,7 @@ def run_rewards(
     *,
     models: Sequence[str | RewardModel] = (EMBEDDED,),
     device: str | None = None,
+    options: Mapping[str, Any] | None = None,
     progress: StepProgress | None = None,
 ) -> RewardsDone:
     """Adds ``rewards`` (rows with one response), or ``chosen_rewards`` and ``rejected_rewards`` (pairs).
@@ -53,13 +54,14 @@ def run_rewards(
     Args:
         input: ``prompt`` and ``response``, or ``prompt``, ``chosen`` and ``rejected``.
         models: MODEL arguments (``curation.models.rewards``), or open models.
+        options: ``attributes``, ``dtype``, ``max_length``, ``encoder``: each for every named model that takes it.
 
     Raises:
-        InputError: when the file, its columns or a model's name is wrong.
+        InputError: when the file, its columns, a model's name or an option is wrong.
         ModelError: when a model cannot be loaded, or when all of them break off.
     """
     with open_stream(input, output, shapes=("pair", "response"), chunk_rows=_CHUNK_ROWS) as stream:
-        opened = [open_reward(m, device=device) if isinstance(m, str) else m for m in models]
+        opened = _opened(models, device, options or {})
         names = [m if isinstance(m, str) else m.fingerprint for m in models]
         known = _Known(names, {}, {})
         missing: dict[str, int] = {}
@@ -82,6 +84,14 @@ def run_rewards(
     failed = {names[place]: str(error) for place, error in known.failed.items()}
     lines += [f"{name} broke off, and has no rewards from there on: {reason}" for name, reason in failed.items()]
     return RewardsDone(stream.rows_written, stream.rejected, known.outputs, missing, failed, "\n".join(lines))
+
+
+def _opened(
+    models: Sequence[str | RewardModel], device: str | None, options: Mapping[str, Any]
+) -> list[RewardModel]:
+    named = [model for model in models if isinstance(model, str)]
+    own = dict(zip(named, given_to_each(named, options), strict=True))
+    return [open_reward(m, device=device, **own[m]) if isinstance(m, str) else m for m in models]
 
 
 def _answers(chunk: pl.DataFrame) -> dict[str, list[str]]:
@@ -130,6 +140,7 @@ def _scores_of(
     if place not in known.failed:
         try:
             scores = np.asarray(model.score(prompts, answers), dtype=np.float64).reshape(len(answers), -1)
+            same_width(len(known.parts.get(place, ())), scores.shape[1])
         except ModelError as error:
             known.failed[place] = error
         else:

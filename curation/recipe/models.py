@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from curation.recipe.base import Section
 
@@ -34,6 +34,42 @@ class Reward(Section):
     batch_rows: int = Field(
         default=256, ge=1, description="answers kept in one commit; 4,096 or more for heads that read kept vectors"
     )
+    attributes: tuple[str, ...] | dict[str, float] | None = Field(
+        default=None,
+        description="of a sequence classifier with several labels: a list of those that are read, each a reward "
+        "and a voter of its own; or label and weight, and the weighted sum is the one reward; all of them",
+    )
+    dtype: Literal["float32", "bfloat16"] | None = Field(
+        default=None, description="of a sequence classifier; float32. bfloat16 takes half the memory"
+    )
+    max_length: int | None = Field(
+        default=None,
+        ge=8,
+        description="of a sequence classifier: longest prompt and answer, in tokens; a longer one has no reward; "
+        "the model's own limit",
+    )
+    encoder: str | None = Field(
+        default=None,
+        description="of relevance: the encoder (a folder, a Hub id, or embedded; embedded). Of heads: where their "
+        "encoder lies now, if not where it was",
+    )
+
+    @field_validator("attributes")
+    @classmethod
+    def _some_attributes(
+        cls, given: tuple[str, ...] | dict[str, float] | None
+    ) -> tuple[str, ...] | dict[str, float] | None:
+        if given is not None and len(set(given)) < max(len(given), 1):
+            raise ValueError(f"expected labels of the model, each once; found {list(given)}")
+        if isinstance(given, dict) and not any(given.values()):
+            raise ValueError("expected a weight other than 0: the reward would be 0 for every answer")
+        return given
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is given of the model's own options; whether it takes them, it says itself."""
+        known = {name: getattr(self, name) for name in ("attributes", "dtype", "max_length", "encoder")}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 class PairJudge(Section):

@@ -52,13 +52,13 @@ class RewardStep:
 
     @property
     def key(self) -> LedgerKey:
-        producer = reward_fingerprint(self.options.model)
+        producer = reward_fingerprint(self.options.model, **self.options.options)
         return LedgerKey("rewards", "candidate_id", "model", f"{producer} step{_STEP_VERSION}")
 
     def open(self) -> Worker:
         if self.encoder is not None:
-            return _Scoring(open_heads(self.options.model, with_encoder=self.encoder))
-        return _Scoring(open_reward(self.options.model))
+            return _Scoring(open_heads(self.options.model, with_encoder=self.encoder, encoder=self.options.encoder))
+        return _Scoring(open_reward(self.options.model, **self.options.options))
 
 
 @dataclass

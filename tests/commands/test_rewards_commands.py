@@ -9,7 +9,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from curation.cli import app
+from curation.cli_rewards import _attributes
 from curation.commands.label_noise import run_label_noise
 from curation.commands.rewards import run_rewards
 from curation.commands.strength import run_strength
@@ -176,3 +179,56 @@ def test_an_unknown_band_is_one_line(tmp_path: Path) -> None:
     rows = [{"chosen": "w", "rejected": "l", "chosen_rewards": [9.0], "rejected_rewards": [6.0]}]
     with pytest.raises(InputError, match="band 'strong' is not known"):
         run_strength(write(tmp_path / "in.jsonl", rows), tmp_path / "o.parquet", actions={"strong": ["drop"]})
+
+
+def widens(prompts: Sequence[Any], responses: Sequence[str]) -> list[list[float]]:
+    return [[1.0, 2.0] if "stop" in responses else [1.0] for _ in responses]
+
+
+def test_a_model_that_gives_more_values_on_the_way_breaks_off_and_no_entry_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.commands.rewards._CHUNK_ROWS", 2)
+    source = write(tmp_path / "in.jsonl", [{"prompt": "p", "response": word} for word in ("a", "bb", "stop", "d")])
+    widening = "python:tests.commands.test_rewards_commands:widens"
+    done = run_rewards(source, tmp_path / "out.parquet", models=[widening, LENGTH])
+    found = pl.read_parquet(tmp_path / "out.parquet")["rewards"].to_list()
+    assert found == [[1.0, 1.0], [1.0, 2.0], [None, 4.0], [None, 1.0]]
+    assert "gave 2 values for an answer, and 1 for others" in done.failed[widening]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], None),
+        (["helpful", "a=b"], None),
+        (["helpful", "short"], ["helpful", "short"]),
+        (["helpful=2", "short=-0.5"], {"helpful": 2.0, "short": -0.5}),
+        (["helpful=2", "short"], None),
+        (["helpful=nan"], None),
+        (["helpful=0"], None),
+        (["=1"], None),
+        (["short=1", "short=2"], None),
+        (["short", "short"], None),
+    ],
+)
+def test_attributes_of_the_command_are_names_or_names_with_weights(given: list[str], expected: Any) -> None:
+    if expected is None and given:
+        with pytest.raises(InputError, match="--attribute is"):
+            _attributes(given)
+    else:
+        assert _attributes(given) == expected
+
+
+def test_the_commands_options_reach_the_model(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"prompt": "Say it.", "response": "It is said."}])
+    out = tmp_path / "out.parquet"
+    plain = ["rewards", str(source), "-o", str(out), "--model", "relevance"]
+    assert CliRunner().invoke(app, [*plain, "--encoder", "embedded"]).exit_code == 0
+    result = CliRunner().invoke(app, [*plain, "--encoder", str(tmp_path / "no-such-encoder")])
+    assert isinstance(result.exception, InputError)
+    assert "no-such-encoder" in str(result.exception)
+    for option in (["--dtype", "bfloat16"], ["--attribute", "helpful"], ["--max-length", "64"]):
+        result = CliRunner().invoke(app, [*plain, *option])
+        assert isinstance(result.exception, InputError)
+        assert "is of no use: none of the models takes it (relevance)" in str(result.exception)

@@ -14,15 +14,25 @@ Nothing heavy is imported before a model is opened.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from curation.errors import ModelError
+from curation.errors import InputError, ModelError
 from curation.models.identity import EMBEDDED, resolve_model
 from curation.models.protocols import Encoder, RewardModel
 
-__all__ = ["heads_encoder", "open_heads", "open_pair_judge", "open_reward", "reward_fingerprint", "same_width"]
+__all__ = [
+    "given_to_each",
+    "heads_encoder",
+    "open_heads",
+    "open_pair_judge",
+    "open_reward",
+    "reward_fingerprint",
+    "same_width",
+]
 
 _PREFIXES: Final = {
     "python:": "callable",
@@ -37,9 +47,9 @@ def reward_fingerprint(model: str = EMBEDDED, **options: Any) -> str:
     """What the rewards depend on: weights, revision and the options of the call.
 
     Raises:
-        InputError: when ``model`` names nothing.
+        InputError: when ``model`` names nothing, or does not take an option.
     """
-    fingerprint: str = _adapter(model)[0](model, **options)
+    fingerprint: str = _adapter(model, options)[0](model, **options)
     return fingerprint
 
 
@@ -53,7 +63,7 @@ def open_reward(model: str = EMBEDDED, **options: Any) -> RewardModel:
         ModelError: when it cannot be loaded.
         MissingExtraError: when it needs a package of an optional extra.
     """
-    opened: RewardModel = _adapter(model)[1](model, **options)
+    opened: RewardModel = _adapter(model, options)[1](model, **options)
     return opened
 
 
@@ -66,11 +76,11 @@ def heads_encoder(model: str) -> str | None:
     return read_heads(Path(resolve_model(model, embedded="rewards").location)).encoder_fingerprint
 
 
-def open_heads(model: str, *, with_encoder: Encoder) -> RewardModel:
+def open_heads(model: str, *, with_encoder: Encoder, encoder: str | None = None) -> RewardModel:
     """Heads over an encoder that is open already; see :func:`curation.models.rewards.heads.open_heads`."""
     from curation.models.rewards import heads
 
-    return heads.open_heads(model, with_encoder=with_encoder)
+    return heads.open_heads(model, encoder=encoder, with_encoder=with_encoder)
 
 
 def open_pair_judge(model: str) -> Any:
@@ -95,11 +105,43 @@ def same_width(before: int, now: int, model: str | None = None) -> int:
     return now
 
 
-def _adapter(model: str) -> tuple[Any, Any]:
-    """The two functions of the adapter that a MODEL means."""
+def given_to_each(models: Sequence[str], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each model the options that it takes, of those that are meant for all of them.
+
+    Raises:
+        InputError: when a model names nothing, or an option is one that none of them takes.
+    """
+    taken = [_options_of(_functions(model)[0]) for model in models]
+    unknown = [name for name in options if not any(name in names for names in taken)]
+    if unknown:
+        raise InputError(f"option {unknown[0]} is of no use: none of the models takes it ({', '.join(models)})")
+    return [{name: value for name, value in options.items() if name in names} for names in taken]
+
+
+def _adapter(model: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The two functions of the adapter that a MODEL means.
+
+    Raises:
+        InputError: when it names nothing, or an option is none of its.
+    """
+    functions = _functions(model)
+    known = _options_of(functions[0])
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InputError(
+            f"reward model {model!r} takes no {unknown[0]}: such a model has the options {', '.join(known)}"
+        )
+    return functions
+
+
+def _functions(model: str) -> tuple[Any, Any]:
     kind = _kind(model)
     module = import_module(f"{__name__}.{kind}")
     return getattr(module, f"{kind}_fingerprint"), getattr(module, f"open_{kind}")
+
+
+def _options_of(fingerprint: Any) -> list[str]:
+    return [name for name in inspect.signature(fingerprint).parameters if name != "model"]
 
 
 def _kind(model: str) -> str:

@@ -16,7 +16,9 @@ from curation.errors import InputError
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.quiet import no_progress_bar
 from curation.models.rewards.classifier_inputs import (
+    Attributes,
     Dialogue,
+    attributes_fingerprint,
     dialogue_tokens,
     load_classifier_tokenizer,
     not_loadable,
@@ -35,7 +37,7 @@ _DTYPES: Final = ("float32", "bfloat16")
 def classifier_fingerprint(
     model: str,
     *,
-    attributes: Sequence[str] | None = None,
+    attributes: Attributes | None = None,
     max_length: int | None = None,
     dtype: Dtype = "float32",
     batch_tokens: int = 8192,
@@ -46,14 +48,14 @@ def classifier_fingerprint(
     if max_length is not None:
         parts.append(str(max_length))
     if attributes is not None:
-        parts.append("+".join(attributes))
+        parts.append(attributes_fingerprint(attributes))
     return "/".join(parts)
 
 
 def open_classifier(
     model: str,
     *,
-    attributes: Sequence[str] | None = None,
+    attributes: Attributes | None = None,
     max_length: int | None = None,
     dtype: Dtype = "float32",
     batch_tokens: int = 8192,
@@ -63,7 +65,8 @@ def open_classifier(
 
     Args:
         model: a folder or a Hub id.
-        attributes: which of the model's labels to read, in this order; None for all.
+        attributes: which of the model's labels to read, in this order, each a reward of its own; None for all. A
+            mapping of labels to weights gives one reward, the weighted sum.
         max_length: longest dialogue in tokens; None for the model's own limit. A longer one has no
             reward (NaN): a cut answer would be scored as if it ended there.
         dtype: ``float32`` or ``bfloat16``.
@@ -98,7 +101,7 @@ class ClassifierReward:
         tokenizer: Any,
         *,
         fingerprint: str,
-        attributes: Sequence[str] | None = None,
+        attributes: Attributes | None = None,
         max_length: int | None = None,
         batch_tokens: int = 8192,
     ) -> None:
@@ -106,7 +109,8 @@ class ClassifierReward:
         self._batch_tokens = batch_tokens
         self.fingerprint = fingerprint
         labels = {index: network.config.id2label[index] for index in range(network.config.num_labels)}
-        self.outputs, self._columns = wanted_labels(labels, attributes)
+        self._labels = wanted_labels(labels, attributes)
+        self.outputs = self._labels.names
         limits = [max_length, getattr(network.config, "max_position_embeddings", None)]
         self.max_length = min((limit for limit in limits if limit), default=1 << 30)
 
@@ -126,7 +130,7 @@ class ClassifierReward:
             batch = self._padded([read[row] for row in rows])
             with torch.inference_mode():
                 logits = self._network(**batch).logits.float().cpu().numpy()
-            rewards[rows] = logits[:, self._columns]
+            rewards[rows] = self._labels.read(logits)
         return rewards
 
     def _padded(self, dialogues: list[Dialogue]) -> Any:

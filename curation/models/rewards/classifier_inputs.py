@@ -9,13 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from curation.errors import InputError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.prompt_encoding import template_clock
-from curation.models.rewards.heads import last_user_text
-from curation.text import Message
+from curation.text import Message, last_user_text
 
-__all__ = ["Dialogue", "Labels", "dialogue_tokens", "load_classifier_tokenizer", "not_loadable", "wanted_labels"]
+__all__ = [
+    "Attributes",
+    "Dialogue",
+    "Labels",
+    "attributes_fingerprint",
+    "dialogue_tokens",
+    "load_classifier_tokenizer",
+    "not_loadable",
+    "wanted_labels",
+]
+
+FloatArray = npt.NDArray[np.float64]
+Attributes = Sequence[str] | Mapping[str, float]
+"""Labels that are read, each a reward of its own; or with weights, whose sum is then the one reward."""
 
 
 class Dialogue(NamedTuple):
@@ -31,6 +46,13 @@ class Labels(NamedTuple):
 
     names: tuple[str, ...]
     columns: list[int]
+    weights: FloatArray | None = None
+    """(columns,), where the rewards are one weighted sum."""
+
+    def read(self, logits: FloatArray) -> FloatArray:
+        """(n, names) rewards of (n, labels of the model) logits."""
+        values: FloatArray = np.asarray(logits, dtype=np.float64)[:, self.columns]
+        return values if self.weights is None else values @ self.weights[:, None]
 
 
 def dialogue_tokens(tokenizer: Any, prompt: Sequence[Message], response: str) -> Dialogue:
@@ -43,7 +65,7 @@ def dialogue_tokens(tokenizer: Any, prompt: Sequence[Message], response: str) ->
     return Dialogue(encoded["input_ids"], encoded.get("token_type_ids"))
 
 
-def wanted_labels(id2label: Mapping[int, str], attributes: Sequence[str] | None) -> Labels:
+def wanted_labels(id2label: Mapping[int, str], attributes: Attributes | None) -> Labels:
     """The columns of the labels that are named; of all where none is.
 
     Raises:
@@ -54,7 +76,19 @@ def wanted_labels(id2label: Mapping[int, str], attributes: Sequence[str] | None)
     unknown = [name for name in names if name not in labels]
     if unknown:
         raise InputError(f"attribute {unknown[0]!r} is not one of the model's: {', '.join(labels)}")
-    return Labels(names, [labels.index(name) for name in names])
+    columns = [labels.index(name) for name in names]
+    if isinstance(attributes, Mapping):
+        return Labels((_weighted(attributes),), columns, np.array(list(attributes.values()), dtype=np.float64))
+    return Labels(names, columns)
+
+
+def attributes_fingerprint(attributes: Attributes) -> str:
+    """What is read, and with which weight."""
+    return _weighted(attributes) if isinstance(attributes, Mapping) else "+".join(attributes)
+
+
+def _weighted(attributes: Mapping[str, float]) -> str:
+    return "+".join(f"{float(weight)!r}*{name}" for name, weight in attributes.items())
 
 
 def load_classifier_tokenizer(ref: ModelRef) -> Any:

@@ -16,6 +16,8 @@ from curation.errors import InputError, ModelError
 from curation.models.identity import resolve_model
 from curation.models.rewards.classifier import Dtype, classifier_fingerprint
 from curation.models.rewards.classifier_inputs import (
+    Attributes,
+    Labels,
     dialogue_tokens,
     load_classifier_tokenizer,
     not_loadable,
@@ -33,7 +35,7 @@ _PREFIX: Final = "vllm:"
 def vllm_fingerprint(
     model: str,
     *,
-    attributes: Sequence[str] | None = None,
+    attributes: Attributes | None = None,
     max_length: int | None = None,
     dtype: Dtype = "float32",
     device: str | None = None,
@@ -47,7 +49,7 @@ def vllm_fingerprint(
 def open_vllm(
     model: str,
     *,
-    attributes: Sequence[str] | None = None,
+    attributes: Attributes | None = None,
     max_length: int | None = None,
     dtype: Dtype = "float32",
     device: str | None = None,
@@ -82,18 +84,16 @@ def open_vllm(
         )  # fmt: skip
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
-    return VllmReward(engine, tokenizer, labels.names, labels.columns, fingerprint=fingerprint)
+    return VllmReward(engine, tokenizer, labels, fingerprint=fingerprint)
 
 
 class VllmReward:
     """See ``curation.models.protocols.RewardModel``. A dialogue over the model's limit has no reward (NaN)."""
 
-    def __init__(
-        self, engine: Any, tokenizer: Any, outputs: tuple[str, ...], columns: list[int], *, fingerprint: str
-    ) -> None:
+    def __init__(self, engine: Any, tokenizer: Any, labels: Labels, *, fingerprint: str) -> None:
         self._engine, self._tokenizer = engine, tokenizer
-        self._columns = columns
-        self.outputs = outputs
+        self._labels = labels
+        self.outputs = labels.names
         self.fingerprint = fingerprint
         self.max_length: int = engine.model_config.max_model_len
 
@@ -119,5 +119,5 @@ class VllmReward:
                 ids.append({"prompt_token_ids": dialogue.ids})
         if rows:
             found = self._engine.classify(ids, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
-            rewards[rows] = np.asarray([one.outputs.probs for one in found], dtype=np.float64)[:, self._columns]
+            rewards[rows] = self._labels.read(np.asarray([one.outputs.probs for one in found]))
         return rewards

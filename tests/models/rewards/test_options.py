@@ -1,0 +1,89 @@
+"""Options of reward models as a recipe and the command give them: each reaches its model, or is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from curation.errors import InputError, ModelError
+from curation.models.encoder import encoder_fingerprint
+from curation.models.rewards import given_to_each, open_reward, reward_fingerprint
+from curation.models.rewards.heads import Heads, write_heads
+from curation.recipe import Reward
+from curation.stages.rewards import RewardStep
+from tests.models.rewards.test_classifier import ANSWERS, PROMPT, folder
+
+__all__ = ["folder"]
+
+
+def test_weights_make_one_reward_of_several_attributes(folder: Path) -> None:
+    every = open_reward(str(folder), device="cpu").score([PROMPT] * 3, ANSWERS)
+    one = open_reward(str(folder), device="cpu", attributes={"short": -0.5, "helpful": 2.0})
+    np.testing.assert_allclose(
+        one.score([PROMPT] * 3, ANSWERS), (2 * every[:, 0] - 0.5 * every[:, 2])[:, None], atol=1e-6
+    )
+    assert one.outputs == ("-0.5*short+2.0*helpful",)  # type: ignore[attr-defined]
+
+
+def test_what_a_recipe_says_of_a_model_reaches_it_and_its_place_in_the_ledger(folder: Path) -> None:
+    options = Reward.model_validate(
+        {"model": str(folder), "attributes": {"harmless": 1, "short": -1}, "dtype": "bfloat16", "max_length": 20}
+    )
+    step = RewardStep(options)
+    model = step.open().model  # type: ignore[attr-defined]
+    assert (model.outputs, model.max_length) == (("1.0*harmless+-1.0*short",), 20)
+    assert str(next(model._network.parameters()).dtype) == "torch.bfloat16"
+    assert step.key.producer.startswith(model.fingerprint)
+    plain = RewardStep(Reward(model=str(folder))).key.producer
+    assert plain.startswith(reward_fingerprint(str(folder)))
+    others = [{"attributes": ["short"]}, {"attributes": {"short": 1}}, {"dtype": "bfloat16"}, {"max_length": 20}]
+    keys = {RewardStep(Reward.model_validate({"model": str(folder), **o})).key.producer for o in others}
+    assert len({plain, step.key.producer, *keys}) == 6
+
+
+def test_relevance_reads_with_the_encoder_that_is_named(tmp_path: Path) -> None:
+    step = RewardStep(Reward(model="relevance", encoder="embedded"))
+    assert step.key == RewardStep(Reward(model="relevance")).key
+    missing = RewardStep(Reward(model="relevance", encoder=str(tmp_path / "none")))
+    with pytest.raises(InputError, match="none"):
+        _ = missing.key
+
+
+def test_heads_find_their_encoder_where_it_lies_now(tmp_path: Path) -> None:
+    size = len(open_reward("embedded")._heads.weights[0])  # type: ignore[attr-defined]
+    gone = str(tmp_path / "gone")
+    write_heads(tmp_path, Heads(np.ones((1, size)), gone, encoder_fingerprint("embedded")))
+    with pytest.raises((InputError, ModelError), match="gone"):
+        _ = RewardStep(Reward(model=str(tmp_path))).key
+    step = RewardStep(Reward(model=str(tmp_path), encoder="embedded"))
+    assert step.key.producer
+    assert step.open().model.score([PROMPT], ["a"]).shape == (1, 1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [("relevance", "dtype"), ("embedded", "attributes"), ("judge:http://h/v1#m", "max_length")],
+)
+def test_an_option_that_a_model_does_not_take_is_one_line(model: str, option: str) -> None:
+    value = {"dtype": "bfloat16", "attributes": ["x"], "max_length": 20}[option]
+    with pytest.raises(InputError, match=f"takes no {option}: such a model has the options"):
+        _ = RewardStep(Reward.model_validate({"model": model, option: value})).key
+
+
+@pytest.mark.parametrize("attributes", [[], {}, ["a", "a"], {"a": 0}, {"a": float("nan")}, {"a": "much"}, "a"])
+def test_attributes_that_say_nothing_are_an_error_of_the_recipe(attributes: object) -> None:
+    with pytest.raises(ValidationError):
+        Reward.model_validate({"model": "owner/name", "attributes": attributes})
+
+
+def test_an_option_goes_to_every_model_that_takes_it(folder: Path) -> None:
+    models = ["relevance", str(folder)]
+    assert given_to_each(models, {"dtype": "bfloat16", "encoder": "embedded"}) == [
+        {"encoder": "embedded"},
+        {"dtype": "bfloat16"},
+    ]
+    with pytest.raises(InputError, match="dtype is of no use"):
+        given_to_each(["relevance"], {"dtype": "bfloat16"})
