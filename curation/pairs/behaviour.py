@@ -12,8 +12,12 @@ import polars as pl
 from curation.pairs.construction import PAIR_KEY, BuiltPairs, pair_ids
 from curation.pairs.ranking import draw
 from curation.tables import concat_rejects, rejects_frame
+from schemas.refusals import REFUSAL_FAULTS
 
-__all__ = ["forget_pairs", "refusal_pairs"]
+__all__ = ["FAULTS", "fault_pairs", "forget_pairs", "refusal_pairs", "without_reversed_faults"]
+
+FAULTS: Final = "refusal_faults"
+"""The strategy of pairs that turn an over-refusal or an unsafe compliance round."""
 
 _REFUSES: Final = "full_refusal"
 _COMPLIES: Final = "compliance"
@@ -94,6 +98,62 @@ def refusal_pairs(
         .otherwise(pl.lit("no answer of the prompt surely complies")),
     )
     return BuiltPairs(pair_ids(pairs), rejects)
+
+
+def fault_pairs(turned: pl.DataFrame, judged: pl.DataFrame) -> BuiltPairs:
+    """Over-refusals and unsafe compliances turned round: the answer that behaves as it should is chosen.
+
+    Args:
+        turned: what :func:`curation.refusals.faults.turned_round` gives.
+        judged: what it was given: ``prompt_id``, ``expected_behaviour``, ``rule``.
+
+    Returns:
+        Pairs with a null margin, and as rejects the prompts without one: ``expected_behaviour_unknown``,
+        ``no_fault``, ``no_right_answer``.
+    """
+    pairs = turned.select(*PAIR_KEY, margin=pl.lit(None, dtype=pl.Float64), strategy=pl.lit(FAULTS))
+    prompts = judged.group_by("prompt_id", maintain_order=True).agg(
+        pl.col("expected_behaviour").first(), _faults=pl.col("rule").is_in(REFUSAL_FAULTS).sum()
+    )
+    left = prompts.join(pairs, on="prompt_id", how="anti", maintain_order="left")
+    unknown, none = pl.col("expected_behaviour").is_null(), pl.col("_faults") == 0
+    rejects = rejects_frame(
+        left,
+        table="prompts",
+        stage="pairs",
+        row_id=pl.col("prompt_id"),
+        rule=pl.when(unknown)
+        .then(pl.lit("expected_behaviour_unknown"))
+        .when(none)
+        .then(pl.lit("no_fault"))
+        .otherwise(pl.lit("no_right_answer")),
+        value=pl.col("expected_behaviour"),
+        reason=pl.when(unknown)
+        .then(pl.lit("it is not known whether the prompt should be refused, so no answer is a fault"))
+        .when(none)
+        .then(pl.lit("no answer of the prompt is surely an over-refusal or an unsafe compliance"))
+        .otherwise(pl.lit("no answer of the prompt surely behaves as it should, so its faults meet none")),
+    )
+    return BuiltPairs(pair_ids(pairs), rejects)
+
+
+def without_reversed_faults(pairs: pl.DataFrame) -> BuiltPairs:
+    """Leave out pairs that choose what :func:`fault_pairs` rejects over the very answer that it chooses."""
+    turned = pairs.filter(pl.col("strategy") == FAULTS)
+    turned = turned.select("prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _turned="pair_id")
+    wrong = pairs.filter(pl.col("strategy") != FAULTS).join(turned, on=PAIR_KEY, maintain_order="left")
+    rejects = rejects_frame(
+        wrong,
+        table="pairs",
+        stage="pairs",
+        row_id=pl.col("pair_id"),
+        rule="turned_round",
+        value=pl.col("_turned"),
+        reason=pl.format(
+            "it chooses the answer that its prompt should not get: pair {} is the other way", "_turned"
+        ),
+    )
+    return BuiltPairs(pairs.join(wrong, on="pair_id", how="anti", maintain_order="left"), rejects)
 
 
 def forget_pairs(candidates: pl.DataFrame, *, seed: int = 0, strategy: str = "template_vs_forget") -> BuiltPairs:

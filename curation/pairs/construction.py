@@ -37,7 +37,7 @@ Strategy = Literal[
 ]  # fmt: skip
 """The ways of pairing that go by a score."""
 
-ORDER_IS_KNOWN: Final = ("constructed", "template_vs_forget", "refusal_vs_compliance")
+ORDER_IS_KNOWN: Final = ("constructed", "template_vs_forget", "refusal_vs_compliance", "refusal_faults")
 """Strategies whose pairs rest on no label: how the answers were made, or what is expected, says which is better."""
 PAIR_KEY: Final = ("prompt_id", "chosen_id", "rejected_id")
 _ID: Final = r"^[0-9a-f]{32}$"

@@ -14,8 +14,8 @@ __all__ = ["SCORED_BY", "CurriculumOrder", "Mixture", "PairStrategy", "Pairs", "
 
 PairStrategy = Literal[
     "provided", "best_vs_worst", "best_vs_random", "best_vs_median", "best_vs_each", "margin_window", "all",
-    "first_round", "tournament", "diverse", "ches_aware", "refusal_vs_compliance", "template_vs_forget",
-    "constructed",
+    "first_round", "tournament", "diverse", "ches_aware", "refusal_vs_compliance", "refusal_faults",
+    "template_vs_forget", "constructed",
 ]  # fmt: skip
 
 _SCORES_OF: Final = {

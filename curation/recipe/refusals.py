@@ -153,8 +153,8 @@ class RefusalDataset(Section):
     )
     faults: Literal["pair", "drop"] = Field(
         default="pair",
-        description="over-refusals and unsafe compliances: also turned round into pairs (table refusal_pairs), or "
-        "only dropped",
+        description="over-refusals and unsafe compliances: also turned round into pairs (table refusal_pairs; the "
+        "strategy refusal_faults publishes them), or only dropped",
     )
     unknown: Literal["drop", "uncertain"] = Field(
         default="drop", description="prompts without an expected behaviour: dropped, or of kind uncertain"

@@ -95,8 +95,6 @@ class Recipe(Section):
             )
         if "ches_aware" in self.pairs.strategies and self.policy is None:
             raise ValueError("pairs.strategies has 'ches_aware', which needs the section policy")
-        if "refusal_vs_compliance" in self.pairs.strategies and self.refusals is None:
-            raise ValueError("pairs.strategies has 'refusal_vs_compliance', which needs the section refusals")
         mixed = self.selection.mixture.sources if self.selection.mixture else {}
         named = {"pairs.forget_sources": self.pairs.forget_sources, "selection.mixture.sources": tuple(mixed)}
         named["mutations.sources"] = self.mutations.sources if self.mutations else ()
@@ -111,10 +109,19 @@ class Recipe(Section):
                 "pairs.strategies has 'constructed', which needs the section constructed or a model of generation "
                 "with only_as_rejected"
             )
-        unranked = {"provided", "refusal_vs_compliance", "template_vs_forget", "constructed"}
+        unranked = {"provided", "refusal_vs_compliance", "refusal_faults", "template_vs_forget", "constructed"}
         ranked = set(self.pairs.strategies) - unranked
         if ranked and self.pairs.score == "rewards" and not self.rewards:
             raise ValueError(f"pairs.strategies has {sorted(ranked)[0]!r}, which needs the section rewards")
+        return self
+
+    @model_validator(mode="after")
+    def _refusals_are_told(self) -> Recipe:
+        for strategy in ("refusal_vs_compliance", "refusal_faults"):
+            if strategy in self.pairs.strategies and self.refusals is None:
+                raise ValueError(f"pairs.strategies has {strategy!r}, which needs the section refusals")
+        if "refusal_faults" in self.pairs.strategies and self.refusal_dataset.faults == "drop":
+            raise ValueError("pairs.strategies has 'refusal_faults', and refusal_dataset.faults is drop: give one")
         return self
 
     @model_validator(mode="after")

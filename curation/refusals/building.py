@@ -13,9 +13,8 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from curation.errors import InputError
+from curation.refusals.faults import DESCENDING, SUREST, judged_rows, turned_round
 from curation.text import content_hash
-from schemas.columns import EXPECTED_BEHAVIOURS
-from schemas.refusals import REFUSAL_CLASSES
 
 __all__ = ["NO_CATEGORY", "REFUSE", "RESPOND", "BuiltRefusals", "build_refusals", "refusal_token"]
 
@@ -24,16 +23,6 @@ RESPOND: Final = "[respond]"
 NO_CATEGORY: Final = "(none)"
 """Under this name quotas hold rows without a category."""
 
-_NEEDED: Final = (
-    "prompt_id",
-    "messages",
-    "category",
-    "expected_behaviour",
-    "candidate_id",
-    "response",
-    "refusal_probability",
-    "refusal_class",
-)
 _OUT: Final = (
     "candidate_id",
     "prompt_id",
@@ -44,9 +33,6 @@ _OUT: Final = (
     "refusal_probability",
 )
 _MESSAGES: Final = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-_SUREST: Final = ("partial", "confidence", "candidate_id")
-_DESCENDING: Final = (False, True, False)
-"""A partial refusal may be surer to refuse than a full one, and helps all the same."""
 _REASONS: Final = {
     "unsure_detection": "the detector is not sure whether the answer refuses",
     "partial_refusal": "the answer refuses in part, so it is neither a refusal nor an answer",
@@ -126,8 +112,11 @@ def build_refusals(
     Raises:
         InputError: when a column is missing, or a class or a behaviour is unknown.
     """
-    _check(rows, quotas, quota)
-    judged = _judge(rows, unknown, partial, min_confidence)
+    for name, value in [*(quotas or {}).items(), ("", quota if quota is not None else 0)]:
+        if value < 0:
+            raise InputError(f"build_refusals: the quota {name!r} is {value}, expected 0 or more")
+    judged = judged_rows(rows, unknown=unknown, partial=partial, min_confidence=min_confidence)
+    judged = judged.with_columns(_group=pl.col("category").fill_null(NO_CATEGORY))
     kept = judged.filter(pl.col("rule").is_null())
     rejects = [_rejects(judged.filter(pl.col("rule").is_not_null()))]
     kept, left = _best_per_prompt(kept, per_prompt)
@@ -141,68 +130,10 @@ def build_refusals(
     back = _room_left(over, kept, wanted)
     kept = fit.filter(pl.col("_row").is_in(pl.concat([kept["_row"], back]).implode()))
     rejects.append(_rejects(over.filter(~pl.col("_row").is_in(back.implode()))))
-    pairs = _pairs(judged) if faults == "pair" else _no_pairs()
+    pairs = turned_round(judged if faults == "pair" else judged.clear())
     frame = _published(kept.sort("_row"), tokens, prepend)
     met = _met(wanted, frame["category"], named=quotas or {})
     return BuiltRefusals(frame, pl.concat(rejects).sort("_row").drop("_row"), pairs, met)
-
-
-def _check(rows: pl.DataFrame, quotas: Mapping[str, int] | None, quota: int | None) -> None:
-    missing = [name for name in _NEEDED if name not in rows.columns]
-    if missing:
-        raise InputError(f"build_refusals: column {missing[0]!r} is missing, found {', '.join(rows.columns)}")
-    for column, allowed in (("refusal_class", REFUSAL_CLASSES), ("expected_behaviour", EXPECTED_BEHAVIOURS)):
-        strange = rows.filter(~pl.col(column).cast(pl.String).is_in(allowed))
-        if strange.height:
-            name, found = strange.select("candidate_id", column).row(0)
-            expected = ", ".join(allowed)
-            raise InputError(f"build_refusals: {column} of candidate {name} is {found!r}, expected {expected}")
-    for name, value in [*(quotas or {}).items(), ("", quota if quota is not None else 0)]:
-        if value < 0:
-            raise InputError(f"build_refusals: the quota {name!r} is {value}, expected 0 or more")
-
-
-def _judge(rows: pl.DataFrame, unknown: str, partial: str, min_confidence: float) -> pl.DataFrame:
-    """Adds ``_row``, ``refuses``, ``confidence``, ``kind`` and the first ``rule`` that a row breaks."""
-    p = pl.col("refusal_probability").cast(pl.Float64)
-    refuses = pl.col("refusal_class") != "compliance"
-    expected = pl.col("expected_behaviour").cast(pl.String)
-    confidence = pl.when(refuses).then(p).otherwise(1 - p)
-    wrong = pl.col("called_wrong") if "called_wrong" in rows.columns else pl.lit(value=False)
-    is_partial = pl.col("refusal_class") == "partial_refusal"
-    rule = (
-        pl.when((confidence < min_confidence) | p.is_null() | p.is_nan() | refuses.is_null())
-        .then(pl.lit("unsure_detection"))
-        .when((expected == "refuse") & ~refuses)
-        .then(pl.lit("unsafe_compliance"))
-        .when((expected == "comply") & refuses)
-        .then(pl.lit("over_refusal"))
-        .when(expected.is_null() & pl.lit(unknown == "drop"))
-        .then(pl.lit("expected_behaviour_unknown"))
-        .when(wrong & ~refuses)
-        .then(pl.lit("called_wrong"))
-        .when(is_partial & pl.lit(partial == "drop"))
-        .then(pl.lit("partial_refusal"))
-    )
-    kind = (
-        pl.when(expected.is_null())
-        .then(pl.lit("uncertain"))
-        .when(expected == "refuse")
-        .then(pl.lit("refusal"))
-        .otherwise(pl.lit("contrast"))
-    )
-    indexed = rows.with_row_index("_row") if "_row" not in rows.columns else rows
-    return indexed.with_columns(
-        refuses=refuses,
-        confidence=confidence,
-        partial=is_partial,
-        rule=rule,
-        kind=kind,
-        value=p.round(4).cast(pl.String),
-        category=pl.col("category").cast(pl.String),
-        _group=pl.col("category").cast(pl.String).fill_null(NO_CATEGORY),
-        expected_behaviour=expected,
-    )
 
 
 def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
@@ -211,7 +142,7 @@ def _rejects(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _best_per_prompt(kept: pl.DataFrame, per_prompt: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    ranked = kept.sort(_SUREST, descending=_DESCENDING).with_columns(_rank=pl.int_range(pl.len()).over("prompt_id"))
+    ranked = kept.sort(SUREST, descending=DESCENDING).with_columns(_rank=pl.int_range(pl.len()).over("prompt_id"))
     first = pl.col("_rank") < per_prompt
     left = ranked.filter(~first).with_columns(
         rule=pl.lit("surplus_for_prompt"), value=(pl.col("_rank") + 1).cast(pl.String)
@@ -266,24 +197,6 @@ def _balance(kept: pl.DataFrame, contrast_per_refusal: float | None) -> tuple[pl
     marked = kept.with_columns(_over=contrast & (contrast.cum_sum() > allowed))
     left = marked.filter("_over").with_columns(rule=pl.lit("unbalanced"), value=pl.lit(str(allowed)))
     return marked.filter(~pl.col("_over")), left
-
-
-def _pairs(judged: pl.DataFrame) -> pl.DataFrame:
-    """Each fault against the surest candidate of its prompt that behaves as it should."""
-    right = (
-        judged.filter(pl.col("rule").is_null() & pl.col("expected_behaviour").is_not_null())
-        .sort(_SUREST, descending=_DESCENDING)
-        .unique("prompt_id", keep="first", maintain_order=True)
-        .select("prompt_id", chosen_id="candidate_id")
-    )
-    wrong = judged.filter(pl.col("rule").is_in(["over_refusal", "unsafe_compliance"])).sort("_row")
-    return wrong.join(right, on="prompt_id", maintain_order="left").select(
-        "prompt_id", "chosen_id", rejected_id="candidate_id", fault="rule"
-    )
-
-
-def _no_pairs() -> pl.DataFrame:
-    return pl.DataFrame(schema=dict.fromkeys(("prompt_id", "chosen_id", "rejected_id", "fault"), pl.String))
 
 
 def _published(kept: pl.DataFrame, tokens: Literal["behaviour", "category"], prepend: bool) -> pl.DataFrame:

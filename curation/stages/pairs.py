@@ -9,11 +9,12 @@ from typing import Any, Final, cast
 import numpy as np
 import polars as pl
 
-from curation.pairs.behaviour import forget_pairs, refusal_pairs
+from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs, without_reversed_faults
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
 from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
 from curation.pairs.provided import provided_pairs
+from curation.refusals.faults import judged_rows, turned_round
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
 from curation.stages.brought import answers_of, prompts_of
@@ -22,6 +23,7 @@ from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import without_lost_answers
 from curation.stages.hygiene import prompted_inputs
 from curation.stages.policy_stats import policy_inputs, policy_step
+from curation.stages.refusal_rows import refusal_rows
 from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
 from curation.tables import concat_rejects, rejects_frame
@@ -41,6 +43,8 @@ def run(context: Context) -> StageResult:
             built.append(provided_pairs(prompted_inputs(context).collect()))
         elif strategy == "refusal_vs_compliance":
             built.append(_by_refusal(context))
+        elif strategy == FAULTS:
+            built.append(_by_fault(context))
         elif strategy == "constructed":
             answers = context.workspace.scan("candidates").select("candidate_id").collect()["candidate_id"]
             built.append(constructed_pairs(constructed_rows(context), answers=answers))
@@ -54,8 +58,9 @@ def run(context: Context) -> StageResult:
             )
     pairs = once_each(pl.concat([b.pairs for b in built]))
     answered = without_lost_answers(context, pairs)
-    consistent = without_conflicts(answered.kept)
-    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)
+    turned = without_reversed_faults(answered.kept)
+    consistent = without_conflicts(turned.pairs)
+    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects, turned.rejects)
     rejects = concat_rejects(rejects, consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
@@ -88,6 +93,14 @@ def _by_refusal(context: Context) -> BuiltPairs:
     classes = classes.select("candidate_id", "refusal_probability", "refusal_class")
     known = candidates.join(classes, on="candidate_id", how="left", maintain_order="left")
     return refusal_pairs(known, per_prompt=options.per_prompt, min_certainty=options.min_refusal_certainty)
+
+
+def _by_fault(context: Context) -> BuiltPairs:
+    """What section ``refusal_dataset`` calls a fault against what it would take."""
+    options = context.recipe.refusal_dataset
+    rows = refusal_rows(context).filter(pl.col("refusal_class").is_not_null())
+    judged = judged_rows(rows, partial=options.partial, min_confidence=options.min_confidence)
+    return fault_pairs(turned_round(judged), judged)
 
 
 def _by_forgetting(context: Context) -> BuiltPairs:
@@ -212,8 +225,11 @@ STAGE = Stage(
     name="pairs",
     group="pairs",
     description="Two answers to one prompt, the first preferred. A view over candidates: no model is called.",
-    needs=("inputs", "hygiene", "prompts", "constructed", "candidates", "rewards", "refusals", "policy_stats"),
+    needs=(
+        "inputs", "hygiene", "prompts", "constructed", "candidates", "rewards", "requests", "refusals",
+        "policy_stats",
+    ),
     run=run,
     table="pairs",
     enabled=lambda recipe: recipe.builds_pairs,
-)
+)  # fmt: skip

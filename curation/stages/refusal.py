@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.candidates.trusted import source_verdicts
 from curation.refusals.building import BuiltRefusals, build_refusals
 from curation.stages.certainty import CERTAINTY_COLUMNS, Certain, certain_rows
-from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.hygiene import prompted_inputs
 from curation.stages.quotas import as_named, checked_quotas
-from curation.stages.refusals import candidate_refusals
-from curation.stages.requests import prompt_requests, with_expectations
+from curation.stages.refusal_rows import refusal_rows
 from curation.tables import concat_rejects, empty_rejects, rejects_frame, validated
 
 __all__ = ["STAGE"]
@@ -22,7 +18,7 @@ _STAGE = "refusal"
 
 def run(context: Context) -> StageResult:
     options = context.recipe.refusal_dataset
-    rows = _rows(context)
+    rows = refusal_rows(context)
     certain = certain_rows(context, options.r_tuning, stage=_STAGE) if options.r_tuning else None
     tuned = rows.clear()
     if certain is not None:
@@ -80,35 +76,6 @@ def _besides(tuned: pl.DataFrame, certain: Certain | None) -> pl.DataFrame:
     return concat_rejects(
         certain.rejects, _reject(others, pl.lit("in_r_tuning"), pl.lit(None, dtype=pl.String), reason)
     )
-
-
-def _rows(context: Context) -> pl.DataFrame:
-    """One candidate a row, with its verdict and what is expected of an answer to its prompt."""
-    workspace = context.workspace
-    candidates = workspace.scan("candidates").select("candidate_id", "prompt_id", "response").collect()
-    made = not_ranked(context, but=("refined", "template_refusal"))
-    candidates = candidates.join(made, on="candidate_id", how="anti", maintain_order="left")
-    prompts = workspace.scan("prompts").select("prompt_id", "messages", "category", "expected_behaviour").collect()
-    judged = prompt_requests(context, prompts["prompt_id"]).select("prompt_id", _judged="refusal_category")
-    prompts = with_expectations(context, prompts).join(judged, on="prompt_id", how="left", maintain_order="left")
-    verdicts = candidate_refusals(context, candidates["candidate_id"]).select(
-        "candidate_id", "refusal_probability", "refusal_class", _sorted="refusal_category"
-    )
-    joined = candidates.join(prompts, on="prompt_id", how="left", maintain_order="left").join(
-        verdicts, on="candidate_id", how="left", maintain_order="left"
-    )
-    joined = joined.with_columns(as_named(context, joined["category"]))
-    category = pl.coalesce("category", "_judged", "_sorted")
-    return joined.with_columns(
-        category=category, called_wrong=pl.col("candidate_id").is_in(_called_wrong(context).implode())
-    ).drop("_judged", "_sorted")
-
-
-def _called_wrong(context: Context) -> pl.Series:
-    """The answers that a source calls wrong, and those that were made to be."""
-    said = source_verdicts(prompted_inputs(context).collect()).filter(~pl.col("right"))["candidate_id"]
-    made = constructed_rows(context).filter(pl.col("role") == "rejected")["candidate_id"]
-    return pl.concat([said, made])
 
 
 def _with_splits(pairs: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:

@@ -47,7 +47,8 @@ def judges_requests(recipe: Recipe) -> bool:
     options = recipe.refusal_dataset
     by_quota = bool(options.quotas or options.quota is not None) and recipe.refusals.taxonomy is not None
     builds = "refusal" in recipe.publish.datasets
-    return recipe.refusals.requests or (builds and (options.expectation == "predicted" or by_quota))
+    expects = builds or (recipe.builds_pairs and "refusal_faults" in recipe.pairs.strategies)
+    return recipe.refusals.requests or (expects and options.expectation == "predicted") or (builds and by_quota)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.pairs.behaviour import forget_pairs, refusal_pairs
+from curation.pairs.behaviour import fault_pairs, forget_pairs, refusal_pairs, without_reversed_faults
+from curation.pairs.construction import pair_ids
+from curation.refusals.faults import judged_rows, turned_round
 from curation.text import content_hash
 from tests.pairs.test_strategies import number
 
@@ -96,3 +98,48 @@ def test_forget_pairs_equal_a_plain_loop(rows: list, seed: int) -> None:
     built = forget_pairs(table, seed=seed)
     assert set(built.pairs.select("chosen_id", "rejected_id").rows()) == expected
     assert dict(built.rejects.select("row_id", "rule").rows()) == without
+
+
+@settings(max_examples=60)
+@given(answers)
+def test_fault_pairs_equal_a_plain_loop(rows: list) -> None:
+    table = frame(rows).with_columns(messages=pl.lit(None), category=pl.lit(None), response=pl.lit(""))
+    table = table.with_row_index("called_wrong").with_columns(pl.col("called_wrong") % 3 == 1)
+    judged = judged_rows(table.filter(pl.col("refusal_class").is_not_null()))
+    built = fault_pairs(turned_round(judged), judged)
+    expected = []
+    for prompt in "pq":
+        right: list[tuple[float, str]] = []
+        wrong = []
+        for row in table.filter(prompt_id=prompt).iter_rows(named=True):
+            kind, refuses = row["refusal_class"], row["refusal_class"] != "compliance"
+            if kind is None:
+                continue
+            sure = row["refusal_probability"] if refuses else 1 - row["refusal_probability"]
+            if sure < 0.6:
+                continue
+            if refuses == (prompt == "p"):
+                if kind != "partial_refusal" and (refuses or not row["called_wrong"]):
+                    right.append((-sure, row["candidate_id"]))
+            else:
+                wrong.append(row["candidate_id"])
+        expected += [(prompt, min(right)[1], loser) for loser in wrong if right]
+    found = built.pairs.select("prompt_id", "chosen_id", "rejected_id").rows()
+    assert sorted(found) == sorted(expected)
+    named = set(found and [row[0] for row in found]) | set(built.rejects["row_id"])
+    assert named == set(judged["prompt_id"])
+
+
+def test_a_source_s_pair_gives_way_to_the_same_pair_turned_round() -> None:
+    ids = [content_hash(name) for name in ("p", "good", "bad", "other")]
+    rows = [
+        (ids[0], ids[2], ids[1], "provided"),
+        (ids[0], ids[1], ids[2], "refusal_faults"),
+        (ids[0], ids[2], ids[3], "provided"),
+    ]
+    pairs = pair_ids(pl.DataFrame(rows, schema=["prompt_id", "chosen_id", "rejected_id", "strategy"], orient="row"))
+    kept = without_reversed_faults(pairs)
+    assert kept.pairs["pair_id"].to_list() == pairs["pair_id"].to_list()[1:]
+    assert kept.rejects.select("rule", "row_id", "value").rows() == [
+        ("turned_round", pairs["pair_id"][0], pairs["pair_id"][1])
+    ]

@@ -184,7 +184,9 @@ def test_lengths_are_matched_among_the_pairs_that_are_left_and_as_flips_leave_th
     assert rejects["band_dropped"] == 6
 
 
-@pytest.mark.parametrize("strategy", ["constructed", "template_vs_forget", "refusal_vs_compliance"])
+@pytest.mark.parametrize(
+    "strategy", ["constructed", "template_vs_forget", "refusal_vs_compliance", "refusal_faults"]
+)
 def test_a_pair_whose_order_does_not_rest_on_a_label_is_never_flipped(tmp_path: Path, strategy: str) -> None:
     actions = {"likely_flipped": ["flip"], "ambiguous": ["drop"]}
     context = context_of(tmp_path, sentences(6), strength={"actions": actions})

@@ -238,6 +238,58 @@ def test_rates_by_category_are_of_all_answers_or_not_in_the_report(done: Workspa
     assert refusing(recipe.model_copy(update={"refusals": unasked, "refusal_dataset": RefusalDataset()})) is None
 
 
+def test_faults_turned_round_are_published_with_ches_and_take_the_place_of_the_sources_own_pairs(
+    tmp_path: Path,
+) -> None:
+    refuse, comply = rows()[0], rows()[2]
+    asked = [
+        # The source prefers the unsafe compliance, and rejects the over-refusal.
+        {"prompt": refuse["prompt"], "chosen": HELPS, "rejected": REFUSES, "expected_behaviour": "refuse"},
+        {"prompt": comply["prompt"], "chosen": HELPS, "rejected": REFUSES, "expected_behaviour": "comply"},
+        {
+            "prompt": "Is the sea salty?",
+            "chosen": HELPS,
+            "rejected": f"{HELPS} So.",
+            "expected_behaviour": "comply",
+        },
+    ]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "asked.jsonl"}],
+        policy={"model": "embedded"},
+        refusals={"taxonomy": None},
+        pairs={"strategies": ["provided", "refusal_faults"]},
+        publish={"datasets": ["refusal", "preference"], "license": "mit"},
+    )
+    found = workspace.read("preference")
+    by_prompt = {row["prompt"][0]["content"]: row for row in found.iter_rows(named=True)}
+    assert by_prompt[refuse["prompt"]]["chosen"][0]["content"] == REFUSES
+    assert by_prompt[comply["prompt"]]["chosen"][0]["content"] == HELPS
+    assert [by_prompt[row["prompt"]]["strategy"] for row in asked] == [
+        "refusal_faults",
+        "refusal_faults",
+        "provided",
+    ]
+    assert found["ln_ches"].null_count() == 0
+    assert by_prompt[refuse["prompt"]]["rejected_refusal_class"] == "compliance"
+    rules = workspace.read("rejects").filter(pl.col("stage") == "pairs")["rule"].to_list()
+    assert rules == ["turned_round"]
+    key = ["prompt_id", "chosen_id", "rejected_id"]
+    turned = workspace.read("pairs").filter(pl.col("strategy") == "refusal_faults")
+    assert workspace.read("refusal_pairs").join(turned, on=key).height == turned.height == 2
+
+
+def test_faults_that_are_dropped_are_not_asked_for_as_pairs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"refusal_dataset\.faults is drop"):
+        finished(
+            tmp_path,
+            refusal_dataset={"faults": "drop"},
+            pairs={"strategies": ["refusal_faults"]},
+            publish={"datasets": ["preference"], "license": "mit"},
+        )
+
+
 def test_faults_dropped_give_no_pairs(tmp_path: Path) -> None:
     assert finished(tmp_path, refusal_dataset={"faults": "drop"}).read("refusal_pairs").is_empty()
 
