@@ -201,6 +201,38 @@ def test_mixed_column_is_kept_as_json_and_written_back_unchanged(tmp_path: Path)
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().rstrip("\n").split("\n")] == rows
 
 
+def test_mixed_column_is_known_again_in_parquet(tmp_path: Path) -> None:
+    rows = [{"a": "text", "b": "x"}, {"a": ["list"], "b": "y"}, {"a": None, "b": "z"}]
+    source = open_input(write_jsonl(tmp_path / "in.jsonl", rows))
+    write_frame(next(source.chunks()).drop(ROW), tmp_path / "once.parquet", mixed=source.mixed)
+
+    again = open_input(tmp_path / "once.parquet")
+    write_frame(next(again.chunks()).drop(ROW), tmp_path / "out.jsonl", mixed=again.mixed)
+
+    assert again.mixed == {"a"}
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == rows
+
+
+def test_a_column_that_replaced_a_mixed_one_in_parquet_is_not_json(tmp_path: Path) -> None:
+    write_frame(pl.DataFrame({"a": ['"text"', '["list"]']}), tmp_path / "in.parquet", mixed=frozenset("a"))
+    table = pq.read_table(tmp_path / "in.parquet")
+    pq.write_table(table.set_column(0, "a", pa.array(["42", "a text"])), tmp_path / "edited.parquet")
+
+    assert open_input(tmp_path / "edited.parquet").mixed == frozenset()
+
+
+def test_a_value_that_is_no_json_in_a_mixed_column_of_parquet_is_rejected(tmp_path: Path) -> None:
+    values = ['"text"', "a text", None, '["list"]']
+    write_frame(pl.DataFrame({"a": values}), tmp_path / "in.parquet", mixed=frozenset("a"))
+    source = open_input(tmp_path / "in.parquet")
+
+    (frame,) = source.chunks()
+
+    assert frame["a"].to_list() == ['"text"', None, '["list"]']
+    assert frame[ROW].to_list() == [0, 2, 3]
+    assert [(reject.row, reject.rule, reject.value) for reject in source.rejects] == [(1, "malformed_json", "a")]
+
+
 def test_large_integers_are_never_rounded(tmp_path: Path) -> None:
     rows = [{"id": 2**60 + 1, "both": 2**60 + 1, "huge": 2**70}, {"id": 2, "both": 0.5, "huge": 1}]
     source = open_input(write_jsonl(tmp_path / "in.jsonl", rows))

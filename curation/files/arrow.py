@@ -1,9 +1,14 @@
-"""Parquet files and Hub datasets as Arrow batches. Rows are checked for text that is not UTF-8."""
+"""Parquet files and Hub datasets as Arrow batches. Rows are checked for text that is not UTF-8.
+
+A mixed column (``curation.files.columns``) is JSON text in parquet, and its field says so: read here it stands for
+the values that it was made from. A column that another program puts in its place has no such mark.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -12,8 +17,9 @@ import polars as pl
 from curation.errors import InputError, closest
 from curation.files.rejects import Reject
 
-__all__ = ["ArrowTable", "HubTable", "ParquetTable", "frames"]
+__all__ = ["ArrowTable", "HubTable", "ParquetTable", "frames", "marked_as_json"]
 
+_JSON_TEXT: Final = {b"curation": b"json text"}
 _HUB: Final = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?::(?P<split>[\w.\[\]%:-]+))?")
 
 
@@ -24,11 +30,13 @@ class ArrowTable(Protocol):
         rows: how many there are.
         row_bytes: about how many bytes one takes in memory.
         schema: columns and types.
+        mixed: columns that hold JSON text.
     """
 
     rows: int
     row_bytes: float
     schema: pl.Schema
+    mixed: frozenset[str]
 
     def batches(self, batch_rows: int) -> Iterator[Any]:
         """``pyarrow.RecordBatch`` or ``pyarrow.Table`` objects, in order."""
@@ -55,6 +63,8 @@ class ParquetTable:
         _check_types(schema, str(path))
         self.row_bytes = max(0, size) / max(1, self.rows)
         self.schema = _schema(schema)
+        marked = [field.name for field in schema if _JSON_TEXT.items() <= (field.metadata or {}).items()]
+        self.mixed = frozenset(name for name in marked if self.schema[name] == pl.String)
 
     def batches(self, batch_rows: int) -> Iterator[Any]:
         import pyarrow as pa
@@ -86,6 +96,7 @@ class HubTable:
         self.row_bytes = (self._data.dataset_size or 0) / max(1, self.rows) or 1024.0
         _check_types(self._data.features.arrow_schema, address)
         self.schema = _schema(self._data.features.arrow_schema)
+        self.mixed: frozenset[str] = frozenset()
 
     def batches(self, batch_rows: int) -> Iterator[Any]:
         yield from self._data.with_format("arrow").iter(batch_size=batch_rows)
@@ -112,8 +123,30 @@ def frames(table: ArrowTable, *, name: str, row_name: str, batch_rows: int) -> I
         frame = pl.from_arrow(batch.filter(pa.array(keep)) if bad else batch)
         if not isinstance(frame, pl.DataFrame):
             raise InputError(f"{name}: its rows are not a table")
-        yield frame.with_columns(numbers.filter(pl.Series(keep, dtype=pl.Boolean)))
+        frame = frame.with_columns(numbers.filter(pl.Series(keep, dtype=pl.Boolean)))
+        for column in sorted(table.mixed):
+            is_json = pl.Series([_is_json(cell) for cell in frame[column]], dtype=pl.Boolean)
+            reason = "the column holds JSON text, and this is none"
+            yield from (Reject(row, "malformed_json", column, reason) for row in frame.filter(~is_json)[row_name])
+            frame = frame.filter(is_json)
+        yield frame
         start += batch.num_rows
+
+
+def marked_as_json(table: Any, columns: Collection[str]) -> Any:
+    """A ``pyarrow.Table`` whose fields of these names say that they hold JSON text."""
+    import pyarrow as pa
+
+    fields = [field.with_metadata(_JSON_TEXT) if field.name in columns else field for field in table.schema]
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+
+
+def _is_json(cell: str | None) -> bool:
+    try:
+        json.loads("null" if cell is None else cell)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _bad_rows(batch: Any) -> dict[int, str]:

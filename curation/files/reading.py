@@ -157,4 +157,4 @@ def _arrow_input(name: str, table: arrow.ArrowTable) -> InputFile:
                 held.append(part)
         yield pl.concat(held)
 
-    return InputFile(name, Columns(dict(table.schema)), frames)
+    return InputFile(name, Columns(dict(table.schema), table.mixed), frames)

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Final
 import polars as pl
 
 from curation.errors import InputError, WorkspaceError
+from curation.files.arrow import marked_as_json
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -87,7 +88,7 @@ class FrameWriter:
     def _write_parquet(self, frame: pl.DataFrame) -> None:
         import pyarrow.parquet as pq
 
-        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        table = marked_as_json(frame.to_arrow(compat_level=pl.CompatLevel.oldest()), self.mixed)
         if self._parquet is None:
             self._parquet = pq.ParquetWriter(self._file, table.schema, compression="zstd")
         self._parquet.write_table(table)
@@ -127,7 +128,7 @@ def open_output(path: str | Path, *, mixed: frozenset[str] = frozenset()) -> Ite
 
     Args:
         path: ends in ``.parquet``, ``.jsonl`` or ``.jsonl.gz``; its folder is made when absent.
-        mixed: columns that hold JSON text, written back as the values they were to jsonl.
+        mixed: columns that hold JSON text: in jsonl they become the values that they were, in parquet marked text.
 
     Raises:
         InputError: for another suffix.

@@ -155,6 +155,21 @@ def test_mixed_columns_are_spoken_of(tmp_path: Path) -> None:
     assert "kept as JSON text, because their types differ between rows: note" in summary
 
 
+def test_prompts_of_texts_and_of_messages_are_the_same_after_a_command_wrote_them(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Question 1?"}]
+    source = write(tmp_path / "in.jsonl", [PAIRS[0], {**PAIRS[1], "prompt": messages}])
+    once, twice = tmp_path / "once.parquet", tmp_path / "twice.parquet"
+    lengths(source, once)
+    lengths(once, twice)
+
+    prompts = []
+    for path in (source, once, twice):
+        with open_stream(path, tmp_path / "out.jsonl", shapes=("pair",)) as stream:
+            prompts += [rows["prompt"].to_list() for rows in stream.chunks()]
+
+    assert prompts[0] == prompts[1] == prompts[2]
+
+
 def test_columns_that_are_replaced_are_spoken_of(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{**pair, "length": "long"} for pair in PAIRS])
 
