@@ -9,7 +9,14 @@ import polars as pl
 
 from schemas.published import REFUSAL_KINDS
 
-__all__ = ["BuiltSummary", "RefusalSummary", "WorstCategory", "summarise_built", "summarise_refusals"]
+__all__ = [
+    "BuiltSummary",
+    "RefusalSummary",
+    "WorstCategory",
+    "summarise_built",
+    "summarise_confusion",
+    "summarise_refusals",
+]
 
 _GROUPINGS: Final = ("source", "category", "generator")
 _MOST_GROUPS: Final = 60
@@ -90,6 +97,30 @@ def summarise_built(rows: pl.DataFrame, quotas: pl.DataFrame) -> BuiltSummary:
         short=quotas.filter(pl.col("missing") > 0).height,
         certainty=list(told.alias("certainty").value_counts().sort("certainty").iter_rows()),
     )
+
+
+def summarise_confusion(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """A row a category that sources give, those with the most prompts first.
+
+    ``name``, ``prompts``, ``right`` (found again) and ``taken``: what the others were taken for, and how many.
+
+    Args:
+        table: what :func:`curation.refusals.sorting.confusion` gives, with an expected category in every row.
+    """
+    found = pl.col("found").fill_null(_NO_CATEGORY)
+    other = pl.col("found").ne_missing(pl.col("expected"))
+    rows = (
+        table.sort("rows", found, descending=[True, False])
+        .group_by("expected", maintain_order=True)
+        .agg(
+            prompts=pl.col("rows").sum(),
+            right=pl.col("rows").filter(~other).sum(),
+            taken=pl.struct(found, "rows").filter(other),
+        )
+        .sort("prompts", "expected", descending=[True, False])
+        .rename({"expected": "name"})
+    )
+    return [row | {"taken": [(t["found"], t["rows"]) for t in row["taken"]]} for row in rows.to_dicts()]
 
 
 def summarise_refusals(answers: pl.DataFrame) -> RefusalSummary | None:

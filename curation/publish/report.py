@@ -66,6 +66,8 @@ class ReportData(NamedTuple):
     """Of the refusal detector."""
     refusal_dataset: BuiltSummary | None = None
     """What the dataset ``refusal`` holds, where it is built."""
+    confusion: Sequence[Mapping[str, Any]] = ()
+    """Categories that sources give beside those that were found; see ``summarise_confusion``."""
     searches: Sequence[Mapping[str, Any]] = ()
     """Rows of table ``searches``: how near documents were searched for, and with which recall."""
     models: Sequence[Mapping[str, Any]] = ()

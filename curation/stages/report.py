@@ -8,7 +8,13 @@ from typing import Any, Final
 import polars as pl
 
 from curation.errors import InputError
-from curation.publish.refusing import BuiltSummary, RefusalSummary, summarise_built, summarise_refusals
+from curation.publish.refusing import (
+    BuiltSummary,
+    RefusalSummary,
+    summarise_built,
+    summarise_confusion,
+    summarise_refusals,
+)
 from curation.publish.report import ReportData, render_report
 from curation.recipe import Recipe
 from curation.refusals.calibrated import StoredCalibration, load_calibration
@@ -27,7 +33,7 @@ from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 6
+_VERSION: Final = 7
 
 
 def run(context: Context) -> StageResult:
@@ -81,6 +87,7 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         **token_facts(context),
     }
     evidence = _with_dangerous(context, pair_evidence(context))
+    confused = category_confusion(context)
     return ReportData(
         name=recipe.name,
         facts=facts,
@@ -89,8 +96,9 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         rejects=workspace.read("rejects"),
         refusals=_refusals(context),
         calibration=_calibration(context),
-        labels=label_facts(context) | _categories(context),
+        labels=label_facts(context) | _categories(confused),
         refusal_dataset=_built(context),
+        confusion=summarise_confusion(confused),
         searches=workspace.read("searches").to_dicts() if "retrieval" in recipe.publish.tables else (),
         models=models,
         gates=gate_results(workspace),
@@ -129,9 +137,8 @@ def _refusals(context: Context) -> RefusalSummary | None:
     return summarise_refusals(answers.with_columns(category=category).sort("candidate_id"))
 
 
-def _categories(context: Context) -> dict[str, str]:
+def _categories(table: pl.DataFrame) -> dict[str, str]:
     """Of the categories that sources give, how many the sorting of the prompts found again."""
-    table = category_confusion(context)
     return {"categories of prompts": confusion_in_words(table)} if table.height else {}
 
 

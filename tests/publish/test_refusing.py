@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from curation.publish.refusing import summarise_built, summarise_refusals
+from curation.publish.refusing import summarise_built, summarise_confusion, summarise_refusals
+from curation.refusals.sorting import confusion
 from schemas import TABLES
 
 
@@ -100,3 +101,14 @@ def test_without_quotas_nothing_is_missing() -> None:
         pl.DataFrame({"kind": ["refusal"], "category": ["a"]}), TABLES["refusal_quotas"].create_empty()
     )
     assert (found.missing, found.short, found.certainty) == (0, 0, [])
+
+
+def test_every_confusion_is_counted_and_none_is_right_by_having_no_category() -> None:
+    given = ["a", "a", "a", "b", "b", "c"]
+    found = summarise_confusion(confusion(given, ["a", "b", None, None, None, "c"]))
+    assert [tuple(row.values()) for row in found] == [
+        ("a", 3, 1, [("(none)", 1), ("b", 1)]),
+        ("b", 2, 0, [("(none)", 2)]),
+        ("c", 1, 1, []),
+    ]
+    assert summarise_confusion(confusion([], [])) == []

@@ -187,6 +187,10 @@ def test_given_categories_that_are_not_found_again_are_told(tmp_path: Path) -> N
     )
     html = workspace.read_text(*workspace.report_parts) or ""
     assert "2 of 4 that sources give were found; taken most often: doors for none 1, mail for doors 1" in html
+    assert (
+        '<tr><td>mail</td><td class="right">2</td><td class="right">50.0%</td><td class="long">doors 1</td></tr>'
+        in html
+    )
 
 
 def test_stage_and_report_say_what_was_read_at_its_ends_only_and_where_thresholds_come_from(tmp_path: Path) -> None:
