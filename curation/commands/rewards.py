@@ -81,6 +81,7 @@ def run_rewards(
     missing = {name: count for name, count in missing.items() if count}
     lines = [stream.summary(), f"entries: {', '.join(known.outputs) or 'none, for no row could be read'}"]
     lines += [f"{name}: no reward for {count:,} answers" for name, count in missing.items()]
+    lines += [f"{name}: {said}" for name, model in zip(names, opened, strict=True) if (said := _note(model))]
     failed = {names[place]: str(error) for place, error in known.failed.items()}
     lines += [f"{name} broke off, and has no rewards from there on: {reason}" for name, reason in failed.items()]
     return RewardsDone(stream.rows_written, stream.rejected, known.outputs, missing, failed, "\n".join(lines))
@@ -92,6 +93,11 @@ def _opened(
     named = [model for model in models if isinstance(model, str)]
     own = dict(zip(named, given_to_each(named, options), strict=True))
     return [open_reward(m, device=device, **own[m]) if isinstance(m, str) else m for m in models]
+
+
+def _note(model: RewardModel) -> str:
+    """What the model itself has to say of its rewards."""
+    return str(getattr(model, "note", ""))
 
 
 def _answers(chunk: pl.DataFrame) -> dict[str, list[str]]:

@@ -168,6 +168,12 @@ def run(context: Context) -> StageResult:
         failed += report.failed
         facts[f"model {number + 1}"] = step.key.producer
         facts[f"computed by model {number + 1}"] = report.computed
+        if step.options.model.startswith("judge:"):
+            grades = context.ledger.fetch(step.key, candidates["candidate_id"])["rewards"].explode().drop_nulls()
+            written = int((grades == grades.round()).sum())
+            facts[f"grades of model {number + 1} that are whole, so no expectations"] = (
+                f"{written} of {len(grades)}"
+            )
     if errors:
         raise errors[0]
     return StageResult("rewards", candidates.height, failed, facts)

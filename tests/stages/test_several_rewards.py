@@ -12,12 +12,14 @@ import pytest
 
 from curation.errors import ModelError
 from curation.models.rewards import open_reward, reward_fingerprint
+from curation.models.rewards.judge_parsing import RUBRICS
 from curation.pipeline import run_stage, stage_named
 from curation.recipe import Recipe
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
 from curation.stages.rewards import candidate_rewards, whole_means
 from curation.workspace import Workspace
+from tests.models.rewards.test_judge import completion, serving
 from tests.stages.conftest import sentences
 
 STAGES = ("inputs", "hygiene", "prompts", "candidates", "rewards", "pairs", "pair_scores", "pair_labels")
@@ -192,6 +194,31 @@ def test_a_model_that_gives_another_number_of_values_later_is_one_error(
     run_stage(context, stage_named("pairs"))
     with pytest.raises(ModelError, match=r"widening' gave 2 values for an answer, and 1 for others"):
         run_stage(context, stage_named("pair_scores"))
+
+
+def test_a_rubric_off_the_scale_costs_its_own_grade_and_whole_grades_are_counted(tmp_path: Path) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        system, user = (message["content"] for message in body["messages"])
+        off = RUBRICS["harmlessness"] in system and "3" in user
+        return 200, completion(
+            '{"score": 9}' if off else '{"score": 4}', {"4": 0.5, "5": 0.5} if "7" in user else None
+        )
+
+    with serving(reply) as url:
+        context = context_of(tmp_path, rewards=[{"model": f"judge:{url}#m?rubric=honesty,harmlessness"}])
+        for name in STAGES[: STAGES.index("pairs")]:
+            result = run_stage(context, stage_named(name))
+    kept, failures = context.workspace.read("rewards"), context.workspace.read("failures")
+    lost = kept.filter(pl.col("rewards").list.get(1).is_null())
+    assert kept["rewards"].list.get(0).null_count() == 0
+    assert set(lost["candidate_id"]) == set(failures["row_id"])
+    assert 0 < lost.height < kept.height
+    assert failures["rule"].unique().to_list() == ["judge_off_scale"]
+    assert failures["reason"].str.ends_with("(harmlessness; the others are kept)").all()
+    assert result is not None
+    whole = kept["rewards"].explode().drop_nulls().is_in([4.0]).sum()
+    assert result.facts["grades of model 1 that are whole, so no expectations"] == f"{whole} of {56 - lost.height}"
+    assert whole < 56 - lost.height
 
 
 def test_sampled_answers_are_not_ranked_by_the_attributes_that_are_left() -> None:

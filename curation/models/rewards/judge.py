@@ -3,7 +3,7 @@
 A MODEL is ``judge:<MODEL of a chat model>?rubric=helpfulness``: ``judge:http://host:8000/v1#name``,
 ``judge:owner/name?backend=vllm``, ``judge:folder?rubric=honesty,harmlessness&low=1&high=10``. Grades are the
 expectation over the score tokens' probabilities where the backend gives them, else the parsed grade. What is
-asked and how a reply is read is in ``judge_parsing``.
+asked and how a reply is read is in ``judge_parsing``; the expectation, in ``judge_grades``.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from curation.models.chat import (
 )
 from curation.models.chat.opening import BACKENDS
 from curation.models.protocols import Fault
+from curation.models.rewards.judge_grades import expected_grade
 from curation.models.rewards.judge_parsing import (
     RUBRICS,
     PairVerdict,
     choice_schema,
     combine_orders,
-    expected_score,
     pair_messages,
     parse_choice,
     parse_score,
@@ -49,8 +49,8 @@ FloatArray = npt.NDArray[np.float64]
 _VERSION: Final = 2
 _REPLY_TOKENS: Final = 32
 _TOP_LOGPROBS: Final = 20
-_DIGITS: Final = frozenset("0123456789")
-"""str.isdigit would let ² and ① in, which are no numbers to int."""
+_LONG_SCALE_VERSION: Final = 3
+"""Of scales that reach 10: their grades were no expectations before. The others' stay what they were."""
 
 
 class Comparison(NamedTuple):
@@ -77,7 +77,8 @@ def judge_fingerprint(model: str, *, device: str | None = None, timeout: float =
     address = _address(model)
     chat = chat_fingerprint(address.model, _options(address, score_schema(address.low, address.high)),
                             backend=address.backend)  # fmt: skip
-    return f"judge:{chat}/{'+'.join(address.rubrics)}/{address.low}-{address.high}/v{_VERSION}"
+    version = _VERSION if address.high < 10 else _LONG_SCALE_VERSION
+    return f"judge:{chat}/{'+'.join(address.rubrics)}/{address.low}-{address.high}/v{version}"
 
 
 def open_judge(model: str, *, device: str | None = None, timeout: float = 600.0, attempts: int = 8) -> Judge:
@@ -117,6 +118,7 @@ class Judge:
 
     Attributes:
         faults: for each row of the last ``score``, why a grade is missing, or None.
+        expected, written: how many grades so far are expectations, and how many are the grade as it was written.
     """
 
     def __init__(self, address: _Address, connection: Connection, *, fingerprint: str) -> None:
@@ -126,6 +128,7 @@ class Judge:
         self.outputs = address.rubrics
         self.fingerprint = fingerprint
         self.faults: list[Fault | None] = []
+        self.expected = self.written = 0
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
         """(n, rubrics) grades; NaN where the reply cannot be read, is off the scale, or did not come.
@@ -184,10 +187,22 @@ class Judge:
         parsed = parse_score(answer.text, low=self.low, high=self.high)
         if parsed is None:
             return score_fault(answer.text, low=self.low, high=self.high)
-        scores = {int(token): p for token, p in _value_tokens(answer, str(parsed)).items() if token in _DIGITS}
-        # A number of several digits is several tokens: only whole grades of one token have probabilities.
-        expected = expected_score(scores, low=self.low, high=self.high) if self.high < 10 else None
-        return float(parsed) if expected is None else expected
+        expected = expected_grade(answer.tokens, parsed, low=self.low, high=self.high)
+        if expected is None:
+            self.written += 1
+            return float(parsed)
+        self.expected += 1
+        return expected
+
+    @property
+    def note(self) -> str:
+        """What a reader of the grades must know; empty where all are expectations."""
+        if not self.written:
+            return ""
+        return (
+            f"{self.written:,} of {self.written + self.expected:,} grades are as written, not expectations: the "
+            f"reply had no probabilities of tokens that tell the grades from {self.low} to {self.high} apart"
+        )
 
     def _ask(self, kind: str, requests: Iterable[ChatRequest]) -> Iterator[tuple[str, ChatAnswer | Fault]]:
         if kind not in self._models:
