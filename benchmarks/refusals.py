@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from _figures import FIGURES, shared_data
+from _refusal_rates import dsl
 
 from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sources, unlabelled_answers
 from curation.embedded._refusals_lexical import features, fit_lexical
@@ -27,7 +28,6 @@ from curation.models.refusals import open_refusal_detector
 from curation.refusals.calibration import expected_calibration_error, thresholds_per_category
 from curation.refusals.cascade import load_config
 from curation.refusals.detection import detect_refusals
-from curation.refusals.estimation import dsl_rate, naive_rate
 from curation.refusals.lexical import read
 from curation.refusals.lexical_model import LexicalModel
 from curation.refusals.requests import REASONS
@@ -240,33 +240,6 @@ def coconot(data: Path) -> None:
         hits = ((logits[mine, 0] > 0) == refuse[mine]).mean()
         FIGURES.add(f"requests: refuse or answer, {name}", 100 * hits, "%", conditions=f"5 folds, {len(mine)} rows")
         row(name, f"{100 * hits:.1f}", f"{100 * np.mean(right):.1f}" if right else "", len(mine))
-
-
-def dsl(data: Path) -> None:
-    """Coverage of 95 % intervals over 2,000 simulated biased detectors."""
-    runs, rows, share = 2_000, 1_000, 0.2
-    print(f"\n### DSL: {runs:,} runs, {rows:,} answers, {share:.0%} labelled, true rate 30 %\n")
-    row("detector", "DSL covers %", "naive covers %", "DSL bias", "naive bias")
-    row(*["---"] * 5)
-    for title, miss, false in (("misses a third", 0.33, 0.02), ("false alarms", 0.02, 0.15), ("fair", 0.1, 0.043)):
-        rng = np.random.default_rng(0)
-        hits = naive_hits = 0
-        errors, naive_errors = [], []
-        for run in range(runs):
-            y = (rng.random(rows) < 0.3).astype(float)
-            g = np.where(y == 1, rng.random(rows) >= miss, rng.random(rows) < false).astype(float)
-            labels = np.where(rng.random(rows) < share, y, np.nan)
-            found, naive = dsl_rate(g, labels, share, seed=run), naive_rate(g)
-            hits += found.low <= 0.3 <= found.high
-            naive_hits += naive.low <= 0.3 <= naive.high
-            errors.append(found.rate - 0.3)
-            naive_errors.append(naive.rate - 0.3)
-        FIGURES.add(
-            f"95 % intervals that cover, detector {title}", 100 * hits / runs, "%", peer="naive intervals",
-            peer_value=100 * naive_hits / runs, better="higher", conditions=f"{runs:,} simulations",
-        )  # fmt: skip
-        shares = (f"{100 * hits / runs:.1f}", f"{100 * naive_hits / runs:.1f}")
-        row(title, *shares, f"{np.mean(errors):+.4f}", f"{np.mean(naive_errors):+.4f}")
 
 
 PARTS = {
