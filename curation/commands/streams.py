@@ -221,7 +221,10 @@ def open_stream(
     """
     output = check_output(output_path)
     beside = rejects_path(output)
-    if not str(input_path).startswith("hf://") and Path(input_path).resolve() == beside.resolve():
+    place = None if str(input_path).startswith("hf://") else Path(input_path).resolve()
+    if place == output.resolve():
+        raise InputError(f"output {output} is the input: the rows that are rejected would be gone; name another")
+    if place == beside.resolve():
         raise InputError(f"output {output}: its rejects would take the place of the input {input_path}: rename one")
     source = open_input(input_path)
     check_schema(source.schema, output)

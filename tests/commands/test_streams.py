@@ -189,6 +189,20 @@ def test_rejects_never_take_the_place_of_the_input(tmp_path: Path, chosen: str) 
     assert source.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["in.jsonl", "folder/../in.jsonl", "link.jsonl"])
+def test_the_output_never_takes_the_place_of_the_input(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    source = write(tmp_path / "in.jsonl", [*PAIRS, {**PAIRS[0], "chosen": ""}])
+    (tmp_path / "link.jsonl").symlink_to(source)
+    before = source.read_bytes()
+
+    with pytest.raises(InputError, match="is the input: the rows that are rejected would be gone"):
+        lengths(source, tmp_path / name)
+
+    assert source.read_bytes() == before
+    assert not rejects_path(source).exists()
+
+
 def test_an_output_that_cannot_hold_the_columns_is_named_before_anything_is_computed(tmp_path: Path) -> None:
     source = tmp_path / "in.parquet"
     pl.DataFrame([{**PAIRS[0], "image": b"\x89PNG"}]).write_parquet(source)
