@@ -8,9 +8,11 @@ import dataframely as dy
 
 from schemas.columns import identifier, probability
 
-__all__ = ["SUGGESTIONS", "PairLabels"]
+__all__ = ["NOISE_SCORES", "SUGGESTIONS", "PairLabels"]
 
 SUGGESTIONS: Final = ("keep", "drop", "flip")
+NOISE_SCORES: Final = ("label_noise_probability", "label_margin", "annotator_loss_rank", "vote_probability")
+"""What label noise measures of a pair, in the order that the pair had then."""
 
 
 class PairLabels(dy.Schema):
@@ -23,5 +25,10 @@ class PairLabels(dy.Schema):
     weight = dy.Float64(min=0.0)
     target_margin = dy.Float64(min=0.0, nullable=True, description="null where no band asks for margins")
     label_noise_probability = probability(nullable=True)
+    label_margin = dy.Float64(nullable=True, description="log-odds of the text model alone, out of fold")
+    # The label's loss among its annotator's; null where no source has annotators.
+    annotator_loss_rank = probability(nullable=True)
+    # Of people's votes alone; null where nobody voted.
+    vote_probability = probability(nullable=True)
     suggested_action = dy.String(nullable=True, check={"suggestion_known": lambda c: c.is_in(SUGGESTIONS)})
     in_cycle = dy.Bool()

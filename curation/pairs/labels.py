@@ -12,6 +12,7 @@ import polars as pl
 
 from curation.pairs.views import flip_pairs
 from curation.tables import concat_rejects, rejects_frame
+from schemas.pair_labels import NOISE_SCORES
 
 __all__ = ["Decided", "decide_labels", "relabelled"]
 
@@ -93,14 +94,14 @@ def relabelled(scores: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         ``scores`` without the dropped pairs, and ``flipped``, ``label_action``, ``label_smoothing``,
-        ``weight``, ``target_margin`` and ``label_noise_probability``.
+        ``weight``, ``target_margin`` and those of ``NOISE_SCORES`` that ``labels`` has.
     """
     decisions = labels.select(
         "pair_id",
         "label_smoothing",
         "weight",
         "target_margin",
-        "label_noise_probability",
+        *(name for name in NOISE_SCORES if name in labels.columns),
         label_action="action",
         _flip="flipped",
     )

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curation.errors import closest
 from curation.recipe.base import Section
+from schemas.pair_labels import NOISE_SCORES
 
 __all__ = ["SCORED_BY", "CurriculumOrder", "Mixture", "PairStrategy", "Pairs", "Selection", "SelectionRule"]
 
@@ -29,7 +30,7 @@ _SCORES_OF: Final = {
     "encoder": ("cosine",),
     "refusals": ("chosen_refusal_probability", "rejected_refusal_probability"),
     "judge": ("judge_probability",),
-    "label_noise": ("label_noise_probability",),
+    "label_noise": NOISE_SCORES,
 }  # fmt: skip
 SCORED_BY: Final = {score: section for section, scores in _SCORES_OF.items() for score in scores}
 """A pair's score to the section of the recipe without which no pair has it."""
@@ -101,7 +102,7 @@ class SelectionRule(Section):
         from schemas.pairs import PairScores
 
         known = [name for name, column in PairScores.columns().items() if column.dtype.is_numeric()]
-        known.append("label_noise_probability")
+        known += NOISE_SCORES
         if score not in known:
             raise ValueError(f"no such score; there are {', '.join(known)}{closest(score, known)}")
         return score

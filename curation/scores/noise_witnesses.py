@@ -48,6 +48,8 @@ class PeoplesVotes(NamedTuple):
     """``voter``, ``votes``, ``reliability``."""
     voted: int
     """Rows with a vote."""
+    asked: npt.NDArray[np.bool_]
+    """(rows,) whether anybody said something, be it a tie."""
 
 
 class Annotators(NamedTuple):
@@ -73,13 +75,14 @@ def peoples_votes(
     """
     votes = _vote_rows(frame, column)
     found = np.zeros(frame.height)
+    asked = np.isin(np.arange(frame.height), votes["pair"].to_numpy())
     if votes["vote"].null_count() == votes.height:
-        return PeoplesVotes(found, pl.DataFrame(schema=VOTER_SCHEMA), 0)
+        return PeoplesVotes(found, pl.DataFrame(schema=VOTER_SCHEMA), 0, asked)
     said = aggregate_votes(votes, method=method, seed=seed)
     probability = np.clip(said.pairs["probability"].to_numpy(), 1e-6, 1 - 1e-6)
     odds = np.log(probability) - np.log1p(-probability)
     found[said.pairs["pair"].to_numpy()] = np.clip(odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
-    return PeoplesVotes(found, said.voters.select(list(VOTER_SCHEMA)), said.pairs.height)
+    return PeoplesVotes(found, said.voters.select(list(VOTER_SCHEMA)), said.pairs.height, asked)
 
 
 def unreadable_votes(frame: pl.DataFrame, column: str) -> dict[int, str]:
@@ -188,7 +191,7 @@ def people_columns(
     method: Method = "dawid_skene",
     seed: int = 0,
 ) -> tuple[pl.DataFrame, list[pl.Series]]:
-    """Everybody's reliability, and the columns that people add; says what was used."""
+    """Everybody's reliability, and the columns that people add (null where nobody voted); says what was used."""
     voters, more = [pl.DataFrame(schema=VOTER_SCHEMA)], []
     if people is not None:
         more.append(pl.Series("annotator_loss_rank", people.loss_rank))
@@ -197,7 +200,8 @@ def people_columns(
             + (f" ({people.unknown:,} rows without one are judged by the whole file)" if people.unknown else "")
         )
     if said is not None:
-        more.append(pl.Series("vote_probability", sigmoid(said.log_odds)))
+        likely = pl.Series("vote_probability", sigmoid(said.log_odds))
+        more.append(likely.set(pl.Series(~said.asked), None))
         voters.append(said.voters)
         used.append(f"votes of {said.voters.height:,} people on {said.voted:,} rows")
     if {"chosen_rewards", "rejected_rewards"} <= set(frame.columns):

@@ -26,6 +26,7 @@ from curation.stages.label_facts import structure_facts
 from curation.stages.people import keep_voters, pairs_people
 from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.text import canonical_json, content_hash, last_user_text
+from schemas.pair_labels import NOISE_SCORES
 
 __all__ = ["STAGE", "labelled_pairs", "labelled_scores"]
 
@@ -33,7 +34,9 @@ _NOISE_VERSION = 2
 _PEOPLE = ("annotator", "votes")
 _REWARDS = ("chosen_rewards", "rejected_rewards")
 _DECISIONS = ("flipped", "label_action", "label_smoothing", "weight", "target_margin")
-_FROM_NOISE = {"label_noise_probability": pl.Float64, "suggested_action": pl.String}
+_FROM_NOISE: dict[str, Any] = {**dict.fromkeys(NOISE_SCORES, pl.Float64), "suggested_action": pl.String}
+_EVIDENCE = NOISE_SCORES[1:]
+"""What no decision reads: it stands beside the decision."""
 
 
 def run(context: Context) -> StageResult:
@@ -60,7 +63,8 @@ def run(context: Context) -> StageResult:
         decided = decide(unmatched=_unmatched(decided.frame, lengths, context.recipe.seed))
     facts |= structure_facts(context, scored, int(cycles.sum()), lengths)
     facts |= {f"action {name}": n for name, n in decided.frame["action"].value_counts(sort=True).iter_rows()}
-    frame = decided.frame.with_columns(
+    evidence = noise.select("pair_id", *_EVIDENCE)
+    frame = decided.frame.join(evidence, on="pair_id", how="left", maintain_order="left").with_columns(
         pl.lit(noise[name][0] if noise.height else "").alias(name) for name in ("noise_key", "noise_from")
     )
     return context.write("pair_labels", "pair_labels", frame, rejects=decided.rejects, facts=facts)
@@ -103,7 +107,7 @@ def labelled_scores(context: Context) -> pl.DataFrame:
     if not context.recipe.relabels:
         turned = turned.drop(_DECISIONS)
     if context.recipe.label_noise is None:
-        turned = turned.drop("label_noise_probability")
+        turned = turned.drop(*NOISE_SCORES, strict=False)
     if context.recipe.judge is None:
         turned = turned.drop("judge_verdict", "judge_probability", "judge_consistent")
     if not context.recipe.relabels:
@@ -152,7 +156,7 @@ def _noise(context: Context, texts: pl.DataFrame) -> tuple[pl.DataFrame, dict[st
         *(canonical_json(list(row)) for row in texts.select(_people_in(texts)).iter_rows()),
     )  # fmt: skip
     before = context.workspace.read("pair_labels")
-    if {"noise_key", "noise_from"} <= set(before.columns) and before.height and before["noise_key"][0] == key:
+    if set(empty.columns) <= set(before.columns) and before.height and before["noise_key"][0] == key:
         return before.select(empty.columns), {}
     return _fitted_noise(context, options, texts, encoder, key)
 
@@ -181,11 +185,13 @@ def _fitted_noise(
     keep_voters(context, result)
     shares = f"{result.right_share:.3f}, by confident learning {1 - result.confident.noise_rate:.3f}"
     said = "; ".join([*result.used, f"share of right labels, estimated: {shares}"])
-    rows = result.frame.select(
-        "pair_id", "suggested_action", label_noise_probability="label_probability", noise_key=pl.lit(key),
-        noise_from=pl.lit(said),
+    found = result.frame
+    lacking = {name: pl.lit(None, dtype=pl.Float64) for name in _EVIDENCE if name not in found.columns}
+    rows = found.with_columns(**lacking).select(
+        "pair_id", *_EVIDENCE, "suggested_action", label_noise_probability="label_probability",
+        noise_key=pl.lit(key), noise_from=pl.lit(said),
     )  # fmt: skip
-    return rows, {"label noise from": said}
+    return rows.select("pair_id", *_FROM_NOISE, "noise_key", "noise_from"), {"label noise from": said}
 
 
 def _people_in(texts: pl.DataFrame) -> list[str]:

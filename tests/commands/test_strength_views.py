@@ -6,14 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from curation.cli import app
 from curation.cli_rewards import scores
 from curation.commands.label_noise import run_label_noise
 from curation.commands.strength import run_strength
 from curation.errors import InputError
+from curation.scores.calibration import sigmoid
+from curation.scores.noise_witnesses import peoples_votes
+from curation.scores.voters import Method
 
 FLIP: dict[str, Any] = {"likely_flipped": ["flip"]}
 
@@ -151,3 +156,29 @@ def test_a_file_of_rejects_alone_has_an_output_and_reasons(tmp_path: Path) -> No
     done = run_label_noise(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
     assert (done.rows, sum(done.rejected.values())) == (0, 3)
     assert pl.read_parquet(tmp_path / "out.rejects.parquet").height == 3
+
+
+@pytest.mark.parametrize("method", ["majority", "dawid_skene", "glad"])
+def test_votes_are_joined_by_the_method_that_the_command_names(tmp_path: Path, method: Method) -> None:
+    # Two are always of one mind; a third is against them on every row, and a fourth on every second one.
+    words = [
+        [{"voter": v, "vote": "chosen"} for v in "ab"]
+        + [{"voter": "c", "vote": "rejected"}, {"voter": "d", "vote": "rejected" if n % 2 else "chosen"}]
+        for n in range(12)
+    ]
+    source, out = votes_file(tmp_path, words), tmp_path / "out.parquet"
+    arguments = ["label-noise", str(source), "-o", str(out), "--folds", "2", "--vote-method", method]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    found = pl.read_parquet(out)["vote_probability"]
+    expected = peoples_votes(pl.DataFrame({"votes": words}), "votes", method=method)
+    np.testing.assert_allclose(found, sigmoid(expected.log_odds))
+    if method == "majority":
+        assert found[1] == pytest.approx(0.5)
+
+
+def test_a_file_of_ties_alone_says_nothing(tmp_path: Path) -> None:
+    words = [[{"voter": v, "vote": "tie"} for v in "abc"] for _ in range(12)]
+    done = run_label_noise(votes_file(tmp_path, words), tmp_path / "out.parquet", folds=2)
+    assert (done.rows, done.rejected) == (12, {})
+    assert set(pl.read_parquet(tmp_path / "out.parquet")["vote_probability"]) == {0.5}
+    assert "votes of 0 people on 0 rows" in done.used

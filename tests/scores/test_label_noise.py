@@ -194,6 +194,24 @@ def test_votes_of_people_are_weighed_by_their_reliability() -> None:
     assert reliability["v0"] > 0.9
 
 
+def test_ties_alone_say_nothing_and_rows_without_votes_are_null() -> None:
+    frame, _ = noisy(60)
+    ties = [[{"voter": "a", "vote": "tie"}, {"voter": "b", "vote": None}] for _ in range(60)]
+    plain = label_noise(frame, encoder=ENCODER, prior=None)
+    tied = label_noise(frame.with_columns(votes=pl.Series(ties)), encoder=ENCODER, prior=None, votes="votes")
+    np.testing.assert_allclose(tied.frame["label_probability"], plain.frame["label_probability"], rtol=1e-12)
+    assert set(tied.frame["vote_probability"]) == {0.5}
+    assert tied.voters.is_empty()
+    assert "votes of 0 people on 0 rows" in tied.used
+
+    some = [[{"voter": v, "vote": "chosen"} for v in "abc"] if n < 20 else [] for n in range(60)]
+    some[1] = [{"voter": v, "vote": "tie"} for v in "abc"]
+    found = label_noise(frame.with_columns(votes=pl.Series(some)), encoder=ENCODER, prior=None, votes="votes").frame
+    assert found["vote_probability"].is_null().to_list() == [n >= 20 for n in range(60)]
+    assert found["vote_probability"][1] == 0.5
+    assert (found["vote_probability"][2:20] > 0.5).all()
+
+
 def test_votes_of_another_kind_are_an_input_error() -> None:
     frame, _ = noisy(40)
     with pytest.raises(InputError, match="expected a list of"):

@@ -6,14 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from curation.errors import InputError
 from curation.pipeline import run_stage, stage_named
 from curation.recipe import Recipe
+from curation.recipe.strength import LabelNoise, NoiseActions
+from curation.scores.calibration import sigmoid
+from curation.scores.noise_witnesses import peoples_votes
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
+from curation.stages.pair_labels import labelled_scores
 from curation.stages.people import pairs_people
 from curation.workspace import Workspace
 from tests.stages.conftest import sentences
@@ -79,6 +84,50 @@ def test_annotators_and_votes_of_a_source_decide_with(known: Context) -> None:
     assert means["ben"] < 0.2
     assert means["ada"] > 0.8
     assert said.filter(pl.col("annotator") == "ben")["suggested_action"].unique().to_list() == ["flip"]
+
+
+def test_a_run_has_the_columns_of_the_command(known: Context) -> None:
+    labels = known.workspace.read("pair_labels")
+    assert labels["label_margin"].null_count() == 0
+    assert labels["vote_probability"].null_count() == 0
+    assert labels["annotator_loss_rank"].is_between(0, 1).all()
+    published = labelled_scores(known)
+    assert {"label_margin", "annotator_loss_rank", "vote_probability"} <= set(published.columns)
+    # By the votes themselves: a row that three of four voters contradict is probably wrong.
+    assert labels.filter(pl.col("vote_probability") < 0.5)["label_noise_probability"].max() < 0.5
+
+
+def test_votes_are_joined_by_the_method_that_the_recipe_names(known: Context) -> None:
+    found = {}
+    for method in ("majority", "glad"):
+        noise = LabelNoise.model_validate({"vote_method": method})
+        context = Context(known.workspace, known.recipe.model_copy(update={"label_noise": noise}))
+        run_stage(context, stage_named("pair_labels"))
+        pairs = context.workspace.read("pairs")
+        expected = peoples_votes(pairs_people(context, pairs), "votes", method=noise.vote_method, seed=0)
+        labels = context.workspace.read("pair_labels").sort("pair_id")
+        order = np.argsort(pairs["pair_id"].to_list())
+        np.testing.assert_allclose(labels["vote_probability"], sigmoid(expected.log_odds)[order])
+        found[method] = labels["vote_probability"].to_list()
+    assert found["majority"] != found["glad"]
+    run_stage(known, stage_named("pair_labels"))
+
+
+def test_a_flip_turns_the_evidence_of_label_noise_round(known: Context) -> None:
+    flip = LabelNoise(actions=NoiseActions(flip=("flip",)))
+    context = Context(known.workspace, known.recipe.model_copy(update={"label_noise": flip}))
+    run_stage(context, stage_named("pair_labels"))
+    before = context.workspace.read("pair_labels")
+    after = labelled_scores(context)
+    both = after.join(before.select("pair_id", was="label_margin", votes="vote_probability"), on="pair_id")
+    turned = both.filter("flipped")
+    assert turned.height > 0
+    assert (turned["label_margin"] == -turned["was"]).all()
+    assert (turned["vote_probability"] == 1 - turned["votes"]).all()
+    assert turned["annotator_loss_rank"].null_count() == turned.height
+    kept = both.filter(~pl.col("flipped"))
+    assert (kept["label_margin"] == kept["was"]).all()
+    run_stage(known, stage_named("pair_labels"))
 
 
 def test_the_report_and_a_table_name_who_errs(known: Context) -> None:
