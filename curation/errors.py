@@ -36,6 +36,7 @@ __all__ = [
     "RecipeError",
     "WorkspaceError",
     "closest",
+    "missing_file_system",
 ]
 
 
@@ -88,6 +89,13 @@ class MissingExtraError(CurationError):
             f"{package} is not installed, and this needs it: install it with "
             f"`pip install 'preference-curation[{extra}]'`"
         )
+
+
+def missing_file_system(url: str, error: ImportError) -> CurationError:
+    """What fsspec's lack of a package for a URL means for the user."""
+    if url.startswith(("s3:", "s3a:")):
+        return MissingExtraError("s3fs", "s3")
+    return InputError(f"{url}: {error}")
 
 
 class GateError(CurationError):

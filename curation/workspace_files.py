@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from curation.errors import InputError, MissingExtraError, WorkspaceError
+from curation.errors import InputError, WorkspaceError, missing_file_system
 
 if TYPE_CHECKING:
     from curation.lease import Held
@@ -63,9 +63,7 @@ class WorkspaceFiles:
         try:
             return fsspec.filesystem(scheme, **self.storage_options)
         except ImportError as error:
-            raise MissingExtraError(
-                str(error.name or scheme), "s3" if scheme.startswith("s3") else scheme
-            ) from error
+            raise missing_file_system(self.url, error) from error
         except ValueError as error:
             raise InputError(
                 f"{self.url}: no file system is known for {scheme}://, expected a folder or a URL such as s3://bucket/w"
@@ -97,8 +95,10 @@ class WorkspaceFiles:
         """What a file system raises: botocore's own errors are no OSErrors."""
         if self.is_local or not self.url.startswith("s3"):
             return (OSError,)
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        try:
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ImportError:  # then filesystem() says which extra to install
+            return (OSError,)
         return (OSError, BotoCoreError, ClientError)
 
     def _check_name(self) -> None:

@@ -6,14 +6,16 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
 import polars as pl
 import pytest
 from filelock import FileLock
+from fsspec.registry import _registry as fsspec_implementations
 
-from curation.errors import WorkspaceError
+from curation.errors import CurationError, WorkspaceError
 from curation.workspace import FORMAT_VERSION, Workspace
 
 
@@ -187,3 +189,18 @@ def test_an_object_store_url_keeps_its_form() -> None:
     memory = Workspace("memory://bucket/space/")
     assert memory.table_path("pairs") == "memory://bucket/space/tables/pairs"
     assert memory.read_text("workspace.json") is not None
+
+
+@pytest.mark.parametrize(
+    ("scheme", "package", "said"),
+    [("s3", "s3fs", r"pip install 'preference-curation\[s3\]'"), ("gs", "gcsfs", "gs://bucket/space: .* gcsfs")],
+)
+def test_an_object_store_whose_package_is_not_installed_is_said(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, package: str, said: str
+) -> None:
+    for name in (package, "botocore", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(fsspec_implementations, scheme, raising=False)
+
+    with pytest.raises(CurationError, match=said):
+        Workspace(f"{scheme}://bucket/space")

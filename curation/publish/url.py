@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from typing import Any, Final
 
-from curation.errors import InputError, PushError
+from curation.errors import InputError, PushError, missing_file_system
 from curation.publish.history import CHANGELOG, MANIFEST, History
 from curation.publish.published_folder import PublishedFolder
 from curation.publish.pushing import PushPlan, PushResult, check_lineage
@@ -50,8 +50,10 @@ def push_to_url(
 
     try:
         filesystem, path = fsspec.core.url_to_fs(url, **(storage_options or {}))
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{url}: {' '.join(str(error).split())}") from error
+    except ImportError as error:
+        raise missing_file_system(url, error) from error
+    except ValueError as error:
+        raise InputError(f"{url}: {error}") from error
     try:
         if "file" in _protocols(filesystem):
             return _replace(published, path, url, dry_run=dry_run, force=force)

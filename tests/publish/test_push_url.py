@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import fsspec
 import polars as pl
 import pytest
 import yaml
+from fsspec.registry import _registry as fsspec_implementations
 
-from curation.errors import InputError, PushError
+from curation.errors import InputError, MissingExtraError, PushError
 from curation.publish.history import MANIFEST, History
 from curation.publish.url import push_to_url
 from tests.publish.test_push_hub import publish
@@ -143,3 +145,11 @@ def test_a_history_of_another_workspace_is_refused(tmp_path, memory):
 def test_an_unknown_kind_of_url_is_said(tmp_path):
     with pytest.raises(InputError, match="nowhere://x"):
         push_to_url(publish(tmp_path / "d", 50), "nowhere://x")
+
+
+def test_a_push_to_s3_without_its_package_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(fsspec_implementations, "s3", raising=False)
+
+    with pytest.raises(MissingExtraError, match=r"pip install 'preference-curation\[s3\]'"):
+        push_to_url(publish(tmp_path / "d", 50), "s3://bucket/pairs")
