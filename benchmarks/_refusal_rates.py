@@ -63,7 +63,7 @@ CASES = (
     ("probabilities too low", thinks(-2.0), as_the_command, SIZE),
     ("probabilities too high", thinks(2.0), as_the_command, SIZE),
     ("surely wrong for one in twelve", thinks(0.0, 1 / 12), as_the_command, SIZE),
-    ("surely wrong for one in twelve", thinks(0.0, 1 / 12), as_the_command, 60),
+    ("surely wrong for one in twelve, few labels", thinks(0.0, 1 / 12), as_the_command, 60),
 )
 
 

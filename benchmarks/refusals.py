@@ -1,6 +1,6 @@
 """Refusal detection, measured: ``python benchmarks/refusals.py [--data DIR] [--only PART …]``.
 
-Parts: chatgpt, xstest, folds (a quarter of an hour each), matrix, speed, coconot, dsl. No text is printed.
+Parts: chatgpt, xstest, folds (a quarter of an hour each), matrix, speed, coconot, kinds, dsl. No text is printed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from _figures import FIGURES, shared_data
+from _refusal_kinds import kinds
 from _refusal_rates import dsl
 
 from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sources, unlabelled_answers
@@ -240,6 +241,30 @@ def coconot(data: Path) -> None:
         hits = ((logits[mine, 0] > 0) == refuse[mine]).mean()
         FIGURES.add(f"requests: refuse or answer, {name}", 100 * hits, "%", conditions=f"5 folds, {len(mine)} rows")
         row(name, f"{100 * hits:.1f}", f"{100 * np.mean(right):.1f}" if right else "", len(mine))
+    look_alikes(names, refuse, np.array([r.look_alike for r in requests]), logits[:, 1])
+
+
+def look_alikes(names: np.ndarray, refuse: np.ndarray, alike: np.ndarray, logits: np.ndarray) -> None:
+    """How well look-alikes are told from requests to refuse, and from ordinary ones."""
+    from sklearn.metrics import roc_auc_score
+
+    print("\n### Look-alikes, the same folds, %\n")
+    row("look-alikes of", "found", "against", "taken for look-alikes", "area under the curve", "rows")
+    row(*["---"] * 6)
+    both = {"XSTest": ("xstest", "xstest"), "CoCoNot": ("coconot_contrast", "coconot_eval")}
+    for title, (good, bad) in both.items():
+        for name, others in ((bad, refuse == 1), ("self_instruct", refuse == 0)):
+            mine, other = (names == good) & (alike == 1), (names == name) & others
+            area = roc_auc_score(
+                np.r_[np.ones(mine.sum()), np.zeros(other.sum())], np.r_[logits[mine], logits[other]]
+            )
+            found, taken = ((logits[rows] > 0).mean() for rows in (mine, other))
+            FIGURES.add(
+                f"look-alikes of {title} against {name}", float(area), "area under the curve",
+                conditions=f"5 folds, {mine.sum()} and {other.sum()} rows",
+            )  # fmt: skip
+            rows = f"{mine.sum()} and {other.sum()}"
+            row(title, f"{100 * found:.1f}", name, f"{100 * taken:.1f}", f"{area:.3f}", rows)
 
 
 PARTS = {
@@ -249,6 +274,7 @@ PARTS = {
     "matrix": matrix,
     "speed": speed,
     "coconot": coconot,
+    "kinds": kinds,
     "dsl": dsl,
 }
 

@@ -17,10 +17,20 @@ from curation.refusals.lexical import read
 from curation.refusals.lexical_model import LexicalModel, LexicalScores
 from curation.refusals.notices import is_empty_or_filtered, may_be_no_answer
 
-__all__ = ["CONFIG", "NOT_AN_ANSWER", "Cascade", "CascadeConfig", "SupportsLogits", "load_config"]
+__all__ = [
+    "CONFIG",
+    "NOT_AN_ANSWER",
+    "Cascade",
+    "CascadeConfig",
+    "SupportsLogits",
+    "kinds_told",
+    "load_config",
+]
 
 CONFIG: Final = "config.json"
 NOT_AN_ANSWER: Final = "empty_or_filtered"
+_DONT_KNOW: Final = "dont_know"
+_CAPABILITY: Final = "capability_limit"
 _CERTAIN: Final = 0.999
 _PARTIAL_MARGIN: Final = 0.5
 """An answer that begins "I can't …" and then helps is a partial refusal, when the logit of partial against full
@@ -34,7 +44,8 @@ _UNREAD: Final = -0.4
 """The logit of an answer in another script where no phrase of it is known: no refusal, and too little to be sure of
 that, whatever its punctuation and its few Latin words say (probability 0.4: the refusal dataset leaves it out).
 
-It is that of "None" or "[]", too, and of "No." or "Not toxic" the most: there only the request could tell."""
+It is that of "None" or "[]", too, and of "No.", "Not toxic" or "You can't divide by zero." the most: there only the
+request could tell."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -82,6 +93,17 @@ def load_config(folder: Path) -> CascadeConfig:
             f"refusal detector in {folder}: {CONFIG} cannot be read ({type(error).__name__}); make the model "
             f"again with `python -m curation.embedded.make_refusals`"
         ) from error
+
+
+def kinds_told(scores: LexicalScores, kinds: Sequence[str]) -> npt.NDArray[np.int64]:
+    """(n,), the kind of each answer if it refuses: what its first sentence says outright, else the likeliest."""
+    if not len(scores.refusal):
+        return np.zeros(0, dtype=np.int64)
+    best: npt.NDArray[np.int64] = scores.kinds.argmax(axis=1)
+    for kind, said in ((_DONT_KNOW, scores.ignorant), (_CAPABILITY, scores.incapable)):
+        if kind in kinds:
+            best = np.where(said, kinds.index(kind), best)
+    return best
 
 
 class Cascade:
@@ -143,7 +165,7 @@ class Cascade:
             "compliance" if not r else "full_refusal" if b or p < config.partial_threshold else "partial_refusal"
             for r, b, p in zip(refuses, blank, shares, strict=True)
         ]
-        best = scores.kinds.argmax(axis=1) if len(texts) else []
+        best = kinds_told(scores, config.kinds)
         kinds = [
             NOT_AN_ANSWER if b else config.kinds[k] if r else None
             for r, b, k in zip(refuses, blank, best, strict=True)

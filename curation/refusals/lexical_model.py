@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from curation.errors import ModelError
 from curation.refusals.lexical import Reading, cue_names, cues, grams, load_lexicon, phrases_in
+from curation.refusals.terse import says_little
 
 __all__ = ["LEXICAL_WEIGHTS", "LEXICON", "VOCABULARY", "LexicalModel", "LexicalScores", "sparse_row"]
 
@@ -31,13 +31,7 @@ _DECLINING: Final = frozenset({
     "inability", "apology", "identity", "opinion", "ignorance", "capability", "deflection",
     "foreign_refusal", "foreign_ignorance", "foreign_deflection",
 })  # fmt: skip
-_TERSE_WORDS: Final = 3
-_TERSE_CHARACTERS: Final = 60
-_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-_SPEAKS: Final = re.compile(
-    r"(?:i|me|my|we|us|our)(?:'.*)?|sorry|apolog.*|refus.*|declin.*|cannot|can't|won't|unable|comment|idea"
-    r"|siento|lamento|désolée?|desculpe|leider"
-)
+_REFUSING: Final = _DECLINING | {"policy", "moral", "contradiction"}
 
 Floats = npt.NDArray[np.float32]
 
@@ -57,7 +51,11 @@ class LexicalScores(NamedTuple):
     """(n,), in another script than Latin, and without a phrase of the lexicon that refuses: only punctuation and
     single signs spoke."""
     terse: npt.NDArray[np.bool_]
-    """(n,), a word or a few in which nobody speaks and no phrase of the lexicon declines: "No.", "Not toxic"."""
+    """(n,), see ``curation.refusals.terse``."""
+    ignorant: npt.NDArray[np.bool_]
+    """(n,), the first sentence does not know, and declines in no other way."""
+    incapable: npt.NDArray[np.bool_]
+    """(n,), the first sentence lacks the means, and no rule or principle is named."""
 
 
 class LexicalModel:
@@ -90,7 +88,8 @@ class LexicalModel:
                 )
         self._lexicon = dict(lexicon)
         names = cue_names(lexicon)
-        missing = [name for name in (_SAYS_NO, *_EXCUSES) if name not in names]
+        wanted = (_SAYS_NO, *_EXCUSES, *(f"{group}:first" for group in sorted(_REFUSING)))
+        missing = [name for name in wanted if name not in names]
         if missing:
             raise ModelError(f"refusal detector: {LEXICON} has no group {missing[0].split(':')[0]!r}")
         self._says_no = names.index(_SAYS_NO)
@@ -98,6 +97,11 @@ class LexicalModel:
         groups = [name.rpartition(":")[0] for name in names]
         self._phrases = [n for n, group in enumerate(groups) if group in lexicon and group != _HELPS]
         self._declining = [n for n, group in enumerate(groups) if group in _DECLINING]
+        self._refusing = [n for n, group in enumerate(groups) if group in _REFUSING]
+        self._not_ignorant = [names.index(f"{group}:first") for group in ("inability", "apology")]
+        self._not_ignorant += [n for n, group in enumerate(groups) if group in ("policy", "capability")]
+        self._not_incapable = [n for n, group in enumerate(groups) if group in ("policy", "moral")]
+        self._ignorance, self._capability = names.index("ignorance:first"), names.index("capability:first")
         self._row = {gram: row for row, gram in enumerate(vocabulary)}
         self._idf = idf
         self._ngram_weights = ngram_weights
@@ -136,17 +140,22 @@ class LexicalModel:
         declines = np.zeros(len(readings), dtype=bool)
         unread = np.zeros(len(readings), dtype=bool)
         terse = np.zeros(len(readings), dtype=bool)
+        ignorant = np.zeros(len(readings), dtype=bool)
+        incapable = np.zeros(len(readings), dtype=bool)
         present = phrases_in(readings, self._lexicon)
         words = self._words(readings)
         for position, (reading, (rows, values)) in enumerate(zip(readings, words, strict=True)):
             cue_values = cues(reading, self._lexicon, present[position])
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
             unread[position] = not reading.mostly_latin and not cue_values[self._phrases].any()
-            terse[position] = _is_terse(reading) and not cue_values[self._declining].any()
+            declining, refusing = cue_values[self._declining].any(), cue_values[self._refusing].any()
+            terse[position] = says_little(reading, declines=bool(declining), refuses=bool(refusing))
+            ignorant[position] = cue_values[self._ignorance] > 0 and not cue_values[self._not_ignorant].any()
+            incapable[position] = cue_values[self._capability] > 0 and not cue_values[self._not_incapable].any()
             out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
-        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines, unread, terse)
+        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines, unread, terse, ignorant, incapable)
 
     def _words(self, readings: Sequence[Reading]) -> list[tuple[npt.NDArray[np.int64], Floats]]:
         """``sparse_row`` of each answer's n-grams; all answers at once, and none changes another's."""
@@ -168,14 +177,6 @@ class LexicalModel:
         values = (weighted / np.sqrt(square[answer])).astype(np.float32)
         cuts = np.searchsorted(answer, np.arange(1, len(readings)))
         return list(zip(np.split(rows, cuts), np.split(values, cuts), strict=True))
-
-
-def _is_terse(reading: Reading) -> bool:
-    text = " ".join(reading.sentences)
-    if len(text) > _TERSE_CHARACTERS or not reading.mostly_latin:
-        return False
-    words = _WORD.findall(text)
-    return len(words) <= _TERSE_WORDS and not any(_SPEAKS.fullmatch(word) for word in words)
 
 
 def sparse_row(

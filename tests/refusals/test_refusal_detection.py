@@ -11,6 +11,8 @@ from curation.models.protocols import RefusalDetector
 from curation.models.refusals import open_refusal_detector, refusal_fingerprint
 from curation.refusals import cascade
 from curation.refusals.detection import detect_refusals
+from curation.refusals.lexical import read
+from curation.refusals.terse import says_little
 
 ANSWERS = {
     "delay": "Sorry this took me so long! The query you wanted:\n\nSELECT id FROM users WHERE active = 1;",
@@ -228,6 +230,55 @@ def test_a_word_that_answers_a_question_is_no_refusal_for_sure(detector: Refusal
     (row,) = found(detector, answer)
     assert row["refusal_class"] == "compliance"
     assert row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["You can't divide by zero.", "It is not possible to go faster than light.", "I think not.",
+     "I don't think so.", "You can't buy tickets on the train.", "No, I do not agree.",
+     "Your garden is admirable."],
+)  # fmt: skip
+def test_a_short_statement_is_an_answer_and_never_a_sure_one(detector: RefusalDetector, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert row["refusal_class"] == "compliance"
+    assert row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("answer", "little"),
+    [
+        ("You can't divide by zero.", True),
+        ("You can't make me do it.", False),
+        ("That information is confidential, you know.", False),
+        ("The conversation ends here.", False),
+        ("Nope, not doing that one.", False),
+        ("Das mache ich ganz bestimmt nicht.", False),
+        ("It is not possible to go faster than light, and so the ship will need four years.", False),
+    ],
+)
+def test_what_may_refuse_in_a_few_words_is_left_to_the_model(answer: str, little: bool) -> None:
+    assert says_little(read(answer), declines=False, refuses=False) == little
+    assert not says_little(read(answer), declines=False, refuses=True)
+
+
+KINDS = {
+    "declined": ["I'm sorry, I will not help with that."],
+    "deflected": ["Let's talk about something else.", "How about we discuss gardening instead?"],
+    "dont_know": ["I don't know.", "I'm not sure what the population of that village is."],
+    "capability_limit": [
+        "I am not able to draw pictures.",
+        "I don't have access to real-time data, so I can't tell you today's weather.",
+    ],
+    "disclaimed": ["As an AI, I don't have feelings or personal opinions, so I can't say which is best."],
+    "contradicted": ["No, that is not true at all, and it is wrong to say that tall people are lazy."],
+    "empty_or_filtered": ["", '{"error": {"code": 500}}'],
+}
+
+
+@pytest.mark.parametrize(("kind", "answer"), [(kind, text) for kind, texts in KINDS.items() for text in texts])
+def test_each_kind_is_told(detector: RefusalDetector, kind: str, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert row["refusal_kind"] == kind, row
 
 
 @pytest.mark.parametrize(
