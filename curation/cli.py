@@ -36,7 +36,8 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedRun(
-                "stopped; what was finished is kept: give the same command again to go on"
+                "stopped: give the same command again; a run goes on from what it has finished, and a file is "
+                "written whole or not at all"
             ) from None
 
 

@@ -418,4 +418,6 @@ def test_ctrl_c_says_what_to_do(times: int) -> None:
         process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=900)
     assert process.returncode == 130
-    assert said.endswith("what was finished is kept: give the same command again to go on\n"), said
+    assert said.endswith("a run goes on from what it has finished, and a file is written whole or not at all\n"), (
+        said
+    )
