@@ -144,6 +144,36 @@ class _Bands(StrEnum):
     probability = "probability"
 
 
+class _Scaling(StrEnum):
+    robust = "robust"
+    none = "none"
+
+
+class _Cycles(StrEnum):
+    keep = "keep"
+    drop = "drop"
+
+
+@scores.command()
+def structure(
+    input: InputFile,
+    output: OutputFile,
+    cycles: Annotated[
+        _Cycles, typer.Option(help="what to do with pairs of one prompt whose preferences go round in a circle")
+    ] = _Cycles.keep,
+    match_lengths: Annotated[
+        bool,
+        typer.Option("--match-lengths", help="drop pairs until chosen is longer as often as it is shorter"),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of the draw of --match-lengths")] = 0,
+) -> None:
+    """Find cycles, contradictions and length bias among the pairs of a file."""
+    from curation.commands.structure import run_structure
+
+    done = run_structure(input, output, cycles=cycles.value, matching=match_lengths, seed=seed)
+    console.print(done.summary, markup=False, soft_wrap=True)
+
+
 @scores.command()
 def strength(
     input: InputFile,
@@ -152,6 +182,19 @@ def strength(
         str | None, typer.Option(help="a Boolean column: is the label right? calibrates label_probability")
     ] = None,
     bands: Annotated[_Bands, typer.Option(help="what the bands are cut by")] = _Bands.quantile,
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            help="three cuts, as in 0.1,0.3,0.9; default 0.2,0.4,0.9 by quantile, 0.35,0.6,0.95 by probability"
+        ),
+    ] = None,
+    scaling: Annotated[
+        _Scaling, typer.Option(help="robust: each model's margins over 1.4826 x median |margin|; none: as given")
+    ] = _Scaling.robust,
+    length_control: Annotated[
+        bool,
+        typer.Option("--length-control", help="take out of the margins what follows the log length ratio"),
+    ] = False,
     action: Annotated[
         list[str],
         typer.Option(help="BAND=ACTION[+ACTION], such as likely_flipped=flip or very_strong=soft_label+margin"),
@@ -162,9 +205,23 @@ def strength(
     from curation.commands.strength import run_strength
 
     done = run_strength(
-        input, output, labelled=labelled, bands=bands.value, actions=_band_actions(action), goals=goals
-    )
+        input, output, labelled=labelled, bands=bands.value, thresholds=_cuts(thresholds), scaling=scaling.value,
+        length_control=length_control, actions=_band_actions(action), goals=goals,
+    )  # fmt: skip
     console.print(done.summary, markup=False, soft_wrap=True)
+
+
+def _cuts(given: str | None) -> tuple[float, float, float] | None:
+    """Three numbers by commas; whether they are good cuts is found where they are used."""
+    if given is None:
+        return None
+    try:
+        low, middle, high = (float(word) for word in given.split(","))
+    except ValueError:
+        raise InputError(
+            f"--thresholds is {given!r}, expected three numbers by commas, as in 0.2,0.4,0.9"
+        ) from None
+    return low, middle, high
 
 
 def _band_actions(given: list[str]) -> dict[str, list[Any]]:

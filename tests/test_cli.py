@@ -19,7 +19,7 @@ from curation.workspace import Workspace
 from tests.stages.conftest import sentences
 
 COMMANDS = (
-    "run", "demo", "report", "explain", "ui", "ches", "rewards", "strength", "label-noise", "refusals",
+    "run", "demo", "report", "explain", "ui", "ches", "rewards", "strength", "structure", "label-noise", "refusals",
     "negatives", "dedup", "decontaminate", "select", "judge", "push", "review", "status", "forget", "repair",
 )  # fmt: skip
 PLAIN: dict[str, Any] = {

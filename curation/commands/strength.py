@@ -22,6 +22,11 @@ _VIEWED: Final = ("flipped", "label_smoothing", "margin", "weight")
 """Columns that the views add, or that an earlier view has added."""
 
 
+_SIDES: Final = ("chosen", "rejected")
+_LENGTHS: Final = ("chosen_length", "rejected_length")
+_CONTROLLED: Final = "length is controlled: what follows the log length ratio is taken out of every margin"
+
+
 class StrengthDone(NamedTuple):
     """What the command did."""
 
@@ -41,6 +46,7 @@ def run_strength(
     labelled: str | None = None,
     bands: Literal["quantile", "probability"] = "quantile",
     thresholds: tuple[float, float, float] | None = None,
+    length_control: bool = False,
     actions: Mapping[str, Sequence[BandAction]] | None = None,
     goals: bool = False,
 ) -> StrengthDone:
@@ -51,6 +57,8 @@ def run_strength(
     Args:
         labelled: a Boolean column that says of some rows whether the label is right.
         scaling, bands, thresholds: see :func:`curation.scores.strength.preference_strength`.
+        length_control: take out of each model's margins what follows the log length ratio (Dubois et al. 2024); the
+            file then needs ``prompt``, ``chosen`` and ``rejected`` too.
         actions: band to what is done with its pairs (drop, flip, soft_label, margin, weight); adds
             ``label_smoothing``, ``margin``, ``weight`` and ``flipped``. A flip exchanges every column of
             chosen with its namesake of rejected, and turns scores, verdicts, votes and ``labelled`` round.
@@ -62,22 +70,33 @@ def run_strength(
         InputError: when the file, its columns or an option is wrong.
     """
     columns = (*_REWARDS, *([labelled] if labelled else []))
-    with open_stream(input, output, columns=columns, chunk_rows=None) as stream:
+    shapes = ("pair",) if length_control else ()
+    with open_stream(input, output, shapes=shapes, columns=columns, chunk_rows=None) as stream:
         counts: dict[str, int] = {}
         notes: list[str] = []
         models = pl.DataFrame()
         for chunk in stream.chunks():
+            lengths = _LENGTHS if length_control else None
+            rows = _with_lengths(chunk, stream, columns) if length_control else chunk
             result = preference_strength(
-                chunk, scaling=scaling, labelled=labelled, bands=bands, thresholds=thresholds
+                rows, scaling=scaling, labelled=labelled, bands=bands, thresholds=thresholds, lengths=lengths
             )
             viewed = _viewed(result.frame, stream, actions, labelled=labelled, goals=goals)
             stream.write(viewed, still_mixed=set(viewed.columns) - {*STRENGTH_COLUMNS, *_VIEWED, *_REWARDS})
             place = chunk["row"]
             stream.reject_frame(result.rejects.with_columns(row=place.gather(result.rejects["row"])))
             counts = dict(result.frame["strength_band"].value_counts(sort=True).iter_rows())
-            notes, models = result.notes, result.models
+            notes, models = [*result.notes, *([_CONTROLLED] if length_control else [])], result.models
     lines = [stream.summary(), ", ".join(f"{band} {count:,}" for band, count in counts.items()), *notes]
     return StrengthDone(stream.rows_written, stream.rejected, counts, models, notes, "\n".join(lines))
+
+
+def _with_lengths(chunk: pl.DataFrame, stream: Stream, columns: Sequence[str]) -> pl.DataFrame:
+    """The rows whose texts could be read, with their rewards and the lengths of both answers, in characters."""
+    originals = stream.originals
+    there = originals.select(pl.col(ROW).alias("row"), *(name for name in columns if name in originals.columns))
+    sizes = (pl.col(side).str.len_chars().alias(name) for side, name in zip(_SIDES, _LENGTHS, strict=True))
+    return chunk.select("row", *sizes).join(there, on="row", how="left", maintain_order="left")
 
 
 def _viewed(

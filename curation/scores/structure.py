@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,18 @@ import polars as pl
 
 from curation.errors import InputError
 
-__all__ = ["LengthBias", "conflicts", "length_bias", "match_lengths", "preference_cycles"]
+__all__ = [
+    "LONGER_PREFERRED",
+    "LengthBias",
+    "conflicts",
+    "length_bias",
+    "match_lengths",
+    "preference_cycles",
+    "structure_counts",
+]
 
 FloatArray = npt.NDArray[np.float64]
+LONGER_PREFERRED: Final = "the longer answer has the higher reward"
 
 
 def preference_cycles(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -73,6 +83,30 @@ def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
         )
         .filter((pl.col("prefer_first") > 0) & (pl.col("prefer_second") > 0))
     )
+
+
+def structure_counts(
+    judged: pl.DataFrame, *, in_cycle: int, margins: pl.Series, lengths: Sequence[npt.ArrayLike]
+) -> dict[str, int | float]:
+    """What pairs say of each other and of length, in words and numbers.
+
+    Args:
+        judged: every judgement: ``prompt_id``, ``chosen_id``, ``rejected_id``, and ``source`` where there is one.
+        in_cycle: how many pairs lie on a cycle.
+        margins: (pairs,) strength; without any number, nothing is said of length.
+        lengths: (pairs,) of chosen and of rejected.
+    """
+    contradicted = conflicts(judged)
+    counts: dict[str, int | float] = {
+        "pairs in a cycle": in_cycle,
+        "two answers judged both ways": contradicted.height,
+        "of them across sources": contradicted.filter(pl.col("sources").list.len() > 1).height,
+    }
+    if margins.null_count() < margins.len():
+        bias = length_bias(margins.cast(pl.Float64).fill_null(np.nan).to_numpy(), *lengths)
+        counts["rank correlation of strength and length ratio"] = round(bias.correlation, 4)
+        counts[LONGER_PREFERRED] = round(bias.longer_preferred, 4)
+    return counts
 
 
 class LengthBias(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from curation.scores.margins import read_margins
-from curation.scores.structure import conflicts, length_bias
+from curation.scores.structure import LONGER_PREFERRED, structure_counts
 from curation.scores.voters import METHOD_WORDS, Method, aggregate_votes, reward_votes
 from curation.stages.context import Context
 from curation.stages.judgements import judge_facts
@@ -20,7 +20,6 @@ from curation.stages.rewards import reward_steps
 __all__ = ["label_facts", "structure_facts"]
 
 _MIN_VOTERS = 3
-_LONGER = "the longer answer has the higher reward"
 
 
 def structure_facts(
@@ -33,19 +32,8 @@ def structure_facts(
         in_cycle: how many of them lie on a cycle.
         lengths: (pairs,) characters of chosen and of rejected.
     """
-    contradicted = conflicts(_judged(context))
-    across = contradicted.filter(pl.col("sources").list.len() > 1)
-    facts: dict[str, int | float] = {
-        "pairs in a cycle": in_cycle,
-        "two answers judged both ways": contradicted.height,
-        "of them across sources": across.height,
-    }
     margins = scored["strength_mean"]
-    if margins.null_count() < margins.len():
-        bias = length_bias(margins.cast(pl.Float64).fill_null(np.nan).to_numpy(), *lengths)
-        facts["rank correlation of strength and length ratio"] = round(bias.correlation, 4)
-        facts[_LONGER] = round(bias.longer_preferred, 4)
-    return facts
+    return structure_counts(_judged(context), in_cycle=in_cycle, margins=margins, lengths=lengths)
 
 
 def label_facts(context: Context) -> dict[str, str]:
@@ -60,7 +48,7 @@ def label_facts(context: Context) -> dict[str, str]:
     # length_ratio is all that length bias needs: chosen is so many times as long as rejected.
     lengths = [pairs["length_ratio"].fill_null(1.0).clip(1e-6, 1e6).to_numpy() * 1e6, np.full(pairs.height, 1e6)]
     found = structure_facts(context, pairs, int(labels["in_cycle"].sum()), lengths)
-    facts = {name: f"{value:.1%}" if name == _LONGER else f"{value:,.6g}" for name, value in found.items()}
+    facts = {name: f"{value:.1%}" if name == LONGER_PREFERRED else f"{value:,.6g}" for name, value in found.items()}
     done = labels.filter(pl.col("action") != "keep")["action"].value_counts(sort=True)
     facts |= {f"labels: {action}": f"{count:,}" for action, count in done.iter_rows()}
     if "noise_from" in labels.columns and labels["noise_from"][0]:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -14,6 +15,7 @@ from curation.errors import InputError
 from curation.pipeline import run_stage, stage_named
 from curation.progress import SilentProgress
 from curation.recipe import Recipe
+from curation.scores.structure import length_bias
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
 from curation.stages.pair_labels import labelled_pairs
@@ -199,3 +201,59 @@ def test_a_pair_whose_order_does_not_rest_on_a_label_is_never_flipped(tmp_path: 
     assert context.workspace.read("pair_labels")["action"].to_list() == [
         "keep", "keep", "drop", "flip", "flip", "drop"
     ]  # fmt: skip
+
+
+def circular(folder: Path, **changes: Any) -> Context:
+    """A circle of three and a way out of it, two sources that contradict each other, and two plain pairs."""
+    names = ("The kettle boils.", "The bridge is old.", "Nine ships came in.", "It rained on the market.")
+    one, two, three, four = names
+    ask = "What happened in the town today?"
+    first = [
+        {"prompt": ask, "chosen": c, "rejected": r}
+        for c, r in ((one, two), (two, three), (three, one), (one, four))
+    ]
+    first += [
+        {"prompt": "Who wrote this?", "chosen": "Ada did.", "rejected": "Nobody knows at all."},
+        *sentences(2),
+    ]
+    second = [{"prompt": "Who wrote this?", "chosen": "Nobody knows at all.", "rejected": "Ada did."}]
+    for name, rows in (("first", first), ("second", second)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = [{"path": str(folder / f"{name}.jsonl"), "name": name} for name in ("first", "second")]
+    return context_of(folder, [], sources=sources, rewards=[{"model": f"{HERE}:length"}], **changes)
+
+
+def test_cycles_of_a_run_are_counted_and_dropped_where_the_recipe_says_so(tmp_path: Path) -> None:
+    kept = circular(tmp_path)
+    run_all(kept)
+    labels = kept.workspace.read("pair_labels")
+    assert (labels.height, int(labels["in_cycle"].sum())) == (6, 3)
+    assert labels["action"].unique().to_list() == ["keep"]
+    facts = label_facts(kept)
+    assert facts["pairs in a cycle"] == "3"
+    assert (facts["two answers judged both ways"], facts["of them across sources"]) == ("1", "1")
+    assert facts["the longer answer has the higher reward"] == "100.0%"
+
+    dropping = circular(tmp_path, strength={"cycles": "drop"})
+    result = run_stage(dropping, stage_named("pair_labels"))
+    assert result is not None
+    assert (result.rejected, result.facts["pairs in a cycle"]) == (3, 3)
+    rejects = dropping.workspace.read("rejects").filter(pl.col("stage") == "pair_labels")
+    inside = labels.filter("in_cycle")["pair_id"]
+    assert dict(Counter(rejects["rule"])) == {"preference_cycle": 3}
+    assert set(rejects["row_id"]) == set(inside)
+    assert set(labelled_pairs(dropping)["pair_id"]) == set(labels["pair_id"]) - set(inside)
+
+
+def test_length_controlled_strength_of_a_run_is_that_of_the_reference(tmp_path: Path) -> None:
+    context = circular(tmp_path)
+    run_all(context, until="pair_scores")
+    pairs, scores = context.workspace.read("pairs"), context.workspace.read("pair_scores")
+    texts = context.workspace.read("candidates").select("candidate_id", "response")
+    sizes = dict(zip(texts["candidate_id"], texts["response"].str.len_chars(), strict=True))
+    joined = pairs.join(scores, on="pair_id", maintain_order="left")
+    lengths = [[sizes[one] for one in joined[f"{side}_id"]] for side in ("chosen", "rejected")]
+    # Below ten pairs margins are not scaled: the model's own are length differences.
+    expected = length_bias(np.subtract(*lengths), *lengths).controlled
+    np.testing.assert_allclose(joined["strength_length_controlled"], expected)
+    assert joined["strength_mean"].to_list() == np.subtract(*lengths).tolist()
