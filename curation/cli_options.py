@@ -25,4 +25,9 @@ def unless_named(default: str) -> type[TyperGroup]:
             parsed: list[str] = super().parse_args(ctx, args)
             return parsed
 
+        def format_epilog(self, ctx: Any, formatter: Any) -> None:
+            with formatter.indentation():
+                formatter.write_paragraph()
+                formatter.write_text(f"Without a command it is {default}: {ctx.command_path} {default} --help")
+
     return Group

@@ -103,6 +103,11 @@ def test_help_lists_every_command(shell: Shell) -> None:
     assert set(COMMANDS) <= listed
 
 
+@pytest.mark.parametrize(("group", "command"), [("refusals", "detect"), ("rewards", "score"), ("review", "write")])
+def test_help_of_a_group_leads_to_the_options_of_its_first_command(shell: Shell, group: str, command: str) -> None:
+    assert f" {group} {command} --help" in " ".join(shell(group, "--help").stdout.split())
+
+
 def test_no_arguments_show_the_help(shell: Shell) -> None:
     done = shell()
     # click moved it from standard output to standard error in 8.2.
