@@ -18,6 +18,8 @@ from _figures import FIGURES, shared_data
 from curation.scores.strength import BANDS, preference_strength
 from curation.scores.voters import METHODS, aggregate_votes
 
+_LABELLED = 500
+
 
 def read(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Votes (pair, voter, vote), and gold (pair, gold: whether the first argument wins) of decided pairs."""
@@ -67,7 +69,11 @@ def main() -> None:
 
 
 def bands(votes: pl.DataFrame, gold: pl.DataFrame, *, seed: int = 0) -> None:
-    """One vote a pair is the label, the others are the models that judge it."""
+    """One vote a pair is the label, the others are the models that judge it.
+
+    A vote is a margin of 1 or -1, so that without calibration no probability exceeds the sigmoid of 1, 0.731, and
+    the band very_strong, from 0.95 on, stays empty whatever the votes say; calibrated on known labels it does not.
+    """
     random = np.random.default_rng(seed)
     rows = []
     truth = dict(gold.iter_rows())
@@ -81,12 +87,22 @@ def bands(votes: pl.DataFrame, gold: pl.DataFrame, *, seed: int = 0) -> None:
             {"chosen_rewards": margins[:5], "rejected_rewards": [0.0] * 5, "wrong": (label == 1) != truth[pair]}
         )
     schema = {"chosen_rewards": pl.List(pl.Float64), "rejected_rewards": pl.List(pl.Float64), "wrong": pl.Boolean}
-    frame = preference_strength(pl.DataFrame(rows, schema=schema), scaling="none", bands="probability").frame
-    print("\n| band (one vote is the label, the others judge it) | pairs | share of wrong labels |\n|---|---|---|")
-    shares = {band: part for (band,), part in frame.group_by(["strength_band"])}
-    for band in BANDS:
-        if band in shares:
-            print(f"| {band} | {shares[band].height} | {shares[band]['wrong'].mean():.3f} |")
+    frame = pl.DataFrame(rows, schema=schema)
+    drawn = np.zeros(frame.height, dtype=bool)
+    drawn[random.permutation(frame.height)[:_LABELLED]] = True
+    sample = pl.Series(drawn)
+    labelled = frame.with_columns(right=pl.when(sample).then(~pl.col("wrong")))
+    for said, given, column in (
+        ("nothing calibrates", frame, None),
+        (f"{_LABELLED} pairs of known label calibrate, the others are shown", labelled, "right"),
+    ):
+        found = preference_strength(given, scaling="none", bands="probability", labelled=column).frame
+        assert found.height == frame.height, "a pair without any vote would shift the sample"
+        shares = dict(found.filter(~sample).partition_by("strength_band", as_dict=True))
+        print(f"\n| band ({said}) | pairs | share of wrong labels |\n|---|---|---|")
+        for band in BANDS:
+            if (part := shares.get((band,))) is not None:
+                print(f"| {band} | {part.height:,} | {part['wrong'].mean():.3f} |")
 
 
 if __name__ == "__main__":
