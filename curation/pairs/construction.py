@@ -227,12 +227,21 @@ def once_each(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:
-    """Leave out pairs that stand in both directions: one of the two labels is wrong, and which is unknown."""
-    reverse = pairs.select("prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _other="pair_id")
-    conflicts = pairs.join(reverse, on=PAIR_KEY, maintain_order="left")
+    """Leave out pairs that stand in both directions: one of the two labels is wrong, and which is unknown.
+
+    But one whose strategy knows its order stays where the other's does not.
+    """
+    pairs = pairs.with_columns(_known=pl.col("strategy").is_in(ORDER_IS_KNOWN))
+    reverse = pairs.select(
+        "prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _other="pair_id", _other_known="_known"
+    )
+    both = pairs.join(reverse, on=PAIR_KEY, maintain_order="left")
+    conflicts = both.filter(pl.col("_other_known") | ~pl.col("_known"))
     kept = pairs
     if conflicts.height:
         kept = pairs.join(conflicts, on="pair_id", how="anti", maintain_order="left")
+    opposite = pl.format("pair {} says the opposite of the same two answers", "_other")
+    believed = pl.when("_other_known").then(pl.lit(", and its order is known")).otherwise(pl.lit(""))
     rejects = rejects_frame(
         conflicts,
         table="pairs",
@@ -240,9 +249,9 @@ def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:
         row_id=pl.col("pair_id"),
         rule="contradictory_pair",
         value=pl.col("_other"),
-        reason=pl.format("pair {} says the opposite of the same two answers", "_other"),
+        reason=pl.when("_known").then(opposite).otherwise(pl.concat_str(opposite, believed)),
     )
-    return BuiltPairs(kept, rejects)
+    return BuiltPairs(kept.drop("_known"), rejects)
 
 
 def pair_ids(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
+from curation.pairs.construction import PAIR_KEY, BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
 from curation.pairs.provided import provided_pairs
 from curation.text import content_hash
 
@@ -137,6 +137,22 @@ def test_pairs_that_contradict_each_other_are_both_rejected() -> None:
     built = without_conflicts(provided_pairs(inputs(("p", "a", "b"), ("p", "b", "a"), ("p", "a", "c"))).pairs)
     assert built.pairs.select("chosen_id", "rejected_id").rows() == [("a", "c")]
     assert built.rejects["rule"].to_list() == ["contradictory_pair", "contradictory_pair"]
+
+
+def test_a_pair_of_known_order_outlives_one_that_contradicts_it() -> None:
+    rows = [("p", "a", "b", "constructed"), ("p", "b", "a", "all"),
+            ("q", "a", "b", "constructed"), ("q", "b", "a", "refusal_vs_compliance"),
+            ("r", "a", "b", "all"), ("r", "b", "a", "provided")]  # fmt: skip
+    pairs = pl.DataFrame(rows, schema=[*PAIR_KEY, "strategy"], orient="row").with_columns(
+        pair_id=pl.concat_str(*PAIR_KEY)
+    )
+    built = without_conflicts(pairs)
+    assert built.pairs.drop("pair_id").rows() == [rows[0]]
+    assert built.pairs.columns == pairs.columns
+    assert built.rejects["row_id"].to_list() == ["pba", "qab", "qba", "rab", "rba"]
+    said = built.rejects["reason"].to_list()
+    assert said[0] == "pair pab says the opposite of the same two answers, and its order is known"
+    assert not any("known" in reason for reason in said[1:])
 
 
 def test_duplicate_prompts_with_different_answers_stay_different_pairs() -> None:
