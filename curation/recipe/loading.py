@@ -76,6 +76,22 @@ def _check_no_secret(value: Any, where: str, field: str) -> None:
         )
 
 
+_EXPECTED: Final = {
+    "tuple_type": "expected a list",
+    "model_type": "expected keys with values",
+    "dict_type": "expected keys with values",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+}
+"""In words of YAML what pydantic says in words of Python."""
+
+
 def _first_fault(error: ValidationError) -> str:
     """The first fault of a recipe, with its field, its value and what is allowed."""
     faults = error.errors(include_url=False)
@@ -86,7 +102,7 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         allowed = _allowed_keys(place[:-1])
         return f"unknown key {field!r}{closest(place[-1], allowed)}; allowed here: {', '.join(allowed)}{more}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = _EXPECTED.get(fault["type"], fault["msg"].removeprefix("Value error, "))
     found = "" if fault["type"] in {"missing", "value_error"} and not place else f", found {_shown(fault['input'])}"
     if fault["type"] == "missing":
         return f"{field} is missing{more}"
