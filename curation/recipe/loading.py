@@ -102,7 +102,8 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         allowed = _allowed_keys(place[:-1])
         return f"unknown key {field!r}{closest(place[-1], allowed)}; allowed here: {', '.join(allowed)}{more}"
-    message = _EXPECTED.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+    said = fault["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
+    message = _EXPECTED.get(fault["type"], said)
     found = "" if fault["type"] in {"missing", "value_error"} and not place else f", found {_shown(fault['input'])}"
     if fault["type"] == "missing":
         return f"{field} is missing{more}"
