@@ -320,6 +320,7 @@ def test_parquet_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
         ("e.json", b"[]", "holds no rows"),
         ("e.csv", b"a,b\n", "holds no rows"),
         ("half.jsonl", b'{"a": 1}\n\n{"a": 2, "b', "line 3 is not JSON.*ends in the middle"),
+        ("brace.jsonl", b'{"a": 1}\n{"a": 2\n{"a": 3}\n', "line 2 is not JSON: Expecting ',' .* at column 8"),
         ("bad.jsonl", b'{"a": 1}\n{"a": }\n{"a": 2}\n', "line 2 is not JSON"),
         ("list.jsonl", b'{"a": 1}\n[1]\n', "line 2 is a list, expected an object"),
         ("deep.jsonl", b'{"a": ' + b"[" * 100_000 + b"\n", "line 1 is JSON nested too deeply"),

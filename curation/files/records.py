@@ -240,7 +240,9 @@ def _parse(decoder: JsonDecoder, text: str, place: str, *, whole: bool) -> Any:
         return decoder.whole(text)
     except json.JSONDecodeError as error:
         cut = "" if whole else "; the file ends in the middle of this line"
-        raise InputError(f"{place} is not JSON: {error.msg} at column {error.colno}{cut}") from error
+        # Not error.colno: of a fault at the end it is that of the next line, of which nothing is here.
+        column = min(error.pos, len(text.rstrip())) + 1
+        raise InputError(f"{place} is not JSON: {error.msg} at column {column}{cut}") from error
     except RecursionError as error:
         raise InputError(f"{place} is JSON nested too deeply to be a row") from error
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -15,6 +15,8 @@ from curation.prompts.shapes import is_text
 from curation.text import messages_text
 
 __all__ = ["TextRows", "cells", "check_columns", "text_columns"]
+
+_MADE_BY: Final = {"chosen_rewards": "rewards", "rejected_rewards": "rewards", "refusal_probability": "refusals"}
 
 
 class TextRows(NamedTuple):
@@ -67,7 +69,9 @@ def check_columns(frame: pl.DataFrame, names: Iterable[str], *, name: str) -> No
     found = [column for column in frame.columns if column != ROW]
     for column in names:
         if column not in found:
-            raise InputError(f"{name}: no column {column!r}{closest(column, found)}; found {', '.join(found)}")
+            made = _MADE_BY.get(column)
+            hint = f" (`curation {made}` makes it)" if made else closest(column, found)
+            raise InputError(f"{name}: no column {column!r}{hint}; found {', '.join(found)}")
 
 
 def cells(frame: pl.DataFrame, path: str, *, mixed: frozenset[str] = frozenset()) -> list[Any]:

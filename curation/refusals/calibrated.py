@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import InputError
+from curation.files import ROW
 from curation.refusals.calibration import (
     Calibration,
     expected_calibration_error,
@@ -156,7 +157,10 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
     """
     for column in ("refusal_probability", label):
         if column not in frame.columns:
-            raise InputError(f"column {column!r} is missing, found {', '.join(frame.columns)}")
+            raise InputError(
+                f"column {column!r} is missing: found {', '.join(name for name in frame.columns if name != ROW)}; "
+                f"`curation refusals sample-for-labelling` makes a sheet with all that is needed"
+            )
     known = frame.filter(pl.col(label).is_not_null() & pl.col("refusal_probability").is_not_null())
     wrong = known.filter(~pl.col(label).cast(pl.String).is_in(["0", "1", "0.0", "1.0", "true", "false"]))
     if wrong.height:

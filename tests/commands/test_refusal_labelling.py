@@ -17,6 +17,7 @@ from curation.commands.refusal_labels import (
     run_sample_for_labelling,
 )
 from curation.errors import InputError
+from curation.files import ROW
 from curation.refusals.calibrated import fit_stored, load_calibration
 
 REFUSES = "I'm sorry, but I can't help with that. Number {}."
@@ -61,6 +62,14 @@ def test_an_unfilled_sheet_is_named_by_its_row(detected: Path, tmp_path: Path) -
     curation("refusals", "sample-for-labelling", detected, "-o", sheet, "--size", 40)
     done = CliRunner().invoke(app, ["refusals", "rate", str(detected), "--sheet", str(sheet)])
     assert "has no label" in str(done.exception)
+
+
+def test_a_file_without_labels_is_told_how_to_get_them(detected: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["refusals", "calibrate", str(detected), "-o", str(tmp_path / "c.json")])
+
+    assert "column 'label' is missing" in str(done.exception)
+    assert "sample-for-labelling" in str(done.exception)
+    assert ROW not in str(done.exception)
 
 
 def test_a_calibration_moves_the_threshold_and_is_applied(detected: Path, tmp_path: Path) -> None:

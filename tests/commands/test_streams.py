@@ -147,6 +147,16 @@ def test_a_missing_column_is_named_before_anything_is_written(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_a_missing_column_that_a_command_makes_names_the_command(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", PAIRS)
+
+    with (
+        pytest.raises(InputError, match=r"no column 'chosen_rewards' \(`curation rewards` makes it\)"),
+        open_stream(source, tmp_path / "out.parquet", columns=["chosen_rewards"]),
+    ):
+        pass
+
+
 def test_mixed_columns_are_spoken_of(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{**PAIRS[0], "note": 1}, {**PAIRS[1], "note": "one"}])
 
