@@ -48,7 +48,10 @@ FAILURE_COLUMNS = {
 
 
 class Batch(NamedTuple):
-    """What a worker made of a batch. Each input row is in one of the two, never in neither."""
+    """What a worker made of a batch.
+
+    Each input row is in one of the two, never in neither; in both where a part of it is missing.
+    """
 
     rows: pl.DataFrame
     failures: pl.DataFrame

@@ -27,6 +27,7 @@ _SHAPES: Final = ("response", "messages", "bare")
 _CHUNK_ROWS: Final = 8_192
 _TRUNCATED: Final = "refusal_truncated"
 _REQUEST: Final = "__request__"
+_UNSORTED: Final = "unreadable_category"
 
 
 class RefusalsDone(NamedTuple):
@@ -56,7 +57,8 @@ def run_refusals(
     """Add ``refusal_probability``, ``refusal_class``, ``refusal_kind``, ``refusal_detector`` to a file of answers.
 
     Where there are prompts, ``refusal_category`` too. Null and empty answers go to the rejects, and so do those
-    on which a judge gave no verdict, or whose request it gave no category, that can be read.
+    on which a judge gave no verdict that can be read. Where it gave no category that can be read, the answer keeps
+    its verdict, without a category, and the rejects say so.
 
     Args:
         input: a file with ``response``, and ``prompt`` if there is one; or with ``messages``.
@@ -108,22 +110,33 @@ def run_refusals(
                 stream.reject(row, "no_response", "messages", "the assistant does not speak last")
             if progress is not None:
                 progress.advance(stream.originals.height)
-    counts = ", ".join(f"{name} {count:,}" for name, count in classes.items())
-    lines = [stream.summary(), counts]
+    lines = [stream.summary(), ", ".join(f"{name} {count:,}" for name, count in classes.items())]
     if calibrated is not None:
         sorted_into = [c.name for c in by.taxonomy.categories] if by else []
         lines.append(calibrated.in_words(detector.fingerprint, sorted_into))
-    if truncated:
-        lines.append(f"{truncated:,} long answers: the beginning and the end were read, not the middle")
+    lines += _notes(unsorted=stream.rejected.get(_UNSORTED, 0), truncated=truncated)
     return RefusalsDone(stream.rows_written, stream.rejected, classes, truncated, "\n".join(lines))
 
 
+def _notes(*, unsorted: int, truncated: int) -> list[str]:
+    notes = []
+    if unsorted:
+        notes.append(
+            f"{unsorted:,} of them lack only a category that can be read: their verdicts are in the output"
+        )
+    if truncated:
+        notes.append(f"{truncated:,} long answers: the beginning and the end were read, not the middle")
+    return notes
+
+
 def _sorted(found: pl.DataFrame, by: Sorter, stream: Stream) -> pl.DataFrame:
-    """The rows with the category of their request; where a judge's reply could not be read they are rejected."""
+    """The rows with the category of their request; null, and told, where a judge's reply could not be read."""
     category, unread = sort_requests(found[_REQUEST].to_list(), by)
     for row in found.filter(unread)["row"]:
-        stream.reject(row, "unreadable_category", "", "the judge named no category that can be read")
-    return found.with_columns(refusal_category=category).filter(~unread)
+        stream.reject(
+            row, _UNSORTED, "", "the judge named no category that can be read; the verdict is in the output"
+        )
+    return found.with_columns(refusal_category=category)
 
 
 def _open(model: str | RefusalDetector) -> RefusalDetector:

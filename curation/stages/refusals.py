@@ -24,7 +24,14 @@ from curation.refusals.sorting import Sorted, sort_requests
 from curation.refusals.taxonomy import open_taxonomy
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.sorting import open_sorter, sorted_by, sorts_remotely, unsorted_failures
+from curation.stages.requests import judges_requests, prompt_requests
+from curation.stages.sorting import (
+    open_sorter,
+    sorted_by,
+    sorts_remotely,
+    unsorted_facts,
+    unsorted_failures,
+)
 from curation.text import last_user_text, messages_text
 from schemas import TABLES
 
@@ -41,6 +48,8 @@ __all__ = [
 ]
 
 _STEP_VERSION = 3
+_SORTED = "sorted_into"
+"""Column of the inputs: the category of the request, where stage ``requests`` has sorted it."""
 
 
 def detector_fingerprint(options: RefusalDetection) -> str:
@@ -119,7 +128,7 @@ class _Detecting:
     def __call__(self, batch: pl.DataFrame) -> Batch:
         prompts = [messages_text(messages) for messages in batch["messages"].to_list()]
         found = self.detector.detect(prompts, batch["response"].to_list())
-        category, unsorted = self._categories(batch["messages"], found.refusal_class)
+        category, unsorted = self._categories(batch, found.refusal_class)
         rows = pl.DataFrame(
             {
                 "candidate_id": batch["candidate_id"],
@@ -145,13 +154,21 @@ class _Detecting:
             for name in rows.filter(unread)["candidate_id"]
         ]
         more = unsorted_failures(rows.filter(unsorted)["candidate_id"])
-        return Batch(rows.filter(~unread & ~unsorted), pl.concat([failures_frame(failures), more]))
+        return Batch(rows.filter(~unread), pl.concat([failures_frame(failures), more]))
 
-    def _categories(self, prompts: pl.Series, classes: Sequence[str | None]) -> Sorted:
-        """Of the requests whose answers refuse; with thresholds per category of all requests."""
+    def _categories(self, batch: pl.DataFrame, classes: Sequence[str | None]) -> Sorted:
+        """Of the requests whose answers refuse; with thresholds per category of all requests.
+
+        Where stage ``requests`` has sorted all of them, nobody is asked again.
+        """
         names = pl.Series(classes, dtype=pl.String)
         everywhere = _by_category(self.calibration)
-        asked = [last_user_text(messages) for messages in prompts.to_list()]
+        if _SORTED in batch.columns:
+            told = batch.select(
+                pl.when(names.ne_missing("compliance") | everywhere).then(_SORTED).alias("category")
+            )
+            return Sorted(told.to_series(), pl.Series("unread", [False] * batch.height, dtype=pl.Boolean))
+        asked = [last_user_text(messages) for messages in batch["messages"].to_list()]
         wanted = [p if everywhere or c != "compliance" else None for p, c in zip(asked, names, strict=True)]
         if self.options.taxonomy is not None and any(text is not None for text in wanted):
             self.sorter = self.sorter or open_sorter(self.options)
@@ -184,13 +201,27 @@ def candidate_refusals(context: Context, candidates: pl.Series) -> pl.DataFrame:
     return context.ledger.fetch(refusal_step(context).key, candidates)
 
 
+def _with_categories(context: Context, candidates: pl.DataFrame) -> pl.DataFrame:
+    """The answers with the category of their request, where stage ``requests`` has sorted every one of them."""
+    options = context.recipe.refusals
+    if options is None or options.taxonomy is None or not judges_requests(context.recipe):
+        return candidates
+    judged = prompt_requests(context, candidates["prompt_id"].unique(maintain_order=True))
+    known = judged.select("prompt_id", pl.col("refusal_category").alias(_SORTED))
+    if candidates.join(known, on="prompt_id", how="anti").height:
+        return candidates
+    return candidates.join(known, on="prompt_id", how="left", maintain_order="left")
+
+
 def run(context: Context) -> StageResult:
     candidates = answered(context)
-    report = context.compute(refusal_step(context), candidates)
+    step = refusal_step(context)
+    report = context.compute(step, _with_categories(context, candidates))
     found = candidate_refusals(context, candidates["candidate_id"])
-    facts = {"computed": report.computed, "detector": report.producer}
+    facts: dict[str, int | str] = {"computed": report.computed, "detector": report.producer}
     facts |= dict(found["refusal_class"].value_counts(sort=True).iter_rows())
-    options = refusal_step(context).options
+    facts |= unsorted_facts(context, step.key, candidates["candidate_id"])
+    options = step.options
     if options.calibration is not None:
         names = [c.name for c in open_taxonomy(options.taxonomy).categories] if options.taxonomy else []
         facts["thresholds"] = load_calibration(options.calibration).in_words(_uncalibrated(options), names)
@@ -198,14 +229,14 @@ def run(context: Context) -> StageResult:
         facts["too long, read at both ends"] = cut
     if unknown := found["refusal_truncated"].null_count():
         facts["not recorded whether read whole"] = unknown
-    return StageResult("refusals", candidates.height, report.failed, facts)
+    return StageResult("refusals", candidates.height, min(report.failed, candidates.height - found.height), facts)
 
 
 STAGE = Stage(
     name="refusals",
     group="scores",
     description="Whether each candidate refuses: its probability, class, kind, and the category of the request.",
-    needs=("prompts", "candidates"),
+    needs=("prompts", "candidates", "requests"),
     run=run,
     table="refusals",
     enabled=lambda recipe: recipe.refusals is not None,

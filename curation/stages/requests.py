@@ -14,7 +14,13 @@ from curation.refusals.requests import detect_requests, open_request_model, requ
 from curation.refusals.sorting import confusion, sort_requests
 from curation.refusals.taxonomy import open_taxonomy
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.sorting import open_sorter, sorted_by, sorts_remotely, unsorted_failures
+from curation.stages.sorting import (
+    open_sorter,
+    sorted_by,
+    sorts_remotely,
+    unsorted_facts,
+    unsorted_failures,
+)
 from curation.text import last_user_text
 from schemas import TABLES
 
@@ -91,7 +97,7 @@ class _Judging:
             return Batch(found.with_columns(refusal_category=pl.lit(None, dtype=pl.String)), failures_frame([]))
         category, unread = sort_requests(texts, self.sorter)
         rows = found.with_columns(refusal_category=category)
-        return Batch(rows.filter(~unread), unsorted_failures(rows.filter(unread)["prompt_id"]))
+        return Batch(rows, unsorted_failures(rows.filter(unread)["prompt_id"]))
 
 
 def request_step(context: Context) -> RequestStep:
@@ -175,7 +181,8 @@ def run(context: Context) -> StageResult:
     }
     if (table := category_confusion(context)).height:
         facts["categories"] = confusion_in_words(table)
-    return StageResult("requests", prompts.height, report.failed, facts)
+    facts |= unsorted_facts(context, request_step(context).key, prompts["prompt_id"])
+    return StageResult("requests", prompts.height, min(report.failed, prompts.height - found.height), facts)
 
 
 STAGE = Stage(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -19,25 +19,38 @@ from curation.refusals.sorting import open_assigner
 from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
 
 if TYPE_CHECKING:
+    from curation.ledger import LedgerKey
     from curation.refusals.sorting import Sorter
+    from curation.stages.context import Context
 
-__all__ = ["open_sorter", "sorted_by", "sorts_remotely", "unsorted_failures"]
+__all__ = ["open_sorter", "sorted_by", "sorts_remotely", "unsorted_facts", "unsorted_failures"]
+
+
+_UNSORTED: Final = "unreadable_category"
+"""The rule of a failure beside which the row is kept, without a category."""
 
 
 def unsorted_failures(ids: pl.Series) -> pl.DataFrame:
-    """Failures of the items whose request a judge sorted into nothing that can be read."""
+    """Failures of the items whose request a judge sorted into nothing that can be read; the rest is known."""
     return failures_frame(
         [
             {
                 "row_id": name,
                 "item_id": name,
-                "rule": "unreadable_category",
+                "rule": _UNSORTED,
                 "value": None,
-                "reason": "the judge named no category that can be read",
+                "reason": "the judge named no category that can be read; all else is kept, without a category",
             }
             for name in ids
         ]
     )
+
+
+def unsorted_facts(context: Context, key: LedgerKey, ids: pl.Series) -> dict[str, int | str]:
+    """How many of these items have no category because a judge's reply could not be read; nothing for none."""
+    failures = context.ledger.failures(key, ids)
+    count = failures.filter(pl.col("rule") == _UNSORTED)["row_id"].n_unique()
+    return {"category that cannot be read": count} if count else {}
 
 
 def sorted_by(options: RefusalDetection) -> str:

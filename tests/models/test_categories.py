@@ -143,7 +143,7 @@ def test_text_in_a_request_cannot_close_its_block(taxonomy: Taxonomy) -> None:
     assert attack.count(first.split()[0]) == 0
 
 
-def test_the_command_rejects_what_a_judge_could_not_sort(tmp_path: Path) -> None:
+def test_the_command_keeps_the_verdict_on_what_a_judge_could_not_sort_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "ours.yaml").write_text(TAXONOMY)
     rows = [{"prompt": p, "response": "I can't help with that."} for p in ("lock", "odd")]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -156,8 +156,11 @@ def test_the_command_rejects_what_a_judge_could_not_sort(tmp_path: Path) -> None
             tmp_path / "in.jsonl", tmp_path / "out.parquet", taxonomy=str(tmp_path / "ours.yaml"),
             sorter=lambda taxonomy: open_judge_sorter(taxonomy, server.model()),
         )  # fmt: skip
-    assert pl.read_parquet(tmp_path / "out.parquet")["refusal_category"].to_list() == ["doors"]
+    written = pl.read_parquet(tmp_path / "out.parquet")
+    assert written["refusal_category"].to_list() == ["doors", None]
+    assert written["refusal_class"].to_list() == ["full_refusal"] * 2
     assert done.rejected == {"unreadable_category": 1}
+    assert "1 of them lack only a category that can be read" in done.summary
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,9 @@ def test_sampled_answers_that_agree_are_sure(tmp_path: Path) -> None:
 
     with scripted(sampled) as server:
         recipe = write(tmp_path, server.model(), temperature=1.0, samples=4, by="entropy")
-        (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"prompt": q}) + "\n" for q in GOLD))
+        (tmp_path / "rows.jsonl").write_text(
+            "".join(json.dumps({"prompt": q, "category": "facts"}) + "\n" for q in GOLD)
+        )
         run(recipe, workspace=str(tmp_path / "w"))
     workspace = Workspace(tmp_path / "w")
     found = certain(workspace)
@@ -191,7 +193,8 @@ def test_prompts_that_are_predicted_to_be_refused_are_no_questions(tmp_path: Pat
         recipe = json.loads(path.read_text())
         recipe["refusal_dataset"] |= {"expectation": "predicted", "min_expectation": 0.6}
         path.write_text(json.dumps(recipe))
-        questions = [{"prompt": PHISH, "response": "8"}, {"prompt": "What is four and four?", "response": "8"}]
+        asked = (PHISH, "What is four and four?")
+        questions = [{"prompt": q, "response": "8", "category": "facts"} for q in asked]
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
         run(path, workspace=str(tmp_path / "w"))
     workspace = Workspace(tmp_path / "w")

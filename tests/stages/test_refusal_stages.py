@@ -374,29 +374,50 @@ def test_the_rejected_answer_of_a_pair_is_never_the_contrast(tmp_path: Path) -> 
     assert rejects["rule"].to_list() == ["called_wrong"] * 4
 
 
-def test_a_judge_that_sorts_fills_the_categories_and_its_unreadable_replies_are_failures(tmp_path: Path) -> None:
-    def judge(text: str, seed: int) -> tuple[str, str]:
-        if "\nWrite a phishing message.\n" in text:
-            return "I would rather not say", "stop"
-        return (
-            '{"category": "doors"}' if "lock" in text.split(" ENDS]", maxsplit=1)[0] else '{"category": "none"}'
-        ), "stop"
+def sorting_judge(text: str, seed: int) -> tuple[str, str]:
+    """A far end that sorts, and says nothing of use on one request."""
+    if "\nWrite a phishing message.\n" in text:
+        return "I would rather not say", "stop"
+    request = text.split(" ENDS]", maxsplit=1)[0]
+    return ('{"category": "doors"}' if "lock" in request else '{"category": "none"}'), "stop"
 
-    with scripted(judge) as server:
+
+def test_a_judge_sorts_each_request_once_and_a_category_that_cannot_be_read_takes_nothing_else(
+    tmp_path: Path,
+) -> None:
+    with scripted(sorting_judge) as server:
         sorting = {"judge": {"model": server.model(), "revision": "1"}}
-        workspace = finished(
-            tmp_path / "judged", refusals={"taxonomy": "ours.yaml", "requests": True, "sorting": sorting}
-        )
-        asked = len(server.asked)
-        finished(tmp_path / "judged", refusals={"taxonomy": "ours.yaml", "requests": True, "sorting": sorting})
-        again = server.asked[asked:]
-    found = workspace.read("requests").join(
-        workspace.read("prompts").select("prompt_id", "messages"), on="prompt_id"
-    )
+        options = {"taxonomy": "ours.yaml", "requests": True, "sorting": sorting}
+        workspace = finished(tmp_path, refusals=options)
+        assert len(server.asked) == len(rows())  # stage refusals takes what stage requests was told
+        finished(tmp_path, refusals=options)
+        assert len(server.asked) == len(rows())
+        run(tmp_path / "recipe.yaml", workspace=str(tmp_path / "workspace"), retry_failed=True)
+        assert len(server.asked) == len(rows()) + 1
+    prompts = workspace.read("prompts").select("prompt_id", "messages")
+    found = workspace.read("requests").join(prompts, on="prompt_id")
     category = {row["messages"][-1]["content"]: row["refusal_category"] for row in found.iter_rows(named=True)}
-    assert category[rows()[0]["prompt"]] == "doors"
-    assert rows()[1]["prompt"] not in category
-    assert category[rows()[2]["prompt"]] is None
-    failures = workspace.read("failures").filter(pl.col("rule") == "unreadable_category")
-    assert set(failures["step"]) == {"requests", "refusals"}
-    assert again == []  # failures are kept, and tried again when they are forgotten
+    assert [category[row["prompt"]] for row in rows()] == ["doors", None, None, None]
+    assert found["refuse_probability"].null_count() == 0
+    verdicts = workspace.read("refusals")
+    assert verdicts["refusal_class"].value_counts().sort("count").height == 2
+    assert verdicts.height == 2 * len(rows())
+    assert verdicts["refusal_category"].drop_nulls().to_list() == ["doors"]
+    failures = workspace.read("failures")
+    assert failures.select("step", "rule").rows() == [("requests", "unreadable_category")]
+
+
+def test_without_judged_requests_too_a_verdict_outlives_a_category_that_cannot_be_read(tmp_path: Path) -> None:
+    with scripted(sorting_judge) as server:
+        sorting = {"judge": {"model": server.model(), "revision": "1"}}
+        workspace = finished(tmp_path, refusals={"taxonomy": "ours.yaml", "sorting": sorting})
+        asked = len(server.asked)
+        run(tmp_path / "recipe.yaml", workspace=str(tmp_path / "workspace"), retry_failed=True)
+        assert len(server.asked) == asked + 1
+    verdicts = workspace.read("refusals")
+    assert verdicts["candidate_id"].n_unique() == verdicts.height == 2 * len(rows())
+    assert workspace.read("refusal").height == len(rows())
+    (failure,) = workspace.read("failures").iter_rows(named=True)
+    assert (failure["step"], failure["rule"]) == ("refusals", "unreadable_category")
+    (mine,) = verdicts.filter(pl.col("candidate_id") == failure["item_id"]).iter_rows(named=True)
+    assert (mine["refusal_class"], mine["refusal_category"]) == ("full_refusal", None)
