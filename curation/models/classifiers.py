@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from curation.errors import ModelError
 from curation.models.identity import ModelRef
+from curation.models.positions import most_tokens
 from curation.models.quiet import no_progress_bar
 from curation.models.weights import require_all_weights
 
@@ -57,7 +58,7 @@ class SequenceClassifier:
         names = {int(number): str(name) for number, name in network.config.id2label.items()}
         self.labels = [names[number] for number in sorted(names)]
         self.multi_label = network.config.problem_type == "multi_label_classification"
-        limit = getattr(network.config, "max_position_embeddings", None) or max_length
+        limit = most_tokens(network) or max_length
         self._max_length = min(max_length, limit)
         self._before, self._after = _special_tokens(tokenizer)
 

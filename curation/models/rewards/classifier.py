@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from curation.errors import InputError
 from curation.models.identity import ModelRef, resolve_model
+from curation.models.positions import most_tokens
 from curation.models.quiet import no_progress_bar
 from curation.models.rewards.classifier_inputs import (
     Attributes,
@@ -111,7 +112,7 @@ class ClassifierReward:
         labels = {index: network.config.id2label[index] for index in range(network.config.num_labels)}
         self._labels = wanted_labels(labels, attributes)
         self.outputs = self._labels.names
-        limits = [max_length, getattr(network.config, "max_position_embeddings", None)]
+        limits = [max_length, most_tokens(network)]
         self.max_length = min((limit for limit in limits if limit), default=1 << 30)
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import (
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from curation.errors import InputError, ModelError
 from curation.models.rewards import open_reward, reward_fingerprint
@@ -78,6 +83,25 @@ def test_a_dialogue_over_the_limit_has_no_reward(folder: Path) -> None:
     rewards = open_reward(str(folder), device="cpu", max_length=20).score([PROMPT] * 2, ["on", "the cat " * 60])
     assert np.isfinite(rewards[0]).all()
     assert np.isnan(rewards[1]).all()
+
+
+def test_a_network_with_fewer_positions_than_its_config_says_has_no_reward_for_more(tmp_path: Path) -> None:
+    """RoBERTa's first positions are the padding's: 34 of them read 33 tokens, with padding token 0."""
+    tokenizer = tiny_tokenizer()
+    assert tokenizer.pad_token_id == 0
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_labels=1,
+        num_attention_heads=2, max_position_embeddings=34, pad_token_id=0,
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = open_reward(str(tmp_path), device="cpu")
+    assert model.max_length == 33  # type: ignore[attr-defined]
+    answers = [" ".join(["the"] * n) for n in (20, 31, 32, 60)]
+    sizes = [len(tokenizer("the cat", answer)["input_ids"]) for answer in answers]
+    rewards = model.score([PROMPT] * 4, answers)[:, 0]
+    assert np.isfinite(rewards).tolist() == [size <= 33 for size in sizes] == [True, True, False, False]
+    assert max(size for size in sizes if size <= 33) == 33
 
 
 def test_options_that_change_numbers_change_the_fingerprint(folder: Path) -> None:
