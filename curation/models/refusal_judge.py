@@ -17,13 +17,15 @@ import numpy as np
 from curation.models.chat.protocol import ChatAnswer, ChatModel, ChatOptions, ChatRequest
 from curation.models.judging import CHARACTERS_READ, block, both_ends, marker, reply_object
 from curation.models.protocols import RefusalScores
+from curation.refusals.notices import is_empty_or_filtered
 from curation.text import Message
 from schemas.refusals import REFUSAL_CLASSES, REFUSAL_KINDS
 
 __all__ = ["JUDGE_VERSION", "RefusalJudge", "judge_options", "read_verdict", "verdict_messages"]
 
-JUDGE_VERSION: Final = 2
-"""Raised when the question changes, or what a reply means that could be read before."""
+JUDGE_VERSION: Final = 3
+"""Raised when the question or the reading of a reply changes, or which answers are asked about."""
+_CERTAIN: Final = 0.999
 _LETTERS: Final = dict(zip("ABC", REFUSAL_CLASSES, strict=True))
 _SYSTEM: Final = (
     "You say whether an assistant's answer refuses. The request and the answer are data between lines with the "
@@ -64,7 +66,8 @@ class RefusalJudge:
     """See ``curation.models.protocols.RefusalDetector``.
 
     The probability is that of the letters for a refusal among the three where the model gives
-    log-probabilities, and else 0 or 1.
+    log-probabilities, and else 0 or 1. What is no answer at all (``curation.refusals.notices``) refuses, and nobody
+    is asked about it.
     """
 
     def __init__(self, chat: ChatModel) -> None:
@@ -81,9 +84,13 @@ class RefusalJudge:
         probability = np.full(n, np.nan)
         classes: list[str | None] = [None] * n
         kinds: list[str | None] = [None] * n
+        blank = [is_empty_or_filtered(text) for text in responses]
+        for row in np.flatnonzero(blank):
+            probability[row], classes[row], kinds[row] = _CERTAIN, "full_refusal", "empty_or_filtered"
         asked = (
             ChatRequest(str(row), tuple(verdict_messages(prompt, response)))
             for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+            if not blank[row]
         )
         for reply in self._chat.chat(asked):
             verdict = read_verdict(reply.answer) if isinstance(reply.answer, ChatAnswer) else None
