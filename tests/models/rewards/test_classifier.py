@@ -88,6 +88,7 @@ def test_a_dialogue_over_the_limit_has_no_reward(folder: Path) -> None:
 def test_a_network_with_fewer_positions_than_its_config_says_has_no_reward_for_more(tmp_path: Path) -> None:
     """RoBERTa's first positions are the padding's: 34 of them read 33 tokens, with padding token 0."""
     tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
     assert tokenizer.pad_token_id == 0
     config = RobertaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_labels=1,
