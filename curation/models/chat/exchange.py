@@ -26,6 +26,7 @@ __all__ = ["Exchange", "request_seed"]
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 _LONGEST_RECONNECT: Final = 5.0
+_WHAT_IS_KEPT: Final = "a run keeps what was answered, a command on a file begins anew"
 _REFUSALS_BEFORE_STOP: Final = 20
 """Requests refused for no known reason, before any was answered, that show that the fault is not theirs."""
 _FAILURES_BEFORE_STOP: Final = 200
@@ -216,7 +217,7 @@ class Exchange:
             word = "came back" if self._reached else "could be reached"
             raise ModelError(
                 f"no server {word} at {self._address.url} within {limit:g} s: start it and run the same command "
-                f"again; what was answered is kept"
+                f"again; {_WHAT_IS_KEPT}"
             )
         wait = min(max(away, _FIRST_WAIT), _LONGEST_RECONNECT, max(limit - away, 0.01))
         await asyncio.sleep(wait * self._random.uniform(0.5, 1.0))
@@ -240,7 +241,7 @@ class Exchange:
         if self._failed_in_a_row >= _FAILURES_BEFORE_STOP:
             raise ModelError(
                 f"{self._address.url}: {self._failed_in_a_row} requests in a row got no answer, each sent "
-                f"{self._connection.attempts} times: {fault.reason}; what was answered is kept"
+                f"{self._connection.attempts} times: {fault.reason}; {_WHAT_IS_KEPT}"
             )
 
 
