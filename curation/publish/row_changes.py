@@ -25,7 +25,9 @@ ROW_KEYS: Final[dict[str, tuple[str, ...]]] = {
 """Dataset to the columns that name a row, from one version to the next."""
 
 _TEXT: Final = ("prompt", "chosen", "rejected", "completion", "messages", "refusal_token", "anchor", "positive")
-_REWARDS: Final = ("margin", "strength", "agreement", "label_probability", "chosen_rewards", "rejected_rewards")
+_REWARDS: Final = ("margin", "strength", "agreement", "chosen_rewards", "rejected_rewards")
+_NAMED: Final = {"label_probability": "label probabilities", "split": "split"}
+"""Label probabilities come of the rewards and of people's labels."""
 _POLICY: Final = ("ches", "ln_ches", "chosen_tokens", "rejected_tokens", "difficulty")
 _SHARDS: Final = ("data/", "evidence/")
 
@@ -136,7 +138,7 @@ def _group(column: str) -> str:
         return "embeddings"
     if "refusal" in column or column == "kind":
         return "refusals"
-    return "split" if column == "split" else "other columns"
+    return _NAMED.get(column, "other columns")
 
 
 def _read(draft: Draft, path: str) -> pl.DataFrame | None:
