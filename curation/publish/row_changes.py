@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.publish.writing import Draft, PublishedFile
+from schemas.pair_labels import NOISE_SCORES
 
 __all__ = ["ROW_KEYS", "RowChanges", "prompt_column", "published_frames", "row_changes"]
 
@@ -26,7 +27,9 @@ ROW_KEYS: Final[dict[str, tuple[str, ...]]] = {
 
 _TEXT: Final = ("prompt", "chosen", "rejected", "completion", "messages", "refusal_token", "anchor", "positive")
 _REWARDS: Final = ("margin", "strength", "agreement", "chosen_rewards", "rejected_rewards")
-_NAMED: Final = {"label_probability": "label probabilities", "split": "split"}
+_NAMED: Final = {
+    "split": "split", **dict.fromkeys(("label_probability", *NOISE_SCORES), "label probabilities"),
+}  # fmt: skip
 """Label probabilities come of the rewards and of people's labels."""
 _POLICY: Final = ("ches", "ln_ches", "chosen_tokens", "rejected_tokens", "difficulty")
 _SHARDS: Final = ("data/", "evidence/")

@@ -19,6 +19,7 @@ def frame(ids: list[int], **values: object) -> pl.DataFrame:
         "strength_mean": [float(i) for i in ids],
         "ln_ches": [None if i % 3 == 0 else i / 7 for i in ids],
         "label_probability": [0.5] * len(ids),
+        "vote_probability": [0.5] * len(ids),
         "source": ["s"] * len(ids),
         "split": ["train"] * len(ids),
     }
@@ -46,6 +47,7 @@ def test_equal_rows_are_no_change_also_with_nulls_and_nan():
         ("prompt", [{"role": "user", "content": "another"}], "text"),
         ("strength_mean", -1.0, "rewards"),
         ("label_probability", 0.25, "label probabilities"),  # people's labels move it without any reward
+        ("vote_probability", 0.25, "label probabilities"),
         ("ln_ches", 0.5, "policy"),
         ("split", "test", "split"),
         ("source", "t", "other columns"),
