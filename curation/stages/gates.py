@@ -14,6 +14,7 @@ from curation.stages.contamination import contaminated_prompts
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.pair_labels import labelled_pairs
 from curation.stages.published import published_columns
+from curation.stages.quotas import as_named
 from schemas import TABLES
 
 __all__ = ["STAGE"]
@@ -27,7 +28,7 @@ def run(context: Context) -> StageResult:
         tables,
         gates.thresholds,
         families=prompts.select("prompt_id", family_id="group_id"),
-        categories=prompts["category"].drop_nulls().unique().sort().to_list(),
+        categories=_categories(context, prompts["category"].drop_nulls().unique(), tables),
         warn_only=gates.warn_only,
         previous=_published(context, tables),
         contaminated=contaminated_prompts(context),
@@ -44,6 +45,15 @@ def run(context: Context) -> StageResult:
     if first:
         facts["no drift to measure"] = ", ".join(first)
     return context.write("gates", "gates", frame, facts=facts)
+
+
+def _categories(context: Context, given: pl.Series, tables: Mapping[str, pl.DataFrame]) -> list[str]:
+    """The sources' categories, each under the taxonomy's name where a dataset has rows under that one."""
+    there = {
+        name for table in tables.values() if "category" in table.columns for name in table["category"].unique()
+    }
+    both = zip(given.to_list(), as_named(context, given).to_list(), strict=True)
+    return sorted({named if named in there else name for name, named in both})
 
 
 def _published(context: Context, tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

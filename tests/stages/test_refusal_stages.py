@@ -129,10 +129,12 @@ def test_a_category_of_a_source_goes_by_the_name_that_the_taxonomy_has_for_it(tm
     workspace = finished(
         tmp_path,
         sources=[{"path": "given.jsonl"}],
-        refusal_dataset={"quotas": {"mail": 0, "Boats": 2}, "tokens": "category"},
+        refusal_dataset={"quotas": {"mail": 1, "Boats": 2}, "tokens": "category"},
     )
-    assert workspace.read("refusal_quotas").rows() == [("Boats", 2, 2, 0), ("mail", 0, 0, 0)]
-    assert set(workspace.read("refusal")["category"]) == {"Boats"}
+    assert workspace.read("refusal_quotas").rows() == [("Boats", 2, 2, 0), ("mail", 1, 1, 0)]
+    assert set(workspace.read("refusal")["category"]) == {"Boats", "mail"}
+    empty = workspace.read("gates").filter(pl.col("name") == "max_empty_categories")
+    assert empty["value"].to_list() == [0.0]
     assert set(workspace.read("prompts")["category"]) == {"Boats", "MAIL"}
     html = workspace.read_text(*workspace.report_parts) or ""
     assert "<tr><td>mail</td>" in html
