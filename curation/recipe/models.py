@@ -54,6 +54,16 @@ class Reward(Section):
         "encoder lies now, if not where it was",
     )
 
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _names_or_weights(cls, given: Any) -> Any:
+        """Of two forms that both do not fit, only the first one's fault would be told."""
+        weights = given.values() if isinstance(given, dict) else ()
+        numbers = all(isinstance(w, int | float) and not isinstance(w, bool) for w in weights)
+        if isinstance(given, str) or not numbers:
+            raise ValueError("expected a list of the model's labels, or a mapping of labels to numbers")
+        return given
+
     @field_validator("attributes")
     @classmethod
     def _some_attributes(

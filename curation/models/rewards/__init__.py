@@ -43,6 +43,10 @@ _PREFIXES: Final = {
 }
 
 
+_GIVEN: Final = ("attributes", "dtype", "max_length", "encoder")
+"""The options that a recipe and the command can give."""
+
+
 def reward_fingerprint(model: str = EMBEDDED, **options: Any) -> str:
     """What the rewards depend on: weights, revision and the options of the call.
 
@@ -129,7 +133,8 @@ def _adapter(model: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     unknown = [name for name in options if name not in known]
     if unknown:
         raise InputError(
-            f"reward model {model!r} takes no {unknown[0]}: such a model has the options {', '.join(known)}"
+            f"reward model {model!r} takes no {unknown[0]}: of {', '.join(_GIVEN)} such a model takes "
+            f"{', '.join(name for name in _GIVEN if name in known) or 'none'}"
         )
     return functions
 

@@ -64,12 +64,16 @@ def test_heads_find_their_encoder_where_it_lies_now(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "option"),
-    [("relevance", "dtype"), ("embedded", "attributes"), ("judge:http://h/v1#m", "max_length")],
+    ("model", "option", "has"),
+    [
+        ("relevance", "dtype", "encoder"),
+        ("embedded", "attributes", "encoder"),
+        ("judge:http://h/v1#m", "max_length", "none"),
+    ],
 )
-def test_an_option_that_a_model_does_not_take_is_one_line(model: str, option: str) -> None:
+def test_an_option_that_a_model_does_not_take_is_one_line(model: str, option: str, has: str) -> None:
     value = {"dtype": "bfloat16", "attributes": ["x"], "max_length": 20}[option]
-    with pytest.raises(InputError, match=f"takes no {option}: such a model has the options"):
+    with pytest.raises(InputError, match=f"takes no {option}: of attributes, .* such a model takes {has}"):
         _ = RewardStep(Reward.model_validate({"model": model, option: value})).key
 
 
