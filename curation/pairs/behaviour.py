@@ -14,7 +14,7 @@ from curation.pairs.ranking import draw
 from curation.tables import concat_rejects, rejects_frame
 from schemas.refusals import REFUSAL_FAULTS
 
-__all__ = ["FAULTS", "fault_pairs", "forget_pairs", "refusal_pairs", "without_reversed_faults"]
+__all__ = ["FAULTS", "fault_pairs", "forget_pairs", "refusal_pairs"]
 
 FAULTS: Final = "refusal_faults"
 """The strategy of pairs that turn an over-refusal or an unsafe compliance round."""
@@ -135,25 +135,6 @@ def fault_pairs(turned: pl.DataFrame, judged: pl.DataFrame) -> BuiltPairs:
         .otherwise(pl.lit("no answer of the prompt surely behaves as it should, so its faults meet none")),
     )
     return BuiltPairs(pair_ids(pairs), rejects)
-
-
-def without_reversed_faults(pairs: pl.DataFrame) -> BuiltPairs:
-    """Leave out pairs that choose what :func:`fault_pairs` rejects over the very answer that it chooses."""
-    turned = pairs.filter(pl.col("strategy") == FAULTS)
-    turned = turned.select("prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _turned="pair_id")
-    wrong = pairs.filter(pl.col("strategy") != FAULTS).join(turned, on=PAIR_KEY, maintain_order="left")
-    rejects = rejects_frame(
-        wrong,
-        table="pairs",
-        stage="pairs",
-        row_id=pl.col("pair_id"),
-        rule="turned_round",
-        value=pl.col("_turned"),
-        reason=pl.format(
-            "it chooses the answer that its prompt should not get: pair {} is the other way", "_turned"
-        ),
-    )
-    return BuiltPairs(pairs.join(wrong, on="pair_id", how="anti", maintain_order="left"), rejects)
 
 
 def forget_pairs(candidates: pl.DataFrame, *, seed: int = 0, strategy: str = "template_vs_forget") -> BuiltPairs:

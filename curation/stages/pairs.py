@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import numpy as np
 import polars as pl
 
-from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs, without_reversed_faults
+from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
 from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
@@ -58,9 +58,8 @@ def run(context: Context) -> StageResult:
             )
     pairs = once_each(pl.concat([b.pairs for b in built]))
     answered = without_lost_answers(context, pairs)
-    turned = without_reversed_faults(answered.kept)
-    consistent = without_conflicts(turned.pairs)
-    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects, turned.rejects)
+    consistent = without_conflicts(answered.kept)
+    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)
     rejects = concat_rejects(rejects, consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}

@@ -8,8 +8,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.pairs.behaviour import fault_pairs, forget_pairs, refusal_pairs, without_reversed_faults
-from curation.pairs.construction import pair_ids
+from curation.pairs.behaviour import fault_pairs, forget_pairs, refusal_pairs
 from curation.refusals.faults import judged_rows, turned_round
 from curation.text import content_hash
 from tests.pairs.test_strategies import number
@@ -128,18 +127,3 @@ def test_fault_pairs_equal_a_plain_loop(rows: list) -> None:
     assert sorted(found) == sorted(expected)
     named = set(found and [row[0] for row in found]) | set(built.rejects["row_id"])
     assert named == set(judged["prompt_id"])
-
-
-def test_a_source_s_pair_gives_way_to_the_same_pair_turned_round() -> None:
-    ids = [content_hash(name) for name in ("p", "good", "bad", "other")]
-    rows = [
-        (ids[0], ids[2], ids[1], "provided"),
-        (ids[0], ids[1], ids[2], "refusal_faults"),
-        (ids[0], ids[2], ids[3], "provided"),
-    ]
-    pairs = pair_ids(pl.DataFrame(rows, schema=["prompt_id", "chosen_id", "rejected_id", "strategy"], orient="row"))
-    kept = without_reversed_faults(pairs)
-    assert kept.pairs["pair_id"].to_list() == pairs["pair_id"].to_list()[1:]
-    assert kept.rejects.select("rule", "row_id", "value").rows() == [
-        ("turned_round", pairs["pair_id"][0], pairs["pair_id"][1])
-    ]

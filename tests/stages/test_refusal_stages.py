@@ -280,7 +280,7 @@ def test_faults_turned_round_are_published_with_ches_and_take_the_place_of_the_s
     assert found["ln_ches"].null_count() == 0
     assert by_prompt[refuse["prompt"]]["rejected_refusal_class"] == "compliance"
     rules = workspace.read("rejects").filter(pl.col("stage") == "pairs")["rule"].to_list()
-    assert rules == ["turned_round"]
+    assert rules == ["contradictory_pair"]
     key = ["prompt_id", "chosen_id", "rejected_id"]
     turned = workspace.read("pairs").filter(pl.col("strategy") == "refusal_faults")
     assert workspace.read("refusal_pairs").join(turned, on=key).height == turned.height == 2
