@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from curation.errors import InputError, ModelError
 from curation.models.policy.stats import PolicyStats
 from curation.models.policy.transformers_backend import TransformersPolicy
 from curation.models.protocols import Fault
-from tests.tiny_policies import ARCHITECTURES, CHAT_TEMPLATE, slow_sums, tiny_model, tiny_tokenizer
+from tests.tiny_policies import ARCHITECTURES, CHAT_TEMPLATE, VOCAB, slow_sums, tiny_model, tiny_tokenizer
 
 PROMPTS = ["the cat sat on the mat. " * 3, "where is the other cat?", "the cat sat on the mat. the end"]
 ANSWERS = [
@@ -267,6 +269,21 @@ def test_template_that_rewrites_history_is_a_fault() -> None:
     rewriting = tiny_tokenizer(chat_template=template)
     found = stats_of(next(policy(tiny_model("llama"), tokenizer=rewriting).stats(["the cat"], [["sat"]])))
     assert found.faults[0].rule == "template_rewrites_history"
+
+
+def test_white_space_that_the_tokenizer_joins_to_the_prompt_is_named() -> None:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=VOCAB, initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator(["a\n  b"] * 20, trainer)
+    template = "{% for m in messages %}{{ m['role'] }}\n{{ m['content'] }}|{% endfor %}"
+    template += "{% if add_generation_prompt %}assistant\n{% endif %}"
+    joining = PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=template)
+    answers = ["sat", "  sat"]
+    found = stats_of(next(policy(tiny_model("llama"), tokenizer=joining).stats(["hi"], [answers])))
+    assert list(found.faults) == [1]
+    assert "begins with white space" in found.faults[1].reason
 
 
 def test_template_that_refuses_the_dialogue_is_a_fault() -> None:

@@ -164,10 +164,11 @@ class Renderer:
             answer = ids
         elif len(ids) < len(prompt) or not np.array_equal(ids[: len(prompt)], prompt):
             same = int((ids[: len(prompt)] == prompt[: len(ids)]).cumprod().sum())
+            joined = same >= len(prompt) - 1 and text[:1].isspace()
             return Fault(
                 "template_rewrites_history", str(same),
                 f"the rendered prompt has {len(prompt)} tokens, but only {same} of them begin the dialogue "
-                "with the answer",
+                "with the answer" + (_JOINED if joined else ""),
             )  # fmt: skip
         else:
             answer = ids[len(prompt) :]
@@ -181,6 +182,11 @@ class Renderer:
     def identity(self) -> str:
         """12 hex digits over the template in force."""
         return hashlib.sha256(str(self._tokenizer.chat_template).encode()).hexdigest()[:12]
+
+
+_JOINED: Final = (
+    ": the answer begins with white space, which the tokenizer joins to the prompt's last token; take it away"
+)
 
 
 def _overflow(length: int, limit: int, reason: str) -> Fault:
