@@ -36,7 +36,7 @@ def pair_waterfall(rejects: pl.DataFrame, *, kept: int, tables: tuple[str, ...])
     )
     start = kept + int(rules["removed"].sum())
     if rules.is_empty():
-        rules = pl.DataFrame({"stage": ["pairs"], "rule": ["none"], "removed": [0]}, schema=rules.schema)
+        rules = pl.DataFrame({"stage": ["pairs"], "rule": ["nothing_dropped"], "removed": [0]}, schema=rules.schema)
     return rules.with_columns(left=start - pl.col("removed").cum_sum())
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from curation.pipeline import run
 from curation.recipe import Recipe
+from curation.stages.waterfall import pair_waterfall
 from curation.summary import run_summary
 from curation.text import pair_id
 from curation.workspace import Workspace
@@ -137,3 +138,9 @@ def test_rows_that_could_not_be_read_are_told_at_the_end_where_pairs_are_built(t
     told = said[said.index("other rejects") + 1 :]
     for rule, count in rejects["rule"].value_counts().iter_rows():
         assert [line.split()[-1] for line in told if f"inputs {rule} " in line] == [str(count)]
+
+
+def test_a_waterfall_of_no_rejects_says_that_nothing_was_dropped() -> None:
+    nothing = pl.DataFrame(schema={"table": pl.String, "stage": pl.String, "rule": pl.String})
+    found = pair_waterfall(nothing, kept=38, tables=("pairs",))
+    assert found.rows() == [("pairs", "nothing_dropped", 0, 38)]
