@@ -70,6 +70,7 @@ def run_judge(
     statistics = judge_statistics(pl.concat([pl.DataFrame(schema=_COMPARED), *seen]), delta=delta)
     counts = {name: verdicts.count(name) for name in ("chosen", "rejected", "tie")}
     lines = [stream.summary(), ", ".join(f"{name} {count:,}" for name, count in counts.items()), _said(statistics)]
+    lines += [judge.note] if judge.note else []
     return JudgeDone(stream.rows_written, stream.rejected, counts, statistics, "\n".join(lines))
 
 

@@ -118,7 +118,7 @@ class Judge:
 
     Attributes:
         faults: for each row of the last ``score``, why a grade is missing, or None.
-        expected, written: how many grades so far are expectations, and how many are the grade as it was written.
+        expected, written: how many replies so far were read with their probabilities, and how many as written.
     """
 
     def __init__(self, address: _Address, connection: Connection, *, fingerprint: str) -> None:
@@ -178,7 +178,11 @@ class Judge:
 
         for key, answer in self._ask("compare", requests()):
             row, order = map(int, key.split())
-            found[row][order] = _choice(answer)
+            read, probable = _choice(answer)
+            found[row][order] = read
+            if not isinstance(read, Fault):
+                self.expected += probable
+                self.written += not probable
         return [_comparison(one, two, delta) for one, two in found]
 
     def _grade(self, answer: ChatAnswer | Fault) -> float | Fault:
@@ -196,12 +200,13 @@ class Judge:
 
     @property
     def note(self) -> str:
-        """What a reader of the grades must know; empty where all are expectations."""
+        """What a reader of grades and verdicts must know; empty where all have probabilities behind them."""
         if not self.written:
             return ""
+        apart = f" that tell the grades from {self.low} to {self.high} apart" if "score" in self._models else ""
         return (
-            f"{self.written:,} of {self.written + self.expected:,} grades are as written, not expectations: the "
-            f"reply had no probabilities of tokens that tell the grades from {self.low} to {self.high} apart"
+            f"{self.written:,} of {self.written + self.expected:,} replies count as written, without expectation: "
+            f"they had no token probabilities{apart}"
         )
 
     def _ask(self, kind: str, requests: Iterable[ChatRequest]) -> Iterator[tuple[str, ChatAnswer | Fault]]:
@@ -222,17 +227,17 @@ def _comparison(one: dict[str, float] | Fault, two: dict[str, float] | Fault, de
     return Comparison(verdict, first, swapped, fault)
 
 
-def _choice(answer: ChatAnswer | Fault) -> dict[str, float] | Fault:
+def _choice(answer: ChatAnswer | Fault) -> tuple[dict[str, float] | Fault, bool]:
+    """The probabilities of A, B and C, and whether the reply came with some."""
     if isinstance(answer, Fault):
-        return answer
+        return answer, False
     parsed = parse_choice(answer.text)
     if parsed is None:
-        return Fault(
-            "judge_unparsable", f"{len(answer.text)} characters", "the judge's reply names no better answer"
-        )
+        said = "the judge's reply names no better answer"
+        return Fault("judge_unparsable", f"{len(answer.text)} characters", said), False
     found = {token: p for token, p in _value_tokens(answer, parsed).items() if token in ("A", "B", "C")}
     total = sum(found.values())
-    return {token: p / total for token, p in found.items()} if total > 0 else {parsed: 1.0}
+    return ({token: p / total for token, p in found.items()}, True) if total > 0 else ({parsed: 1.0}, False)
 
 
 def _value_tokens(answer: ChatAnswer, value: str) -> dict[str, float]:

@@ -386,7 +386,21 @@ def test_a_scale_to_ten_has_expectations_and_says_where_it_has_none() -> None:
         assert judge.score([PROMPT], ["sure"]).tolist() == [[8.5]]
         assert judge.note == ""
         assert judge.score([PROMPT], ["torn"]).tolist() == [[8.0]]
-    assert judge.note.startswith("1 of 2 grades are as written, not expectations")
+    assert judge.note.startswith("1 of 2 replies count as written")
+    assert "the grades from 1 to 10 apart" in judge.note
+
+
+def test_verdicts_without_probabilities_are_counted() -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        user = body["messages"][1]["content"]
+        tops = {"A": 0.6, "B": 0.4} if "told" in user else None
+        return 200, completion("no verdict" if "mute" in user else '{"better": "A"}', tops)
+
+    with serving(reply) as url:
+        judge = open_reward(f"judge:{url}#m")
+        assert isinstance(judge, Judge)
+        judge.compare([PROMPT] * 3, ["told", "bare", "mute"], ["one", "two", "three"])
+    assert judge.note == "2 of 4 replies count as written, without expectation: they had no token probabilities"
 
 
 def test_both_orders_are_asked_of_a_pair() -> None:
