@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import polars as pl
 
 from curation.refusals.building import BuiltRefusals, build_refusals
@@ -103,11 +105,21 @@ def _facts(built: BuiltRefusals, certain: Certain | None) -> dict[str, int | str
     counts = dict(built.rejects["rule"].value_counts().iter_rows())
     for rule in ("over_refusal", "unsafe_compliance"):
         facts[rule.replace("_", "-")] = counts.get(rule, 0)
+    unknown = counts.get("expected_behaviour_unknown", 0)
+    if unknown:
+        facts["to prompts of which nothing is expected"] = unknown
+        if built.frame.is_empty():
+            facts["nothing is left"] = _EXPECTED
     facts["turned round into pairs"] = built.pairs.height
     for name, wanted, _, missing in built.shortfall.iter_rows():
         facts[f"short of {name}"] = f"{missing} of {wanted}"
     return facts
 
+
+_EXPECTED: Final = (
+    "expected_behaviour of a source says whether its prompts are to be refused; refusal_dataset.expectation: "
+    "predicted lets the request model say it"
+)
 
 STAGE = Stage(
     name=_STAGE,

@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curation.errors import InputError
-from curation.pipeline import run
+from curation.errors import GateError, InputError
+from curation.pipeline import run, stage_named
+from curation.recipe import load_recipe
+from curation.stages.context import Context
 from curation.workspace import Workspace
 from tests.scripted_server import scripted
 
@@ -298,6 +300,17 @@ def test_faults_that_are_dropped_are_not_asked_for_as_pairs(tmp_path: Path) -> N
 
 def test_faults_dropped_give_no_pairs(tmp_path: Path) -> None:
     assert finished(tmp_path, refusal_dataset={"faults": "drop"}).read("refusal_pairs").is_empty()
+
+
+def test_a_source_that_expects_nothing_is_told_how_it_could(tmp_path: Path) -> None:
+    bare = [{key: value for key, value in row.items() if key != "expected_behaviour"} for row in rows()]
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+    with pytest.raises(GateError, match="min_rows"):
+        finished(tmp_path, sources=[{"path": "bare.jsonl"}])
+    context = Context(Workspace(tmp_path / "workspace"), load_recipe(tmp_path / "recipe.yaml"))
+    facts = stage_named("refusal").run(context).facts
+    assert facts["to prompts of which nothing is expected"] == 8
+    assert "expected_behaviour of a source" in facts["nothing is left"]
 
 
 def test_a_taxonomy_with_a_cycle_ends_the_run_before_any_model(tmp_path: Path) -> None:
