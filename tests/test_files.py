@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -379,6 +380,22 @@ def test_a_parquet_with_a_broken_page_says_after_which_row(tmp_path: Path) -> No
 
     with pytest.raises(InputError, match=r"breaks after row \d+ of 4000"):
         list(open_input(path).chunks(500))
+
+
+@pytest.mark.parametrize("zone", ["Mars/Phobos", "+05:30", "Z"])
+def test_a_time_zone_that_polars_does_not_know_is_named(tmp_path: Path, zone: str) -> None:
+    times = pa.array([{"at": [1]}], type=pa.struct([("at", pa.list_(pa.timestamp("us", tz=zone)))]))
+    pq.write_table(pa.table({"prompt": ["a"], "when": times}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=f"column 'when' holds times of the time zone '{re.escape(zone)}'"):
+        read_frame(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "+01:00", "Asia/Kolkata"])
+def test_times_of_known_zones_are_read(tmp_path: Path, zone: str) -> None:
+    times = pa.array([1_000_000], type=pa.timestamp("us", tz=zone))
+    pq.write_table(pa.table({"prompt": ["a"], "when": times}), tmp_path / "a.parquet")
+    frame, _ = read_frame(tmp_path / "a.parquet")
+    assert frame["when"].dt.timestamp("us").to_list() == [1_000_000]
 
 
 def test_an_empty_parquet_is_an_input_error(tmp_path: Path) -> None:

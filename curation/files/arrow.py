@@ -205,6 +205,11 @@ def _check_types(schema: Any, name: str) -> None:
                     f"{name}: column {column!r} holds {kind}, which cannot be read here: write it as text, a plain "
                     f"list, float64 or decimal128, or leave it out"
                 )
+            if types.is_timestamp(kind) and kind.tz is not None and not _known_zone(kind.tz):
+                raise InputError(
+                    f"{name}: column {column!r} holds times of the time zone {kind.tz!r}, which is unknown here: "
+                    f"write them in UTC, or leave the column out"
+                )
             kinds += [kind.field(i).type for i in range(kind.num_fields)]
 
 
@@ -212,6 +217,14 @@ def _is_wide(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(types.is_decimal256(kind) or types.is_interval(kind))
+
+
+def _known_zone(zone: str) -> bool:
+    try:
+        pl.Series(dtype=pl.Datetime("us")).dt.replace_time_zone(zone)
+    except pl.exceptions.ComputeError:
+        return False
+    return True
 
 
 def _schema(schema: Any) -> pl.Schema:
