@@ -45,9 +45,7 @@ def label_facts(context: Context) -> dict[str, str]:
     pairs = context.workspace.read("pairs").join(scores, on="pair_id", how="left", maintain_order="left")
     if labels.is_empty() or pairs.is_empty():
         return {}
-    # length_ratio is all that length bias needs: chosen is so many times as long as rejected.
-    lengths = [pairs["length_ratio"].fill_null(1.0).clip(1e-6, 1e6).to_numpy() * 1e6, np.full(pairs.height, 1e6)]
-    found = structure_facts(context, pairs, int(labels["in_cycle"].sum()), lengths)
+    found = structure_facts(context, pairs, int(labels["in_cycle"].sum()), _lengths(context, pairs))
     facts = {name: f"{value:.1%}" if name == LONGER_PREFERRED else f"{value:,.6g}" for name, value in found.items()}
     done = labels.filter(pl.col("action") != "keep")["action"].value_counts(sort=True)
     facts |= {f"labels: {action}": f"{count:,}" for action, count in done.iter_rows()}
@@ -56,6 +54,14 @@ def label_facts(context: Context) -> dict[str, str]:
     if notes := strength_notes(context, scores):
         facts["preference strength"] = "\n".join(notes)
     return facts | judge_facts(context) | _reliability(context, pairs) | voter_facts(context)
+
+
+def _lengths(context: Context, pairs: pl.DataFrame) -> list[Any]:
+    """Characters of chosen and of rejected: those of the stage, for a ratio alone gives other numbers."""
+    sizes = context.workspace.scan("candidates").select("candidate_id", size=pl.col("response").str.len_chars())
+    sides = (pairs.lazy().select(candidate_id=f"{side}_id") for side in ("chosen", "rejected"))
+    joined = (side.join(sizes, on="candidate_id", how="left", maintain_order="left").collect() for side in sides)
+    return [side["size"].to_numpy() for side in joined]
 
 
 def _reliability(context: Context, pairs: pl.DataFrame) -> dict[str, str]:

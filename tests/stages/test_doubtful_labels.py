@@ -79,6 +79,22 @@ def test_all_ties_are_ambiguous_and_nothing_is_flipped_or_sure(tmp_path: Path) -
     assert labels["action"].unique().to_list() == ["keep"]
 
 
+def test_the_report_and_the_run_say_the_same_of_length(tmp_path: Path) -> None:
+    # By their ratios 1 : 2 is below 60 : 110; with one character more on all sides it is above.
+    sizes = [(1, 2), (60, 110), (30, 20), (25, 40)]
+    rows = [
+        {"prompt": f"Question {i}?", "chosen": "a" * chosen, "rejected": "b" * rejected}
+        for i, (chosen, rejected) in enumerate(sizes)
+    ]
+    context = context_of(tmp_path, rows, rewards=[{"model": f"{HERE}:length"}])
+    run_all(context, until="pair_scores")
+
+    facts = run_stage(context, stage_named("pair_labels")).facts
+
+    name = "rank correlation of strength and length ratio"
+    assert label_facts(context)[name] == f"{facts[name]:,.6g}"
+
+
 def test_pairs_that_are_built_by_tied_rewards_are_rejects(tmp_path: Path) -> None:
     context = context_of(
         tmp_path, sentences(6), rewards=[{"model": f"{HERE}:alike"}], pairs={"strategies": ["best_vs_worst"]}
