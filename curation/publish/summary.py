@@ -29,6 +29,7 @@ __all__ = [
 SCORE_TITLES: Final[Mapping[str, str]] = {
     "strength_mean": "reward margin, mean over models",
     "strength_std": "reward margin, standard deviation over models",
+    "strength_length_controlled": "reward margin, mean over models, without what follows length",
     "agreement": "share of reward models that agree with the label",
     "label_probability": "probability that the label is right",
     "label_noise_probability": "probability that the label is right, by label noise",
@@ -41,6 +42,7 @@ SCORE_TITLES: Final[Mapping[str, str]] = {
     "difficulty": "difficulty, nats",
     "cosine": "cosine similarity of the two answers",
     "edit_distance": "edit distance of the two answers, share of the longer",
+    "last_hidden": "inner product of the answers' last hidden states",
     "length_ratio": "length of chosen / length of rejected",
     "chosen_refusal_probability": "probability that chosen refuses",
     "rejected_refusal_probability": "probability that rejected refuses",
