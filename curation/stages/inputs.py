@@ -9,7 +9,7 @@ from curation.prompts.sources import read_source
 from curation.recipe import Source
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import Forgotten, without_forgotten_inputs
-from curation.stages.quotas import checked_quotas
+from curation.stages.quotas import check_quotas
 from curation.tables import concat_rejects, rejects_frame
 from curation.text_columns import prompt_ids, response_id_lists
 from schemas import TABLES
@@ -30,7 +30,7 @@ def run(context: Context) -> StageResult:
         rejects.append(dropped)
     if "refusal" in context.recipe.publish.datasets:
         # Here nothing is paid for yet.
-        checked_quotas(context, pl.concat([frame["category"] for frame in frames]))
+        check_quotas(context, pl.concat([frame["category"] for frame in frames]))
     inputs, forgotten = without_forgotten_inputs(pl.concat(frames, how="vertical"), Forgotten(context.workspace))
     facts = {f"rows of {s.name}": f.height for s, f in zip(context.recipe.sources, frames, strict=True)}
     return context.write("inputs", "inputs", inputs, rejects=concat_rejects(*rejects, forgotten), facts=facts)

@@ -9,7 +9,7 @@ import polars as pl
 from curation.refusals.building import BuiltRefusals, build_refusals
 from curation.stages.certainty import CERTAINTY_COLUMNS, Certain, certain_rows
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.quotas import as_named, checked_quotas
+from curation.stages.quotas import as_named, named_quotas
 from curation.stages.refusal_rows import refusal_rows
 from curation.tables import concat_rejects, empty_rejects, rejects_frame, validated
 
@@ -28,7 +28,7 @@ def run(context: Context) -> StageResult:
         rows = rows.join(certain.frame, on="prompt_id", how="anti", maintain_order="left")
     built = build_refusals(
         rows.filter(pl.col("refusal_class").is_not_null()),
-        quotas=checked_quotas(context, context.workspace.scan("inputs").select("category").collect()["category"]),
+        quotas=named_quotas(context),
         quota=options.quota,
         contrast_per_refusal=options.contrast_per_refusal,
         faults=options.faults,

@@ -126,6 +126,10 @@ def test_a_misspelt_quota_ends_the_run_before_anything_is_asked(tmp_path: Path) 
 
 
 def test_a_category_of_a_source_goes_by_the_name_that_the_taxonomy_has_for_it(tmp_path: Path) -> None:
+    from curation.recipe import load_recipe
+    from curation.stages import refusal
+    from curation.stages.context import Context
+
     given = [{**row, "category": "MAIL" if "phishing" in row["prompt"] else "Boats"} for row in rows()]
     (tmp_path / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     workspace = finished(
@@ -139,6 +143,10 @@ def test_a_category_of_a_source_goes_by_the_name_that_the_taxonomy_has_for_it(tm
     assert empty["value"].to_list() == [0.0]
     assert set(workspace.read("prompts")["category"]) == {"Boats", "MAIL"}
     html = workspace.read_text(*workspace.report_parts) or ""
+    # What was forgotten since may have been all of a category.
+    context = Context(workspace, load_recipe(tmp_path / "recipe.yaml"))
+    workspace.overwrite("inputs", workspace.read("inputs").filter(pl.col("category") != "Boats"))
+    assert refusal.run(context).rejected
     assert "<tr><td>mail</td>" in html
     assert "<tr><td>MAIL</td>" not in html
 
