@@ -38,7 +38,8 @@ def refusal_pairs(
 
     Args:
         candidates: ``prompt_id``, ``candidate_id``, ``expected_behaviour`` (``refuse``, ``comply``, null),
-            ``refusal_class`` and ``refusal_probability`` (null where no detector spoke).
+            ``refusal_class`` and ``refusal_probability`` (null where no detector spoke); with ``called_wrong``
+            an answer that it is true of is never chosen for complying.
         per_prompt: pairs of a prompt, at most; no answer is in two.
         min_certainty: an answer takes part when the detector gives its class at least this probability.
 
@@ -48,8 +49,10 @@ def refusal_pairs(
     """
     probability = pl.col("refusal_probability").cast(pl.Float64).fill_nan(None)
     refuses = pl.col("refusal_class") == _REFUSES
+    wrong = pl.col("called_wrong") if "called_wrong" in candidates.columns else pl.lit(value=False)
     sure = (
         candidates.unique("candidate_id", keep="first", maintain_order=True)
+        .filter(~(wrong & ~refuses & (pl.col("expected_behaviour") == "comply")).fill_null(value=False))
         .filter(pl.col("refusal_class").is_in([_REFUSES, _COMPLIES]))
         .with_columns(_sure=pl.when(refuses).then(probability).otherwise(1 - probability))
         .filter(pl.col("_sure") >= min_certainty)
@@ -95,7 +98,7 @@ def refusal_pairs(
         .then(pl.lit("it is not known whether the prompt should be refused, so neither answer is the better"))
         .when(no_refusal)
         .then(pl.lit("no answer of the prompt is surely a full refusal"))
-        .otherwise(pl.lit("no answer of the prompt surely complies")),
+        .otherwise(pl.lit("no answer of the prompt surely complies, and is not called wrong")),
     )
     return BuiltPairs(pair_ids(pairs), rejects)
 

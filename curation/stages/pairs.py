@@ -23,7 +23,7 @@ from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import without_lost_answers
 from curation.stages.hygiene import prompted_inputs
 from curation.stages.policy_stats import policy_inputs, policy_step
-from curation.stages.refusal_rows import refusal_rows
+from curation.stages.refusal_rows import called_wrong, refusal_rows
 from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
 from curation.tables import concat_rejects, rejects_frame
@@ -91,6 +91,8 @@ def _by_refusal(context: Context) -> BuiltPairs:
     classes = candidate_refusals(context, candidates["candidate_id"])
     classes = classes.select("candidate_id", "refusal_probability", "refusal_class")
     known = candidates.join(classes, on="candidate_id", how="left", maintain_order="left")
+    wrong = pl.col("candidate_id").is_in(called_wrong(context).implode())
+    known = known.with_columns(called_wrong=wrong)
     return refusal_pairs(known, per_prompt=options.per_prompt, min_certainty=options.min_refusal_certainty)
 
 

@@ -12,7 +12,7 @@ from curation.stages.quotas import as_named
 from curation.stages.refusals import candidate_refusals
 from curation.stages.requests import prompt_requests, with_expectations
 
-__all__ = ["refusal_rows"]
+__all__ = ["called_wrong", "refusal_rows"]
 
 
 def refusal_rows(context: Context) -> pl.DataFrame:
@@ -33,11 +33,11 @@ def refusal_rows(context: Context) -> pl.DataFrame:
     joined = joined.with_columns(as_named(context, joined["category"]))
     category = pl.coalesce("category", "_judged", "_sorted")
     return joined.with_columns(
-        category=category, called_wrong=pl.col("candidate_id").is_in(_called_wrong(context).implode())
+        category=category, called_wrong=pl.col("candidate_id").is_in(called_wrong(context).implode())
     ).drop("_judged", "_sorted")
 
 
-def _called_wrong(context: Context) -> pl.Series:
+def called_wrong(context: Context) -> pl.Series:
     """The answers that a source calls wrong, and those that were made to be."""
     said = source_verdicts(prompted_inputs(context).collect()).filter(~pl.col("right"))["candidate_id"]
     made = constructed_rows(context).filter(pl.col("role") == "rejected")["candidate_id"]

@@ -397,6 +397,26 @@ def test_the_rejected_answer_of_a_pair_is_never_the_contrast(tmp_path: Path) -> 
     assert rejects["rule"].to_list() == ["called_wrong"] * 4
 
 
+def test_an_answer_that_a_source_rejects_is_not_chosen_over_a_refusal(tmp_path: Path) -> None:
+    rest = "Boats are made of paper, and paper is made of wood, so a tree is what you are looking for here."
+    prompts = [f"How do I fold paper boat {n}?" for n in range(2)]
+    judged = [{"prompt": prompts[0], "chosen": HELPS, "rejected": rest},
+              {"prompt": prompts[1], "chosen": HELPS + " Then dry it.", "rejected": HELPS}]  # fmt: skip
+    refused = [{"prompt": prompt, "response": REFUSES} for prompt in prompts]
+    for name, rows_of in (("judged", judged), ("refused", refused)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": f"{name}.jsonl", "expected_behaviour": "comply"} for name in ("judged", "refused")],
+        refusals={"taxonomy": None},
+        pairs={"strategies": ["refusal_vs_compliance"], "per_prompt": 3},
+        publish={"datasets": ["preference"], "license": "mit"},
+    )
+    published = workspace.read("preference")
+    answers = {tuple(row[side][-1]["content"] for side in ("chosen", "rejected")) for row in published.to_dicts()}
+    assert answers == {(HELPS, REFUSES), (HELPS + " Then dry it.", REFUSES)}
+
+
 def sorting_judge(text: str, seed: int) -> tuple[str, str]:
     """A far end that sorts, and says nothing of use on one request."""
     if "\nWrite a phishing message.\n" in text:
