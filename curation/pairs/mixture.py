@@ -160,7 +160,8 @@ def _shares(
     exact = pl.col("weight") * (rows / total)
     cells = cells.with_columns(wanted=(exact + 1e-9).floor().cast(pl.Int64))
     rest = rows - int(cells["wanted"].sum())
-    by_remainder = (exact - pl.col("wanted")).rank("ordinal", descending=True)
+    # Equal remainders differ in their last bits by the order of the products; the first of them come first.
+    by_remainder = (exact - pl.col("wanted")).round(9).rank("ordinal", descending=True)
     return cells.with_columns(wanted=pl.col("wanted") + (by_remainder <= rest).cast(pl.Int64))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curation.errors import InputError
@@ -98,6 +98,7 @@ def slow_mixture(
 @settings(max_examples=120)
 @given(rows, weights, weights.map(lambda w: {{"a": "x", "b": "y"}.get(k, k): v for k, v in w.items()}),
        st.one_of(st.none(), st.integers(1, 20)), st.integers(0, 2))  # fmt: skip
+@example([], {"a": 1, "b": 1, "none": 2, "absent": 3}, {"x": 1, "y": 1, "none": 3}, 14, 0)
 def test_a_mixture_equals_a_plain_loop(
     given_rows: list, sources: dict, categories: dict, total: int | None, seed: int
 ) -> None:
