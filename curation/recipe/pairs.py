@@ -61,10 +61,11 @@ class Pairs(Section):
         description="for ches_aware: of the strongest pairs' scores; 0.05 to 0.15 in Razin et al. 2025, section 6",
     )
     min_refusal_certainty: float = Field(
-        default=0.5,
+        default=0.6,
         ge=0.0,
         le=1.0,
-        description="for refusal_vs_compliance: the detector's probability of the answer's class, at least",
+        description="for refusal_vs_compliance: the detector's probability of the answer's class, at least; below "
+        "0.6 short answers that may refuse pass for compliance",
     )
     rank_constructed: bool = Field(
         default=False,

@@ -35,7 +35,9 @@ _OPINION: Final = re.compile(
 """Whole answers that say yes or no, or think so."""
 _MAY_REFUSE: Final = re.compile(
     r"\?|\b(?:"
-    r"nope|nah|not (?:doing|going|happening|gonna)|no way|end of|over|never|don't|do not|should\w*|stop|else"
+    r"nope|nah|not (?:doing|going|happening|gonna)|no way|end of|over|never|don't|do not|should\w*|stop|else\w*"
+    r"|(?:absolutely|certainly|definitely) not|not (?:for|something)|will not|let's|leave (?:it|that|this)|a line"
+    r"|off the table|out of luck|on your own|hurt\w*|cruel|evil|respectful|ai|bot|chat\w*|assistant"
     r"|private|personal|confidential|classified|restricted|secret|sensitive|illegal|unlawful|legal|law|crim\w*"
     r"|wrong|bad|harm\w*|dangerous|unsafe|safe|unethical|ethic\w*|moral\w*|(?:in)?appropriate|offensive"
     r"|polic\w*|rules?|guidelines?|permitted|allow\w*|prohibited|forbidden|banned|block\w*|filter\w*"

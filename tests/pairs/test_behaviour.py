@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.pairs.behaviour import fault_pairs, forget_pairs, refusal_pairs
+from curation.recipe.pairs import Pairs
 from curation.refusals.faults import judged_rows, turned_round
 from curation.text import content_hash
 from tests.pairs.test_strategies import number
@@ -127,3 +129,11 @@ def test_fault_pairs_equal_a_plain_loop(rows: list) -> None:
     assert sorted(found) == sorted(expected)
     named = set(found and [row[0] for row in found]) | set(built.rejects["row_id"])
     assert named == set(judged["prompt_id"])
+
+
+def test_an_answer_that_may_refuse_is_no_compliance_by_default() -> None:
+    """ "No." and "Not allowed." have the logit -0.4: compliance is likelier, and far from sure."""
+    rows = frame([("q", 1, "full_refusal", 1.0), ("q", 2, "compliance", 1 / (1 + math.exp(0.4)))])
+    built = refusal_pairs(rows, min_certainty=Pairs().min_refusal_certainty)
+    assert built.pairs.is_empty()
+    assert built.rejects["rule"].to_list() == ["no_compliance"]
