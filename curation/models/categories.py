@@ -91,7 +91,10 @@ class JudgeSorter:
     def __init__(self, taxonomy: Taxonomy, chat: ChatModel) -> None:
         self.taxonomy = taxonomy
         self._chat = chat
-        self._known = {c.name: c.name for c in taxonomy.sortable} | {_NONE: None}
+        # Where nothing holds it to the names, a model writes titles, and capitals of its own.
+        self._known: dict[str, str | None] = {c.title.lower(): c.name for c in taxonomy.sortable}
+        self._known |= {c.name.lower(): c.name for c in taxonomy.sortable}
+        self._known |= {c.name: c.name for c in taxonomy.sortable} | {_NONE: None}
 
     def assign(self, requests: Sequence[str]) -> Assignment:
         """The category that the judge names; a reply that cannot be read is in ``unread``.
@@ -108,8 +111,10 @@ class JudgeSorter:
         for reply in self._chat.chat(asked):
             value = reply_object(reply.answer.text) if isinstance(reply.answer, ChatAnswer) else None
             said = value.get("category") if value is not None else None
-            if isinstance(said, str) and said in self._known:
-                names[unique[int(reply.key)]] = self._known[said]
+            if isinstance(said, str):
+                name = said if said in self._known else said.strip().lower()
+                if name in self._known:
+                    names[unique[int(reply.key)]] = self._known[name]
         unread = np.array([request not in names for request in requests], dtype=bool)
         chance = np.where(unread, np.nan, 1.0).astype(np.float32)
         return Assignment([names.get(request) for request in requests], chance, unread)
