@@ -182,6 +182,8 @@ def open_heads(
     heads = read_heads(Path(ref.location))
     name = encoder or heads.encoder
     found = with_encoder.fingerprint if with_encoder is not None else encoder_fingerprint(name)
+    if encoder is not None and found == heads.encoder_fingerprint:
+        found = encoder_fingerprint(encoder)  # one that is named must be right, even where another one is open
     if found != heads.encoder_fingerprint:
         raise ModelError(
             f"reward heads {model!r} were fitted on encoder {heads.encoder_fingerprint}, found {found}: "

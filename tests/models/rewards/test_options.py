@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from curation.errors import InputError, ModelError
-from curation.models.encoder import encoder_fingerprint
-from curation.models.rewards import given_to_each, open_reward, reward_fingerprint
+from curation.models.encoder import encoder_fingerprint, open_encoder
+from curation.models.rewards import given_to_each, open_heads, open_reward, reward_fingerprint
 from curation.models.rewards.heads import Heads, write_heads
 from curation.recipe import Reward
 from curation.stages.rewards import RewardStep
@@ -91,3 +91,10 @@ def test_an_option_goes_to_every_model_that_takes_it(folder: Path) -> None:
     ]
     with pytest.raises(InputError, match="dtype is of no use"):
         given_to_each(["relevance"], {"dtype": "bfloat16"})
+
+
+def test_an_encoder_that_is_named_for_heads_must_be_theirs_even_where_theirs_is_open(folder: Path) -> None:
+    theirs = open_encoder("embedded")
+    assert open_heads("embedded", with_encoder=theirs, encoder="embedded").outputs
+    with pytest.raises(ModelError, match="name the right encoder"):
+        open_heads("embedded", with_encoder=theirs, encoder=str(folder))
