@@ -85,7 +85,7 @@ class RefusalJudge:
         classes: list[str | None] = [None] * n
         kinds: list[str | None] = [None] * n
         blank = [is_empty_or_filtered(text) for text in responses]
-        for row in np.flatnonzero(blank):
+        for row in np.flatnonzero(blank).tolist():
             probability[row], classes[row], kinds[row] = _CERTAIN, "full_refusal", "empty_or_filtered"
         asked = (
             ChatRequest(str(row), tuple(verdict_messages(prompt, response)))
