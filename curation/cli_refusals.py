@@ -74,6 +74,7 @@ def detect(
     ] = False,
 ) -> None:
     """Tell refusals from answers; name the category of each prompt."""
+    from curation.commands.kept_replies import kept_replies
     from curation.commands.refusals import run_refusals
     from curation.models.categories import open_classifier_sorter, open_judge_sorter
     from curation.models.refusals import open_refusal_judge
@@ -86,7 +87,7 @@ def detect(
     elif category_judge is not None:
         sorter = partial(open_judge_sorter, model=category_judge, backend=judge_backend)
 
-    with RichProgress().step("refusals", None) as bar:
+    with kept_replies(output), RichProgress().step("refusals", None) as bar:
         done = run_refusals(
             input,
             output,

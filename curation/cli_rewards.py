@@ -81,15 +81,17 @@ def score(
 
     An option of a kind of model goes to every model of that kind.
     """
+    from curation.commands.kept_replies import kept_replies
     from curation.commands.rewards import run_rewards
 
     given = {"attributes": _attributes(attribute), "dtype": dtype and dtype.value, "max_length": max_length}
     options = {name: value for name, value in (given | {"encoder": encoder}).items() if value is not None}
-    with RichProgress().step("rewards", None) as bar:
-        done = run_rewards(input, output, models=model, options=options, progress=bar)
-    console.print(done.summary, markup=False, soft_wrap=True)
-    if done.failed:
-        raise typer.Exit(1)
+    with kept_replies(output):
+        with RichProgress().step("rewards", None) as bar:
+            done = run_rewards(input, output, models=model, options=options, progress=bar)
+        console.print(done.summary, markup=False, soft_wrap=True)
+        if done.failed:
+            raise typer.Exit(1)
 
 
 @rewards.command()
@@ -133,8 +135,9 @@ def judge(
 ) -> None:
     """Let an LLM compare the answers of each pair in both orders; prints its position bias and cycles."""
     from curation.commands.judge import run_judge
+    from curation.commands.kept_replies import kept_replies
 
-    with RichProgress().step("judge", None) as bar:
+    with kept_replies(output), RichProgress().step("judge", None) as bar:
         done = run_judge(input, output, model=model, delta=delta, progress=bar)
     console.print(done.summary, markup=False, soft_wrap=True)
 

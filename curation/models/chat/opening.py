@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from typing import Final
 
@@ -11,13 +14,32 @@ from curation.models.chat.protocol import ChatModel, ChatOptions
 from curation.models.sampling_limits import check_sampling
 from curation.text import canonical_json, content_hash
 
-__all__ = ["BACKENDS", "Connection", "backend_of", "chat_fingerprint", "is_address", "open_chat"]
+__all__ = [
+    "BACKENDS",
+    "Connection",
+    "backend_of",
+    "chat_fingerprint",
+    "is_address",
+    "open_chat",
+    "wrapping_servers",
+]
 
 BACKENDS: Final = ("auto", "server", "transformers", "vllm")
 
 _SERVER_VERSION: Final = 1
 """Raised when the same request would be sent in another form."""
 _VLLM_VERSION: Final = 1
+_WRAP: ContextVar[Callable[[ChatModel], ChatModel] | None] = ContextVar("wrap", default=None)
+
+
+@contextmanager
+def wrapping_servers(wrap: Callable[[ChatModel], ChatModel]) -> Iterator[None]:
+    """Servers that are opened in this block are had through ``wrap``, which sees what is paid for."""
+    before = _WRAP.set(wrap)
+    try:
+        yield
+    finally:
+        _WRAP.reset(before)
 
 
 def chat_fingerprint(
@@ -80,7 +102,8 @@ def open_chat(
     if chosen == "server":
         from curation.models.chat.server import ServerChat
 
-        return ServerChat(address_of(model), options, connection or Connection(), fingerprint=fingerprint)
+        wrap = _WRAP.get() or (lambda chat: chat)
+        return wrap(ServerChat(address_of(model), options, connection or Connection(), fingerprint=fingerprint))
     if chosen == "transformers":
         from curation.models.chat.in_process import open_transformers_chat
 

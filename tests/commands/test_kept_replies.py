@@ -1,0 +1,194 @@
+"""Paid replies outlive a command on a file that breaks off, and are not asked for twice."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.commands.kept_replies import kept_replies
+from curation.models.chat import ChatAnswer, ChatOptions, ChatReply, ChatRequest, TokenProbabilities, open_chat
+from tests.models.rewards.test_judge import completion, serving
+
+ROWS = 6
+PROBABLE = {"A": 0.7, "B": 0.2, "C": 0.1, "3": 0.6, "4": 0.4}
+REPLY = {"judge": '{"better": "A"}', "rewards": '{"score": 3}', "refusals": '{"verdict": "A", "kind": null}'}
+ASKED = {"judge": 2 * ROWS, "rewards": 2 * ROWS, "refusals": ROWS}
+
+
+class Far:
+    """A server that takes the key away after so many replies, until it is given back."""
+
+    def __init__(self, command: str, replies: int) -> None:
+        self.reply, self.left, self.asked, self.lock = REPLY[command], replies, list[str](), threading.Lock()
+
+    def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        with self.lock:
+            if self.left <= 0:
+                return 401, {"error": {"message": "the key is not valid", "type": "x", "code": 401}}
+            self.left -= 1
+            self.asked.append(body["messages"][-1]["content"])
+        return 200, completion(self.reply, PROBABLE)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    rows = [{"prompt": f"Question {n}?", "chosen": f"good {n}", "rejected": f"poor {n}"} for n in range(ROWS)]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = [{"prompt": row["prompt"], "response": row["chosen"]} for row in rows]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    return path
+
+
+def arguments(command: str, folder: Path, url: str, out: str) -> list[str]:
+    file = str(folder / ("answers.jsonl" if command == "refusals" else "in.jsonl"))
+    judge = (
+        ["--judge", f"{url}#m", "--taxonomy", "none"] if command == "refusals" else ["--model", f"judge:{url}#m"]
+    )
+    return [command, file, "-o", str(folder / out), *judge]
+
+
+@pytest.mark.parametrize("command", ["judge", "rewards", "refusals"])
+def test_the_same_command_goes_on_from_the_replies_of_one_that_broke_off(command: str, file: Path) -> None:
+    far = Far(command, 4)
+    replies = file.parent / "out.jsonl.replies"
+    with serving(far) as url:
+        broken = CliRunner().invoke(app, arguments(command, file.parent, url, "out.jsonl"))
+        assert broken.exit_code != 0
+        assert not (file.parent / "out.jsonl").exists()
+        assert f"4 replies of the server are kept in {replies}" in broken.stderr.replace("\n", "")
+        assert "Question" not in replies.read_text()
+        far.left = 100
+        whole = CliRunner().invoke(app, arguments(command, file.parent, url, "out.jsonl"))
+        assert whole.exit_code == 0, whole.output
+        assert len(far.asked) == len(set(far.asked)) == ASKED[command]
+        assert not replies.exists()
+        plain = CliRunner().invoke(app, arguments(command, file.parent, url, "plain.jsonl"))
+        assert plain.exit_code == 0
+    assert (file.parent / "out.jsonl").read_bytes() == (file.parent / "plain.jsonl").read_bytes()
+    assert not list(file.parent.glob("*.replies"))
+
+
+def test_replies_of_another_model_stay_where_a_command_did_not_ask_for_them(file: Path) -> None:
+    far = Far("judge", 4)
+    replies = file.parent / "out.jsonl.replies"
+    with serving(far) as url:
+        CliRunner().invoke(app, arguments("judge", file.parent, url, "out.jsonl"))
+        far.left = 100
+        other = CliRunner().invoke(
+            app, ["judge", str(file), "-o", str(file.parent / "out.jsonl"), "--model", f"judge:{url}#other"]
+        )
+        assert other.exit_code == 0
+        assert "4 replies in" in other.stderr
+        assert replies.exists()
+        before = len(far.asked)
+        same = CliRunner().invoke(app, arguments("judge", file.parent, url, "out.jsonl"))
+        assert same.exit_code == 0
+    assert len(far.asked) - before == ASKED["judge"] - 4
+
+
+def test_a_model_that_breaks_off_beside_another_keeps_its_replies(file: Path) -> None:
+    far = Far("rewards", 5)
+    with serving(far) as url:
+        both = [*arguments("rewards", file.parent, url, "out.jsonl"), "--model", "embedded"]
+        assert CliRunner().invoke(app, both).exit_code == 1
+        far.left = 100
+        assert CliRunner().invoke(app, both).exit_code == 0
+    assert len(far.asked) == len(set(far.asked)) == ASKED["rewards"]
+    assert pl.read_ndjson(file.parent / "out.jsonl")["chosen_rewards"].list.len().unique().to_list() == [6]
+
+
+def test_replies_outlive_a_kill(file: Path) -> None:
+    far, blocked, killed = Far("judge", 5), threading.Event(), threading.Event()
+
+    def slow(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if not killed.is_set():
+            status, answer = far(body)
+            if status == 200:
+                return status, answer
+            blocked.wait(60)
+            return 500, {}
+        return far(body)
+
+    replies = file.parent / "out.parquet.replies"
+    with serving(slow) as url:
+        command = [sys.executable, "-m", "curation.cli", *arguments("judge", file.parent, url, "out.parquet")]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while not (replies.exists() and replies.read_bytes().count(b"\n") >= 5) and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kept = replies.read_bytes().count(b"\n")
+        far.left, far.asked = 100, []
+        killed.set()
+        again = CliRunner().invoke(app, arguments("judge", file.parent, url, "out.parquet"))
+        blocked.set()
+    assert kept == 5
+    assert again.exit_code == 0
+    assert f"{kept} replies are in" in again.stderr
+    assert pl.read_parquet(file.parent / "out.parquet").height == ROWS
+    assert not replies.exists()
+    assert len(far.asked) == ASKED["judge"] - kept
+
+
+def test_a_reply_comes_back_as_it_was_and_only_to_its_own_request(tmp_path: Path) -> None:
+    tokens = (TokenProbabilities("A", (("A", -0.1), ("\u2028", -math.inf))),)
+    answer = ChatAnswer("A\n\u2028é", "stop", 3, 1, reasoning=None, tokens=tokens)
+
+    class Once:
+        fingerprint = "m"
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def chat(self, requests: Any) -> Iterator[ChatReply]:
+            for request in requests:
+                self.asked.append(request.key)
+                yield ChatReply(request.key, answer)
+
+    def ask(inner: Once, texts: list[str], wrapped: Callable[[Any], Any]) -> dict[str, Any]:
+        made = [ChatRequest(str(n), ({"role": "user", "content": text},)) for n, text in enumerate(texts)]
+        return {reply.key: reply.answer for reply in wrapped(inner).chat(iter(made))}
+
+    first, second = Once(), Once()
+
+    def broken_off() -> None:
+        with kept_replies(tmp_path / "out.jsonl"):
+            assert ask(first, ["a", "b"], _wrapped) == {"0": answer, "1": answer}
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
+    with kept_replies(tmp_path / "out.jsonl"):
+        assert ask(second, ["c", "b", "a", "b"], _wrapped) == dict.fromkeys("0123", answer)
+    assert (first.asked, second.asked) == (["0", "1"], ["0"])
+
+
+def _wrapped(chat: Any) -> Any:
+    from curation.models.chat.opening import _WRAP
+
+    wrap = _WRAP.get()
+    assert wrap is not None
+    return wrap(chat)
+
+
+def test_a_model_in_the_process_is_not_kept(tmp_path: Path) -> None:
+    with kept_replies(tmp_path / "out.jsonl"):
+        model = open_chat("embedded", ChatOptions(max_new_tokens=2))
+        list(model.chat([ChatRequest("0", ({"role": "user", "content": "hi"},))]))
+    assert not list(tmp_path.iterdir())
