@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class _Kept:
         self.count = 0
         self.unused = set[str]()
         self._journal: Journal | None = None
+        self._open_files = ExitStack()
         self._known: dict[str, ChatAnswer] = {}
         if path.is_file():
             self._known = {entry["key"]: _answer(entry) for entry in self._open().read().entries}
@@ -81,13 +82,11 @@ class _Kept:
         self.count += 1
 
     def close(self) -> None:
-        if self._journal is not None:
-            self._journal.__exit__(None, None, None)
-            self._journal = None
+        self._open_files.close()
 
     def _open(self) -> Journal:
         if self._journal is None:
-            self._journal = Journal(self.path)
+            self._journal = self._open_files.enter_context(Journal(self.path))
         return self._journal
 
 

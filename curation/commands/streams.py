@@ -114,6 +114,12 @@ class Stream:
         self.input_rows += len(self.source.rejects)
         self._unfit.append(rejects_frame(self.source.rejects))
 
+    def beside(self, rows: pl.DataFrame, names: Collection[str]) -> pl.DataFrame:
+        """Rows of the current chunk with columns of the file as they stand there; a missing one is left out."""
+        there = [name for name in names if name in self._originals.columns]
+        plain = self._originals.select(pl.col(ROW).alias("row"), *there)
+        return rows.join(plain, on="row", how="left", maintain_order="left")
+
     def write(self, new: pl.DataFrame, *, still_mixed: Collection[str] = ()) -> None:
         """Writes rows of the current chunk.
 

@@ -93,10 +93,8 @@ def run_strength(
 
 def _with_lengths(chunk: pl.DataFrame, stream: Stream, columns: Sequence[str]) -> pl.DataFrame:
     """The rows whose texts could be read, with their rewards and the lengths of both answers, in characters."""
-    originals = stream.originals
-    there = originals.select(pl.col(ROW).alias("row"), *(name for name in columns if name in originals.columns))
     sizes = (pl.col(side).str.len_chars().alias(name) for side, name in zip(_SIDES, _LENGTHS, strict=True))
-    return chunk.select("row", *sizes).join(there, on="row", how="left", maintain_order="left")
+    return stream.beside(chunk.select("row", *sizes), columns)
 
 
 def _viewed(

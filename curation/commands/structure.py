@@ -8,9 +8,8 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from curation.commands.streams import open_stream
+from curation.commands.streams import Stream, open_stream
 from curation.errors import InputError
-from curation.files import ROW
 from curation.scores.structure import conflicts, match_lengths, preference_cycles, structure_counts
 from curation.text import content_hash, prompt_id
 
@@ -62,7 +61,7 @@ def run_structure(
     with open_stream(input, output, shapes=("pair",), chunk_rows=None) as stream:
         for chunk in stream.chunks():
             known = ["source"] if "source" in stream.originals.columns else []
-            pairs = _pairs(chunk).hstack(_beside(chunk, stream.originals, [*known, _STRENGTH]))
+            pairs = _pairs(chunk).hstack(_beside(chunk, stream, [*known, _STRENGTH]))
             found = _structure(pairs)
             judged = pairs.select("prompt_id", "chosen_id", "rejected_id", *known)
             counts = structure_counts(
@@ -99,10 +98,9 @@ def _pairs(chunk: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _beside(chunk: pl.DataFrame, originals: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+def _beside(chunk: pl.DataFrame, stream: Stream, names: list[str]) -> pl.DataFrame:
     """Columns of the file beside the rows that could be read; a column of strengths that is none is null."""
-    there = originals.select(pl.col(ROW).alias("row"), *(name for name in names if name in originals.columns))
-    found = chunk.select("row").join(there, on="row", how="left", maintain_order="left").drop("row")
+    found = stream.beside(chunk.select("row"), names).drop("row")
     if _STRENGTH not in found.columns or not found[_STRENGTH].dtype.is_numeric():
         found = found.with_columns(pl.lit(None, dtype=pl.Float64).alias(_STRENGTH))
     return found.select(names)

@@ -23,7 +23,9 @@ from curation.models.chat import (
     ChatOptions,
     ChatRequest,
     Connection,
+    backend_of,
     chat_fingerprint,
+    is_address,
     open_chat,
 )
 from curation.models.chat.opening import BACKENDS
@@ -261,8 +263,7 @@ def _options(address: _Address, schema: Mapping[str, Any]) -> ChatOptions:
 
 
 def _in_transformers(address: _Address) -> bool:
-    served = address.model.startswith(("http://", "https://"))
-    return address.backend == "transformers" or (address.backend == "auto" and not served)
+    return backend_of(address.model, address.backend) == "transformers"
 
 
 def _address(model: str) -> _Address:
@@ -277,7 +278,7 @@ def _address(model: str) -> _Address:
         raise InputError(f"judge {model!r}: low and high are whole numbers; {expected}") from None
     unknown = [rubric for rubric in rubrics if rubric not in RUBRICS]
     fault = None
-    if not rest or (rest.startswith(("http://", "https://")) and not rest.partition("#")[2]):
+    if not rest or (is_address(rest) and not rest.partition("#")[2]):
         fault = "no model, or no name behind the address"
     elif unknown:
         fault = f"rubric {unknown[0]!r} is not known ({', '.join(RUBRICS)})"
