@@ -73,6 +73,13 @@ class GateResult(NamedTuple):
     """Whether a failure keeps the datasets from being published; otherwise it is a warning."""
     message: str
 
+    @property
+    def outcome(self) -> str:
+        """passed, failed, warning or not measured: what people should read of it."""
+        if not self.passed:
+            return "failed" if self.blocking else "warning"
+        return "passed" if self.value is not None else "not measured"
+
 
 def check_gates(
     frames: Mapping[str, pl.DataFrame],
@@ -234,7 +241,8 @@ def _empty_categories(frames: Mapping[str, pl.DataFrame], categories: Sequence[s
     published = set(pl.concat(having).unique())
     missing = sorted(set(categories) - published)
     names = f" ({', '.join(missing[:5])}{', …' if len(missing) > 5 else ''})" if missing else ""
-    return float(len(missing)), f"categories of the prompts have no published row{names}"
+    unit = "category of the prompts has" if len(missing) == 1 else "categories of the prompts have"
+    return float(len(missing)), f"{unit} no published row{names}"
 
 
 def _contaminated(frames: Mapping[str, pl.DataFrame], found: pl.Series | None) -> Measured:
@@ -255,8 +263,9 @@ def _share(part: int, whole: int) -> float | None:
 def _result(name: str, dataset: str, measured: Measured, *, threshold: float, blocking: bool) -> GateResult:
     value, unit = measured
     at_least = name.startswith("min_")
+    about = "all datasets" if dataset == ALL_DATASETS else dataset
     if value is None:
-        message = f"{dataset}: {name}: nothing to measure" + (f", {unit}" if unit else "")
+        message = f"{about}: {name}: nothing to measure" + (f", {unit}" if unit else "")
         return GateResult(name, dataset, None, threshold, True, blocking, message)
     passed = value >= threshold if at_least else value <= threshold
     bound = "at least" if at_least else "at most"
@@ -264,7 +273,7 @@ def _result(name: str, dataset: str, measured: Measured, *, threshold: float, bl
     if any(word in name for word in ("rate", "correlation", *_OF_CHANGE)):
         by = by.replace("few", "low").replace("many", "high")
     shown, limit = _number(value, name), _number(threshold, name)
-    message = f"{dataset}: {name}: {shown} {unit}; allowed is {bound} {limit}{by}"
+    message = f"{about}: {name}: {shown} {unit}; allowed is {bound} {limit}{by}"
     return GateResult(name, dataset, value, threshold, passed, blocking, message)
 
 

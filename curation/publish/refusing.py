@@ -204,4 +204,5 @@ def _worst(marked: pl.DataFrame, fault: str, expected: str) -> WorstCategory | N
         return None
     category, rate, rows = rates.row(0)
     average = float(rates["rate"].to_numpy().mean())
-    return WorstCategory(fault.replace("_", " "), str(category), rate, rows, average, rates.height)
+    words = fault.replace("over_refusal", "over-refusal").replace("_", " ")
+    return WorstCategory(words, str(category), rate, rows, average, rates.height)

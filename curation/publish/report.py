@@ -104,7 +104,6 @@ def render_report(data: ReportData) -> str:
         waterfalls=[(name, _inline(chart, name)) for name, chart in _waterfalls(data.waterfall)],
         mining=summary.mining_rows(data.waterfall),
         kept=int((pairs["status"] == "kept").sum()) if pairs.height else 0,
-        failed_gates=[g for g in data.gates if not g.passed],
         all_datasets=ALL_DATASETS,
         scores=_scores(pairs),
         figures=_figures(data),

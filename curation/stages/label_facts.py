@@ -77,7 +77,7 @@ def _reliability(context: Context, pairs: pl.DataFrame) -> dict[str, str]:
     noise = context.recipe.label_noise
     method: Method = "dawid_skene" if noise is None else noise.vote_method
     voters = aggregate_votes(reward_votes(margins, names), method=method, seed=context.recipe.seed).voters
-    said = ", ".join(f"{name} {share:.2f}" for name, share in voters.select("voter", "reliability").iter_rows())
+    said = ", ".join(f"{name}: {share:.2f}" for name, share in voters.select("voter", "reliability").iter_rows())
     return {f"reliability of the reward models as voters ({METHOD_WORDS[method]})": said}
 
 

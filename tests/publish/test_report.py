@@ -142,7 +142,7 @@ def test_equal_data_give_equal_bytes(html):
 
 def test_says_what_the_run_did(html):
     text = Page(html).in_the_open
-    for words in ("test run", "80pairs considered", "60pairs kept (75.0%)", "All 1 gates passed", "m@1", "rule_2"):
+    for words in ("test run", "80pairs considered", "60pairs kept (75.0%)", "1 gate: 1 passed.", "m@1", "rule_2"):
         assert words in text
 
 
@@ -262,10 +262,26 @@ def test_what_other_gates_let_through_is_not_said_to_be_unpublished():
     refused = GateResult("min_rows", "refusal", 0.0, 1.0, False, True, "0 rows, 1 too few")
     warned = GateResult("max_size_change", "preference", 0.9, 0.5, False, False, "is the change")
     text = Page(render_report(data._replace(gates=[*data.gates, refused, warned]))).in_the_open
-    assert "2 of 3 gates did not pass; what is made from refusal was not published." in text
+    assert "3 gates: 1 failed, 1 warns, 1 passed; what is made from refusal was not published." in text
     of_all = refused._replace(dataset="all", name="max_leaking_prompts")
     text = Page(render_report(data._replace(gates=[*data.gates, of_all]))).in_the_open
-    assert "1 of 2 gates did not pass; nothing was published." in text
+    assert "2 gates: 1 failed, 1 passed; nothing was published." in text
+
+
+def test_a_warning_is_not_shown_as_a_failure():
+    data = make_data(make_pairs())
+    warned = GateResult("max_size_change", "preference", 0.9, 0.5, False, False, "is the change")
+    nothing = GateResult("max_tie_rate", "preference", None, 0.5, True, True, "nothing to measure")
+    html = render_report(data._replace(gates=[*data.gates, warned, nothing]))
+    assert '<div class="banner warned">' in html
+    assert '<div class="banner failed">' not in html
+    text = Page(html).in_the_open
+    assert "3 gates: 1 warns, 1 passed, 1 had nothing to measure." in text
+    assert "A warning keeps nothing from being published." in text
+    both = render_report(data._replace(gates=[warned, warned._replace(blocking=True, message="too much")]))
+    assert '<div class="banner failed">' in both
+    assert '<div class="banner warned">' in both
+    assert "2 gates: 1 failed, 1 warns; what is made from preference was not published." in Page(both).in_the_open
 
 
 def test_scores_that_are_not_there_or_not_finite_do_no_harm():
