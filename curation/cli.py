@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-import typer.core
 from rich.console import Console
 from rich.table import Table
 
 from curation.cli_files import files
 from curation.cli_forget import forgetting
-from curation.cli_options import WorkspaceUrl
+from curation.cli_options import CommandGroup, WorkspaceUrl
 from curation.cli_push import pushing
 from curation.cli_refusals import refusal_commands
 from curation.cli_repair import repairing
@@ -28,7 +27,7 @@ from curation.thread_starts import limit_waits
 __all__ = ["app", "main"]
 
 
-class _Commands(typer.core.TyperGroup):
+class _Commands(CommandGroup):
     """Ctrl-C is one of our errors: typer would end without a word."""
 
     def invoke(self, ctx: Any) -> Any:

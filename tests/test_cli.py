@@ -14,7 +14,9 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from curation.cli import app
 from curation.workspace import Workspace
 from tests.stages.conftest import sentences
 
@@ -121,6 +123,32 @@ def test_the_version_is_that_of_the_package(shell: Shell) -> None:
 
 def test_an_unknown_option_is_a_wrong_input(shell: Shell) -> None:
     assert shell("run", "recipe.yaml", "--wrokspace", "x").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("select", "in.jsonl", "-o", "out.jsonl", "--rows", "5", "--method", "diverse"),
+            "'diverse' is not one of",
+        ),
+        (("select", "in.jsonl", "-o", "out.jsonl", "--method", "dsir", "--rows", "x"), 'a whole number, found "x"'),
+        (("dedup", "in.jsonl", "-o", "out.jsonl", "--column", "c", "--threshold", "2"), 'equal to 1, found "2"'),
+        (("rewards", "train", "in.jsonl", "-o", "out", "--seed", "x"), 'a whole number, found "x"'),
+        (("ui", "--port", "x"), "Invalid value for '--port': expected a whole number"),
+    ],
+)
+def test_a_wrong_value_is_said_in_our_words(arguments: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Value error" not in result.output
+    assert "Input should" not in result.output
+
+
+def test_the_list_of_commands_cuts_no_sentence() -> None:
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
+    assert "..." not in result.output.removeprefix("Usage: curation [OPTIONS] COMMAND [ARGS]...")
 
 
 def test_an_error_is_one_line_and_debug_shows_where_it_was(shell: Shell) -> None:

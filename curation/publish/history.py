@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from curation.errors import WorkspaceError
 from curation.publish.writing import PublishedFile
 from curation.text import content_hash
+from curation.validation_words import fault_words
 
 __all__ = ["CHANGELOG", "MANIFEST", "History", "Reason", "Version", "data_digest", "next_name", "render_changelog"]
 
@@ -99,8 +100,8 @@ class History(_Part):
             fault = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in fault["loc"]) or "the file"
             raise WorkspaceError(
-                f"{where}: {place}: {fault['msg']}. It holds the dataset's history: restore it, or move the folder "
-                f"away to start a new one"
+                f"{where}: {place}: {fault_words(fault)}. It holds the dataset's history: restore it, or move the "
+                f"folder away to start a new one"
             ) from error
         if found.format > _FORMAT or not found.versions:
             raise WorkspaceError(f"{where} was written by a newer version of this package: upgrade it")

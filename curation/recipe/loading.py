@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from curation.files.safe_yaml import read_yaml
 from curation.recipe.hygiene import Hygiene
 from curation.recipe.refusals import RefusalDetection
 from curation.recipe.whole import Recipe
+from curation.validation_words import fault_words, shown_value
 from schemas.taxonomies import TAXONOMIES
 
 __all__ = ["load_recipe"]
@@ -76,22 +76,6 @@ def _check_no_secret(value: Any, where: str, field: str) -> None:
         )
 
 
-_EXPECTED: Final = {
-    "tuple_type": "expected a list",
-    "model_type": "expected keys with values",
-    "dict_type": "expected keys with values",
-    "string_type": "expected text",
-    "int_type": "expected a whole number",
-    "int_parsing": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "float_type": "expected a number",
-    "float_parsing": "expected a number",
-    "bool_type": "expected true or false",
-    "bool_parsing": "expected true or false",
-}
-"""In words of YAML what pydantic says in words of Python."""
-
-
 def _first_fault(error: ValidationError) -> str:
     """The first fault of a recipe, with its field, its value and what is allowed."""
     faults = error.errors(include_url=False)
@@ -102,17 +86,11 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         allowed = _allowed_keys(place[:-1])
         return f"unknown key {field!r}{closest(place[-1], allowed)}; allowed here: {', '.join(allowed)}{more}"
-    said = fault["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
-    message = _EXPECTED.get(fault["type"], said)
-    found = "" if fault["type"] in {"missing", "value_error"} and not place else f", found {_shown(fault['input'])}"
+    unsaid = fault["type"] in {"missing", "value_error"} and not place
+    found = "" if unsaid else f", found {shown_value(fault['input'])}"
     if fault["type"] == "missing":
         return f"{field} is missing{more}"
-    return f"{field}: {message}{found}{more}"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return f"{field}: {fault_words(fault)}{found}{more}"
 
 
 def _allowed_keys(place: list[str]) -> list[str]:

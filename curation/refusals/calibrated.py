@@ -24,6 +24,7 @@ from curation.refusals.calibration import (
     thresholds_per_category,
 )
 from curation.text import canonical_json, content_hash
+from curation.validation_words import fault_words
 
 __all__ = [
     "CALIBRATED",
@@ -230,7 +231,7 @@ def _fit(path: str | Path, value: Any) -> CalibrationFit:
         first = error.errors()[0]
         place = ".".join(["fit", *(str(part) for part in first["loc"])])
         raise InputError(
-            f"calibration {path}: {place}: {first['msg']}; make it again with `curation refusals calibrate`"
+            f"calibration {path}: {place}: {fault_words(first)}; make it again with `curation refusals calibrate`"
         ) from None
 
 

@@ -1,0 +1,38 @@
+"""What pydantic says of a wrong value, in the words of this package. Which value it was of is said elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["fault_words", "shown_value"]
+
+_EXPECTED: Final = {
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "model_type": "expected keys with values",
+    "dict_type": "expected keys with values",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_parsing_size": "expected a smaller number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+}
+"""In words of YAML and the command line what pydantic says in words of Python."""
+
+
+def fault_words(fault: Mapping[str, Any]) -> str:
+    """One of ``ValidationError.errors()`` in words, without the value that was found."""
+    said = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
+    return _EXPECTED.get(fault["type"], said)
+
+
+def shown_value(value: Any) -> str:
+    """The value that was found, cut where it is long."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
