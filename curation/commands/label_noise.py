@@ -124,6 +124,8 @@ def _with_witnesses(chunk: pl.DataFrame, originals: pl.DataFrame, *columns: str 
         raise InputError(f"column {missing[0]!r} is missing: found {names}")
     if all(_there(originals, name) for name in _WITNESSES):
         wanted += _WITNESSES
+    if "flipped" in originals.columns:
+        wanted.append("flipped")
     more = originals.select(pl.col(ROW).alias("row"), *wanted)
     return chunk.join(more, on="row", how="left", maintain_order="left") if wanted else chunk
 

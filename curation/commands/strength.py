@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -12,6 +13,7 @@ from curation.commands.streams import Stream, open_stream
 from curation.errors import InputError
 from curation.files import ROW
 from curation.pairs.views import BandAction, apply_bands, changed_by_a_flip, reward_augmented, was_flipped
+from curation.prompts.votes import are_votes
 from curation.scores.margins import Scaling, mean_rewards, reward_lists
 from curation.scores.strength import STRENGTH_COLUMNS, known_labels, preference_strength
 
@@ -110,9 +112,10 @@ def _viewed(
     if not actions and not goals:
         return added
     turns = goals or any("flip" in names for names in (actions or {}).values())
-    # Rewards that came as text are written as what they were read as.
-    as_text = turns and any(scored[name].dtype == pl.String for name in _REWARDS)
-    read = [reward_lists(scored, name) for name in _REWARDS if as_text]
+    # Rewards that came as text, or whole on one side alone, are written as what they were read as.
+    kinds = [scored[name].dtype for name in _REWARDS]
+    read_anew = turns and (pl.String in kinds or kinds[0] != kinds[1])
+    read = [reward_lists(scored, name) for name in _REWARDS if read_anew]
     full = added.hstack(read).join(
         _own_columns(stream, {*added.columns, *(s.name for s in read)}, turns=turns),
         on="row",
@@ -140,6 +143,7 @@ def _own_columns(stream: Stream, new: Collection[str], *, turns: bool) -> pl.Dat
     wanted: list[str] = [name for name in _VIEWED if name in originals.columns]
     if turns:
         wanted += [name for name in changed_by_a_flip(originals) if name not in wanted]
+        _need_turnable_votes(stream)
         for name in wanted:
             twin = name.replace("chosen", "rejected")
             if twin in wanted and (name in stream.source.mixed) != (twin in stream.source.mixed):
@@ -148,3 +152,14 @@ def _own_columns(stream: Stream, new: Collection[str], *, turns: bool) -> pl.Dat
                     f"several types; give both in one form"
                 )
     return originals.select(pl.col(ROW).alias("row"), *wanted)
+
+
+def _need_turnable_votes(stream: Stream) -> None:
+    """Votes in several types are JSON text here, which a flip would leave on the wrong answer."""
+    for name in sorted(stream.source.mixed & set(stream.originals.columns)):
+        cells = stream.originals[name].drop_nulls()
+        if any(are_votes(json.loads(cell)) for cell in cells.filter(cells.str.contains('"voter"', literal=True))):
+            raise InputError(
+                f"column {name!r} cannot be turned round in a flip: its votes are of several types; give each as "
+                f"chosen, rejected or tie"
+            )

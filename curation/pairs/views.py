@@ -46,6 +46,7 @@ _NOT_MIRRORED: Final = ("ches", "ln_ches", "strength_band", "suggested_action", 
 _TURNED_TWINS: Final = ("chosen_change", "rejected_change")
 """Of entanglement: with the answers exchanged the step is the opposite one, so that these change their sign too."""
 _OTHER: Final = {_CHOSEN: _REJECTED, _REJECTED: _CHOSEN}
+_OTHER_VOTE: Final = _OTHER | {"1": "0", "0": "1", "1.0": "0", "0.0": "1", "true": "false", "false": "true"}
 
 
 class BandView(NamedTuple):
@@ -61,9 +62,9 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
 
     Columns are namesakes when their names differ in ``chosen`` against ``rejected`` alone. Signed scores
     (``strength_mean``, ``margin``, …) change their sign, shares (``agreement``, ``label_probability``)
-    become one minus themselves, verdicts and ``votes`` name the other answer. ``annotator`` stays: it names
-    who gave the label that was turned round. ``flipped`` says which rows were exchanged. Scores that are not
-    mirrored by an exchange (CHES, bands) are set to null there.
+    become one minus themselves, verdicts and lists of {voter, vote} name the other answer. ``annotator`` stays:
+    it names who gave the label that was turned round. ``flipped`` says which rows were exchanged. Scores that
+    are not mirrored by an exchange (CHES, bands) are set to null there.
 
     Raises:
         InputError: when two namesakes are of kinds that cannot change places, such as a text and messages.
@@ -83,8 +84,10 @@ def changed_by_a_flip(frame: pl.DataFrame) -> list[str]:
 
 def was_flipped(frame: pl.DataFrame) -> pl.Expr:
     """Whether an earlier view has exchanged the answers of a row."""
-    known = frame.schema.get("flipped") == pl.Boolean
-    return pl.col("flipped").fill_null(value=False) if known else pl.lit(value=False)
+    kind, said = frame.schema.get("flipped"), pl.col("flipped")
+    if kind == pl.String:  # of a CSV file
+        said = said.str.strip_chars().str.to_lowercase() == "true"
+    return said.fill_null(value=False) if kind in (pl.Boolean, pl.String) else pl.lit(value=False)
 
 
 def _turned(frame: pl.DataFrame, name: str) -> pl.Expr | None:
@@ -95,8 +98,8 @@ def _turned(frame: pl.DataFrame, name: str) -> pl.Expr | None:
     if name == "both_fall":
         known = set(_TURNED_TWINS) <= set(frame.columns)
         return pl.all_horizontal(pl.col(c) >= 0 for c in _TURNED_TWINS) if known else pl.lit(None, dtype=pl.Boolean)
-    if name == "votes" and isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
-        return _turned_votes(dict(kind.inner.to_schema()))
+    if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
+        return _turned_votes(name, dict(kind.inner.to_schema()))
     if name == "judge_verdict" and kind == pl.String:
         return pl.col(name).replace(_OTHER)
     return pl.lit(None, dtype=kind) if name in _NOT_MIRRORED else _turned_number(name, kind)
@@ -122,13 +125,21 @@ def _turned_number(name: str, kind: pl.DataType) -> pl.Expr | None:
     return 1 / pl.col(name) if name == "length_ratio" and kind.is_float() else None
 
 
-def _turned_votes(fields: Mapping[str, Any]) -> pl.Expr | None:
-    """Votes for the other answer; None where these are no votes of the form {voter, vote}."""
-    kind, vote = fields.get("vote"), pl.field("vote")
-    if kind is None or not (kind == pl.String or kind.is_numeric()):
+def _turned_votes(name: str, fields: Mapping[str, Any]) -> pl.Expr | None:
+    """Votes for the other answer, whatever the column is called; None where these are no {voter, vote}."""
+    if not {"voter", "vote"} <= set(fields):
         return None
-    turned = vote.replace(_OTHER | {"1": "0", "0": "1"}) if kind == pl.String else (1 - vote).cast(kind)
-    return pl.col("votes").list.eval(pl.element().struct.with_fields(vote=turned))
+    kind, vote = fields["vote"], pl.field("vote")
+    if kind == pl.String:
+        word = vote.str.strip_chars().str.to_lowercase()
+        turned = pl.when(word.is_in(list(_OTHER_VOTE))).then(word.replace(_OTHER_VOTE)).otherwise(vote)
+    elif kind == pl.Boolean:
+        turned = ~vote
+    elif kind.is_numeric():
+        turned = pl.when(vote.is_in([0, 1])).then((1 - vote).cast(kind)).otherwise(vote)
+    else:
+        return None
+    return pl.col(name).list.eval(pl.element().struct.with_fields(vote=turned))
 
 
 def soft_labels(frame: pl.DataFrame, *, floor: float = 0.5) -> pl.DataFrame:

@@ -11,7 +11,7 @@ Inputs have one row for each row of the file that is not rejected:
     chosen_index        for pairs 0, otherwise null
     rejected_index      for pairs 1, otherwise null
     labels              for unpaired answers one boolean for each, otherwise null
-    category, annotator, reference      text or null
+    category, annotator, reference      text or null; nobody gave the label of a pair that was flipped since
     votes               for pairs a list of {voter, vote}: chosen, rejected or tie; otherwise null
     positives           list of text or null: texts relevant to the prompt
     expected_behaviour  comply, refuse or null
@@ -27,6 +27,7 @@ import polars as pl
 
 from curation.errors import InputError, closest
 from curation.files import ROW, InputFile, Reject, RowError, open_input, rejects_frame
+from curation.pairs.views import was_flipped
 from curation.prompts.rows import normalise, score_of
 from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, resolve
 from curation.prompts.texts import cells
@@ -228,6 +229,10 @@ def _inputs(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     canonical, rejects = normalise(frame, binding)
     values = {field: cells(frame, path, mixed=binding.mixed) for field, path in extras.items()}
+    if binding.shape == "pair" and "annotator" in values:
+        # Whoever labelled a pair that `curation strength` has flipped since said the opposite.
+        turned = frame.select(pl.col(ROW), turned=was_flipped(frame))["turned"].to_list()
+        values["annotator"] = [None if t else who for who, t in zip(values["annotator"], turned, strict=True)]
     position = {row: index for index, row in enumerate(frame[ROW].to_list())}
     rows: list[dict[str, Any]] = []
     faults: list[Reject] = []

@@ -17,6 +17,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.models.protocols import AnswerReader, Encoder
 from curation.models.rewards.heads import Heads
+from curation.pairs.views import was_flipped
 from curation.scores.bradley_terry import fit_bradley_terry
 from curation.scores.calibration import sigmoid
 from curation.scores.ensemble import make_folds
@@ -101,7 +102,8 @@ def label_noise(
     best out of fold. With annotators, each has an η of their own. Votes of people add their log-odds.
 
     Args:
-        frame: ``prompt``, ``chosen``, ``rejected``: strings or lists of messages.
+        frame: ``prompt``, ``chosen``, ``rejected``: strings or lists of messages; where a Boolean ``flipped`` is
+            true, the label was turned round after its annotator gave it.
         folds: how many; each prompt is in one.
         encoder: a loaded encoder, or a MODEL argument.
         prior: reward heads, a folder of them, ``embedded``, or None for none.
@@ -137,7 +139,7 @@ def label_noise(
     scale, eta = fit_noise(raw)
     margins = scale * raw
     probability = repo_posterior(sigmoid(margins), eta)
-    people = None if who is None else by_annotator(margins, who, eta)
+    people = None if who is None else by_annotator(margins, who, eta, turned=_turned(kept))
     if people is not None:
         probability = people.probability
     probability = with_votes(probability, said)
@@ -212,6 +214,11 @@ def _repo_fit(design: FloatArray, ridge: FloatArray) -> FloatArray:
 
 def _votes(frame: pl.DataFrame, column: str | None, method: Method, seed: int) -> PeoplesVotes | None:
     return None if column is None else peoples_votes(frame, column, method=method, seed=seed)
+
+
+def _turned(frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    turned: npt.NDArray[np.bool_] = frame.with_columns(_turned=was_flipped(frame))["_turned"].to_numpy()
+    return turned
 
 
 def _confident(margins: FloatArray, seed: int) -> ConfidentCounts:

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
-_VOTES: Final = {"chosen": 1, "rejected": 0, "tie": None, "1": 1, "0": 0}
+_VOTES: Final = {"chosen": 1, "rejected": 0, "tie": None, "1": 1, "0": 0, "true": 1, "false": 0}
 _MOST_LOG_ODDS: Final = 4.0  # five like votes of strangers are no proof
 _PRIOR_ROWS: Final = 20.0  # an annotator's share of right labels starts at everybody's, worth so many rows
 _MIN_MODELS: Final = 3
@@ -63,6 +63,8 @@ class Annotators(NamedTuple):
     """``annotator``, ``rows``, ``right_share``, ``median_loss``; the least reliable first."""
     unknown: int
     """Rows without an annotator."""
+    turned: int
+    """Rows with one whose label was turned round since."""
 
 
 def peoples_votes(
@@ -118,7 +120,11 @@ def _vote_words(frame: pl.DataFrame, column: str) -> pl.DataFrame:
         raise InputError(f"column {column!r} is {kind}, expected a list of {{voter, vote}} in each row")
     rows = frame.select(pair=pl.int_range(pl.len()), said=pl.col(column)).explode("said", empty_as_null=True)
     rows = rows.drop_nulls("said").unnest("said").select("pair", pl.col("voter").cast(pl.String), "vote")
-    return rows.select("pair", "voter", word=pl.col("vote").cast(pl.String).str.replace(r"\.0$", ""))
+    return rows.select("pair", "voter", word=_as_word(pl.col("vote").cast(pl.String)))
+
+
+def _as_word(vote: pl.Expr) -> pl.Expr:
+    return vote.str.strip_chars().str.to_lowercase().str.replace(r"\.0$", "")
 
 
 def model_reliability(frame: pl.DataFrame, *, method: Method = "dawid_skene", seed: int = 0) -> pl.DataFrame | None:
@@ -131,19 +137,25 @@ def model_reliability(frame: pl.DataFrame, *, method: Method = "dawid_skene", se
     return said.voters.select(list(VOTER_SCHEMA))
 
 
-def by_annotator(margins: FloatArray, annotators: pl.Series, right_share: float) -> Annotators:
+def by_annotator(
+    margins: FloatArray, annotators: pl.Series, right_share: float, *, turned: npt.NDArray[np.bool_] | None = None
+) -> Annotators:
     """Each label's posterior with its own annotator's share of right labels, and its rank among their losses.
 
     The share of annotator a is (k·η + Σ w_i) / (k + n_a), w_i the posteriors of their labels under that share,
-    by EM; k = 20 rows, so that somebody with few labels is taken for average.
+    by EM; k = 20 rows, so that somebody with few labels is taken for average. A label that was turned round is
+    nobody's: its annotator is judged by the other one, which they gave, and the row by the whole file.
 
     Args:
         margins: (rows,) out-of-fold log-odds of the given labels.
         annotators: (rows,) of any type, null where nobody knows.
         right_share: η of the whole file.
+        turned: (rows,) whether chosen and rejected have changed places since the annotator said which is which.
     """
     names = annotators.cast(pl.String)
-    likely = sigmoid(margins)
+    away = np.zeros(len(margins), dtype=bool) if turned is None else turned & names.is_not_null().to_numpy()
+    theirs = np.where(away, -margins, margins)
+    likely = sigmoid(theirs)
     codes = names.rank("dense").fill_null(0).to_numpy().astype(np.int64)  # 0: nobody knows
     rows = np.bincount(codes)
     shares = np.full(len(rows), right_share)
@@ -152,10 +164,11 @@ def by_annotator(margins: FloatArray, annotators: pl.Series, right_share: float)
         total = np.bincount(codes, weights=likely * own / (likely * own + (1 - likely) * (1 - own)))
         shares[1:] = ((total + _PRIOR_ROWS * right_share) / (rows + _PRIOR_ROWS))[1:]
     own = shares[codes]
-    right, wrong = likely * own, (1 - likely) * (1 - own)
-    losses = np.logaddexp(0.0, -margins)
-    ranks = annotator_losses(losses, names.to_list())
-    medians = ranks.drop_nulls("annotator").group_by("annotator").agg(median_loss=pl.col("loss").median())
+    given, prior = sigmoid(margins), np.where(away, right_share, own)
+    right, wrong = given * prior, (1 - given) * (1 - prior)
+    ranks = annotator_losses(np.logaddexp(0.0, -margins), names.set(pl.Series(away), None).to_list())
+    losses = pl.DataFrame({"annotator": names, "loss": np.logaddexp(0.0, -theirs)})
+    medians = losses.drop_nulls("annotator").group_by("annotator").agg(median_loss=pl.col("loss").median())
     known = pl.DataFrame({"annotator": names, "rows": rows[codes], "right_share": own}).drop_nulls("annotator")
     table = known.unique("annotator").join(medians, on="annotator").sort("right_share", "annotator")
     return Annotators(
@@ -163,6 +176,7 @@ def by_annotator(margins: FloatArray, annotators: pl.Series, right_share: float)
         ranks["loss_rank"].to_numpy(),
         table.select("annotator", "rows", "right_share", "median_loss"),
         int(names.null_count()),
+        int(away.sum()),
     )
 
 
@@ -198,7 +212,9 @@ def people_columns(
         used.append(
             f"{people.table.height} annotators, each with their own share of right labels and losses"
             + (f" ({people.unknown:,} rows without one are judged by the whole file)" if people.unknown else "")
-        )
+            + (f" ({people.turned:,} labels were turned round since, column flipped: each annotator is judged by "
+               "what they said, and these rows by the whole file)" if people.turned else "")
+        )  # fmt: skip
     if said is not None:
         likely = pl.Series("vote_probability", sigmoid(said.log_odds))
         more.append(likely.set(pl.Series(~said.asked), None))

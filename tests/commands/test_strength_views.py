@@ -52,6 +52,52 @@ def test_a_flip_turns_what_other_commands_have_written_of_the_pair(tmp_path: Pat
     assert out["n"].to_list() == list(range(20))
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["chosen", "tie", None], ["rejected", "tie", None]),
+        ([" Rejected", "1.0", "tie"], ["chosen", "0", "tie"]),
+        ([1, 0, None], [0, 1, None]),
+        ([True, False, None], [False, True, None]),
+        ([5, 1, 0], [5, 0, 1]),
+    ],
+)
+def test_a_flip_turns_votes_however_they_are_written_and_called(
+    tmp_path: Path, given: list[Any], expected: list[Any]
+) -> None:
+    ballots = [{"voter": f"v{n}", "vote": vote} for n, vote in enumerate(given)]
+    source = write(tmp_path / "in.jsonl", [pair(n, ballots=ballots, seen=[{"by": "x"}]) for n in range(20)])
+    run_strength(source, tmp_path / "out.parquet", actions=FLIP)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert [vote["vote"] for vote in out["ballots"][0]] == expected
+    assert [vote["vote"] for vote in out["ballots"][19]] == given
+    assert out["seen"].to_list() == [[{"by": "x"}]] * 20
+
+
+def test_votes_of_several_types_end_a_flip(tmp_path: Path) -> None:
+    rows = [pair(n, ballots=[{"voter": "v", "vote": 1 if n else "chosen"}]) for n in range(20)]
+    source = write(tmp_path / "in.jsonl", rows)
+    with pytest.raises(InputError, match="'ballots' cannot be turned round in a flip"):
+        run_strength(source, tmp_path / "out.parquet", actions=FLIP)
+    assert run_strength(source, tmp_path / "out.jsonl").rows == 20
+
+
+def test_whole_rewards_of_one_side_change_places_with_the_others_fractions(tmp_path: Path) -> None:
+    rows = [pair(n, rejected_rewards=[0]) for n in range(20)]
+    run_strength(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet", actions=FLIP)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out.filter("flipped")["rejected_rewards"].to_list() == [[n - 5.5] for n in range(4)]
+
+
+def test_a_csv_file_remembers_its_flips(tmp_path: Path) -> None:
+    rows = pl.DataFrame(pair(n, flipped=n == 19) for n in range(20))
+    lists = [pl.format("[{}]", pl.col(name).list.first()).alias(name) for name in rows.columns if "rewards" in name]
+    rows.with_columns(lists).write_csv(tmp_path / "in.csv")
+    run_strength(tmp_path / "in.csv", tmp_path / "out.parquet", actions=FLIP)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out.filter("flipped")["n"].cast(pl.Int64).to_list() == [0, 1, 2, 3, 19]
+
+
 def test_a_second_run_remembers_what_the_first_has_flipped(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [pair(n) for n in range(20)])
     run_strength(source, tmp_path / "once.parquet", actions=FLIP)

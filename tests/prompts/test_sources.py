@@ -249,6 +249,14 @@ def test_columns_are_mapped_by_the_recipe(tmp_path: Path) -> None:
     assert (got["annotator"], got["expected_behaviour"], got["source"]) == ("7", "comply", "mine")
 
 
+def test_a_flipped_pair_has_no_annotator(tmp_path: Path) -> None:
+    one = {"prompt": "Hi!", "chosen": "a", "rejected": "b", "who": "ann"}
+
+    rows, _, _ = source(tmp_path, one | {"flipped": True}, one | {"flipped": False}, columns={"annotator": "who"})
+
+    assert rows["annotator"].to_list() == [None, "ann"]
+
+
 def test_scores_of_pairs_come_from_their_columns(tmp_path: Path) -> None:
     row = {"prompt": "Hi!", "chosen": "a", "rejected": "b", "score_chosen": 8, "score_rejected": 3}
 

@@ -176,6 +176,31 @@ def test_an_annotator_who_flips_is_found_and_rows_without_one_stay() -> None:
     assert any("rows without one" in line for line in result.used)
 
 
+def test_a_label_that_was_turned_round_is_not_its_annotators() -> None:
+    frame, flipped = noisy(240, flips=0.25)
+    wrong = pl.Series(flipped)
+    who = [None if n == 0 else "careless" if f else f"p{n % 3}" for n, f in enumerate(flipped)]
+    mended = frame.with_columns(
+        chosen=pl.when(wrong).then("rejected").otherwise("chosen"),
+        rejected=pl.when(wrong).then("chosen").otherwise("rejected"),
+        flipped=wrong,
+        annotator=pl.Series(who),
+    )
+    result = label_noise(mended, encoder=ENCODER, prior=None, annotator="annotator")
+    # Every label of the file is right now, and each that careless gave was wrong.
+    share = dict(result.annotators.select("annotator", "right_share").iter_rows())
+    assert share["careless"] < 0.4
+    assert min(share[f"p{n}"] for n in range(3)) > 0.95
+    losses = dict(result.annotators.select("annotator", "median_loss").iter_rows())
+    assert losses["careless"] > max(losses[f"p{n}"] for n in range(3))
+    assert result.frame.filter("flipped")["label_probability"].min() > 0.9
+    assert any(f"{int(flipped[1:].sum()):,} labels were turned round since" in line for line in result.used)
+    nobody = mended.with_columns(annotator=pl.when(~wrong).then("annotator"))
+    rest = label_noise(nobody, encoder=ENCODER, prior=None, annotator="annotator")
+    for column in ("label_probability", "annotator_loss_rank"):
+        np.testing.assert_allclose(result.frame[column], rest.frame[column])
+
+
 def test_votes_of_people_are_weighed_by_their_reliability() -> None:
     frame, flipped = noisy(100, flips=0.3)
     # Texts say nothing here; three voters are right, one votes against everything.
