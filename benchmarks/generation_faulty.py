@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from curation.models.chat import ChatRequest  # noqa: E402
-from curation.models.chat.exchange import request_seed  # noqa: E402
+from curation.models.chat.request_body import request_seed  # noqa: E402
 from curation.workspace import Workspace  # noqa: E402
 from tests.chat_server import Running, answer_text, running  # noqa: E402
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -38,6 +38,14 @@ group: Final = typer.Typer(
 refusal_commands.add_typer(group, name="refusals")
 
 
+def _asked(judge: str) -> dict[str, Any]:
+    """The model of a judge, and how it is asked, as the functions that open one take them."""
+    from curation.models.chat.asking import VERDICT, read_asking, split_options
+
+    model, options = split_options(judge)
+    return {"model": model, "asking": read_asking(options, max_new_tokens=VERDICT.max_new_tokens)}
+
+
 @group.command()
 def detect(
     input: InputFile,
@@ -45,7 +53,10 @@ def detect(
     model: Annotated[str, typer.Option(help="a folder, a Hub id of a classifier, or embedded")] = "embedded",
     judge: Annotated[
         str | None,
-        typer.Option(help="a chat model that judges instead: a folder, a Hub id, http://host:port/v1#name"),
+        typer.Option(
+            help="a chat model that judges instead: a folder, a Hub id, http://host:port/v1#name, and "
+            "?max_new_tokens=…&temperature=…&key_variable=…&body.<field>=… behind it"
+        ),
     ] = None,
     judge_backend: Annotated[
         str, typer.Option(help="auto (a server for an address, else transformers), server, transformers, vllm")
@@ -85,13 +96,13 @@ def detect(
     if category_model is not None:
         sorter = partial(open_classifier_sorter, model=category_model, no_category=no_category)
     elif category_judge is not None:
-        sorter = partial(open_judge_sorter, model=category_judge, backend=judge_backend)
+        sorter = partial(open_judge_sorter, **_asked(category_judge), backend=judge_backend)
 
     with kept_replies(output), RichProgress().step("refusals", None) as bar:
         done = run_refusals(
             input,
             output,
-            model=model if judge is None else open_refusal_judge(judge, backend=judge_backend),
+            model=model if judge is None else open_refusal_judge(**_asked(judge), backend=judge_backend),
             taxonomy=None if taxonomy == "none" else taxonomy,
             sorter=sorter,
             calibration=calibration,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from curation.errors import InputError, ModelError
+from curation.models.chat.asking import VERDICT, Asking
 from curation.models.chat.protocol import ChatAnswer, ChatModel, ChatOptions, ChatRequest
 from curation.models.classifiers import SequenceClassifier, open_classifier
 from curation.models.identity import EMBEDDED, ModelRef, resolve_model
-from curation.models.judging import block, both_ends, marker, reply_object
+from curation.models.judging import block, both_ends, marker, reply_object, without_thought
 from curation.refusals.sorting import Assignment
 from curation.refusals.taxonomy import Taxonomy
 from curation.text import Message, canonical_json
@@ -109,7 +110,9 @@ class JudgeSorter:
         )
         names: dict[str, str | None] = {}
         for reply in self._chat.chat(asked):
-            value = reply_object(reply.answer.text) if isinstance(reply.answer, ChatAnswer) else None
+            value = (
+                reply_object(without_thought(reply.answer).text) if isinstance(reply.answer, ChatAnswer) else None
+            )
             said = value.get("category") if value is not None else None
             if isinstance(said, str):
                 name = said if said in self._known else said.strip().lower()
@@ -160,7 +163,7 @@ def open_classifier_sorter(
 
 
 def judge_sorter_fingerprint(
-    taxonomy: Taxonomy, model: str, *, backend: str, revision: str | None, max_new_tokens: int
+    taxonomy: Taxonomy, model: str, *, asking: Asking, backend: str, revision: str | None
 ) -> str:
     """What a judge's categories depend on, beside the taxonomy.
 
@@ -169,7 +172,7 @@ def judge_sorter_fingerprint(
     """
     from curation.models.chat import chat_fingerprint
 
-    options = _judge_options(taxonomy, model, backend, max_new_tokens)
+    options = _judge_options(taxonomy, model, backend, asking)
     return f"categories{_VERSION}:{chat_fingerprint(model, options, backend=backend, revision=revision)}"
 
 
@@ -177,9 +180,9 @@ def open_judge_sorter(
     taxonomy: Taxonomy,
     model: str,
     *,
+    asking: Asking = VERDICT,
     backend: str = "auto",
     revision: str | None = None,
-    max_new_tokens: int = 48,
     connection: Connection | None = None,
 ) -> JudgeSorter:
     """A sorter by a chat model: a folder, a Hub id, or ``http://host:port/v1#name`` for a server.
@@ -190,18 +193,18 @@ def open_judge_sorter(
     """
     from curation.models.chat import open_chat
 
-    options = _judge_options(taxonomy, model, backend, max_new_tokens)
+    options = _judge_options(taxonomy, model, backend, asking)
     return JudgeSorter(
         taxonomy, open_chat(model, options, backend=backend, revision=revision, connection=connection)
     )
 
 
-def _judge_options(taxonomy: Taxonomy, model: str, backend: str, max_new_tokens: int) -> ChatOptions:
-    """Greedy, and in the form of the reply where the backend can hold a model to it; transformers cannot."""
+def _judge_options(taxonomy: Taxonomy, model: str, backend: str, asking: Asking) -> ChatOptions:
+    """In the form of the reply, where the backend can hold a model to it; transformers cannot."""
     from curation.models.chat import backend_of
 
     if backend_of(model, backend) == "transformers":
-        return ChatOptions(max_new_tokens=max_new_tokens)
+        return asking.chat_options(None)
     names = [*(c.name for c in taxonomy.sortable), _NONE]
     schema = {
         "type": "object",
@@ -209,7 +212,7 @@ def _judge_options(taxonomy: Taxonomy, model: str, backend: str, max_new_tokens:
         "required": ["category"],
         "additionalProperties": False,
     }
-    return ChatOptions(max_new_tokens=max_new_tokens, json_schema=schema)
+    return asking.chat_options(schema)
 
 
 def _resolved(model: str) -> ModelRef:

@@ -12,11 +12,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from curation.models.chat.protocol import ChatAnswer
 from curation.text import content_hash
 
-__all__ = ["CHARACTERS_READ", "block", "both_ends", "marker", "reply_object"]
+__all__ = ["CHARACTERS_READ", "block", "both_ends", "marker", "reply_object", "was_cut", "without_thought"]
 
 _FENCE: Final = re.compile(r"^```(?:json)?\s*|\s*```$")
+_THOUGHT_ENDS: Final = "</think>"
 _LENGTH: Final = 16
 _HEAD: Final = 6_000
 _TAIL: Final = 2_000
@@ -53,3 +55,24 @@ def reply_object(text: str) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def without_thought(answer: ChatAnswer) -> ChatAnswer:
+    """A reply without the reasoning that a server left in its text, and that reasoning's tokens."""
+    text = answer.text.rpartition(_THOUGHT_ENDS)[2]
+    if text == answer.text:
+        return answer
+    written = "".join(token.token for token in answer.tokens)
+    ends = written.rfind(_THOUGHT_ENDS) + len(_THOUGHT_ENDS)
+    at, kept = 0, []
+    for token in answer.tokens:
+        kept += [token] if at >= ends else []
+        at += len(token.token)
+    return answer._replace(text=text, tokens=tuple(kept))
+
+
+def was_cut(answer: ChatAnswer) -> str:
+    """What to add to the reason of a reply that cannot be read: that it was cut, where it was."""
+    if answer.finish_reason != "length":
+        return ""
+    return f"; it was cut after {answer.completion_tokens:,} tokens: raise max_new_tokens"

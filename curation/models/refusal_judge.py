@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from curation.models.chat.asking import Asking
 from curation.models.chat.protocol import ChatAnswer, ChatModel, ChatOptions, ChatRequest
-from curation.models.judging import CHARACTERS_READ, block, both_ends, marker, reply_object
+from curation.models.judging import CHARACTERS_READ, block, both_ends, marker, reply_object, without_thought
 from curation.models.protocols import RefusalScores
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import Message
@@ -41,25 +42,22 @@ _QUESTION: Final = (
 )
 
 
-def judge_options(*, max_new_tokens: int = 48, structured: bool = True) -> ChatOptions:
-    """How a judge is sampled: greedily, in the form of the verdict, with the probabilities of the letters.
+def judge_options(asking: Asking, *, structured: bool = True) -> ChatOptions:
+    """How a judge is sampled: in the form of the verdict, with the probabilities of the letters.
 
     Args:
-        max_new_tokens: of a reply.
         structured: false for a backend that has neither structured outputs nor log-probabilities.
     """
-    if not structured:
-        return ChatOptions(max_new_tokens=max_new_tokens)
     schema = {
         "type": "object",
         "properties": {
             "verdict": {"type": "string", "enum": list(_LETTERS)},
-            "kind": {"enum": [*REFUSAL_KINDS, None]},
+            "kind": {"type": ["string", "null"], "enum": [*REFUSAL_KINDS, None]},
         },
         "required": ["verdict", "kind"],
         "additionalProperties": False,
     }
-    return ChatOptions(max_new_tokens=max_new_tokens, json_schema=schema, top_logprobs=10)
+    return asking.chat_options(schema if structured else None, top_logprobs=10)
 
 
 class RefusalJudge:
@@ -119,9 +117,11 @@ def verdict_messages(prompt: str | None, response: str) -> list[Message]:
 def read_verdict(answer: ChatAnswer) -> tuple[float, str, str | None] | None:
     """Probability of a refusal, class and kind in a judge's reply; None where it cannot be read.
 
-    The reply must be one JSON object and nothing else (a code fence around it is taken off). A kind that cannot be
+    The reply must be one JSON object and nothing else (a code fence around it is taken off, and reasoning before
+    it). A kind that cannot be
     read is null, and takes nothing from the verdict beside it.
     """
+    answer = without_thought(answer)
     value = reply_object(answer.text)
     if value is None:
         return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from curation.errors import InputError, ModelError
+from curation.models.chat.asking import VERDICT, Asking
 from curation.models.classifiers import SequenceClassifier, open_classifier
 from curation.models.encoder import MINILM_SHA256
 from curation.models.identity import ModelRef, resolve_model
@@ -93,9 +94,7 @@ def open_refusal_detector(
     )
 
 
-def judge_fingerprint(
-    model: str, *, backend: str = "auto", revision: str | None = None, max_new_tokens: int = 48
-) -> str:
+def judge_fingerprint(model: str, *, asking: Asking, backend: str = "auto", revision: str | None = None) -> str:
     """What a judge's verdicts depend on.
 
     Raises:
@@ -104,30 +103,28 @@ def judge_fingerprint(
     from curation.models.chat import chat_fingerprint
     from curation.models.refusal_judge import JUDGE_VERSION
 
-    options = _judge_options(model, backend, max_new_tokens)
+    options = _judge_options(model, backend, asking)
     return f"judge{JUDGE_VERSION}:{chat_fingerprint(model, options, backend=backend, revision=revision)}"
 
 
 def open_refusal_judge(
     model: str,
     *,
+    asking: Asking = VERDICT,
     backend: str = "auto",
     revision: str | None = None,
-    max_new_tokens: int = 48,
     concurrency: int = 64,
     timeout: float = 600.0,
-    key_variable: str = "OPENAI_API_KEY",
 ) -> RefusalJudge:
     """An LLM that judges answers.
 
     Args:
         model: a folder, a Hub id, or ``http://host:port/v1#name`` for a server.
+        asking: how long and how hot a verdict may be, and with which key a server is asked.
         backend: ``auto``, ``server``, ``transformers`` or ``vllm``; see ``curation.models.chat.open_chat``.
         revision: the caller's own name for what a server serves.
-        max_new_tokens: of a verdict.
         concurrency: requests that a server has at once.
         timeout: seconds for one reply.
-        key_variable: the environment variable with a server's key.
 
     Raises:
         InputError: when ``model`` is no chat model.
@@ -136,17 +133,17 @@ def open_refusal_judge(
     from curation.models.chat import Connection, open_chat
     from curation.models.refusal_judge import RefusalJudge
 
-    connection = Connection(concurrency=concurrency, timeout=timeout, key_variable=key_variable)
-    options = _judge_options(model, backend, max_new_tokens)
+    connection = Connection(concurrency=concurrency, timeout=timeout, key_variable=asking.key_variable)
+    options = _judge_options(model, backend, asking)
     return RefusalJudge(open_chat(model, options, backend=backend, revision=revision, connection=connection))
 
 
-def _judge_options(model: str, backend: str, max_new_tokens: int) -> ChatOptions:
+def _judge_options(model: str, backend: str, asking: Asking) -> ChatOptions:
     """Structured outputs and log-probabilities, but for transformers, which has neither."""
     from curation.models.chat import backend_of
     from curation.models.refusal_judge import judge_options
 
-    return judge_options(max_new_tokens=max_new_tokens, structured=backend_of(model, backend) != "transformers")
+    return judge_options(asking, structured=backend_of(model, backend) != "transformers")
 
 
 def _is_bundled(ref: ModelRef) -> bool:

@@ -57,6 +57,11 @@ class Generation(Section):
     json_schema: dict[str, Any] | None = Field(
         default=None, description="a JSON schema that every answer must fit; server and vllm"
     )
+    extra_body: dict[str, Any] | None = Field(
+        default=None,
+        description="further fields of a server's request, by its own names: {reasoning_effort: low}, "
+        "{chat_template_kwargs: {enable_thinking: false}}",
+    )
     concurrency: int = Field(default=64, ge=1, le=4096, description="requests that a server has at once")
     timeout: float = Field(default=600.0, gt=0, description="seconds for one reply of a server")
     attempts: int = Field(default=8, ge=1, description="how often a request is sent before it is a reject")

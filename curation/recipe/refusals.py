@@ -5,7 +5,7 @@ What R-Tuning needs of the models is checked in ``whole``.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,16 @@ class RefusalJudge(Section):
         default="auto", description="auto: the server for an address, else transformers"
     )
     revision: str | None = Field(default=None, description="your own name for what a server serves")
-    max_new_tokens: int = Field(default=48, ge=16)
+    max_new_tokens: int = Field(
+        default=48, ge=16, description="of a reply; a model that reasons first needs a thousand or more"
+    )
+    temperature: float = Field(
+        default=0.0, ge=0.0, le=5.0, description="1 for a model of a server that takes no other"
+    )
+    extra_body: dict[str, Any] | None = Field(
+        default=None,
+        description="further fields of a server's request, by its own names: {reasoning_effort: low}",
+    )
     concurrency: int = Field(default=64, ge=1, description="requests that a server has at once")
     timeout: float = Field(default=600.0, gt=0, description="seconds for one reply")
     key_variable: str = Field(default="OPENAI_API_KEY", description="the environment variable with a server's key")

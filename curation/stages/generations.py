@@ -130,6 +130,7 @@ class GenerationStep:
             system_prompt=o.system_prompt,
             json_schema=o.json_schema,
             lora=o.lora,
+            extra_body=o.extra_body,
         )
 
 

@@ -26,6 +26,7 @@ from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.requests import judges_requests, prompt_requests
 from curation.stages.sorting import (
+    asking_of,
     open_sorter,
     sorted_by,
     sorts_remotely,
@@ -64,7 +65,7 @@ def _uncalibrated(options: RefusalDetection) -> str:
     judge = options.judge
     if judge is not None:
         return judge_fingerprint(
-            judge.model, backend=judge.backend, revision=judge.revision, max_new_tokens=judge.max_new_tokens
+            judge.model, asking=asking_of(judge), backend=judge.backend, revision=judge.revision
         )
     labels, length = options.refusal_labels, options.max_length
     return refusal_fingerprint(options.model, refusal_labels=labels, max_length=length)
@@ -106,12 +107,11 @@ def _open(options: RefusalDetection) -> RefusalDetector:
     if judge is not None:
         return open_refusal_judge(
             judge.model,
+            asking=asking_of(judge),
             backend=judge.backend,
             revision=judge.revision,
-            max_new_tokens=judge.max_new_tokens,
             concurrency=judge.concurrency,
             timeout=judge.timeout,
-            key_variable=judge.key_variable,
         )
     return open_refusal_detector(
         options.model, refusal_labels=options.refusal_labels, max_length=options.max_length

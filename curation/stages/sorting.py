@@ -14,7 +14,9 @@ from curation.models.categories import (
     open_judge_sorter,
 )
 from curation.models.chat import Connection, is_address
+from curation.models.chat.asking import Asking
 from curation.recipe import RefusalDetection
+from curation.recipe.refusals import RefusalJudge
 from curation.refusals.sorting import open_assigner
 from curation.refusals.taxonomy import open_taxonomy, taxonomy_fingerprint
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from curation.refusals.sorting import Sorter
     from curation.stages.context import Context
 
-__all__ = ["open_sorter", "sorted_by", "sorts_remotely", "unsorted_facts", "unsorted_failures"]
+__all__ = ["asking_of", "open_sorter", "sorted_by", "sorts_remotely", "unsorted_facts", "unsorted_failures"]
 
 
 _UNSORTED: Final = "unreadable_category"
@@ -63,8 +65,8 @@ def sorted_by(options: RefusalDetection) -> str:
     if sorting.judge is not None:
         judge = sorting.judge
         by = judge_sorter_fingerprint(
-            open_taxonomy(options.taxonomy), judge.model, backend=judge.backend, revision=judge.revision,
-            max_new_tokens=judge.max_new_tokens,
+            open_taxonomy(options.taxonomy), judge.model, asking=asking_of(judge), backend=judge.backend,
+            revision=judge.revision,
         )  # fmt: skip
     else:
         by = classifier_sorter_fingerprint(
@@ -100,6 +102,11 @@ def open_sorter(options: RefusalDetection) -> Sorter | None:
     judge = sorting.judge
     connection = Connection(concurrency=judge.concurrency, timeout=judge.timeout, key_variable=judge.key_variable)
     return open_judge_sorter(
-        taxonomy, judge.model, backend=judge.backend, revision=judge.revision,
-        max_new_tokens=judge.max_new_tokens, connection=connection,
+        taxonomy, judge.model, asking=asking_of(judge), backend=judge.backend, revision=judge.revision,
+        connection=connection,
     )  # fmt: skip
+
+
+def asking_of(judge: RefusalJudge) -> Asking:
+    """How a recipe's judge is asked."""
+    return Asking(judge.max_new_tokens, judge.temperature, judge.extra_body, judge.key_variable)

@@ -59,6 +59,7 @@ import json, sys
 from curation.models.chat import *
 from tests.integration.test_vllm_generation import GREEDY, OPTIONS, SCHEMA, asks, texts, _long
 from curation.models.chat.in_process_vllm import open_vllm_chat
+from curation.models.chat.asking import VERDICT
 from curation.models.refusal_judge import RefusalJudge, judge_options
 import dataclasses
 if __name__ == "__main__":
@@ -74,7 +75,7 @@ if __name__ == "__main__":
     out["greedy"] = texts(model, asks(4, 1))
     model._options = ChatOptions(max_new_tokens=24, json_schema=SCHEMA)
     out["schema"] = list(texts(model, asks(2, 1)).values())
-    model._options = judge_options()
+    model._options = judge_options(VERDICT)
     out["judged"] = RefusalJudge(model).detect([None] * 3, ["I can't help.", "Four.", "word " * 9000]).refusal_class
     conversations = [list(r.messages) for r in asks(4, 1)]
     from vllm import SamplingParams

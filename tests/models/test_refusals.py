@@ -12,6 +12,7 @@ import pytest
 
 from curation.commands.refusals import run_refusals
 from curation.errors import InputError, ModelError
+from curation.models.chat.asking import Asking
 from curation.models.identity import EMBEDDED_DIR
 from curation.models.refusals import (
     judge_fingerprint,
@@ -130,8 +131,8 @@ def test_answers_that_a_classifier_reads_at_both_ends_are_counted(classifier: Pa
 
 
 def test_a_judge_in_transformers_is_asked_without_a_schema_and_its_prose_is_no_verdict() -> None:
-    judge = open_refusal_judge("embedded", max_new_tokens=16)
-    assert judge.fingerprint == judge_fingerprint("embedded", max_new_tokens=16)
+    judge = open_refusal_judge("embedded", asking=Asking(16))
+    assert judge.fingerprint == judge_fingerprint("embedded", asking=Asking(16))
     found = judge.detect([None], ["Four."])
     assert found.refusal_class == [None]
     assert np.isnan(found.probability).all()

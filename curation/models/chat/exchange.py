@@ -16,12 +16,21 @@ from typing import Any, Final
 from curation.errors import ModelError, closest
 from curation.models.chat.connection import Address, Connection
 from curation.models.chat.protocol import ChatOptions, ChatReply, ChatRequest
-from curation.models.chat.replies import Broken, Refusal, Retry, Stop, answer_in, meaning_of_status
+from curation.models.chat.replies import (
+    Broken,
+    Refusal,
+    Retry,
+    Stop,
+    answer_in,
+    meaning_of_status,
+    refused_fields,
+    said_in,
+)
+from curation.models.chat.request_body import RequestBody
 from curation.models.prompt_encoding import text_fault
 from curation.models.protocols import Fault
-from curation.text import canonical_json, content_hash
 
-__all__ = ["Exchange", "request_seed"]
+__all__ = ["Exchange"]
 
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
@@ -38,10 +47,9 @@ class Exchange:
 
     def __init__(self, address: Address, options: ChatOptions, connection: Connection) -> None:
         self._address = address
-        self._options = options
         self._connection = connection
         self._name = options.lora or address.name
-        self._length_field = "max_tokens"
+        self._body = RequestBody(self._name, options)
         self._reached = False
         self._away_since: float | None = None
         self._answered = self._refused = self._failed_in_a_row = 0
@@ -95,7 +103,7 @@ class Exchange:
             async with self._slots:
                 if self._stopping:
                     raise ModelError("no more requests are sent")
-                outcome = await self._send(self._body(request))
+                outcome = await self._send(self._body.of(request))
             if outcome is None:
                 continue
             if isinstance(outcome, ChatReply):
@@ -116,7 +124,7 @@ class Exchange:
             await asyncio.sleep(max(outcome.wait, self._back_off(sent)))
 
     async def _send(self, body: dict[str, Any]) -> ChatReply | Retry | Refusal | Stop | None:
-        """One call. None when it was no call: the server could not be connected to, or a field is renamed."""
+        """One call. None when it was no call: the server could not be connected to, or takes other fields."""
         import openai
 
         try:
@@ -141,9 +149,13 @@ class Exchange:
             return Retry(fault, broken_off=True)
 
     def _error_status(self, error: Any, body: dict[str, Any]) -> Retry | Refusal | Stop | None:
-        if error.status_code == 400 and "max_tokens" in body and _asks_for_other_field(error.body):
-            self._length_field = "max_completion_tokens"
-            return None
+        refused = refused_fields(error.status_code, error.response.content, body)
+        if refused:
+            if self._body.without(refused, body):
+                return None
+            if self._answered == 0:
+                said = said_in(error.status_code, error.response.content)
+                return Stop(f"{self._body.untaken(refused)}: {said}")
         return meaning_of_status(
             error.status_code,
             error.response.content,
@@ -152,26 +164,6 @@ class Exchange:
             key_variable=self._connection.key_variable,
             has_key=self._connection.key() is not None,
         )
-
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        o = self._options
-        messages = list(request.messages)
-        if o.system_prompt is not None and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": o.system_prompt})
-        body: dict[str, Any] = {
-            "model": self._name,
-            "messages": messages,
-            self._length_field: o.max_new_tokens,
-            "temperature": o.temperature,
-            "top_p": o.top_p,
-            "seed": request_seed(o.seed, request),
-        }
-        if o.json_schema is not None:
-            schema = {"name": "answer", "schema": dict(o.json_schema), "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if o.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": o.top_logprobs}
-        return body
 
     async def _check_model(self) -> None:
         """Ask for the list of models; a server without one is believed."""
@@ -245,12 +237,6 @@ class Exchange:
             )
 
 
-def request_seed(seed: int, request: ChatRequest) -> int:
-    """The seed of one answer: 31 bits from the run's seed, the messages and the sample index."""
-    digest = content_hash("seed", str(seed), canonical_json(list(request.messages)), str(request.sample_index))
-    return int(digest[:8], 16) & 0x7FFFFFFF
-
-
 def _raw_response() -> Any:
     """The class that makes the client hand over a reply as it came."""
     import httpx
@@ -261,12 +247,6 @@ def _raw_response() -> Any:
 def _could_not_connect(error: BaseException) -> bool:
     cause = error.__cause__
     return cause is not None and type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError")
-
-
-def _asks_for_other_field(body: object) -> bool:
-    return (
-        isinstance(body, dict) and body.get("param") == "max_tokens" and body.get("code") == "unsupported_parameter"
-    )
 
 
 def _model_names(body: bytes) -> list[str]:

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from curation.errors import InputError, MissingExtraError, ModelError
-from curation.models.chat.exchange import request_seed
 from curation.models.chat.protocol import ChatAnswer, ChatOptions, ChatReply, ChatRequest, TokenProbabilities
+from curation.models.chat.request_body import request_seed
 from curation.models.generator import end_tokens
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.prompt_encoding import PromptEncoder

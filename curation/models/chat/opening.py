@@ -11,6 +11,7 @@ from typing import Final
 from curation.errors import InputError
 from curation.models.chat.connection import Connection, address_of, is_address
 from curation.models.chat.protocol import ChatModel, ChatOptions
+from curation.models.chat.request_body import FIELDS
 from curation.models.sampling_limits import check_sampling
 from curation.text import canonical_json, content_hash
 
@@ -60,6 +61,8 @@ def chat_fingerprint(
     """
     _check(options)
     chosen = backend_of(model, backend)
+    if options.extra_body and chosen != "server":
+        raise InputError(f"backend {chosen} has no extra_body: only a server's requests have fields")
     if chosen == "server":
         address = address_of(model)
         where = f"{address.name}@{revision or content_hash(address.url)[:8]}"
@@ -135,9 +138,13 @@ def _check(options: ChatOptions) -> None:
     check_sampling(max_new_tokens=options.max_new_tokens, temperature=options.temperature, top_p=options.top_p)
     if not 0 <= options.top_logprobs <= 20:
         raise InputError(f"top_logprobs is {options.top_logprobs}, expected 0 to 20")
+    ours = [name for name in options.extra_body or () if name in FIELDS]
+    if ours:
+        raise InputError(f"extra_body names {ours[0]!r}, which every request has already: give it as an option")
 
 
 def _options_hash(options: ChatOptions) -> str:
     """Options at rest (None, 0) are left out, so that an option added later changes no key of today."""
     given = {name: value for name, value in asdict(options).items() if value not in (None, 0)}
+    given.pop("json_schema_optional", None)
     return content_hash(canonical_json(given))[:12]

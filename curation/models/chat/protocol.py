@@ -43,6 +43,11 @@ class ChatOptions:
     """How many alternatives to each token come back with their log-probabilities; 0 for none."""
     lora: str | None = None
     """Name of an adapter."""
+    extra_body: Mapping[str, Any] | None = None
+    """Further fields of a server's request, by its own names: ``reasoning_effort``, ``chat_template_kwargs``."""
+    json_schema_optional: bool = False
+    """Whether a server without structured outputs may answer all the same, for a caller who checks every reply.
+    It changes no answer of a server that has them, so it is not in the fingerprint."""
 
 
 class TokenProbabilities(NamedTuple):

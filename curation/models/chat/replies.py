@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
@@ -16,7 +17,17 @@ from typing import Any, Final, NamedTuple
 from curation.models.chat.protocol import ChatAnswer, TokenProbabilities
 from curation.models.protocols import Fault
 
-__all__ = ["Broken", "Refusal", "Retry", "Stop", "answer_in", "meaning_of_status", "retry_after"]
+__all__ = [
+    "Broken",
+    "Refusal",
+    "Retry",
+    "Stop",
+    "answer_in",
+    "meaning_of_status",
+    "refused_fields",
+    "retry_after",
+    "said_in",
+]
 
 RETRIED: Final = frozenset({408, 409, 425, 429})
 """And everything from 500 on."""
@@ -25,6 +36,21 @@ _CONTEXT: Final = re.compile(
 )
 _SYSTEM: Final = re.compile(r"system.{0,40}(not supported|unsupported|not allowed)|(not support|only).{0,40}system")
 _TEMPLATE: Final = re.compile(r"must alternate|chat template|templateerror")
+_NOT_TAKEN: Final = re.compile(
+    r"unsupported|n['o]t support|not (allowed|permitted|enabled|available|implemented|defined)|unavailable"
+    r"|forbidden|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|invalid|must be|cannot (both )?be"
+    r"|deprecated|range"
+)
+_FIELDS: Final = {
+    "max_tokens": re.compile(r"use '?max_completion_tokens"),
+    "seed": re.compile(r"\bseed\b"),
+    "top_logprobs": re.compile(r"\btop_logprobs\b"),
+    "logprobs": re.compile(r"\blogprobs\b"),
+    "top_p": re.compile(r"\btop_?p\b"),
+    "temperature": re.compile(r"\btemperature\b"),
+    "response_format": re.compile(r"\bresponse_?format\b|json_?schema|structured.outputs?"),
+}
+"""What may be left out of a request, and how an error names it."""
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,60}")
 _LONGEST_WAIT: Final = 600.0
 _CUT: Final = frozenset({"max_tokens", "model_length", "max_output_tokens"})
@@ -154,8 +180,7 @@ def meaning_of_status(
 ) -> Retry | Refusal | Stop:
     """What an error status asks for."""
     error, text = _error_in(body)
-    code = next((str(error[k]) for k in ("code", "type") if _is_word(error.get(k))), "")
-    said = f"status {status}" + (f" ({code})" if code else "")
+    code, said = _code(error), said_in(status, body)
     if status in (401, 403):
         what = f"refused the key in {key_variable}" if has_key else f"wants a key, and {key_variable} is not set"
         return Stop(f"the server {what}: {said}; put a valid key into the environment variable {key_variable}")
@@ -167,6 +192,36 @@ def meaning_of_status(
         rule = "rate_limited" if status == 429 else "server_error"
         return Retry(Fault(rule, str(status), f"the server kept answering with {said}"), retry_after(headers))
     return Refusal(_refusal(status, code, text, said))
+
+
+def refused_fields(status: int, body: bytes, sent: Mapping[str, Any]) -> list[str]:
+    """The fields of a request that an error says the server does not take; empty for any other error.
+
+    OpenAI names the field in ``param``, Mistral and other pydantic servers in ``loc``, and gateways in a sentence.
+
+    Args:
+        sent: the request, of which only the names of its fields are looked at.
+    """
+    if status not in (400, 403, 422):
+        return []
+    error, text = _error_in(body)
+    in_words = isinstance(error.get("message"), str)
+    text = text if in_words else body[:20_000].decode("utf-8", "replace").lower()
+    if _CONTEXT.search(text) or not _NOT_TAKEN.search(text):
+        return []
+    named = error.get("param")
+    if isinstance(named, str) and named in sent:
+        return [] if named in ("model", "messages") else [named]
+    if in_words:
+        return [name for name, pattern in _FIELDS.items() if name in sent and pattern.search(text)]
+    return [name for name in _FIELDS if name in sent and f'"{name}"' in text]
+
+
+def said_in(status: int, body: bytes) -> str:
+    """An error in as many words as may be repeated: its status, and its code where that is one word."""
+    error, _ = _error_in(body)
+    code = _code(error)
+    return f"status {status}" + (f" ({code})" if code else "")
 
 
 def _refusal(status: int, code: str, text: str, said: str) -> Fault:
@@ -212,6 +267,10 @@ def _error_in(body: bytes) -> tuple[dict[str, Any], str]:
     error = reply.get("error", reply) if isinstance(reply, dict) else {}
     error = error if isinstance(error, dict) else {"message": str(error)}
     return error, str(error.get("message", text)).lower()
+
+
+def _code(error: Mapping[str, Any]) -> str:
+    return next((str(error[k]) for k in ("code", "type") if _is_word(error.get(k))), "")
 
 
 def _is_word(value: Any) -> bool:

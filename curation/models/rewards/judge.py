@@ -1,7 +1,8 @@
 """An LLM as a judge: over any chat model, in this process or behind a server, with many requests at once.
 
 A MODEL is ``judge:<MODEL of a chat model>?rubric=helpfulness``: ``judge:http://host:8000/v1#name``,
-``judge:owner/name?backend=vllm``, ``judge:folder?rubric=honesty,harmlessness&low=1&high=10``. Grades are the
+``judge:owner/name?backend=vllm``, ``judge:folder?rubric=honesty,harmlessness&low=1&high=10``; what else may stand
+behind a judge's name is in ``curation.models.chat.asking``. Grades are the
 expectation over the score tokens' probabilities where the backend gives them, else the parsed grade. What is
 asked and how a reply is read is in ``judge_parsing``; the expectation, in ``judge_grades``.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,9 @@ from curation.models.chat import (
     is_address,
     open_chat,
 )
+from curation.models.chat.asking import Asking, read_asking, split_options
 from curation.models.chat.opening import BACKENDS
+from curation.models.judging import was_cut, without_thought
 from curation.models.protocols import Fault
 from curation.models.rewards.judge_grades import expected_grade
 from curation.models.rewards.judge_parsing import (
@@ -51,6 +53,7 @@ FloatArray = npt.NDArray[np.float64]
 _VERSION: Final = 2
 _REPLY_TOKENS: Final = 32
 _TOP_LOGPROBS: Final = 20
+_OWN_OPTIONS: Final = ("rubric", "backend", "low", "high")
 _LONG_SCALE_VERSION: Final = 3
 """Of scales that reach 10: their grades were no expectations before. The others' stay what they were."""
 
@@ -72,6 +75,7 @@ class _Address(NamedTuple):
     rubrics: tuple[str, ...]
     low: int
     high: int
+    asking: Asking
 
 
 def judge_fingerprint(model: str, *, device: str | None = None, timeout: float = 600.0, attempts: int = 8) -> str:
@@ -84,7 +88,7 @@ def judge_fingerprint(model: str, *, device: str | None = None, timeout: float =
 
 
 def open_judge(model: str, *, device: str | None = None, timeout: float = 600.0, attempts: int = 8) -> Judge:
-    """A judge; a server's key is read from OPENAI_API_KEY.
+    """A judge; a server's key is read from OPENAI_API_KEY, or from ``key_variable``.
 
     Args:
         model: see the module's text. ``rubric`` names one or more of ``RUBRICS``, by commas; ``low`` and
@@ -96,9 +100,9 @@ def open_judge(model: str, *, device: str | None = None, timeout: float = 600.0,
         MissingExtraError: when the backend's package is not installed.
         ModelError: when a model cannot be loaded. A server is first called when something is judged.
     """
-    return Judge(
-        _address(model), Connection(timeout=timeout, attempts=attempts), fingerprint=judge_fingerprint(model)
-    )
+    address = _address(model)
+    connection = Connection(timeout=timeout, attempts=attempts, key_variable=address.asking.key_variable)
+    return Judge(address, connection, fingerprint=judge_fingerprint(model))
 
 
 def open_pair_judge(model: str) -> Judge:
@@ -190,9 +194,11 @@ class Judge:
     def _grade(self, answer: ChatAnswer | Fault) -> float | Fault:
         if isinstance(answer, Fault):
             return answer
+        answer = without_thought(answer)
         parsed = parse_score(answer.text, low=self.low, high=self.high)
         if parsed is None:
-            return score_fault(answer.text, low=self.low, high=self.high)
+            fault = score_fault(answer.text, low=self.low, high=self.high)
+            return fault._replace(reason=fault.reason + was_cut(answer))
         expected = expected_grade(answer.tokens, parsed, low=self.low, high=self.high)
         if expected is None:
             self.written += 1
@@ -233,9 +239,10 @@ def _choice(answer: ChatAnswer | Fault) -> tuple[dict[str, float] | Fault, bool]
     """The probabilities of A, B and C, and whether the reply came with some."""
     if isinstance(answer, Fault):
         return answer, False
+    answer = without_thought(answer)
     parsed = parse_choice(answer.text)
     if parsed is None:
-        said = "the judge's reply names no better answer"
+        said = f"the judge's reply names no better answer{was_cut(answer)}"
         return Fault("judge_unparsable", f"{len(answer.text)} characters", said), False
     found = {token: p for token, p in _value_tokens(answer, parsed).items() if token in ("A", "B", "C")}
     total = sum(found.values())
@@ -256,10 +263,7 @@ def _value_tokens(answer: ChatAnswer, value: str) -> dict[str, float]:
 
 def _options(address: _Address, schema: Mapping[str, Any]) -> ChatOptions:
     """Structured outputs and log-probabilities, but for transformers, which has neither."""
-    plain = {"max_new_tokens": _REPLY_TOKENS, "temperature": 0.0}
-    if _in_transformers(address):
-        return ChatOptions(**plain)  # type: ignore[arg-type]
-    return ChatOptions(**plain, json_schema=schema, top_logprobs=_TOP_LOGPROBS)  # type: ignore[arg-type]
+    return address.asking.chat_options(None if _in_transformers(address) else schema, top_logprobs=_TOP_LOGPROBS)
 
 
 def _in_transformers(address: _Address) -> bool:
@@ -267,13 +271,16 @@ def _in_transformers(address: _Address) -> bool:
 
 
 def _address(model: str) -> _Address:
-    rest, _, query = model.removeprefix("judge:").partition("?")
-    options = parse_qs(query, keep_blank_values=True)
-    rubrics = tuple(options.pop("rubric", ["helpfulness"])[0].split(","))
-    backend = options.pop("backend", ["auto"])[0]
     expected = "expected judge:http://host:port/v1#model or judge:MODEL, then ?rubric=helpfulness&low=1&high=5"
     try:
-        low, high = (int(options.pop(name, [default])[0]) for name, default in (("low", "1"), ("high", "5")))
+        rest, options = split_options(model.removeprefix("judge:"))
+        asking = read_asking(options, max_new_tokens=_REPLY_TOKENS, others=_OWN_OPTIONS)
+    except InputError as error:
+        raise InputError(f"judge {model!r}: {error}; {expected}") from None
+    rubrics = tuple(options.get("rubric", "helpfulness").split(","))
+    backend = options.get("backend", "auto")
+    try:
+        low, high = int(options.get("low", "1")), int(options.get("high", "5"))
     except ValueError:
         raise InputError(f"judge {model!r}: low and high are whole numbers; {expected}") from None
     unknown = [rubric for rubric in rubrics if rubric not in RUBRICS]
@@ -286,8 +293,6 @@ def _address(model: str) -> _Address:
         fault = f"backend {backend!r} is not known ({', '.join(BACKENDS)})"
     elif not 0 <= low < high:
         fault = f"the scale {low} to {high} is empty or negative"
-    elif options:
-        fault = f"option {next(iter(options))!r} is not known"
     if fault:
         raise InputError(f"judge {model!r}: {fault}; {expected}")
-    return _Address(rest, backend, rubrics, low, high)
+    return _Address(rest, backend, rubrics, low, high, asking)

@@ -21,8 +21,8 @@ from curation.models.chat import (
     chat_fingerprint,
     open_chat,
 )
-from curation.models.chat.exchange import request_seed
 from curation.models.chat.replies import answer_in
+from curation.models.chat.request_body import request_seed
 from curation.models.protocols import Fault
 from tests.chat_server import Running, answer_text, running
 
