@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curation.hygiene.duplicates import CONTRADICTORY, MEASURES, RULES, THRESHOLDS, deduplicate
+from curation.pairs.construction import ORDER_IS_KNOWN, PAIR_KEY
 from curation.publish.formats import strength_column
 from curation.recipe.hygiene import AnswerDuplicates, Duplicates, PairDuplicates
 from curation.stages.context import Context
@@ -26,6 +27,7 @@ __all__ = [
     "repeats",
     "search_facts",
     "without_lost_answers",
+    "without_lost_opposites",
 ]
 
 
@@ -153,6 +155,47 @@ def without_lost_answers(context: Context, pairs: pl.DataFrame) -> Distinct:
     )
     kept = pairs.join(lost, on="pair_id", how="anti", maintain_order="left")
     return Distinct(kept, rejects, {"pairs whose answer was dropped": lost.height} if lost.height else {})
+
+
+def without_lost_opposites(context: Context, pairs: pl.DataFrame, *, lost: pl.DataFrame) -> Distinct:
+    """Pairs that no pair contradicts which went because an answer of it nearly repeats one of theirs.
+
+    That pair cannot be published, but what it says of the two answers is as good as the opposite label: which is
+    right is unknown, as of pairs that stand in both directions.
+
+    Args:
+        pairs: those that are left, with ``strategy``.
+        lost: likewise, pairs of which an answer was dropped.
+    """
+    repeats = [f"{rule}_answer" for rule in RULES.values()]
+    stays = (
+        context.workspace.scan("rejects")
+        .filter((pl.col("stage") == "candidates") & pl.col("rule").is_in(repeats))
+        .select("row_id", "value")
+        .collect()
+    )
+    named = lost
+    for side in ("chosen_id", "rejected_id"):
+        other = stays.rename({"row_id": side, "value": f"_{side}"})
+        named = named.join(other, on=side, how="left", maintain_order="left")
+        named = named.with_columns(pl.coalesce(f"_{side}", side).alias(side)).drop(f"_{side}")
+    reverse = named.select(
+        "prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _other="pair_id", _said="strategy"
+    ).unique(PAIR_KEY, keep="first", maintain_order=True)
+    against = pairs.join(reverse, on=PAIR_KEY, maintain_order="left")
+    against = against.filter(pl.col("_said").is_in(ORDER_IS_KNOWN) | ~pl.col("strategy").is_in(ORDER_IS_KNOWN))
+    rejects = rejects_frame(
+        against,
+        table="pairs",
+        stage="pairs",
+        row_id=pl.col("pair_id"),
+        rule=CONTRADICTORY,
+        value=pl.col("_other"),
+        reason=pl.format("pair {} says the opposite, of an answer that nearly repeats one of this pair", "_other"),
+    )
+    kept = pairs.join(against, on="pair_id", how="anti", maintain_order="left")
+    name = "pairs that a pair with a repeated answer contradicts"
+    return Distinct(kept, rejects, {name: against.height} if against.height else {})
 
 
 def _duplicates(

@@ -20,7 +20,7 @@ from curation.scores.policy_table import explode_pairs
 from curation.stages.brought import answers_of, prompts_of
 from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.duplicates import without_lost_answers
+from curation.stages.duplicates import without_lost_answers, without_lost_opposites
 from curation.stages.hygiene import prompted_inputs
 from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.stages.refusal_rows import called_wrong, refusal_rows
@@ -58,14 +58,17 @@ def run(context: Context) -> StageResult:
             )
     pairs = once_each(pl.concat([b.pairs for b in built]))
     answered = without_lost_answers(context, pairs)
-    consistent = without_conflicts(answered.kept)
+    lost = pairs.join(answered.kept, on="pair_id", how="anti", maintain_order="left")
+    both_ways = without_conflicts(answered.kept)
+    consistent = without_lost_opposites(context, both_ways.pairs, lost=lost)
     rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)
-    rejects = concat_rejects(rejects, consistent.rejects)
+    rejects = concat_rejects(rejects, both_ways.rejects, consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
-    facts |= {f"by {name}": n for name, n in consistent.pairs["strategy"].value_counts(sort=True).iter_rows()}
-    if consistent.pairs.is_empty() and options.strategies == ("provided",):
+    facts |= {f"by {name}": n for name, n in consistent.kept["strategy"].value_counts(sort=True).iter_rows()}
+    facts |= consistent.facts
+    if consistent.kept.is_empty() and options.strategies == ("provided",):
         facts["no source brings a pair"] = _OTHERS
-    return context.write("pairs", "pairs", consistent.pairs, rejects=rejects, facts=facts)
+    return context.write("pairs", "pairs", consistent.kept, rejects=rejects, facts=facts)
 
 
 def _by_score(context: Context, candidates: pl.DataFrame, strategy: str) -> BuiltPairs:
@@ -232,5 +235,6 @@ STAGE = Stage(
     ),
     run=run,
     table="pairs",
+    version=2,
     enabled=lambda recipe: recipe.builds_pairs,
 )  # fmt: skip

@@ -160,6 +160,21 @@ def test_a_repeated_answer_goes_and_its_pair_says_why(folder: Folder) -> None:
     assert folder.workspace.read("preference").height == 3
 
 
+def test_a_pair_whose_answer_is_a_repeat_still_contradicts_the_pair_that_it_turns_round(folder: Folder) -> None:
+    good = "The salt comes from rocks on land: rain wears them down and rivers carry what is dissolved to the {}."
+    bad = "Nobody knows that, and it would be a waste of our time to look for an answer."
+    said = pair("Why is the sea salt?", good.format("sea"), bad)
+    folder.write("one.jsonl", [said, pair("Why is the sea salt?", bad, good.format("ocean")), pair(PROBLEM)])
+    facts = folder.run(hygiene={"answers": [{"method": "minhash", "threshold": 0.7}]})
+    rejects = {row["rule"]: row for row in folder.rejects("pairs").values()}
+    assert set(rejects) == {"answer_dropped", "contradictory_pair"}
+    assert rejects["contradictory_pair"]["value"] == rejects["answer_dropped"]["row_id"]
+    assert facts["pairs"]["pairs that a pair with a repeated answer contradicts"] == 1
+    assert folder.workspace.read("preference").height == 3
+    waterfall = folder.workspace.read("waterfall").filter(pl.col("dataset") == "preference").sort("position")
+    assert (waterfall["removed"].sum(), waterfall["left"][-1]) == (2, 3)
+
+
 def test_the_best_of_two_near_pairs_stays(folder: Folder) -> None:
     folder.run(hygiene={"pairs": [{"method": "minhash", "threshold": 0.6, "keep": "longest"}]})
     (row,) = folder.rejects("preference").values()
