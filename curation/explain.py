@@ -1,6 +1,7 @@
 """All there is to know about one prompt, candidate, pair or input row: evidence, reasons, and where it came from.
 
-Texts are left out unless they are asked for: they may be dangerous requests.
+Texts are left out unless they are asked for: they may be dangerous requests. A table that an earlier run or recipe
+left says so in its title.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.publish.gates import ALL_DATASETS
 from curation.recipe import MADE_FROM
+from curation.table_ages import table_ages
 from curation.text import pair_id
 from curation.workspace import Workspace
 
@@ -55,21 +57,22 @@ def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -
     table, key = _find(workspace, identifier)
     if table not in _KEYS:
         return _only_turned_away(workspace, key, show_text)
-    related = _related(workspace, table, key)
-    sections = [Section(table, _rows(workspace, table, _KEYS[table], [key], show_text))]
+    related, ages = _related(workspace, table, key), table_ages(workspace)
+    sections = [Section(ages.titled(table), _rows(workspace, table, _KEYS[table], [key], show_text))]
     for name in _KEYS:
         if name != table and related.get(name):
-            sections.append(Section(name, _rows(workspace, name, _KEYS[name], related[name], show_text)))
+            found = _rows(workspace, name, _KEYS[name], related[name], show_text)
+            sections.append(Section(ages.titled(name), found))
     candidates, pairs = related.get("candidates", []), related.get("pairs", [])
     prompts = related.get("prompts", [])
     for name, column, ids in (
         ("rewards", "candidate_id", candidates),
         ("refusals", "candidate_id", candidates),
-        ("policy_stats", "prompt_id", prompts),
+        ("policy_stats", "stats_id", _present_stats(workspace, prompts)),
         ("pair_scores", "pair_id", pairs),
         ("pair_labels", "pair_id", pairs),
     ):
-        sections.append(Section(name, _rows(workspace, name, column, ids, show_text)))
+        sections.append(Section(ages.titled(name), _rows(workspace, name, column, ids, show_text)))
     inputs = related.get("inputs", [])
     everything = [key, *prompts, *candidates, *pairs, *inputs, *_pairs_of_inputs(workspace, inputs)]
     if table == "prompts":
@@ -79,8 +82,21 @@ def explain(workspace: Workspace, identifier: str, *, show_text: bool = False) -
         column = _KEY_OF.get(name, "candidate_id")
         ids = {"pair_id": pairs, "anchor_id": prompts, "candidate_id": candidates}[column]
         if rows := _rows(workspace, name, column, ids, show_text):
-            sections.append(Section(_standing(workspace, name), rows))
+            standing = _standing(workspace, name)
+            old = name in ages.left and standing.startswith("published")
+            sections.append(Section(f"{standing}; {ages.left[name]}" if old else standing, rows))
     return [section for section in sections if section.rows]
+
+
+def _present_stats(workspace: Workspace, prompts: list[str]) -> list[str]:
+    """The policies' passes over the answers that there are now; the ledger has those over earlier sets, too."""
+    answers = workspace.scan("candidates").filter(pl.col("prompt_id").is_in(prompts)).select("candidate_id")
+    there = answers.collect()["candidate_id"].to_list()
+    stats = workspace.scan("policy_stats").filter(pl.col("prompt_id").is_in(prompts))
+    size = pl.col("candidate_ids").list.len()
+    present = stats.filter(pl.col("candidate_ids").list.eval(pl.element().is_in(there)).list.all())
+    whole = present.filter(size == size.max().over("policy", "prompt_id")).select("stats_id").collect()
+    return whole["stats_id"].to_list()
 
 
 def _standing(workspace: Workspace, name: str) -> str:
