@@ -10,12 +10,13 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 __all__ = ["CalmBar", "LogProgress", "ProgressSink", "RichProgress", "SilentProgress", "StepProgress"]
 
@@ -60,15 +61,18 @@ class RichProgress:
 
     @contextmanager
     def step(self, name: str, total: int | None) -> Iterator[StepProgress]:
-        columns = (
+        # The bar is what gives way in a narrow terminal, for numbers that are cut off say something else.
+        columns: list[ProgressColumn] = [
             TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=None, table_column=Column(max_width=28)),
+            TextColumn(
+                "{task.completed:,.0f} rows" if total is None else "{task.completed:,.0f}/{task.total:,.0f}"
+            ),
             TextColumn("{task.fields[rates]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
+            TimeElapsedColumn(Column(no_wrap=True)),
+        ]
+        if total is not None:
+            columns += [TextColumn("left"), TimeRemainingColumn(table_column=Column(no_wrap=True))]
         with Progress(*columns, console=self.console, transient=False) as bar:
             task = bar.add_task(name, total=total, rates="")
             started, done, money = time.monotonic(), [0, 0], 0.0
@@ -81,15 +85,20 @@ class RichProgress:
                 seconds = max(time.monotonic() - started, 1e-9)
                 rates = f"{done[0] / seconds:,.0f} rows/s"
                 if done[1]:
-                    rates += f" · {done[1]:,} tokens, {done[1] / seconds:,.0f}/s"
+                    rates += f" · {done[1] / seconds:,.0f} tokens/s"
                 if money:
                     rates += f" · cost {money:,.4g}"
                 bar.update(task, advance=rows, rates=rates)
 
-            yield _Counter(advance)
+            try:
+                yield _Counter(advance)
+            except BaseException:
+                # Of a step that never began, the error is all there is to see.
+                bar.update(task, visible=bool(done[0]))
+                raise
 
     def note(self, message: str) -> None:
-        self.console.print(message, highlight=False)
+        self.console.print(message, highlight=False, soft_wrap=True)
 
 
 class LogProgress:

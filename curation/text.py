@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from curation.validation_words import kind_of
+
 __all__ = [
     "ROLES",
     "Message",
@@ -83,11 +85,11 @@ def as_messages(value: Any, *, role: str = "user") -> list[Message]:
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     if not isinstance(value, Sequence) or isinstance(value, bytes):
-        raise ValueError(f"expected a string or a list of messages, found {type(value).__name__}")
+        raise ValueError(f"expected a string or a list of messages, found {kind_of(value)}")
     messages: list[Message] = []
     for position, item in enumerate(value):
         if not isinstance(item, Mapping):
-            raise ValueError(f"message {position} is a {type(item).__name__}, expected role and content")
+            raise ValueError(f"message {position} is {kind_of(item)}, expected role and content")
         content = item.get("content")
         if not isinstance(content, str):
             raise ValueError(f"message {position} has no text content")

@@ -1,4 +1,4 @@
-"""What pydantic says of a wrong value, in the words of this package. Which value it was of is said elsewhere."""
+"""What is wrong of a value, in the words of files and the command line. Where it stands is said elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["fault_words", "shown_value"]
+__all__ = ["fault_words", "kind_of", "shown_value"]
 
 _EXPECTED: Final = {
     "tuple_type": "expected a list",
@@ -36,3 +36,13 @@ def shown_value(value: Any) -> str:
     """The value that was found, cut where it is long."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def kind_of(value: Any) -> str:
+    """What a value read from JSON or YAML is: a list, text, a number, and so on."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    kinds = ((str, "text"), (int | float, "a number"), (Mapping, "an object"), (list | tuple, "a list"))
+    return next((word for kind, word in kinds if isinstance(value, kind)), f"a {type(value).__name__}")

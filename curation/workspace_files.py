@@ -26,6 +26,8 @@ FORMAT_VERSION: Final = 1
 _MARKER: Final = "workspace.json"
 _NO_FOLDER: Final = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 """What delta-rs 1.x cannot have in a table's path: what it panics at, and what reads as an encoded character."""
+_STORES: Final = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "memory")
+"""Where both delta-rs and fsspec read and write; fsspec alone knows many more, on which no table can lie."""
 
 
 class WorkspaceFiles:
@@ -39,6 +41,8 @@ class WorkspaceFiles:
         if self.is_local:
             self.url = str(Path(self.url).expanduser().resolve())
             self._check_name()
+            if Path(self.url).is_file():
+                raise InputError(f"{self.url} is a file, expected the folder of a workspace")
         self.storage_options: dict[str, str] = dict(storage_options or {})
         self._leases: list[Held] = []
         self._check_format(create=create)
@@ -60,14 +64,15 @@ class WorkspaceFiles:
         if self.is_local:
             return fsspec.filesystem("file")
         scheme = self.url.partition("://")[0]
+        if scheme not in _STORES:
+            raise InputError(
+                f"{self.url}: a workspace cannot lie at {scheme}://, expected a folder or a URL such as "
+                f"s3://bucket/w (there are {', '.join(_STORES)})"
+            )
         try:
             return fsspec.filesystem(scheme, **self.storage_options)
         except ImportError as error:
             raise missing_file_system(self.url, error) from error
-        except ValueError as error:
-            raise InputError(
-                f"{self.url}: no file system is known for {scheme}://, expected a folder or a URL such as s3://bucket/w"
-            ) from error
 
     def read_text(self, *parts: str) -> str | None:
         """The text of a file, or None where there is none."""

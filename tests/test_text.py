@@ -47,8 +47,8 @@ def test_identifiers_depend_on_role_and_prompt() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "expected a string or a list of messages, found int"),
-        (["hello"], "message 0 is a str"),
+        (3, "expected a string or a list of messages, found a number"),
+        (["hello"], "message 0 is text"),
         ([{"role": "user"}], "message 0 has no text content"),
         ([{"role": "human", "content": "x"}], "message 0 has role 'human', expected one of system"),
     ],

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from fsspec.registry import _registry as fsspec_implementations
 
-from curation.errors import CurationError, WorkspaceError
+from curation.errors import CurationError, InputError, WorkspaceError
 from curation.workspace import FORMAT_VERSION, Workspace
 
 
@@ -189,6 +189,18 @@ def test_an_object_store_url_keeps_its_form() -> None:
     memory = Workspace("memory://bucket/space/")
     assert memory.table_path("pairs") == "memory://bucket/space/tables/pairs"
     assert memory.read_text("workspace.json") is not None
+
+
+@pytest.mark.parametrize("scheme", ["hf", "ftp", "nowhere"])
+def test_a_url_on_which_no_table_can_lie_is_said(scheme: str) -> None:
+    with pytest.raises(InputError, match=f"a workspace cannot lie at {scheme}://, expected a folder or"):
+        Workspace(f"{scheme}://a/b", create=False)
+
+
+def test_a_file_is_no_workspace(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("")
+    with pytest.raises(InputError, match="is a file, expected the folder of a workspace"):
+        Workspace(tmp_path / "pairs.jsonl", create=False)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from curation.files.columns import Columns
 from curation.files.json_values import JsonDecoder
 from curation.files.lines import decoded, lines_of, open_binary
 from curation.files.rejects import Reject
+from curation.validation_words import kind_of
 
 __all__ = ["Csv", "Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
 
@@ -253,7 +254,7 @@ def _record(
     row: int, values: Any, place: str, *, may_break: bool, repeated: str | None, size: int
 ) -> Record | Reject:
     if not isinstance(values, dict):
-        raise InputError(f"{place} is a {type(values).__name__}, expected an object with named columns")
+        raise InputError(f"{place} is {kind_of(values)}, expected an object with named columns")
     if repeated is not None:
         name = repeated.encode("utf-8", "replace").decode()
         return Reject(row, "repeated_key", name, "a key stands twice in one object: which value counts is unknown")

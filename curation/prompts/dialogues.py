@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from curation.files.rejects import RowError
 from curation.text import ROLES, Message, fault_in_text, normalise
+from curation.validation_words import kind_of
 
 __all__ = ["Pair", "as_dialogue", "as_prompt", "as_response", "is_hh", "split_last", "split_pair", "with_system"]
 
@@ -56,7 +57,7 @@ def as_dialogue(value: Any, column: str) -> str | list[Message]:
     if value is None or (isinstance(value, Sequence) and not value):
         _fault("null" if value is None else "empty", column)
     if not isinstance(value, list | tuple):
-        raise RowError("not_text", column, f"{column} is a {type(value).__name__}, expected text or messages")
+        raise RowError("not_text", column, f"{column} is {kind_of(value)}, expected text or messages")
     return [_message(item, column) for item in value]
 
 
@@ -84,7 +85,7 @@ def with_system(messages: list[Message], value: Any) -> list[Message]:
     if value is None or (isinstance(value, str) and not value.strip()):
         return messages
     if not isinstance(value, str):
-        raise RowError("not_text", "system", f"system is a {type(value).__name__}, expected text")
+        raise RowError("not_text", "system", f"system is {kind_of(value)}, expected text")
     _check_text(value, "system")
     if messages[0]["role"] != "system":
         return [{"role": "system", "content": value}, *messages]

@@ -15,7 +15,7 @@ from curation.files.safe_yaml import read_yaml
 from curation.recipe.hygiene import Hygiene
 from curation.recipe.refusals import RefusalDetection
 from curation.recipe.whole import Recipe
-from curation.validation_words import fault_words, shown_value
+from curation.validation_words import fault_words, kind_of, shown_value
 from schemas.taxonomies import TAXONOMIES
 
 __all__ = ["load_recipe"]
@@ -40,7 +40,7 @@ def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | No
     where = f"recipe {file}" + (", with the changes for this run" if changes else "")
     raw = read_yaml(file, what=f"recipe {file}", wrong=RecipeError)
     if not isinstance(raw, Mapping):
-        raise RecipeError(f"recipe {file}: expected keys such as 'sources', found {type(raw).__name__}")
+        raise RecipeError(f"recipe {file}: expected keys such as 'sources', found {kind_of(raw)}")
     merged = _merged(raw, changes or {})
     _check_no_secret(merged, where, "")
     try:

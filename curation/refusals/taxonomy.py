@@ -15,6 +15,7 @@ import polars as pl
 from curation.errors import InputError, closest
 from curation.files.safe_yaml import read_yaml
 from curation.text import content_hash
+from curation.validation_words import kind_of
 from schemas.taxonomies import RELEASES, TAXONOMIES, taxonomy_path
 
 __all__ = [
@@ -170,7 +171,7 @@ def taxonomy_fingerprint(name_or_path: str | Path) -> str:
 def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
     where = f"taxonomy {path}: category {number}"
     if not isinstance(item, dict):
-        raise InputError(f"{where}: found {type(item).__name__}, expected a mapping with a name")
+        raise InputError(f"{where}: found {kind_of(item)}, expected a mapping with a name")
     name = item.get("name")
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{where}: the name is missing or no text; add `name: ...`")

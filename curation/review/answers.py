@@ -102,13 +102,18 @@ _SCHEMA: Final = {**dict.fromkeys(_COLUMNS, pl.String), "sampling_probability": 
 
 def _sheet_rows(path: Path, annotator: str | None) -> tuple[pl.DataFrame, int]:
     try:
-        sheet = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy").fill_null("")
+        separator = _separator(path)
+        sheet = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", separator=separator).fill_null("")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as a sheet: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(
+            f"{path}: cannot be read as a sheet: expected the review.csv that `curation review` wrote, with "
+            f"answers in column better, saved as CSV"
+        ) from error
     missing = [c for c in (*_COLUMNS, "sampling_probability") if c not in sheet.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing; found {', '.join(sheet.columns)}")
-    clean = sheet.with_columns(pl.col(_COLUMNS).str.strip_chars())
+    shares = pl.col("sampling_probability").str.replace(",", ".", literal=True)
+    clean = sheet.with_columns(pl.col(_COLUMNS).str.strip_chars(), shares)
     who = pl.when(pl.col("annotator") == "").then(pl.lit(annotator)).otherwise("annotator")
     rows = clean.with_row_index("_row").with_columns(
         pl.col("better").str.to_lowercase(),
@@ -118,6 +123,13 @@ def _sheet_rows(path: Path, annotator: str | None) -> tuple[pl.DataFrame, int]:
     )
     answered = rows.filter(pl.col("better") != "").select(list(_SCHEMA))
     return answered, rows.height - answered.height
+
+
+def _separator(path: Path) -> str:
+    """A spreadsheet of a country that writes 0,5 saves CSV with semicolons."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline()
+    return max(",;\t", key=header.count)
 
 
 def _argilla_rows(path: Path) -> tuple[pl.DataFrame, int]:

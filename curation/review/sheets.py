@@ -43,7 +43,10 @@ def write_review(sample: pl.DataFrame, folder: Path, *, name: str) -> list[Path]
     sheet = folder / "review.csv"
     if sheet.exists():
         raise InputError(f"{sheet} is there already, and may hold answers: give another folder with -o")
-    (folder / "argilla" / ".argilla").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "argilla" / ".argilla").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; give a new folder with -o") from error
     texts = pl.Series("prompt", [messages_text(m) for m in sample["prompt"].to_list()], dtype=pl.String)
     empty = (pl.lit("").alias(c) for c in ("better", "comment", "annotator"))
     rows = sample.with_columns(texts, *empty).select(SHEET_COLUMNS)

@@ -274,7 +274,7 @@ def test_text_and_messages_may_stand_in_one_column(tmp_path: Path) -> None:
     )
 
     assert rows["messages"].to_list() == [HI, HI]
-    assert rejects.rows() == [(2, "not_text", "prompt", "prompt is a int, expected text or messages")]
+    assert rejects.rows() == [(2, "not_text", "prompt", "prompt is a number, expected text or messages")]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_own_taxonomy_is_read(tmp_path: Path) -> None:
         ("categories:\n  - {name: a, prototypes: [b, ' ']}\n", "none of them empty"),
         ("categories:\n  - {name: a, heading: 1}\n", "expected true or false"),
         ("categories: []\n", "empty"),
-        ("categories: [1]\n", "found int"),
+        ("categories: [1]\n", "found a number"),
         ("just text", "expected a mapping"),
         ("a: [", "not YAML"),
     ],

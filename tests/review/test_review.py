@@ -151,6 +151,22 @@ def test_ties_and_doubts_are_labels_that_say_nothing_of_the_order(workspace: Wor
     assert reviewed_pairs(workspace, workspace.read("pairs")).is_empty()
 
 
+def test_a_sheet_of_a_spreadsheet_that_writes_decimal_commas_is_read(workspace: Workspace, tmp_path: Path) -> None:
+    write_review(review_sample(workspace, "preference", rows=2), tmp_path / "out", name="review")
+    path = tmp_path / "out" / "review.csv"
+    sheet = pl.read_csv(path, infer_schema=False).fill_null("").with_columns(better=pl.lit("a"))
+    shares = [f"0,{n}" for n in (25, 5)]
+    sheet.with_columns(sampling_probability=pl.Series(shares)).write_csv(path, separator=";", include_bom=True)
+    assert import_review(workspace, path, annotator="ada").labels == 2
+    assert set(workspace.read("review_labels")["sampling_probability"]) == {0.25, 0.5}
+
+
+def test_a_file_in_place_of_the_folder_is_said(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match="give a new folder with -o"):
+        write_review(review_sample(workspace, "preference", rows=2), tmp_path / "out", name="review")
+
+
 def test_answers_of_argilla_come_back_with_their_user(workspace: Workspace, tmp_path: Path) -> None:
     write_review(review_sample(workspace, "preference", rows=4), tmp_path / "out", name="review")
     folder = tmp_path / "out" / "argilla"
@@ -219,7 +235,7 @@ def test_a_row_that_is_wrong_is_named_and_nothing_is_taken(
 
 
 @pytest.mark.parametrize(
-    "content", ["pair_id,better\nx,a\n", "", "{", '[{"responses": {"better": [{"value": "a"}]}}]']
+    "content", ["pair_id,better\nx,a\n", "", "{", "a\n1,2,3\n", '[{"responses": {"better": [{"value": "a"}]}}]']
 )
 def test_files_of_another_form_say_what_was_expected(workspace: Workspace, tmp_path: Path, content: str) -> None:
     path = tmp_path / ("answers.json" if content.startswith(("{", "[")) else "answers.csv")

@@ -1,0 +1,42 @@
+"""What a person sees of a long step in the terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from curation.progress import RichProgress
+
+
+def progress() -> tuple[RichProgress, io.StringIO]:
+    seen = io.StringIO()
+    return RichProgress(Console(file=seen, width=80)), seen
+
+
+def test_a_narrow_terminal_cuts_no_number() -> None:
+    shown, seen = progress()
+    with shown.step("policy_stats", 147) as bar:
+        bar.advance(147, tokens=14_149)
+    assert "147/147" in seen.getvalue()
+    assert "tokens/s" in seen.getvalue()
+    assert "…" not in seen.getvalue()
+
+
+def test_a_step_of_unknown_length_says_nothing_of_what_is_left() -> None:
+    shown, seen = progress()
+    with shown.step("ches", None) as bar:
+        bar.advance(1_500)
+    assert "1,500 rows" in seen.getvalue()
+    assert "left" not in seen.getvalue()
+
+
+@pytest.mark.parametrize(("rows", "bars"), [(0, 0), (3, 1)])
+def test_of_a_step_that_never_began_there_is_no_bar_beside_its_error(rows: int, bars: int) -> None:
+    shown, seen = progress()
+    with pytest.raises(ValueError, match="wrong"), shown.step("ches", None) as bar:
+        if rows:
+            bar.advance(rows)
+        raise ValueError("wrong")
+    assert seen.getvalue().count("ches") == bars
