@@ -6,9 +6,8 @@ works (``OUT.replies``), and the same command goes on from them when it broke of
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from typing import Any
 import typer
 
 from curation.journal import Journal
-from curation.models.chat.opening import wrapping_servers
-from curation.models.chat.protocol import ChatAnswer, ChatModel, ChatReply, ChatRequest, TokenProbabilities
-from curation.text import canonical_json, content_hash
+from curation.models.kept import keeping
 
 __all__ = ["kept_replies"]
 
@@ -32,7 +29,7 @@ def kept_replies(output: Path) -> Iterator[None]:
     """
     kept = _Kept(output.with_name(f"{output.name}.replies"))
     try:
-        with wrapping_servers(kept.around):
+        with keeping(kept):
             yield
     except BaseException:
         kept.close()
@@ -54,7 +51,7 @@ def kept_replies(output: Path) -> Iterator[None]:
 
 
 class _Kept:
-    """The replies beside one output, those of a command that broke off among them."""
+    """The replies beside one output, those of a command that broke off among them; see ``Keeper``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,24 +59,27 @@ class _Kept:
         self.unused = set[str]()
         self._journal: Journal | None = None
         self._open_files = ExitStack()
-        self._known: dict[str, ChatAnswer] = {}
+        self._adding = threading.Lock()
+        self._known: dict[str, Mapping[str, Any]] = {}
         if path.is_file():
-            self._known = {entry["key"]: _answer(entry) for entry in self._open().read().entries}
+            found = self._open().read()
+            self._known = {entry["key"]: entry for entry in found.entries}
             self.count = len(self._known)
             self.unused = set(self._known)
-            typer.echo(f"{self.count:,} replies are in {path} since a command broke off, and are not paid again",
-                       err=True)  # fmt: skip
+            lost = f"; {found.damaged:,} lines are damaged: those are asked for again" if found.damaged else ""
+            typer.echo(
+                f"{self.count:,} replies are in {path} since a command broke off, and are not paid again{lost}",
+                err=True,
+            )
 
-    def around(self, chat: ChatModel) -> ChatModel:
-        return _KeptChat(chat, self)
-
-    def find(self, key: str) -> ChatAnswer | None:
+    def find(self, key: str) -> Mapping[str, Any] | None:
         self.unused.discard(key)
         return self._known.get(key)
 
-    def add(self, key: str, answer: ChatAnswer) -> None:
-        self._open().append({"key": key, **_fields(answer)})
-        self.count += 1
+    def add(self, key: str, answer: Mapping[str, Any]) -> None:
+        with self._adding:
+            self._open().append({"key": key, **answer})
+            self.count += 1
 
     def close(self) -> None:
         self._open_files.close()
@@ -88,53 +88,3 @@ class _Kept:
         if self._journal is None:
             self._journal = self._open_files.enter_context(Journal(self.path))
         return self._journal
-
-
-class _KeptChat:
-    """See :class:`curation.models.chat.protocol.ChatModel`. Only answers are kept; what failed is asked again."""
-
-    def __init__(self, chat: ChatModel, kept: _Kept) -> None:
-        self._chat, self._kept = chat, kept
-        self.fingerprint = chat.fingerprint
-
-    def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
-        """Kept replies at once, the others as they come."""
-        asked: dict[str, str] = {}
-        found: deque[ChatReply] = deque()
-
-        def unknown() -> Iterator[ChatRequest]:
-            for request in requests:
-                messages = canonical_json(list(request.messages))
-                key = content_hash("reply", self.fingerprint, messages, str(request.sample_index))
-                answer = self._kept.find(key)
-                if answer is not None:
-                    found.append(ChatReply(request.key, answer))
-                    continue
-                asked[request.key] = key
-                yield request
-
-        for reply in self._chat.chat(unknown()):
-            if isinstance(reply.answer, ChatAnswer):
-                self._kept.add(asked.pop(reply.key), reply.answer)
-            yield reply
-            while found:
-                yield found.popleft()
-        yield from found
-
-
-def _fields(answer: ChatAnswer) -> dict[str, Any]:
-    """JSON has no infinity, which a server may mean by a log-probability."""
-    tokens = [
-        [token, [[text, logp if math.isfinite(logp) else None] for text, logp in others]]
-        for token, others in answer.tokens
-    ]
-    return {**answer._asdict(), "tokens": tokens}
-
-
-def _answer(entry: dict[str, Any]) -> ChatAnswer:
-    fields = {name: entry[name] for name in ChatAnswer._fields}
-    tokens = tuple(
-        TokenProbabilities(token, tuple((text, -math.inf if logp is None else logp) for text, logp in others))
-        for token, others in fields["tokens"]
-    )
-    return ChatAnswer(**(fields | {"tokens": tokens}))

@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 from curation.cli import app
 from curation.commands.kept_replies import kept_replies
 from curation.models.chat import ChatAnswer, ChatOptions, ChatReply, ChatRequest, TokenProbabilities, open_chat
+from curation.models.chat.kept import KeptChat
+from curation.models.kept import keeper
 from tests.models.rewards.test_judge import completion, serving
 
 ROWS = 6
@@ -180,11 +182,9 @@ def test_a_reply_comes_back_as_it_was_and_only_to_its_own_request(tmp_path: Path
 
 
 def _wrapped(chat: Any) -> Any:
-    from curation.models.chat.opening import _WRAP
-
-    wrap = _WRAP.get()
-    assert wrap is not None
-    return wrap(chat)
+    kept = keeper()
+    assert kept is not None
+    return KeptChat(chat, kept)
 
 
 def test_a_model_in_the_process_is_not_kept(tmp_path: Path) -> None:
@@ -192,3 +192,113 @@ def test_a_model_in_the_process_is_not_kept(tmp_path: Path) -> None:
         model = open_chat("embedded", ChatOptions(max_new_tokens=2))
         list(model.chat([ChatRequest("0", ({"role": "user", "content": "hi"},))]))
     assert not list(tmp_path.iterdir())
+
+
+class Scores:
+    """A server of scores that takes so many rows, and then does ``after``. Its scores tell the answers apart."""
+
+    def __init__(self, rows: int, after: Callable[[], tuple[int, dict[str, Any]]] = lambda: (401, {})) -> None:
+        self.left, self.after, self.asked, self.lock = rows, after, list[str](), threading.Lock()
+
+    def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        texts = [body["messages"][-1]["content"]] if "messages" in body else body["text_2"]
+        with self.lock:
+            ended = self.left < len(texts)
+            if not ended:
+                self.left -= len(texts)
+                self.asked += texts
+        if ended:
+            return self.after()
+        values = [float("nan") if text == "poor 0" else float(text[-1]) + 0.5 * ("good" in text) for text in texts]
+        return 200, {"data": [{"index": n, "score": v, "probs": [v, 1.0]} for n, v in enumerate(values)]}
+
+
+def scoring(folder: Path, url: str, route: str, name: str = "m") -> list[str]:
+    return [
+        "rewards",
+        str(folder / "in.jsonl"),
+        "-o",
+        str(folder / "out.jsonl"),
+        "--model",
+        f"{url}/{route}#{name}",
+    ]
+
+
+@pytest.mark.parametrize("route", ["score", "classify"])
+def test_scores_are_kept_and_the_same_command_goes_on_from_them(route: str, file: Path) -> None:
+    # Answers of chosen are asked about first, in one request to /score, and one by one to /classify.
+    far = Scores(ROWS)
+    replies = file.parent / "out.jsonl.replies"
+    with serving(far) as url:
+        broken = CliRunner().invoke(app, scoring(file.parent, url, route))
+        assert broken.exit_code == 1
+        assert not (file.parent / "out.jsonl").exists()
+        assert f"{ROWS} replies of the server are kept in {replies}" in broken.stderr.replace("\n", "")
+        assert not any(word in replies.read_text() for word in ("Question", "good"))
+        far.left = 3
+        other = CliRunner().invoke(app, scoring(file.parent, url, route, name="other"))
+        assert other.exit_code == 1
+        far.left, far.asked = 100, far.asked[:ROWS]
+        whole = CliRunner().invoke(app, scoring(file.parent, url, route))
+    assert whole.exit_code == 0, whole.output
+    assert len(far.asked) == len(set(far.asked)) == 2 * ROWS
+    lines = (file.parent / "out.jsonl").read_text().splitlines()
+    rewards = {
+        row["prompt"]: [row[f"{side}_rewards"] for side in ("chosen", "rejected")] for row in map(json.loads, lines)
+    }
+    more = [] if route == "score" else [1.0]
+    expected = {f"Question {n}?": [[n + 0.5, *more], [float(n), *more]] for n in range(ROWS)}
+    expected["Question 0?"][1][0] = None  # type: ignore[call-overload]
+    if route == "score":
+        del expected["Question 0?"]  # its second answer has no reward at all
+        rejects = pl.read_parquet(file.parent / "out.rejects.parquet")
+        assert rejects.select("row", "rule").rows() == [(0, "no_reward")]
+    assert rewards == expected
+
+
+@pytest.mark.parametrize("route", ["score", "classify"])
+def test_scores_outlive_a_kill(route: str, file: Path) -> None:
+    blocked = threading.Event()
+
+    def hangs() -> tuple[int, dict[str, Any]]:
+        blocked.wait(60)
+        return 500, {}
+
+    far = Scores(ROWS + 2, hangs) if route == "classify" else Scores(ROWS, hangs)
+    kept = far.left
+    replies = file.parent / "out.jsonl.replies"
+    with serving(far) as url:
+        command = [sys.executable, "-m", "curation.cli", *scoring(file.parent, url, route)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while not (replies.exists() and replies.read_bytes().count(b"\n") >= kept) and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        with replies.open("ab") as torn:
+            torn.write(b"0bad")
+        far.left, far.after = 100, lambda: (401, {})
+        again = CliRunner().invoke(app, scoring(file.parent, url, route))
+        blocked.set()
+    assert again.exit_code == 0, again.output
+    assert f"{kept} replies are in" in again.stderr
+    assert len(far.asked) == len(set(far.asked)) == 2 * ROWS
+    assert not replies.exists()
+
+
+def test_what_was_under_way_when_one_request_broke_the_rest_off_is_kept(file: Path) -> None:
+    others = threading.Barrier(3)
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        number = int(body["messages"][-1]["content"][-1])
+        if number < 3:
+            others.wait(30)  # all three are there
+            return (401, {}) if number == 0 else (200, {"data": [{"probs": [time.sleep(0.3) or 1.0]}]})
+        raise AssertionError("a request after the key was refused")
+
+    (file.parent / "in.jsonl").write_text("".join(
+        json.dumps({"prompt": "Q?", "response": f"answer {n}"}) + "\n" for n in range(3)
+    ))  # fmt: skip
+    with serving(reply) as url:
+        assert CliRunner().invoke(app, scoring(file.parent, url, "classify")).exit_code == 1
+    assert (file.parent / "out.jsonl.replies").read_bytes().count(b"\n") == 2

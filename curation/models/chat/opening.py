@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict
 from typing import Final
 
@@ -12,6 +9,7 @@ from curation.errors import InputError
 from curation.models.chat.connection import Connection, address_of, is_address
 from curation.models.chat.protocol import ChatModel, ChatOptions
 from curation.models.chat.request_body import FIELDS
+from curation.models.kept import keeper
 from curation.models.sampling_limits import check_sampling
 from curation.text import canonical_json, content_hash
 
@@ -22,7 +20,6 @@ __all__ = [
     "chat_fingerprint",
     "is_address",
     "open_chat",
-    "wrapping_servers",
 ]
 
 BACKENDS: Final = ("auto", "server", "transformers", "vllm")
@@ -30,17 +27,6 @@ BACKENDS: Final = ("auto", "server", "transformers", "vllm")
 _SERVER_VERSION: Final = 1
 """Raised when the same request would be sent in another form."""
 _VLLM_VERSION: Final = 1
-_WRAP: ContextVar[Callable[[ChatModel], ChatModel] | None] = ContextVar("wrap", default=None)
-
-
-@contextmanager
-def wrapping_servers(wrap: Callable[[ChatModel], ChatModel]) -> Iterator[None]:
-    """Servers that are opened in this block are had through ``wrap``, which sees what is paid for."""
-    before = _WRAP.set(wrap)
-    try:
-        yield
-    finally:
-        _WRAP.reset(before)
 
 
 def chat_fingerprint(
@@ -103,10 +89,12 @@ def open_chat(
     fingerprint = chat_fingerprint(model, options, backend=backend, revision=revision)
     chosen = backend_of(model, backend)
     if chosen == "server":
+        from curation.models.chat.kept import KeptChat
         from curation.models.chat.server import ServerChat
 
-        wrap = _WRAP.get() or (lambda chat: chat)
-        return wrap(ServerChat(address_of(model), options, connection or Connection(), fingerprint=fingerprint))
+        server = ServerChat(address_of(model), options, connection or Connection(), fingerprint=fingerprint)
+        kept = keeper()
+        return server if kept is None else KeptChat(server, kept)
     if chosen == "transformers":
         from curation.models.chat.in_process import open_transformers_chat
 

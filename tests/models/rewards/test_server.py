@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -119,3 +125,182 @@ def test_a_refusing_server_is_not_asked_again() -> None:
 def test_an_address_without_a_model_is_an_input_error() -> None:
     with pytest.raises(InputError, match="expected http"):
         reward_fingerprint("http://host:1/score")
+
+
+@contextmanager
+def speaking(say: Callable[[BaseHTTPRequestHandler, list[str]], None]) -> Iterator[str]:
+    """A server that says what it likes, byte by byte, to a request about these answers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            say(self, body["text_2"] if "text_2" in body else [body["messages"][-1]["content"]])
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def whole(to: BaseHTTPRequestHandler, content: bytes, *, status: int = 200, **headers: str) -> None:
+    to.send_response(status)
+    for name, value in headers.items():
+        to.send_header(name.replace("_", "-"), value)
+    to.send_header("Content-Length", str(len(content)))
+    to.end_headers()
+    to.wfile.write(content)
+
+
+def scores(to: BaseHTTPRequestHandler, answers: list[str]) -> None:
+    data = [{"index": n, "score": len(text), "probs": [len(text)]} for n, text in enumerate(answers)]
+    whole(to, json.dumps({"data": data}).encode())
+
+
+def html(to: BaseHTTPRequestHandler) -> None:
+    whole(to, b"<html><body>Bad gateway</body></html>")
+
+
+def half(to: BaseHTTPRequestHandler) -> None:
+    whole(to, b'{"data": [{"index": 0, "sco')
+
+
+def cut(to: BaseHTTPRequestHandler) -> None:
+    to.send_response(200)
+    to.send_header("Content-Length", "100")
+    to.end_headers()
+    to.wfile.write(b'{"data": [')
+
+
+def reset(to: BaseHTTPRequestHandler) -> None:
+    to.connection.close()
+
+
+def trickle(to: BaseHTTPRequestHandler) -> None:
+    to.send_response(200)
+    to.end_headers()
+    try:
+        for _ in range(100):
+            to.wfile.write(b" ")
+            to.wfile.flush()
+            time.sleep(0.05)
+    except OSError:
+        pass  # nobody listens any more
+
+
+def too_many(to: BaseHTTPRequestHandler) -> None:
+    whole(to, b'{"data": [{"score": 1}, {"score": 2}, {"score": 3}, {"score": 4}]}')
+
+
+def broken(to: BaseHTTPRequestHandler) -> None:
+    whole(to, b"", status=500)
+
+
+@pytest.mark.parametrize("route", ["score", "classify"])
+@pytest.mark.parametrize(
+    ("fault", "rule"),
+    [
+        (html, "broken_reply"),
+        (half, "broken_reply"),
+        (cut, "broken_reply"),
+        (too_many, "broken_reply"),
+        (reset, "connection_lost"),
+        (broken, "server_error"),
+    ],
+)
+def test_a_row_that_the_server_fails_on_leaves_the_others_their_rewards(
+    route: str, fault: Callable[[BaseHTTPRequestHandler], None], rule: str
+) -> None:
+    def say(to: BaseHTTPRequestHandler, answers: list[str]) -> None:
+        return fault(to) if "bad" in answers else scores(to, answers)
+
+    with speaking(say) as url:
+        model = open_reward(f"{url}/{route}#m", batch_size=3, retries=1)
+        found = model.score([PROMPT] * 5, ["a", "bad", "cc", "d", "eeee"])
+    assert found[:, 0].tolist() == pytest.approx([1.0, float("nan"), 2.0, 1.0, 4.0], nan_ok=True)
+    faults = model.faults  # type: ignore[attr-defined]
+    assert [one and one.rule for one in faults] == [None, rule, None, None, None]
+
+
+def test_a_time_out_is_for_the_whole_reply() -> None:
+    with (
+        speaking(lambda to, answers: trickle(to)) as url,
+        pytest.raises(ModelError, match=r"sent no answer within 0\.5 s"),
+    ):
+        open_reward(f"{url}/score#m", timeout=0.5, retries=0).score([PROMPT], ["x"])
+
+
+def test_a_server_that_fails_on_row_after_row_is_one_error() -> None:
+    asked: list[str] = []
+
+    def say(to: BaseHTTPRequestHandler, answers: list[str]) -> None:
+        asked.extend(answers)
+        return scores(to, answers) if len(asked) < 3 else html(to)
+
+    with speaking(say) as url, pytest.raises(ModelError, match="sent no JSON with a list"):
+        open_reward(f"{url}/classify#m", batch_size=1, retries=0).score([PROMPT] * 100, ["a"] * 100)
+    assert len(asked) == 2 + 3
+
+
+def test_a_server_is_left_alone_for_as_long_as_it_asks_for() -> None:
+    times: list[float] = []
+
+    def say(to: BaseHTTPRequestHandler, answers: list[str]) -> None:
+        times.append(time.monotonic())
+        return scores(to, answers) if len(times) > 1 else whole(to, b"", status=429, Retry_After="1")
+
+    with speaking(say) as url:
+        assert open_reward(f"{url}/score#m").score([PROMPT], ["ab"]).tolist() == [[2.0]]
+    assert times[1] - times[0] > 0.9
+
+
+def test_rows_that_their_index_does_not_tell_apart_are_asked_about_alone() -> None:
+    def say(to: BaseHTTPRequestHandler, answers: list[str]) -> None:
+        data = [{"index": 0, "score": len(text)} for text in answers]
+        whole(to, json.dumps({"data": data[::-1]}).encode())
+
+    with speaking(say) as url:
+        found = open_reward(f"{url}/score#m").score([PROMPT] * 3, ["a", "bb", "ccc"])
+    assert found[:, 0].tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("given", ["1" + "0" * 400, "0.5", '{"a": 1}', '"x"', "null", "[]", "[null]", "[true]"])
+def test_values_that_are_no_numbers_are_missing(given: str) -> None:
+    content = f'{{"data": [{{"score": {given}, "probs": {given}}}]}}'.encode()
+    with speaking(lambda to, answers: whole(to, content)) as url:
+        assert np.isnan(open_reward(f"{url}/classify#m").score([PROMPT], ["x"])).all()
+        if given != "0.5":
+            assert np.isnan(open_reward(f"{url}/score#m").score([PROMPT], ["x"])).all()
+
+
+def test_a_key_is_not_carried_to_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not-for-others")
+    carried: list[str | None] = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            carried.append(self.headers.get("Authorization"))
+            whole(self, b"{}")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    other = ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    place = f"http://127.0.0.1:{other.server_port}/score"
+    with (
+        speaking(lambda to, answers: whole(to, b"", status=302, Location=place)) as url,
+        pytest.raises(ModelError),
+    ):
+        open_reward(f"{url}/score#m", retries=0).score([PROMPT], ["x"])
+    other.shutdown()
+    other.server_close()
+    assert carried == [None]
