@@ -99,7 +99,7 @@ def _made(context: Context, given: Given) -> Iterator[Made]:
 
 def _given(context: Context, candidates: pl.DataFrame, weaker: pl.DataFrame) -> Given:
     prompts = context.workspace.scan("prompts").select(
-        "prompt_id", "messages", "source", "expected_behaviour", "family_id", "group_id"
+        "prompt_id", "messages", "source", "expected_behaviour", "split", "family_id", "group_id"
     ).collect()  # fmt: skip
     texts = pl.Series("text", [messages_text(m) for m in prompts["messages"].to_list()], dtype=pl.String)
     prompts = prompts.with_columns(texts, group_id=pl.coalesce("group_id", "family_id"))
@@ -124,7 +124,7 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations"),
     run=run,
     table=_STAGE,
-    version=2,
+    version=3,
     enabled=lambda recipe: recipe.constructs,
     uses_model=True,
 )

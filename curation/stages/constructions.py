@@ -43,7 +43,7 @@ class Given(NamedTuple):
     """What there is to make answers from."""
 
     prompts: pl.DataFrame
-    """prompt_id, messages, source, expected_behaviour, group_id."""
+    """prompt_id, messages, source, expected_behaviour, split, group_id, text."""
     right: pl.DataFrame
     """prompt_id, candidate_id, response of the answers that are right."""
     wrong: pl.DataFrame
@@ -112,26 +112,33 @@ def _answers_rewritten(
 
 
 def off_topic(context: Context, given: Given, options: Constructed) -> Made:
-    """For each prompt with a right answer, the right answer of another prompt."""
+    """For each prompt with a right answer, the right answer of another prompt of its split.
+
+    From another split it would be an answer of the test set that training calls bad, word for word.
+    """
     assert options.off_topic is not None
     comply = given.prompts.filter(pl.col("expected_behaviour").fill_null("") != "refuse")
-    asked = comply.select("prompt_id", "text", family_id="group_id")
+    asked = comply.select("prompt_id", "text", "split", family_id="group_id")
     right = given.right.unique("prompt_id", keep="first", maintain_order=True)
     donors = right.join(asked, on="prompt_id", maintain_order="left")
     donors = _without_refusals(context, given, donors)
-    made = off_topic_answers(
-        asked.join(right, on="prompt_id", how="semi", maintain_order="left"),
-        donors,
-        max_similarity=options.off_topic.max_similarity,
-        min_words=options.off_topic.min_words,
-        seed=context.recipe.seed,
-    )
-    rows = made.borrowed.join(
+    asked = asked.join(right, on="prompt_id", how="semi", maintain_order="left")
+    made = [
+        off_topic_answers(
+            asked.filter(pl.col("split") == split).drop("split"),
+            donors.filter(pl.col("split") == split),
+            max_similarity=options.off_topic.max_similarity,
+            min_words=options.off_topic.min_words,
+            seed=context.recipe.seed,
+        )
+        for split in asked["split"].unique().sort().to_list() or ["train"]
+    ]
+    rows = pl.concat([one.borrowed for one in made]).join(
         right.select("prompt_id", opponent="candidate_id"), on="prompt_id", maintain_order="left"
     )
     rejects = rejects_frame(
-        made.none_found, table="prompts", stage=_STAGE, row_id=pl.col("prompt_id"), rule="no_off_topic_answer",
-        reason="no answer to another prompt is far enough from the prompt",
+        pl.concat([one.none_found for one in made]), table="prompts", stage=_STAGE, row_id=pl.col("prompt_id"),
+        rule="no_off_topic_answer", reason="no answer to another prompt of its split is far enough from the prompt",
     )  # fmt: skip
     return Made(_as_rows(rows, "off_topic", "rejected", "borrowed", opponent="opponent"), rejects)
 

@@ -108,6 +108,16 @@ def test_off_topic_answers_are_rejected_answers_of_other_prompts(folder: Path) -
     assert set(workspace.read("pairs")["rejected_id"]) == set(found["candidate_id"])
 
 
+def test_an_answer_is_borrowed_within_its_split(folder: Path) -> None:
+    workspace = made(folder, constructed={"off_topic": {}}, splits={"train": 0.5, "test": 0.5})
+    split = dict(workspace.read("prompts").select("prompt_id", "split").iter_rows())
+    home = dict(workspace.read("candidates").select("candidate_id", "prompt_id").iter_rows())
+    found = workspace.read("constructed")
+    assert {split[name] for name in found["prompt_id"]} == {"train", "test"}
+    for row in found.iter_rows(named=True):
+        assert split[home[row["parent_id"]]] == split[row["prompt_id"]]
+
+
 def test_a_text_that_two_constructions_make_is_kept_once_and_the_other_is_a_reject(folder: Path) -> None:
     workspace = made(
         folder,
