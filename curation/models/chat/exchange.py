@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from typing import Any, Final
 
@@ -186,7 +187,7 @@ class Exchange:
                 continue
             self._in_reach()
             names = _model_names(response.content)
-            if names and self._name not in names:
+            if names and not any(_means(self._name, name) for name in names):
                 shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
                 raise ModelError(
                     f"{self._address.url} has no model {self._name!r}{closest(self._name, names)}; it has {shown}"
@@ -250,8 +251,21 @@ def _could_not_connect(error: BaseException) -> bool:
 
 
 def _model_names(body: bytes) -> list[str]:
+    """The models that a server lists; empty where it has no list, or shows a part of it (Anthropic's pages)."""
     try:
-        data = json.loads(body)["data"]
-        return [str(item["id"]) for item in data]
-    except (ValueError, KeyError, TypeError):
+        reply = json.loads(body)
+        return [] if reply.get("has_more") else [str(item["id"]) for item in reply["data"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _means(name: str, listed: str) -> bool:
+    """Whether a name may stand for a model of the list: makers serve names that they do not list."""
+    stem = re.escape(name.removesuffix("-latest"))
+    return (
+        name == listed
+        or listed.endswith(f"/{name}")  # Google lists models/NAME
+        or listed == f"{name}:latest"  # Ollama
+        or name.partition(":")[0] == listed  # OpenRouter's variants, such as NAME:floor
+        or re.fullmatch(rf"{stem}-\d{{4}}[\d-]*", listed) is not None  # the newest of several dates
+    )

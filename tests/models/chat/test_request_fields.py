@@ -31,14 +31,14 @@ class Strict(NamedTuple):
 
 
 @contextmanager
-def strict(says: Says, *, text: str = "ok") -> Iterator[Strict]:
+def strict(says: Says, *, text: str = "ok", listed: Body | None = None) -> Iterator[Strict]:
     bodies: list[Body] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._send(404, {})
+            self._send(404 if listed is None else 200, listed or {})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -234,6 +234,24 @@ def test_a_reasoning_model_tells_refusals() -> None:
         found = judge.detect(["q"], ["I will not."])
     assert (found.refusal_class, found.kind) == (["full_refusal"], ["declined"])
     np.testing.assert_array_equal(found.probability, [1.0])
+
+
+@pytest.mark.parametrize("listed", ["models/m", "m:latest", "m-2026-01-31", "m-20260131", "other"])
+def test_a_name_that_a_maker_serves_and_lists_otherwise_is_believed(listed: str) -> None:
+    """A part of a list says nothing of the rest."""
+    ids: Body = {"data": [{"id": listed}], "has_more": listed == "other"}
+    with strict(lambda body: None, listed=ids) as server:
+        assert all(isinstance(answer, ChatAnswer) for answer in ask(server.model))
+
+
+@pytest.mark.parametrize("listed", ["m-large", "mm", "models/mm", "x-m", "m-2b", "m-3"])
+def test_another_models_name_is_not_believed(listed: str) -> None:
+    with (
+        strict(lambda body: None, listed={"data": [{"id": listed}]}) as server,
+        pytest.raises(ModelError, match=f"has no model 'm'.*; it has {listed}"),
+    ):
+        ask(server.model)
+    assert not server.bodies
 
 
 def test_options_behind_a_judges_name() -> None:
