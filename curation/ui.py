@@ -53,7 +53,11 @@ def dagster_environment(*, workspace: str | None, recipe: Path | None) -> dict[s
         loaded = load_recipe(recipe)
         workspace = workspace or loaded.workspace or f"workspaces/{loaded.name}"
     assert workspace is not None
-    place = Workspace(workspace, create=recipe is not None)
+    try:
+        place = Workspace(workspace, create=recipe is not None)
+    except InputError as error:
+        hint = "" if recipe is not None else "; a new one needs its recipe (--recipe)"
+        raise InputError(f"{error}{hint}") from error
     home = os.environ.get("DAGSTER_HOME") or (place.path("dagster") if place.is_local else None)
     if not home:
         raise InputError(f"workspace {place.url} is not on this disk: set DAGSTER_HOME to a folder that lasts")

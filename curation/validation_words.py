@@ -28,6 +28,12 @@ _EXPECTED: Final = {
 
 def fault_words(fault: Mapping[str, Any]) -> str:
     """One of ``ValidationError.errors()`` in words, without the value that was found."""
+    if fault["type"] == "too_short":
+        return f"expected at least {fault['ctx']['min_length']} of them"
+    if fault["type"] == "too_long":
+        return f"expected at most {fault['ctx']['max_length']} of them"
+    if fault["type"] == "string_pattern_mismatch":
+        return f"expected text of the form {fault['ctx']['pattern']}"
     said = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
     return _EXPECTED.get(fault["type"], said)
 

@@ -165,9 +165,9 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
         ("sources: [{path: a}]\ngeneration: {model: x}", ["generation: expected a list, found"]),
         ("sources: [{path: a}]\nencoder: 3", ["encoder: expected keys with values, found 3"]),
         ("sources: [{path: a}]\nseed: x", ["seed: expected a whole number", '"x"']),
-        ("sources: [{path: a}]\nname: ../evil", ["name", "pattern"]),
+        ("sources: [{path: a}]\nname: ../evil", ["name", "expected text of the form"]),
         ("- a", ["expected keys such as 'sources', found a list"]),
-        ("", ["found null"]),
+        ("", ["is empty: expected keys such as 'sources'"]),
         ("a: [", ["not YAML"]),
         ("a: !!python/object/apply:os.system [id]", ["not YAML"]),
     ],
@@ -185,5 +185,5 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_utf8_say_so(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_bytes(b"name: \xff")
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(RecipeError, match="not YAML: it is no text in UTF-8"):
         load_recipe(tmp_path / "r.yaml")

@@ -33,10 +33,13 @@ def read_yaml(path: Path, *, what: str, wrong: type[InputError] = InputError) ->
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise wrong(f"{what}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise wrong(f"{what}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise wrong(f"{what}: not YAML: it is no text in UTF-8 (byte {error.start})") from error
     except yaml.YAMLError as error:
-        raise wrong(f"{what}: not YAML: {' '.join(str(error).split())}") from error
+        said = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
+        raise wrong(f"{what}: not YAML: {said}") from error
     except RecursionError as error:
         raise wrong(f"{what}: nested too deeply, expected at most {_DEEPEST} levels") from error
     except (ValueError, TypeError, OverflowError) as error:

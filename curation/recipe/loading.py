@@ -39,6 +39,8 @@ def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | No
     file = Path(path)
     where = f"recipe {file}" + (", with the changes for this run" if changes else "")
     raw = read_yaml(file, what=f"recipe {file}", wrong=RecipeError)
+    if raw is None:
+        raise RecipeError(f"recipe {file} is empty: expected keys such as 'sources'")
     if not isinstance(raw, Mapping):
         raise RecipeError(f"recipe {file}: expected keys such as 'sources', found {kind_of(raw)}")
     merged = _merged(raw, changes or {})
