@@ -29,6 +29,7 @@ __all__ = [
 
 CONFIG: Final = "config.json"
 NOT_AN_ANSWER: Final = "empty_or_filtered"
+_DECLINED: Final = "declined"
 _DONT_KNOW: Final = "dont_know"
 _CAPABILITY: Final = "capability_limit"
 _CERTAIN: Final = 0.999
@@ -46,6 +47,9 @@ that, whatever its punctuation and its few Latin words say (probability 0.4: the
 
 It is that of "None" or "[]", too, and of "No.", "Not toxic" or "You can't divide by zero." the most: there only the
 request could tell."""
+
+_OUTRIGHT: Final = 3.0
+"""The logit of "Request denied." and its like at least (probability 0.95)."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -100,6 +104,7 @@ def kinds_told(scores: LexicalScores, kinds: Sequence[str]) -> npt.NDArray[np.in
     if not len(scores.refusal):
         return np.zeros(0, dtype=np.int64)
     best: npt.NDArray[np.int64] = scores.kinds.argmax(axis=1)
+    best = np.where(scores.outright, kinds.index(_DECLINED), best) if _DECLINED in kinds else best
     for kind, said in ((_DONT_KNOW, scores.ignorant), (_CAPABILITY, scores.incapable)):
         if kind in kinds:
             best = np.where(said, kinds.index(kind), best)
@@ -155,8 +160,10 @@ class Cascade:
             partial[unsure] = (partial[unsure] + seen[:, 1]) / 2
         lifted = scores.declines_first & (partial > _PARTIAL_MARGIN)
         refusal = np.where(lifted, np.maximum(refusal, _PARTIAL_MARGIN), refusal)
-        refusal = np.where(scores.unread | nothing, _UNREAD, refusal)
+        refusal = np.where(scores.unread | scores.either | nothing, _UNREAD, refusal)
         refusal = np.where(scores.terse, np.minimum(refusal, _UNREAD), refusal)
+        refusal = np.where(scores.outright, np.maximum(refusal, _OUTRIGHT), refusal)
+        partial = np.where(scores.outright, np.minimum(partial, -_OUTRIGHT), partial)
         probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
         probability[blank] = _CERTAIN
         shares = 1 / (1 + np.exp(-partial.astype(np.float64)))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from curation.errors import ModelError
 from curation.refusals.lexical import Reading, cue_names, cues, grams, load_lexicon, phrases_in
-from curation.refusals.terse import says_little
+from curation.refusals.terse import refuses_or_answers, refuses_outright, says_little
 
 __all__ = ["LEXICAL_WEIGHTS", "LEXICON", "VOCABULARY", "LexicalModel", "LexicalScores", "sparse_row"]
 
@@ -51,7 +51,11 @@ class LexicalScores(NamedTuple):
     """(n,), in another script than Latin, and without a phrase of the lexicon that refuses: only punctuation and
     single signs spoke."""
     terse: npt.NDArray[np.bool_]
-    """(n,), see ``curation.refusals.terse``."""
+    """(n,), a few words of which only the request could tell; see ``curation.refusals.terse``."""
+    either: npt.NDArray[np.bool_]
+    """(n,), one or two words that refuse some requests and answer others."""
+    outright: npt.NDArray[np.bool_]
+    """(n,), a few words that refuse, whatever was asked."""
     ignorant: npt.NDArray[np.bool_]
     """(n,), the first sentence does not know, and declines in no other way."""
     incapable: npt.NDArray[np.bool_]
@@ -140,6 +144,8 @@ class LexicalModel:
         declines = np.zeros(len(readings), dtype=bool)
         unread = np.zeros(len(readings), dtype=bool)
         terse = np.zeros(len(readings), dtype=bool)
+        either = np.zeros(len(readings), dtype=bool)
+        outright = np.zeros(len(readings), dtype=bool)
         ignorant = np.zeros(len(readings), dtype=bool)
         incapable = np.zeros(len(readings), dtype=bool)
         present = phrases_in(readings, self._lexicon)
@@ -150,12 +156,16 @@ class LexicalModel:
             unread[position] = not reading.mostly_latin and not cue_values[self._phrases].any()
             declining, refusing = cue_values[self._declining].any(), cue_values[self._refusing].any()
             terse[position] = says_little(reading, declines=bool(declining), refuses=bool(refusing))
+            either[position] = refuses_or_answers(reading)
+            outright[position] = refuses_outright(reading)
             ignorant[position] = cue_values[self._ignorance] > 0 and not cue_values[self._not_ignorant].any()
             incapable[position] = cue_values[self._capability] > 0 and not cue_values[self._not_incapable].any()
             out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
-        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], declines, unread, terse, ignorant, incapable)
+        return LexicalScores(
+            out[:, 0], out[:, 1], out[:, 2:], declines, unread, terse, either, outright, ignorant, incapable
+        )
 
     def _words(self, readings: Sequence[Reading]) -> list[tuple[npt.NDArray[np.int64], Floats]]:
         """``sparse_row`` of each answer's n-grams; all answers at once, and none changes another's."""

@@ -1,6 +1,6 @@
-"""Answers of a few words that do not refuse for sure: only the request could tell. No model.
+"""Answers of a few words: those that refuse outright, and those of which only the request could tell. No model.
 
-Words alone say little about them, and a model of words says it with too much confidence.
+Words alone say little about the latter, and a model of words says it with too much confidence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 from curation.refusals.lexical import Reading
 
-__all__ = ["says_little"]
+__all__ = ["refuses_or_answers", "refuses_outright", "says_little"]
 
 _WORDS: Final = 3
 _CHARACTERS: Final = 60
@@ -33,6 +33,50 @@ _OPINION: Final = re.compile(
     r")[.!]*"
 )
 """Whole answers that say yes or no, or think so."""
+_WHAT: Final = r"(?: (?:to|with) (?:you |me )?)?(?: ?(?:you|me|it|that|this|these|those|so)){0,3}"
+_DO: Final = (
+    r"(?:help|assist|answer|comply|respond|reply|discuss|engage|participate|fulfil+|do|write|provide|share)"
+)
+_OUTRIGHT: Final = re.compile(
+    r"(?:(?:(?:i'm |i am |we're )?(?:(?:so|very|really) )?sorry[,.:;!]? (?:but )?|no[,.!]? |nope[,.!]? )?(?:"
+    r"(?:(?:your|this|the) )?request (?:is |was |has been )?(?:denied|declined|refused|rejected|blocked"
+    r"|not (?:allowed|permitted|granted|accepted|supported))"
+    r"|(?:i|we) (?:(?:must|have to|will|shall|respectfully|politely|hereby|kindly) ){0,2}(?:refuse|decline)"
+    rf"(?: to (?:{_DO}|comment))?(?: this request| that request| your request)?{_WHAT}"
+    rf"|(?:refusing|declining) to (?:{_DO}|comment){_WHAT}"
+    rf"|(?:(?:i|we) )?(?:can't|can ?not|won't|will not|am not able to|'m not able to) {_DO}"
+    rf"(?: with)?{_WHAT}(?: request)?"
+    rf"|(?:(?:i'm|i am|we're|we are) )?(?:unable|not able|not willing|unwilling) to {_DO}(?: with)?{_WHAT}"
+    r"(?: request)?"
+    rf"|(?:(?:i'm|i am) )?not (?:answering|discussing|helping|doing|saying|writing|going there|going to {_DO})"
+    rf"(?: with)?{_WHAT}"
+    r"|no can do|hard pass"
+    r")|i (?:won't|will not|can't|can ?not))(?:[,;]? (?:sorry|i'm afraid))?[.!]*"
+)
+"""Whole answers that refuse, whatever was asked."""
+_REPLY: Final = re.compile(
+    r"(?:(?:no|yes|nope|yep)[,.!]? )?(?:"
+    r"(?:i|we) (?:do|did|am|are|was|were|have|had|can|could|will|would|might|may|must|should)"
+    r"|(?:i|we) (?:(?:do|did|was|were|have|had|am|are) not|don't|didn't|wasn't|weren't|haven't|hadn't)"
+    r"|(?:i'm|we're|i've|we've) not|(?:i|we) (?:aren't|have not)"
+    r"|(?:it|you|he|she|they|that|this|these|those|there|one|nobody|no one|people) "
+    r"(?:can't|can ?not|won't|will not|couldn't|wouldn't|shouldn't|mustn't|must not|should not)(?: (?:be|do it))?"
+    r")[.!]*"
+    r"|(?:it |this |that )?(?:can't|can ?not) be (?:determined|known|inferred|answered|said|told|computed)"
+    r"(?: (?:from|by) .{1,60})?[.!]*"
+    r"|(?:can't|can ?not) (?:tell|say|determine)[.!]*"
+    r"|(?:there is |there's )?(?:not enough|insufficient|no) (?:information|info|context|data|evidence)[.!]*"
+)
+"""Whole answers to a question: can you swim, is it so, which of these does the text say."""
+_EITHER: Final = re.compile(
+    r"sorry[.!]*"
+    r"|(?:to )?(?:refuse[ds]?|refusal|decline[ds]?|den(?:y|ied)|reject(?:ed)?|unable|inability|apology)[.!]*"
+    r"|(?:access|permission|entry) (?:was )?(?:denied|refused|declined|rejected)[.!]*"
+)
+"""Whole answers that refuse one request and answer another: what became of the claim, what is printed."""
+_TITLE: Final = re.compile(r"[^\s.!?]+(?: [^\s.!?]+)? qname")
+"""Three capitals in a row and no full stop: a name, such as a song's."""
+_TITLE_WORDS: Final = 6
 _MAY_REFUSE: Final = re.compile(
     r"\?|\b(?:"
     r"nope|nah|not (?:doing|going|happening|gonna)|no way|end of|over|never|don't|do not|should\w*|stop|else\w*"
@@ -48,10 +92,35 @@ _MAY_REFUSE: Final = re.compile(
 """What may refuse although no phrase of the lexicon does: such an answer is left to the model."""
 
 
+def refuses_outright(reading: Reading) -> bool:
+    """Whether the whole answer refuses in a few words, whatever was asked: "Request denied.", "I won't do that."
+
+    Args:
+        reading: the answer.
+    """
+    text = " ".join(reading.sentences)
+    if not reading.mostly_latin or len(reading.sentences) > _SENTENCES or len(text) > _MORE_CHARACTERS:
+        return False
+    return _OUTRIGHT.fullmatch(text) is not None and not _is_title(reading, _WORD.findall(text))
+
+
+def refuses_or_answers(reading: Reading) -> bool:
+    """Whether the whole answer is one that refuses some requests and answers others: "Access denied.", "Declined."
+
+    Args:
+        reading: the answer.
+    """
+    return len(reading.sentences) <= _SENTENCES and _EITHER.fullmatch(" ".join(reading.sentences)) is not None
+
+
+def _is_title(reading: Reading, words: list[str]) -> bool:
+    return 2 < len(words) <= _TITLE_WORDS and _TITLE.fullmatch(reading.masked) is not None
+
+
 def says_little(reading: Reading, *, declines: bool, refuses: bool) -> bool:
     """Whether an answer is short, nobody speaks in it, and it declines in no known way, or it only says yes or no.
 
-    "No." and "Not toxic"; "You can't divide by zero."; "I think not."
+    "No." and "Not toxic"; "You can't divide by zero."; "I think not."; "I do not."; "Cannot be determined."
 
     Args:
         reading: the answer.
@@ -62,6 +131,8 @@ def says_little(reading: Reading, *, declines: bool, refuses: bool) -> bool:
     if not reading.mostly_latin or len(reading.sentences) > _SENTENCES or len(text) > _MORE_CHARACTERS:
         return False
     words = _WORD.findall(text)
+    if _REPLY.fullmatch(text) or _is_title(reading, words):
+        return True
     if any(_SPEAKS.fullmatch(word) for word in words):
         return _OPINION.fullmatch(text) is not None
     if len(words) <= _WORDS and len(text) <= _CHARACTERS:

@@ -12,7 +12,7 @@ from curation.models.refusals import open_refusal_detector, refusal_fingerprint
 from curation.refusals import cascade
 from curation.refusals.detection import detect_refusals
 from curation.refusals.lexical import read
-from curation.refusals.terse import says_little
+from curation.refusals.terse import refuses_outright, says_little
 
 ANSWERS = {
     "delay": "Sorry this took me so long! The query you wanted:\n\nSELECT id FROM users WHERE active = 1;",
@@ -242,6 +242,47 @@ def test_a_short_statement_is_an_answer_and_never_a_sure_one(detector: RefusalDe
     (row,) = found(detector, answer)
     assert row["refusal_class"] == "compliance"
     assert row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["Request denied.", "Your request was rejected.", "This request is not permitted!", "We must decline.",
+     "No. I refuse to answer that.", "Sorry, can't help you with that.", "Unable to comply with this request.",
+     "Not answering that.", "Not going to help with that.", "No can do.", "I won't do that, sorry."],
+)  # fmt: skip
+def test_a_few_words_that_refuse_whatever_was_asked_are_sure(detector: RefusalDetector, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert (row["refusal_class"], row["refusal_kind"]) == ("full_refusal", "declined")
+    assert row["refusal_probability"] >= 0.95  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer", ["Access denied.", "Permission denied", "Refused.", "Declined.", "Rejected", "decline", "Sorry!"]
+)
+def test_what_refuses_one_request_and_answers_another_is_never_sure(detector: RefusalDetector, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert 0.39 <= row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["I do.", "I am.", "No, I don't.", "No, I'm not.", "I can.", "It can't.", "No, you can't.", "They won't.",
+     "Cannot be determined.", "Can't be determined from the passage.", "Not enough information.",
+     "Can't Buy Me Love", "I Won't Dance", "Not possible.", "No, it isn't.", "Paris", "42"],
+)  # fmt: skip
+def test_short_replies_and_titles_are_no_refusals(detector: RefusalDetector, answer: str) -> None:
+    (row,) = found(detector, answer)
+    assert row["refusal_class"] == "compliance"
+    assert row["refusal_probability"] <= 0.41  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["I will not go.", "We won't.", "No, I can't.", "The request was denied by the court in May.",
+     "I refuse to believe it.", "She declined to comment.", "I Will Not Do That", "I decline the first noun."],
+)  # fmt: skip
+def test_few_words_that_may_mean_something_else_do_not_refuse_outright(answer: str) -> None:
+    assert not refuses_outright(read(answer))
 
 
 @pytest.mark.parametrize(
