@@ -18,6 +18,7 @@ from curation.text import as_messages
 __all__ = ["run_r_tuning"]
 
 _ANSWERS: Final = ("answers", "responses", "response")
+_FAMILY: Final = "family_id"
 _TEXTS: Final = pl.List(pl.String)
 _ADDED: Final = ("certainty", "stated", "target", "answers_read")
 
@@ -39,7 +40,8 @@ def run_r_tuning(
 
     Args:
         input: a file with the model's own answers (a text or a list, the greedy one first) and, for correctness,
-            the right ones; ``prompt`` or ``messages`` are shown to a verifier of the user's.
+            the right ones; ``prompt`` or ``messages`` are shown to a verifier of the user's. Of rows of
+            one ``family_id`` the first has the vote where the half is sought.
         output: the file to write.
         answers: the column of answers; by default the first there is of ``answers``, ``responses``, ``response``.
         by, gold, verifier, max_entropy, min_answers: see :func:`curation.refusals.certainty.r_tuning`.
@@ -64,6 +66,7 @@ def run_r_tuning(
                 verifier=verifier,
                 max_entropy=max_entropy,
                 min_answers=min_answers,
+                family=_FAMILY if _has_families(rows) else None,
             )
             stream.write(found.frame.select("row", *_ADDED, measure))
             place = rows[ROW].gather(found.rejects["row"])
@@ -81,12 +84,17 @@ def _questions(stream: Stream, answers: str, gold: str, *, needs_gold: bool) -> 
     """``row``, ``answers``, ``gold``, ``messages``: what there is of them, in the order of the file."""
     rows = stream.originals
     found = [rows[ROW].alias("row"), _texts(stream, answers).alias("answers")]
+    found += [rows[_FAMILY]] if _has_families(rows) else []
     if needs_gold or gold in rows.columns:
         found.append(_texts(stream, gold).alias("gold"))
     shown = next((name for name in ("messages", "prompt") if name in rows.columns), None)
     if shown is not None:
         found.append(pl.Series("messages", [_messages(value) for value in rows[shown].to_list()]))
     return pl.DataFrame(found)
+
+
+def _has_families(rows: pl.DataFrame) -> bool:
+    return _FAMILY in rows.columns and not rows.schema[_FAMILY].is_nested()
 
 
 def _texts(stream: Stream, column: str) -> pl.Series:

@@ -66,6 +66,7 @@ def r_tuning(
     verifier: str = EXACT_MATCH,
     max_entropy: float | None = None,
     min_answers: int = 2,
+    family: str | None = None,
     sure: str = SURE,
     unsure: str = UNSURE,
 ) -> RTuned:
@@ -82,6 +83,8 @@ def r_tuning(
             question where that cannot be read is rejected, because it would be unsure for its form alone.
         max_entropy: nats up to which a question is sure, in place of the half.
         min_answers: for ``entropy``, the answers that must come to something.
+        family: a column that rows of one question share, such as a prompt and what was mutated from it: the half
+            is sought among the first usable rows of each, and the others go by its limit. Null is a question alone.
         sure: the sentence added to a sure answer.
         unsure: the sentence added to an unsure one.
 
@@ -89,7 +92,8 @@ def r_tuning(
         InputError: when a column is missing, or there is no such verifier.
         ModelError: when a verifier does not return a truth value for each answer.
     """
-    for column in (answers, gold)[: 2 if by == "correctness" else 1]:
+    needed = [answers, *([gold] if by == "correctness" else []), *([] if family is None else [family])]
+    for column in needed:
         if column not in frame.columns:
             raise InputError(f"r_tuning: column {column!r} is missing, found {', '.join(frame.columns)}")
     questions = _questions(frame, answers, gold, messages)
@@ -97,7 +101,8 @@ def r_tuning(
         greedy = [q._replace(answers=q.first) for q in questions]
         usable, bad, measure, certain = _by_correctness(greedy, verifier)
     else:
-        usable, bad, measure, certain = _by_entropy(questions, max_entropy, min_answers)
+        families = [None] * frame.height if family is None else frame[family].to_list()
+        usable, bad, measure, certain = _by_entropy(questions, max_entropy, min_answers, families)
     stated = [q.golds[0].strip() if q.golds else _most_frequent(q.answers) for q in usable]
     kept = frame[[q.row for q in usable]].with_columns(
         pl.Series("certainty", ["sure" if s else "unsure" for s in certain], dtype=pl.String),
@@ -158,7 +163,9 @@ def _unfit(question: _Question, verifier: str) -> str | None:
     return None if any(final_answer(gold) for gold in question.golds) else "gold_not_comparable"
 
 
-def _by_entropy(questions: Sequence[_Question], max_entropy: float | None, min_answers: int) -> _Labelled:
+def _by_entropy(
+    questions: Sequence[_Question], max_entropy: float | None, min_answers: int, families: Sequence[object]
+) -> _Labelled:
     bad: list[tuple[int, str, str | None]] = []
     usable = []
     for q in questions:
@@ -170,7 +177,11 @@ def _by_entropy(questions: Sequence[_Question], max_entropy: float | None, min_a
         else:
             usable.append(q._replace(answers=read))
     entropy = [answer_entropy(q.answers) for q in usable]
-    limit = _middle(entropy) if max_entropy is None else max_entropy
+    of_each = dict[object, float]()
+    for q, value in zip(usable, entropy, strict=True):
+        name = families[q.row]
+        of_each.setdefault(("row", q.row) if name is None else ("family", name), value)
+    limit = _middle(list(of_each.values())) if max_entropy is None else max_entropy
     return usable, bad, pl.Series("answer_entropy", entropy, dtype=pl.Float64), [e <= limit for e in entropy]
 
 

@@ -55,6 +55,7 @@ def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
         verifier=options.verifier,
         max_entropy=options.max_entropy,
         min_answers=options.min_answers,
+        family="family_id",
         sure=options.sure,
         unsure=options.unsure,
     )
@@ -73,6 +74,8 @@ def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
     )  # fmt: skip
     kept = stated.filter(answers)
     facts: dict[str, int | str] = {"questions": questions.height}
+    if mutated := questions.height - questions["family_id"].n_unique():
+        facts["of them mutated from another"] = mutated
     facts |= dict(kept["certainty"].value_counts().sort("certainty").iter_rows())
     return Certain(_published(kept, prepend=context.recipe.refusal_dataset.prepend), rejects, facts)
 
@@ -89,7 +92,9 @@ def _questions(context: Context, expected: pl.DataFrame, prompts: pl.DataFrame, 
     if options.sources:
         named = prompts["prompt_id"].is_in(prompts_of(context, options.sources).implode())
     answered = expected["expected_behaviour"].ne_missing("refuse")
-    return prompts.filter(named & answered).select("prompt_id", "messages", "category")
+    asked = prompts.filter(named & answered).select("prompt_id", "messages", "category", "family_id", "mutation")
+    # What a source brings stands before what was mutated from it, and has the vote where the half is sought.
+    return asked.sort(pl.col("mutation").is_not_null(), maintain_order=True).drop("mutation")
 
 
 def _answers(context: Context, options: RTuning, prompts: pl.DataFrame) -> pl.DataFrame:

@@ -54,6 +54,15 @@ def test_answers_that_agree_are_sure_and_numbers_are_texts(tmp_path: Path) -> No
     assert pl.read_parquet(tmp_path / "o.rejects.parquet")["rule"].to_list() == ["too_few_answers"]
 
 
+def test_rows_of_one_family_weigh_as_one_question(tmp_path: Path) -> None:
+    spread = [["a", "a", "a", "b"], ["a", "a", "b", "b"], ["a", "a", "b", "c"], ["a", "b", "c", "d"]]
+    rows = [{"answers": texts, "family_id": f"f{n}"} for n, texts in enumerate(spread)]
+    run_r_tuning(file(tmp_path, *rows, *[rows[3]] * 4), tmp_path / "o.jsonl", by="entropy")
+    # Two of the four questions, not four of the eight rows.
+    found = pl.read_ndjson(tmp_path / "o.jsonl")["certainty"].to_list()
+    assert found == ["sure", "sure", *["unsure"] * 6]
+
+
 def test_texts_numbers_and_lists_may_stand_in_one_column(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"answers": ["Paris", "Lyon"], "gold": "Paris"},

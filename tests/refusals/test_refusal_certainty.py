@@ -116,3 +116,15 @@ def test_a_sampled_answer_does_not_stand_in_for_an_empty_greedy_one() -> None:
     built = r_tuning(frame)
     assert built.frame["certainty"].to_list() == ["sure"]
     assert built.rejects.select("row", "rule").rows() == [(0, "no_answer"), (1, "no_answer")]
+
+
+def test_copies_of_one_question_weigh_as_one_where_the_half_is_sought() -> None:
+    spread = [["a", "a", "a", "b"], ["a", "a", "b", "b"], ["a", "a", "b", "c"], ["a", "b", "c", "d"]]
+    copies = [["a", "a", "a", "b"]] * 4
+    frame = pl.DataFrame({"answers": spread + copies, "family": [0, 1, 2, 3, 0, 0, 0, 0]})
+    alone = r_tuning(frame.head(4), by="entropy").frame["certainty"].to_list()
+    assert alone == ["sure", "sure", "unsure", "unsure"]
+    together = r_tuning(frame, by="entropy", family="family").frame["certainty"].to_list()
+    assert together == [*alone, *["sure"] * 4]
+    # Each for itself, the copies would be the half.
+    assert r_tuning(frame, by="entropy").frame["certainty"].to_list()[1] == "unsure"

@@ -174,6 +174,30 @@ def test_sampled_answers_that_agree_are_sure(tmp_path: Path) -> None:
     assert entropy.to_list()[-1] > 0.5
 
 
+def test_what_is_mutated_from_a_question_has_no_vote_of_its_own_on_the_half(tmp_path: Path) -> None:
+    widths = {"What is the capital of Sweden?": 2, "How many legs does a spider have?": 3}
+
+    def sampled(text: str, seed: int) -> tuple[str, str]:
+        names = ["Oslo", "Bergen", "Turku", "Aarhus"]
+        width = next((n for asked, n in widths.items() if asked.lower() in text.lower()), 4)
+        return names[seed % width], "stop"
+
+    with scripted(sampled) as server:
+        path = write(tmp_path, server.model(), temperature=1.0, samples=12, by="entropy")
+        rows = [{"prompt": q, "category": "facts"} for q in GOLD]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run(path, workspace=str(tmp_path / "w"))
+        alone = certain(Workspace(tmp_path / "w"))
+        recipe = json.loads(path.read_text())
+        recipe["mutations"] = {"kinds": ["role_play", "question"]}
+        path.write_text(json.dumps(recipe))
+        told = next(r for r in run(path, workspace=str(tmp_path / "w")).stages if r.stage == "refusal")
+    together = certain(Workspace(tmp_path / "w"))
+    assert len(together) > len(alone)
+    assert {question: together[question] for question in alone} == alone
+    assert told.facts["R-Tuning, of them mutated from another"] == len(together) - len(alone)
+
+
 def test_named_sources_give_the_questions_but_never_prompts_to_refuse(tmp_path: Path) -> None:
     with scripted(greedy) as server:
         recipe = write(tmp_path, server.model(), temperature=0.0, samples=1, sources=["rows"])
