@@ -9,6 +9,7 @@ from assets.resources import CurationResource
 from curation.pipeline import run_stage, stage_named
 from curation.publish.gates import ALL_DATASETS, GATES_OF, GateResult
 from curation.recipe import DATASETS
+from curation.recipe.gates import Gates
 
 __all__ = ["gate_checks"]
 
@@ -23,7 +24,7 @@ def gate_checks() -> dg.AssetChecksDefinition:
             name=gate,
             asset=_ASSET[dataset],
             additional_deps=[] if dataset == ALL_DATASETS else ["gates"],
-            description=f"The recipe's gate {gate}; its threshold is under gates.{gate}.",
+            description=_description(gate, dataset),
         )
         for dataset in _ASSET
         for gate in GATES_OF[dataset]
@@ -44,6 +45,15 @@ def gate_checks() -> dg.AssetChecksDefinition:
                 yield _result(spec, measured.get(key))
 
     return gates_hold
+
+
+def _description(gate: str, dataset: str) -> str:
+    bound = "At least" if gate.startswith("min_") else "At most"
+    kept = "nothing" if dataset == ALL_DATASETS else "nothing that is made from it"
+    return (
+        f"{bound} gates.{gate} of the recipe: {Gates.model_fields[gate].description}. "
+        f"Where it fails, {kept} is published, unless gates.warn_only names the gate."
+    )
 
 
 def _result(spec: dg.AssetCheckSpec, found: GateResult | None) -> dg.AssetCheckResult:

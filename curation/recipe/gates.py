@@ -42,7 +42,9 @@ class Gates(Section):
     max_leaking_prompts: int = Field(
         default=0, ge=0, description="prompts, or their families, that stand in two splits"
     )
-    min_chosen_refusal_rate: float = Field(default=0.0, ge=0.0, le=1.0)
+    min_chosen_refusal_rate: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="share of the chosen answers that refuse"
+    )
     max_chosen_refusal_rate: float = Field(
         default=1.0, ge=0.0, le=1.0, description="share of the chosen answers that refuse"
     )
@@ -66,7 +68,9 @@ class Gates(Section):
         default=0, ge=0, description="published prompts that stand in an evaluation set of hygiene.contamination"
     )
     max_size_change: float = Field(
-        default=0.5, ge=0.0, description="rows, relative to the version that was published last"
+        default=0.5,
+        ge=0.0,
+        description="change of the number of rows, as a share of the version that was published last",
     )
     max_score_drift: float = Field(
         default=0.25,
@@ -74,17 +78,29 @@ class Gates(Section):
         description="population stability index of the score that moved most; 0.25 is usual (Siddiqi 2006)",
     )
     max_refusal_rate_change: float = Field(
-        default=0.1, ge=0.0, le=1.0, description="of the chosen answers, against the version before"
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="change of the share of chosen answers that refuse, against the version before",
     )
     max_source_shift: float = Field(
-        default=0.3, ge=0.0, le=1.0, description="share of the rows whose source would have to change"
+        default=0.3,
+        ge=0.0,
+        le=1.0,
+        description="share of the rows whose source would have to change to be as in the version before",
     )
-    max_category_shift: float = Field(default=0.3, ge=0.0, le=1.0, description="likewise of their category")
+    max_category_shift: float = Field(
+        default=0.3,
+        ge=0.0,
+        le=1.0,
+        description="share of the rows whose category would have to change to be as in the version before",
+    )
     max_language_shift: float = Field(
         default=0.1,
         ge=0.0,
         le=1.0,
-        description="likewise of their language, as guessed from script and function words",
+        description="share of the rows whose language would have to change to be as in the version before; it is "
+        "guessed from script and function words",
     )
     warn_only: tuple[GateName, ...] = Field(
         default=(
