@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from _figures import FIGURES
 
-from curation.embedded._refusals_data import KINDS, labelled_sources
+from curation.embedded._refusals_data import KINDS, kind_examples, labelled_sources
 from curation.embedded._refusals_lexical import features, fit_lexical
 from curation.models.identity import EMBEDDED_DIR
 from curation.refusals.cascade import kinds_told
@@ -18,7 +18,7 @@ FOLDER = EMBEDDED_DIR / "refusals"
 
 
 def kinds(data: Path) -> None:
-    """5 folds by prompt; chatgpt_refusals has no ``dont_know`` and no ``capability_limit``."""
+    """5 folds by prompt; ``kind_examples`` are in every fit and no test. chatgpt_refusals lacks two kinds."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     sources = labelled_sources(data)
@@ -32,7 +32,9 @@ def kinds(data: Path) -> None:
     for train, test in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(
         answers, strata, [a.group for a in answers]
     ):
-        scores = fit_lexical(answers, given, train, FOLDER).score([read(answers[r].text) for r in test])
+        scores = fit_lexical(answers, given, train, FOLDER, kinds_alone=kind_examples()).score(
+            [read(answers[r].text) for r in test]
+        )
         found[test] = np.array(KINDS)[kinds_told(scores, KINDS)]
     print("\n### Kinds of refusals, 5 folds by prompt: found again, % (rows)\n")
     print("| source | " + " | ".join((*KINDS, "all")) + " |")

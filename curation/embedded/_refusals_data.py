@@ -10,7 +10,15 @@ import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-__all__ = ["KINDS", "Answer", "chatgpt_parts", "labelled_sources", "unlabelled_answers", "written_examples"]
+__all__ = [
+    "KINDS",
+    "Answer",
+    "chatgpt_parts",
+    "kind_examples",
+    "labelled_sources",
+    "unlabelled_answers",
+    "written_examples",
+]
 
 EXAMPLES: Final = Path(__file__).parent / "refusals_examples.yaml"
 KINDS: Final = ("declined", "deflected", "disclaimed", "contradicted", "dont_know", "capability_limit")
@@ -101,6 +109,14 @@ def written_examples() -> list[Answer]:
             text = _SLOT.sub(lambda m: rng.choice(slots[m[1]]) if m[1] in slots else m[0], template)
             answers[text] = Answer(text, int(label != "C"), _CLASSES[label], kind, template)
     return list(answers.values())
+
+
+def kind_examples() -> list[Answer]:
+    """Our own refusals that teach the kinds alone, and not what refuses."""
+    import yaml
+
+    content = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))["kinds"]
+    return [Answer(text, 1, None, kind, text) for kind, texts in content.items() for text in texts]
 
 
 def unlabelled_answers(data: Path) -> list[str]:

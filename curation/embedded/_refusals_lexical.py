@@ -53,13 +53,17 @@ class _Design(NamedTuple):
 
 
 def _design(given: Features, rows: Sequence[int]) -> _Design:
-    import scipy.sparse as sp
-
     documents: Counter[str] = Counter()
     for row in rows:
         documents.update(given.counts[row].keys())
     vocabulary = sorted(gram for gram, n in documents.items() if n >= _MIN_DOCUMENTS)
     idf = np.array([np.log((1 + len(rows)) / (1 + documents[g])) + 1 for g in vocabulary], dtype=np.float32)
+    return _Design(_matrix(given, rows, vocabulary, idf), vocabulary, idf)
+
+
+def _matrix(given: Features, rows: Sequence[int], vocabulary: Sequence[str], idf: npt.NDArray[np.float32]) -> Any:
+    import scipy.sparse as sp
+
     place = {gram: column for column, gram in enumerate(vocabulary)}
     parts = [sparse_row(given.counts[row], place, idf) for row in rows]
     starts = np.cumsum([0, *(len(columns) for columns, _ in parts)])
@@ -67,8 +71,7 @@ def _design(given: Features, rows: Sequence[int]) -> _Design:
         (np.concatenate([v for _, v in parts]), np.concatenate([c for c, _ in parts]), starts),
         shape=(len(rows), len(vocabulary)),
     )
-    scaled = sp.csr_matrix(given.cues[list(rows)] * _CUE_SCALE)
-    return _Design(sp.hstack([grams, scaled]).tocsr(), vocabulary, idf)
+    return sp.hstack([grams, sp.csr_matrix(given.cues[list(rows)] * _CUE_SCALE)]).tocsr()
 
 
 def _logistic(matrix: Any, target: npt.NDArray[Any], weights: npt.NDArray[Any] | None, c: float) -> Any:
@@ -91,6 +94,7 @@ def fit_lexical(
     *,
     soft: npt.NDArray[np.float64] | None = None,
     weights: npt.NDArray[np.float64] | None = None,
+    kinds_alone: Sequence[Answer] = (),
 ) -> LexicalModel:
     """Fit all heads on ``rows``.
 
@@ -101,6 +105,7 @@ def fit_lexical(
         folder: where the lexicon is.
         soft: (n,) a probability of refusal per answer to learn from in place of the label.
         weights: (n,) how much each answer counts.
+        kinds_alone: more refusals, which teach the kinds and nothing else.
     """
     import scipy.sparse as sp
 
@@ -117,11 +122,15 @@ def fit_lexical(
     partial = np.array([answers[rows[i]].refusal_class == "partial_refusal" for i in split])
     heads.append(_logistic(design.matrix[split], partial, None, _C / 3))
     told = [i for i, r in enumerate(rows) if answers[r].kind is not None]
-    kinds = np.array([answers[rows[i]].kind for i in told])
+    kinds = np.array([*(answers[rows[i]].kind for i in told), *(answer.kind for answer in kinds_alone)])
+    known = design.matrix[told]
+    if kinds_alone:
+        more = features([answer.text for answer in kinds_alone], folder)
+        known = sp.vstack([known, _matrix(more, range(len(kinds_alone)), design.vocabulary, design.idf)]).tocsr()
     for kind in KINDS:
         mine = kinds == kind
         counts = np.where(mine, 0.5 / max(1, mine.sum()), 0.5 / max(1, (~mine).sum()))
-        heads.append(_logistic(design.matrix[told], kinds == kind, counts * len(told), _C / 3))
+        heads.append(_logistic(known, mine, counts * len(kinds), _C / 3))
     return _model(design, heads, folder)
 
 

@@ -31,6 +31,7 @@ CONFIG: Final = "config.json"
 NOT_AN_ANSWER: Final = "empty_or_filtered"
 _DECLINED: Final = "declined"
 _DONT_KNOW: Final = "dont_know"
+_CONTRADICTED: Final = "contradicted"
 _CAPABILITY: Final = "capability_limit"
 _CERTAIN: Final = 0.999
 _PARTIAL_MARGIN: Final = 0.5
@@ -105,7 +106,8 @@ def kinds_told(scores: LexicalScores, kinds: Sequence[str]) -> npt.NDArray[np.in
         return np.zeros(0, dtype=np.int64)
     best: npt.NDArray[np.int64] = scores.kinds.argmax(axis=1)
     best = np.where(scores.outright, kinds.index(_DECLINED), best) if _DECLINED in kinds else best
-    for kind, said in ((_DONT_KNOW, scores.ignorant), (_CAPABILITY, scores.incapable)):
+    outright = ((_CONTRADICTED, scores.contradicts), (_DONT_KNOW, scores.ignorant), (_CAPABILITY, scores.incapable))
+    for kind, said in outright:
         if kind in kinds:
             best = np.where(said, kinds.index(kind), best)
     return best

@@ -60,6 +60,8 @@ class LexicalScores(NamedTuple):
     """(n,), the first sentence does not know, and declines in no other way."""
     incapable: npt.NDArray[np.bool_]
     """(n,), the first sentence lacks the means, and no rule or principle is named."""
+    contradicts: npt.NDArray[np.bool_]
+    """(n,), the first sentence contradicts, and neither declines nor apologises."""
 
 
 class LexicalModel:
@@ -105,6 +107,8 @@ class LexicalModel:
         self._not_ignorant = [names.index(f"{group}:first") for group in ("inability", "apology")]
         self._not_ignorant += [n for n, group in enumerate(groups) if group in ("policy", "capability")]
         self._not_incapable = [n for n, group in enumerate(groups) if group in ("policy", "moral")]
+        self._contradiction = names.index("contradiction:first")
+        self._not_contradicting = [names.index(f"{group}:first") for group in ("inability", "apology")]
         self._ignorance, self._capability = names.index("ignorance:first"), names.index("capability:first")
         self._row = {gram: row for row, gram in enumerate(vocabulary)}
         self._idf = idf
@@ -148,6 +152,7 @@ class LexicalModel:
         outright = np.zeros(len(readings), dtype=bool)
         ignorant = np.zeros(len(readings), dtype=bool)
         incapable = np.zeros(len(readings), dtype=bool)
+        contradicts = np.zeros(len(readings), dtype=bool)
         present = phrases_in(readings, self._lexicon)
         words = self._words(readings)
         for position, (reading, (rows, values)) in enumerate(zip(readings, words, strict=True)):
@@ -160,12 +165,13 @@ class LexicalModel:
             outright[position] = refuses_outright(reading)
             ignorant[position] = cue_values[self._ignorance] > 0 and not cue_values[self._not_ignorant].any()
             incapable[position] = cue_values[self._capability] > 0 and not cue_values[self._not_incapable].any()
+            denied = cue_values[self._contradiction] > 0
+            contradicts[position] = denied and not cue_values[self._not_contradicting].any()
             out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
-        return LexicalScores(
-            out[:, 0], out[:, 1], out[:, 2:], declines, unread, terse, either, outright, ignorant, incapable
-        )
+        said = (declines, unread, terse, either, outright, ignorant, incapable, contradicts)
+        return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], *said)
 
     def _words(self, readings: Sequence[Reading]) -> list[tuple[npt.NDArray[np.int64], Floats]]:
         """``sparse_row`` of each answer's n-grams; all answers at once, and none changes another's."""

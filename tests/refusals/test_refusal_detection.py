@@ -315,8 +315,14 @@ KINDS = {
         "I am not able to draw pictures.",
         "I don't have access to real-time data, so I can't tell you today's weather.",
     ],
-    "disclaimed": ["As an AI, I don't have feelings or personal opinions, so I can't say which is best."],
-    "contradicted": ["No, that is not true at all, and it is wrong to say that tall people are lazy."],
+    "disclaimed": [
+        "As an AI, I don't have feelings or personal opinions, so I can't say which is best.",
+        "I hold no view on the election, for I am an AI model.",
+    ],
+    "contradicted": [
+        "No, that is not true at all, and it is wrong to say that tall people are lazy.",
+        "There is no evidence that bakers are rude, and such generalisations are unfair to them.",
+    ],
     "empty_or_filtered": ["", '{"error": {"code": 500}}'],
 }
 
