@@ -81,7 +81,11 @@ class Mapped(Protocol):
 
 
 class Step(Mapped, Protocol):
-    """What an engine must know of a step."""
+    """What an engine must know of a step.
+
+    A step may have ``known_columns``, columns of its table: where a row is computed again because a part of it
+    failed, its worker finds them as ``known_<column>`` in the batch, null for other rows, and need not ask anew.
+    """
 
     @property
     def key(self) -> LedgerKey: ...
@@ -128,11 +132,13 @@ def run_local(
     *,
     progress: ProgressSink | None = None,
     timeout: float | None = None,
+    again: pl.DataFrame | None = None,
 ) -> StepReport:
     """Compute what is missing of ``inputs`` in this process; every finished batch is kept at once.
 
     Args:
         inputs: has the id column of ``step.key`` and whatever the worker reads.
+        again: rows of the ledger that are computed anew; each stays until its new one is there.
         timeout: seconds that a batch may take; None for no limit.
 
     Raises:
@@ -152,11 +158,17 @@ def run_local(
                 if interrupted():
                     return
 
-    return run_step(step, inputs, ledger, mapping=here, progress=progress)
+    return run_step(step, inputs, ledger, mapping=here, progress=progress, again=again)
 
 
 def run_step(
-    step: Step, inputs: pl.DataFrame, ledger: Ledger, *, mapping: Mapping, progress: ProgressSink | None = None
+    step: Step,
+    inputs: pl.DataFrame,
+    ledger: Ledger,
+    *,
+    mapping: Mapping,
+    progress: ProgressSink | None = None,
+    again: pl.DataFrame | None = None,
 ) -> StepReport:
     """:func:`run_local` with workers wherever ``mapping`` has them."""
     progress = progress or SilentProgress()
@@ -164,13 +176,16 @@ def run_step(
     key = step.key
     with ledger.workspace.lock(key.table):
         missing = ledger.missing(key, inputs)
+        replaced = pl.Series([], dtype=pl.String)
+        if again is not None and not again.is_empty():
+            missing, replaced = _with_known(step, inputs, missing, again), again[key.id_column]
         wanted = inputs[key.id_column].n_unique()
         computed = failed = twice = tokens = 0
         cost = 0.0
         if not missing.is_empty():
             with progress.step(step.name, missing.height) as bar, interrupts() as interrupted:
                 for rows, result in mapping(step, missing, interrupted):
-                    done = ledger.append(key, result.rows, result.failures)
+                    done = ledger.append(key, result.rows, result.failures, replaced=replaced)
                     computed += done.added
                     failed += result.failures.height + done.invalid
                     twice += done.twice
@@ -186,6 +201,16 @@ def run_step(
     return StepReport(
         step.name, key.producer, computed, wanted - missing.height, failed, twice, seconds, tokens, cost
     )
+
+
+def _with_known(step: Step, inputs: pl.DataFrame, missing: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
+    """What is missing, then the rows that are computed again, beside what is known of them."""
+    id_column = step.key.id_column
+    columns = getattr(step, "known_columns", ())
+    known = again.select(id_column, *(pl.col(name).alias(f"known_{name}") for name in columns))
+    rows = inputs.unique(id_column, keep="first", maintain_order=True)
+    rows = rows.join(known, on=id_column, how="inner", maintain_order="left")
+    return pl.concat([missing, rows], how="diagonal")
 
 
 @contextmanager

@@ -59,7 +59,13 @@ class RayEngine:
         self.cluster.close()
 
     def run(
-        self, step: Step, inputs: pl.DataFrame, ledger: Ledger, *, progress: ProgressSink | None = None
+        self,
+        step: Step,
+        inputs: pl.DataFrame,
+        ledger: Ledger,
+        *,
+        progress: ProgressSink | None = None,
+        again: pl.DataFrame | None = None,
     ) -> StepReport:
         """:func:`curation.engine.run_local`, on the cluster: the same rows, failures, report and errors.
 
@@ -73,7 +79,7 @@ class RayEngine:
                 for together in results:
                     yield _joined(together)
 
-        return run_step(step, inputs, ledger, mapping=mapping, progress=progress)
+        return run_step(step, inputs, ledger, mapping=mapping, progress=progress, again=again)
 
     def band_keys(self, texts: pl.Series, *, plan: Bands, n: int, seed: int) -> npt.NDArray[np.uint64]:
         """:func:`curation.hygiene.bands.band_keys` on the cluster; here, where one batch would hold all texts."""

@@ -28,6 +28,7 @@ FORGOTTEN: Final = "forgotten"
 """The rule of a failure that stands for an answer that a person had removed; it is not asked for again."""
 _FILES_BEFORE_COMPACTION: Final = 64
 _AT_ONCE: Final = 1000
+_NONE: Final = pl.Series([], dtype=pl.String)
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,7 @@ class Ledger:
             .filter(pl.col(key.producer_column) == key.producer)
             .select(id=pl.col(key.id_column))
         )
-        failed = (
-            self.workspace.scan("failures")
-            .filter((pl.col("step") == key.table) & (pl.col("producer") == key.producer))
-            .select(id=pl.col("row_id"))
-        )
+        failed = self._failures(key).select(id=pl.col("row_id"))
         return pl.concat([computed, failed]).collect()
 
     def fetch(self, key: LedgerKey, ids: pl.Series) -> pl.DataFrame:
@@ -109,17 +106,27 @@ class Ledger:
 
     def failures(self, key: LedgerKey, ids: pl.Series) -> pl.DataFrame:
         """The rows of ``failures`` for these ids."""
-        rows = self.workspace.scan("failures").filter(
+        return self._failures(key).filter(pl.col("row_id").is_in(ids.implode())).collect()
+
+    def _failures(self, key: LedgerKey) -> pl.LazyFrame:
+        return self.workspace.scan("failures").filter(
             (pl.col("step") == key.table) & (pl.col("producer") == key.producer)
         )
-        return rows.filter(pl.col("row_id").is_in(ids.implode())).collect()
 
-    def append(self, key: LedgerKey, rows: pl.DataFrame, failures: pl.DataFrame) -> Appended:
+    def append(
+        self,
+        key: LedgerKey,
+        rows: pl.DataFrame,
+        failures: pl.DataFrame,
+        *,
+        replaced: pl.Series = _NONE,
+    ) -> Appended:
         """Keep a computed batch, in one commit for the rows and one for the failures.
 
         Args:
             rows: the table's columns; the producer column is filled in here.
             failures: columns ``row_id, item_id, rule, value, reason``.
+            replaced: ids whose row and failures give way to those of this batch. What has no new row keeps its old.
 
         Raises:
             WorkspaceError: when it cannot be written.
@@ -127,6 +134,8 @@ class Ledger:
         rows = rows.with_columns(pl.lit(key.producer).alias(key.producer_column))
         kept, invalid = validated(key.table, rows, stage=key.table)
         bad = rows.height - kept.height
+        is_new = ~pl.col(key.id_column).is_in(replaced.implode())
+        again, kept = kept.filter(~is_new), kept.filter(is_new)
         kept, twice = self._without_known(key, kept)
         from_schema = invalid.select(
             row_id=pl.col("row_id").str.split(" ").list.first(), rule="rule", value="value", reason="reason"
@@ -137,8 +146,11 @@ class Ledger:
             self._seen[key] = self.workspace.append(
                 key.table, kept.select(table_columns), partition_by=key.producer_column
             )
-        self._append_failures(key, pl.concat([failures, from_schema], how="diagonal_relaxed"))
-        return Appended(kept.height, bad, twice)
+        failures = pl.concat([failures, from_schema], how="diagonal_relaxed")
+        is_old = pl.col("row_id").is_in(replaced.implode())
+        self._replace(key, again, failures.filter(is_old))
+        self._append_failures(key, failures.filter(~is_old))
+        return Appended(kept.height + again.height, bad, twice)
 
     def settle(self, key: LedgerKey) -> None:
         """Wait until what was appended would outlive a loss of power. An object store keeps what it has taken.
@@ -175,26 +187,39 @@ class Ledger:
                 self._on_disk(key.table, after=before)
 
     def forget_failures(self, key: LedgerKey) -> None:
-        """Let the next run try this step's failures again, but for what a person had forgotten."""
-        if "'" in key.producer:
-            raise WorkspaceError(f"producer {key.producer!r} has a quote in it")
-        theirs = f"step = '{key.table}' AND producer = '{key.producer}'"
-        self.workspace.delete("failures", f"{theirs} AND rule <> '{FORGOTTEN}'")
+        """Let the next run try this step's failures again, but for what a person had forgotten.
 
-    def forget_partial(self, key: LedgerKey, ids: pl.Series) -> None:
-        """Forget the rows of these ids that are in the ledger and in ``failures``: a part of them failed.
-
-        Forgetting their failures alone would not bring that part back: it would be tried no more, and nothing
-        would say why it is missing.
+        What failed in part keeps its failure until it is replaced: it would be tried no more, and nothing would say
+        why that part is missing.
         """
         if "'" in key.producer:
-            return  # forget_failures says what is wrong with it, before anything is lost
-        failed = self.failures(key, ids).filter(pl.col("rule") != FORGOTTEN)["row_id"].unique(maintain_order=True)
-        partial = self.fetch(key, failed)[key.id_column] if len(failed) else failed
-        for some in partial.to_frame().iter_slices(_AT_ONCE):
-            named = ", ".join(f"'{one}'" for one in some.to_series())
-            theirs = f"{key.producer_column} = '{key.producer}' AND {key.id_column} IN ({named})"
-            self.workspace.delete(key.table, theirs)
+            raise WorkspaceError(f"producer {key.producer!r} has a quote in it")
+        theirs = f"step = '{key.table}' AND producer = '{key.producer}' AND rule <> '{FORGOTTEN}'"
+        failures = self._failures(key).filter(pl.col("rule") != FORGOTTEN).collect()
+        if failures.is_empty():
+            return
+        partial = self.fetch(key, failures["row_id"])[key.id_column]
+        self.workspace.replace("failures", failures.filter(pl.col("row_id").is_in(partial.implode())), theirs)
+
+    def partial(self, key: LedgerKey, ids: pl.Series) -> pl.DataFrame:
+        """The rows of these ids of which a part failed: they are in the ledger and in ``failures``."""
+        failed = self.failures(key, ids).filter(pl.col("rule") != FORGOTTEN)["row_id"]
+        return self.fetch(key, failed)
+
+    def _replace(self, key: LedgerKey, rows: pl.DataFrame, failures: pl.DataFrame) -> None:
+        """Rows first, as in ``append``: until its failures have given way, a row is tried again."""
+        for some in rows.select(TABLES[key.table].column_names()).iter_slices(_AT_ONCE):
+            theirs = (
+                f"{key.producer_column} = '{key.producer}' AND {_is_one_of(key.id_column, some[key.id_column])}"
+            )
+            self.workspace.replace(key.table, some, theirs)
+        ids = pl.concat([rows[key.id_column].alias("row_id"), failures["row_id"]]).unique(maintain_order=True)
+        for named in ids.to_frame().iter_slices(_AT_ONCE):
+            own = failures.join(named, on="row_id", how="semi", maintain_order="left")
+            theirs = (
+                f"step = '{key.table}' AND producer = '{key.producer}' AND {_is_one_of('row_id', named['row_id'])}"
+            )
+            self.workspace.replace("failures", self._as_failures(key, own), theirs)
 
     def _without_known(self, key: LedgerKey, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         """Leave out rows that another run has added since this one asked what was missing."""
@@ -205,10 +230,18 @@ class Ledger:
         return fresh, rows.height - fresh.height
 
     def _append_failures(self, key: LedgerKey, failures: pl.DataFrame) -> None:
-        if failures.is_empty():
-            return
+        if not failures.is_empty():
+            self.workspace.append("failures", self._as_failures(key, failures))
+
+    @staticmethod
+    def _as_failures(key: LedgerKey, failures: pl.DataFrame) -> pl.DataFrame:
         frame = failures.with_columns(step=pl.lit(key.table), producer=pl.lit(key.producer)).select(
             TABLES["failures"].column_names()
         )
         frame = frame.unique(subset=["step", "row_id", "producer", "item_id"], keep="first", maintain_order=True)
-        self.workspace.append("failures", validated("failures", frame, stage=key.table).kept)
+        return validated("failures", frame, stage=key.table).kept
+
+
+def _is_one_of(column: str, ids: pl.Series) -> str:
+    """SQL."""
+    return f"{column} IN ({', '.join(repr(str(one)) for one in ids)})"

@@ -176,6 +176,14 @@ class Workspace(WorkspaceFiles):
                 table.delete(predicate)
             self._versions_written[name] = table.version()
 
+    def replace(self, name: str, frame: pl.DataFrame, predicate: str) -> None:
+        """Put rows in the place of those for which an SQL predicate holds, as it does for them, in one commit."""
+        if frame.is_empty():
+            self.delete(name, predicate)
+            return
+        grown = "merge" if _has_new_columns(self._open(name), frame) else None
+        self._write(name, frame, mode="overwrite", predicate=predicate, schema_mode=grown)
+
     def rewrite(self, name: str, rows: pl.LazyFrame) -> None:
         """Replace a table by some of its own rows, in their order. They are held in memory."""
         self._write(name, self._reading(lambda: rows.collect(engine="in-memory")), mode="overwrite")

@@ -8,7 +8,7 @@ everything that can change the numbers: weights, revision, and the parameters of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from curation.text import Message
 __all__ = [
     "AnswerReader",
     "AnswerStates",
+    "AskedInPart",
     "Encoded",
     "Encoder",
     "Fault",
@@ -87,6 +88,17 @@ class RewardModel(Protocol):
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
         """(n, k) float64, one column a reward: heads of an ensemble, attributes; NaN where there is no answer."""
+        ...
+
+
+@runtime_checkable
+class AskedInPart(Protocol):
+    """A reward model whose values of an answer are asked for one by one."""
+
+    def score_missing(
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[str], known: FloatArray
+    ) -> FloatArray:
+        """:meth:`RewardModel.score`, but for what is known already: ``known`` is (n, k) with NaN for the rest."""
         ...
 
 

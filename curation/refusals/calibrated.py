@@ -33,6 +33,7 @@ __all__ = [
     "FittedCalibration",
     "StoredCalibration",
     "apply_calibration",
+    "draw_line",
     "fit_stored",
     "load_calibration",
 ]
@@ -249,6 +250,11 @@ def apply_calibration(frame: pl.DataFrame, calibration: StoredCalibration) -> pl
     """
     raw = frame["refusal_probability"].to_numpy().astype(np.float64)
     values = pl.Series("refusal_probability", calibration.scaling.apply(raw)).fill_nan(None)
+    return draw_line(frame.with_columns(values), calibration)
+
+
+def draw_line(frame: pl.DataFrame, calibration: StoredCalibration) -> pl.DataFrame:
+    """:func:`apply_calibration` where the probabilities are calibrated already."""
     threshold = pl.lit(calibration.threshold)
     if "refusal_category" in frame.columns and calibration.thresholds:
         category = pl.col("refusal_category").cast(pl.String)
@@ -257,7 +263,7 @@ def apply_calibration(frame: pl.DataFrame, calibration: StoredCalibration) -> pl
         )
     refuses = pl.col("refusal_probability") >= threshold
     was = pl.col("refusal_class")
-    return frame.with_columns(values).with_columns(
+    return frame.with_columns(
         refusal_class=pl.when(was.is_null() | refuses.is_null())
         .then(was)
         .when(~refuses)

@@ -15,6 +15,7 @@ from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe
 from curation.sender import RemoteStep, run_apart
+from curation.stages.spending import within_budget
 from curation.streaming import Budget, run_stream
 from curation.streaming_batches import InBatches, is_limited
 from curation.tables import concat_rejects, empty_rejects, validated
@@ -63,17 +64,34 @@ class Context:
         """Who computes MinHash band keys: the cluster, or None for this process."""
         return None if self.engine is None else self.engine.band_keys
 
-    def compute(self, step: Step, inputs: pl.DataFrame) -> StepReport:
-        """Bring a step's ledger up to date with its inputs."""
+    def compute(self, step: Step, inputs: pl.DataFrame, *, again: pl.DataFrame | None = None) -> StepReport:
+        """Bring a step's ledger up to date with its inputs.
+
+        Args:
+            again: rows of the ledger that are out of date; with ``retry_failed``, so are those that failed in part.
+        """
         if self.retry_failed:
-            self.ledger.forget_partial(step.key, inputs[step.key.id_column])
+            partial = self.ledger.partial(step.key, inputs[step.key.id_column])
+            again = (
+                partial
+                if again is None
+                else pl.concat([again, partial]).unique(step.key.id_column, maintain_order=True)
+            )
             self.ledger.forget_failures(step.key)
         # A server does the work of a remote step, and its answers are paid for: they stay with this process.
         apart = self.engine is not None and not getattr(step, "is_remote", False)
         if self.engine is not None and apart:
-            report = self.engine.run(step, inputs, self.ledger, progress=self.progress)
+            report = self.engine.run(step, inputs, self.ledger, progress=self.progress, again=again)
         else:
-            report = run_local(step, inputs, self.ledger, progress=self.progress, timeout=self._batch_timeout(step))
+            timeout = self._batch_timeout(step)
+            paid = within_budget(self, step)
+            try:
+                report = run_local(
+                    paid or step, inputs, self.ledger, progress=self.progress, timeout=timeout, again=again
+                )
+            except BaseException:
+                self.reports += [paid.broken_off()] if paid is not None and paid.tokens else []
+                raise
         self.reports.append(report)
         return report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,13 @@ from curation.models.refusals import (
     refusal_fingerprint,
 )
 from curation.recipe import RefusalDetection
-from curation.refusals.calibrated import CALIBRATED, StoredCalibration, apply_calibration, load_calibration
+from curation.refusals.calibrated import (
+    CALIBRATED,
+    StoredCalibration,
+    apply_calibration,
+    draw_line,
+    load_calibration,
+)
 from curation.refusals.sorting import Sorted, sort_requests
 from curation.refusals.taxonomy import open_taxonomy
 from curation.stages.answered import answered
@@ -49,6 +54,8 @@ __all__ = [
 ]
 
 _STEP_VERSION = 3
+_VERDICT = ("refusal_probability", "refusal_class", "refusal_kind", "refusal_truncated")
+_KNOWN = "known_"
 _SORTED = "sorted_into"
 """Column of the inputs: the category of the request, where stage ``requests`` has sorted it."""
 
@@ -96,6 +103,11 @@ class RefusalStep:
         producer = f"{detector_fingerprint(self.options)} step{_STEP_VERSION}"
         return LedgerKey("refusals", "candidate_id", "detector", producer)
 
+    @property
+    def known_columns(self) -> tuple[str, ...]:
+        """What a row that lacks only its category need not be asked for again."""
+        return _VERDICT
+
     def open(self) -> Worker:
         options = self.options
         calibration = load_calibration(options.calibration) if options.calibration else None
@@ -126,23 +138,17 @@ class _Detecting:
     sorter: Sorter | None = None
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
-        prompts = [messages_text(messages) for messages in batch["messages"].to_list()]
-        found = self.detector.detect(prompts, batch["response"].to_list())
-        category, unsorted = self._categories(batch, found.refusal_class)
-        rows = pl.DataFrame(
-            {
-                "candidate_id": batch["candidate_id"],
-                "refusal_probability": pl.Series(found.probability, dtype=pl.Float64),
-                "refusal_class": pl.Series(found.refusal_class, dtype=pl.String),
-                "refusal_kind": pl.Series(found.kind, dtype=pl.String),
-                "refusal_category": category,
-                "refusal_truncated": pl.Series(found.truncated, dtype=pl.Boolean),
-            }
-        )
+        told = self._told(batch)
+        known, asked = batch.filter(told), batch.filter(~told)
+        batch, verdicts = pl.concat([asked, known]), self._verdicts(asked)
+        if not known.is_empty():
+            verdicts = pl.concat([verdicts, _known_verdicts(known)])
+        category, unsorted = self._categories(batch, verdicts["refusal_class"])
+        rows = verdicts.insert_column(-1, category.alias("refusal_category"))
         unread = rows["refusal_class"].is_null()
-        unsorted &= ~unread
         if self.calibration is not None:
-            rows = apply_calibration(rows, self.calibration)
+            fresh = apply_calibration(rows.head(asked.height), self.calibration)
+            rows = pl.concat([fresh, draw_line(rows.tail(known.height), self.calibration)])
         failures = [
             {
                 "row_id": name,
@@ -156,12 +162,37 @@ class _Detecting:
         more = unsorted_failures(rows.filter(unsorted)["candidate_id"])
         return Batch(rows.filter(~unread), pl.concat([failures_frame(failures), more]))
 
-    def _categories(self, batch: pl.DataFrame, classes: Sequence[str | None]) -> Sorted:
+    def _told(self, batch: pl.DataFrame) -> pl.Series:
+        """Whether a verdict is known and only its category was missing, row by row.
+
+        Under a threshold of its category's own, what was drawn as compliance may be a refusal, and of which class
+        is not kept: that is asked again.
+        """
+        if f"{_KNOWN}refusal_class" not in batch.columns:
+            return pl.Series([False] * batch.height, dtype=pl.Boolean)
+        known = pl.col(f"{_KNOWN}refusal_class")
+        told = known.is_not_null() & ((known != "compliance") | (not _by_category(self.calibration)))
+        return batch.select(told=told.fill_null(value=False)).to_series()
+
+    def _verdicts(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """candidate_id and ``_VERDICT``, as the detector gives them."""
+        prompts = [messages_text(messages) for messages in batch["messages"].to_list()]
+        found = self.detector.detect(prompts, batch["response"].to_list())
+        return pl.DataFrame(
+            {
+                "candidate_id": batch["candidate_id"],
+                "refusal_probability": pl.Series(found.probability, dtype=pl.Float64),
+                "refusal_class": pl.Series(found.refusal_class, dtype=pl.String),
+                "refusal_kind": pl.Series(found.kind, dtype=pl.String),
+                "refusal_truncated": pl.Series(found.truncated, dtype=pl.Boolean),
+            }
+        )
+
+    def _categories(self, batch: pl.DataFrame, names: pl.Series) -> Sorted:
         """Of the requests whose answers refuse; with thresholds per category of all requests.
 
-        Where stage ``requests`` has sorted all of them, nobody is asked again.
+        Where stage ``requests`` has sorted all of them, or there is no verdict, nobody is asked.
         """
-        names = pl.Series(classes, dtype=pl.String)
         everywhere = _by_category(self.calibration)
         if _SORTED in batch.columns:
             told = batch.select(
@@ -169,13 +200,23 @@ class _Detecting:
             )
             return Sorted(told.to_series(), pl.Series("unread", [False] * batch.height, dtype=pl.Boolean))
         asked = [last_user_text(messages) for messages in batch["messages"].to_list()]
-        wanted = [p if everywhere or c != "compliance" else None for p, c in zip(asked, names, strict=True)]
+        wanted = [
+            p if c is not None and (everywhere or c != "compliance") else None
+            for p, c in zip(asked, names, strict=True)
+        ]
         if self.options.taxonomy is not None and any(text is not None for text in wanted):
             self.sorter = self.sorter or open_sorter(self.options)
         if self.sorter is None:
             none = pl.Series("category", [None] * len(wanted), dtype=pl.String)
             return Sorted(none, pl.Series("unread", [False] * len(wanted), dtype=pl.Boolean))
         return sort_requests(wanted, self.sorter)
+
+
+def _known_verdicts(batch: pl.DataFrame) -> pl.DataFrame:
+    """What ``_verdicts`` gives, of rows whose verdict is in the ledger."""
+    return batch.select("candidate_id", pl.col(f"{_KNOWN}{name}" for name in _VERDICT)).rename(
+        {f"{_KNOWN}{name}": name for name in _VERDICT}
+    )
 
 
 def _by_category(calibration: StoredCalibration | None) -> bool:
@@ -213,10 +254,27 @@ def _with_categories(context: Context, candidates: pl.DataFrame) -> pl.DataFrame
     return candidates.join(known, on="prompt_id", how="left", maintain_order="left")
 
 
+def _sorted_since(context: Context, inputs: pl.DataFrame) -> pl.DataFrame | None:
+    """Verdicts without the category that their request has by now: a judge's reply could not be read before."""
+    options = context.recipe.refusals
+    assert options is not None
+    if _SORTED not in inputs.columns or options.sorting is None or options.sorting.judge is None:
+        return None
+    found = candidate_refusals(context, inputs["candidate_id"]).filter(pl.col("refusal_category").is_null())
+    refuses = pl.lit(sorts_all_requests(options)) | (pl.col("refusal_class") != "compliance")
+    late = (
+        inputs.select("candidate_id", _SORTED)
+        .join(found, on="candidate_id")
+        .filter(pl.col(_SORTED).is_not_null() & refuses)
+    )
+    return found.join(late, on="candidate_id", how="semi", maintain_order="left")
+
+
 def run(context: Context) -> StageResult:
     candidates = answered(context)
     step = refusal_step(context)
-    report = context.compute(step, _with_categories(context, candidates))
+    inputs = _with_categories(context, candidates)
+    report = context.compute(step, inputs, again=_sorted_since(context, inputs))
     found = candidate_refusals(context, candidates["candidate_id"])
     facts: dict[str, int | str] = {"computed": report.computed, "detector": report.producer}
     facts |= dict(found["refusal_class"].value_counts(sort=True).iter_rows())

@@ -11,7 +11,7 @@ from curation.engine import Batch, Worker, failures_frame
 from curation.errors import ModelError
 from curation.ledger import LedgerKey
 from curation.models.chat import is_address
-from curation.models.protocols import Fault, FloatArray, RewardModel
+from curation.models.protocols import AskedInPart, Fault, FloatArray, RewardModel
 from curation.models.rewards import heads_encoder, open_heads, open_reward, reward_fingerprint, same_width
 from curation.recipe import Reward
 from curation.stages.answered import answered
@@ -46,6 +46,11 @@ class RewardStep:
         return self.options.batch_rows if self.encoder is None else max(self.options.batch_rows, _LEDGER_BATCH)
 
     @property
+    def known_columns(self) -> tuple[str, ...]:
+        """What a row that failed in part need not be asked for again."""
+        return ("rewards",)
+
+    @property
     def is_remote(self) -> bool:
         """Whether a server answers, which is paid for, and not a model in this process."""
         return is_address(self.options.model.removeprefix("judge:"))
@@ -70,7 +75,7 @@ class _Scoring:
     """How many values the model gives an answer; 0 until it has given one."""
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
-        scores = self.model.score(batch["messages"].to_list(), batch["response"].to_list())
+        scores = self._scores(batch)
         there = np.isfinite(scores)
         if there.any():
             self.width = same_width(self.width, scores.shape[1])
@@ -83,6 +88,31 @@ class _Scoring:
             if not ok
         ]
         return Batch(rows.filter(some), failures_frame(failures))
+
+    def _scores(self, batch: pl.DataFrame) -> FloatArray:
+        """The model's values; of a row that failed in part, those that it had.
+
+        A judge is asked for the rubrics that are missing. Other models give all values of an answer at once.
+        """
+        prompts, answers = batch["messages"].to_list(), batch["response"].to_list()
+        known = self._known(batch)
+        if known is None:
+            return self.model.score(prompts, answers)
+        if isinstance(self.model, AskedInPart):
+            return self.model.score_missing(prompts, answers, known)
+        scores = self.model.score(prompts, answers)
+        same_width(known.shape[1], scores.shape[1])
+        return np.where(np.isfinite(scores), scores, known)
+
+    def _known(self, batch: pl.DataFrame) -> FloatArray | None:
+        """(n, width), NaN for what is not known; None where nothing is."""
+        given = batch["known_rewards"].to_list() if "known_rewards" in batch.columns else []
+        for row in given:
+            if row is not None:
+                self.width = same_width(self.width, len(row))
+        if all(row is None for row in given):
+            return None
+        return np.array([row or [None] * self.width for row in given], dtype=np.float64)
 
     def _faults(self, scores: FloatArray) -> list[Fault]:
         """Why each row lacks a reward, where the model says so, and which one where it has others."""

@@ -464,3 +464,79 @@ def test_without_judged_requests_too_a_verdict_outlives_a_category_that_cannot_b
     assert (failure["step"], failure["rule"]) == ("refusals", "unreadable_category")
     (mine,) = verdicts.filter(pl.col("candidate_id") == failure["item_id"]).iter_rows(named=True)
     assert (mine["refusal_class"], mine["refusal_category"]) == ("full_refusal", None)
+
+
+class Verdicts:
+    """A far end that judges answers and sorts requests; of one request it cannot tell the category for a while."""
+
+    def __init__(self) -> None:
+        self.verdicts, self.categories, self.is_off = list[str](), list[str](), True
+
+    def __call__(self, text: str, seed: int) -> tuple[str, str]:
+        if '"verdict"' in text:
+            self.verdicts.append(text)
+            return (
+                '{"verdict": "C", "kind": "declined"}' if REFUSES in text else '{"verdict": "A", "kind": null}'
+            ), "stop"
+        self.categories.append(text)
+        request = text.split(" ENDS]", maxsplit=1)[0]
+        if "lock" not in request:
+            return '{"category": "none"}', "stop"
+        return ("I would rather not say" if self.is_off else '{"category": "doors"}'), "stop"
+
+
+def verdict_on_the_lock(workspace: Workspace) -> tuple[str, str | None]:
+    prompts = workspace.read("prompts").select("prompt_id", asked=pl.col("messages").list.first().struct["content"])
+    found = workspace.read("refusals").join(workspace.read("candidates"), on="candidate_id")
+    found = found.join(prompts, on="prompt_id").filter(
+        pl.col("asked").str.contains("lock") & (pl.col("response") == REFUSES)
+    )
+    ((name, category),) = found.select("refusal_class", "refusal_category").iter_rows()
+    return name, category
+
+
+def test_a_retry_for_a_category_does_not_ask_for_the_verdict_again(tmp_path: Path) -> None:
+    far = Verdicts()
+    with scripted(far) as server:
+        judge = {"model": server.model(), "revision": "1"}
+        options = {"taxonomy": "ours.yaml", "judge": judge, "sorting": {"judge": judge}}
+        workspace = finished(tmp_path, refusals=options)
+        assert verdict_on_the_lock(workspace) == ("full_refusal", None)
+        verdicts, categories = len(far.verdicts), len(far.categories)
+        before = workspace.read("refusals").drop("refusal_category").sort("candidate_id")
+        far.is_off = False
+        run(tmp_path / "recipe.yaml", workspace=str(tmp_path / "workspace"), retry_failed=True)
+        assert (len(far.verdicts), len(far.categories)) == (verdicts, categories + 1)
+    assert verdict_on_the_lock(workspace) == ("full_refusal", "doors")
+    assert workspace.read("refusals").drop("refusal_category").sort("candidate_id").equals(before)
+    assert workspace.read("failures").is_empty()
+
+
+@pytest.mark.parametrize("requests", [True, False])
+def test_a_verdict_is_drawn_anew_under_its_categorys_threshold_when_the_category_is_told(
+    tmp_path: Path, requests: bool
+) -> None:
+    calibration = {
+        "version": 1, "slope": 1.0, "intercept": 0.0, "threshold": 0.5, "thresholds": {"doors": 1.0},
+        "detector": None,
+    }  # fmt: skip
+    (tmp_path / "c.json").write_text(json.dumps(calibration))
+    far = Verdicts()
+    with scripted(far) as server:
+        judge = {"model": server.model(), "revision": "1"}
+        options = {"taxonomy": "ours.yaml", "judge": judge, "sorting": {"judge": judge}, "requests": requests}
+        workspace = finished(tmp_path, refusals=options | {"calibration": "c.json"})
+        assert verdict_on_the_lock(workspace) == ("full_refusal", None)
+        verdicts, categories = len(far.verdicts), len(far.categories)
+        far.is_off = False
+        run(tmp_path / "recipe.yaml", workspace=str(tmp_path / "workspace"), retry_failed=True)
+        # What was no refusal under the common threshold may be one, of a class that is not kept: that one is asked.
+        asked = far.verdicts[verdicts:]
+        assert len(asked) == 1
+        assert REFUSES not in asked[0]
+        assert len(far.categories) == categories + 1
+        run(tmp_path / "recipe.yaml", workspace=str(tmp_path / "workspace"), retry_failed=True)
+        assert len(far.verdicts) == verdicts + 1
+    assert verdict_on_the_lock(workspace) == ("compliance", "doors")
+    assert workspace.read("refusals")["candidate_id"].is_unique().all()
+    assert workspace.read("refusals").height == 2 * len(rows())

@@ -15,9 +15,10 @@ from curation.models.rewards import open_reward, reward_fingerprint
 from curation.models.rewards.judge_parsing import RUBRICS
 from curation.pipeline import run_stage, stage_named
 from curation.recipe import Recipe
+from curation.stages.answered import answered
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
-from curation.stages.rewards import candidate_rewards, whole_means
+from curation.stages.rewards import candidate_rewards, reward_steps, whole_means
 from curation.workspace import Workspace
 from tests.models.rewards.test_judge import completion, serving
 from tests.stages.conftest import sentences
@@ -238,3 +239,65 @@ def test_relevance_is_a_model_like_the_others_in_a_run(tmp_path: Path) -> None:
     found = candidate_rewards(context, candidates["candidate_id"])["rewards"].list.get(0).to_numpy()
     np.testing.assert_allclose(found, expected[:, 0], atol=1e-6)
     assert np.ptp(found) > 0
+
+
+def test_a_retry_asks_a_judge_for_the_rubric_that_is_missing_and_loses_nothing_where_it_fails(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+    server = {"is off": True, "takes the key": True}
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        system, user = (message["content"] for message in body["messages"])
+        if not server["takes the key"]:
+            return 401, {}
+        rubric = "harmlessness" if RUBRICS["harmlessness"] in system else "honesty"
+        asked.append(rubric)
+        off = server["is off"] and rubric == "harmlessness" and "3" in user
+        return 200, completion('{"score": 9}' if off else '{"score": 4}')
+
+    def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
+        read = context.workspace.read
+        return read("rewards").sort("candidate_id"), read("failures").sort("row_id")
+
+    with serving(reply) as url:
+        context = context_of(tmp_path, rewards=[{"model": f"judge:{url}#m?rubric=honesty,harmlessness"}])
+        for name in STAGES[: STAGES.index("pairs")]:
+            run_stage(context, stage_named(name))
+        before, failures = tables()
+        assert len(asked) == 56
+        assert failures.height > 0
+
+        retry = Context(context.workspace, context.recipe, retry_failed=True)
+        server["takes the key"] = False
+        with pytest.raises(ModelError):
+            run_stage(retry, stage_named("rewards"))
+        assert tables()[0].equals(before)
+        assert tables()[1].equals(failures)
+
+        server["takes the key"] = True
+        run_stage(retry, stage_named("rewards"))  # still off for the same answers
+        assert asked[56:] == ["harmlessness"] * failures.height
+        assert tables()[0].equals(before)
+        assert tables()[1].equals(failures)
+
+        server["is off"] = False
+        run_stage(retry, stage_named("rewards"))
+        assert asked[56:] == ["harmlessness"] * failures.height * 2
+    mended, none = tables()
+    assert none.is_empty()
+    assert mended["candidate_id"].to_list() == before["candidate_id"].to_list()
+    assert mended["rewards"].to_list() == [[4.0, 4.0]] * 28
+
+
+def test_failures_in_part_of_rows_that_a_retry_does_not_reach_are_still_known(tmp_path: Path) -> None:
+    assert MOODS["angry"]
+    context = context_of(tmp_path, "two_attributes")
+    for name in STAGES[: STAGES.index("pairs")]:
+        run_stage(context, stage_named(name))
+    before = context.workspace.read("failures").sort("row_id")
+    assert before.height == 4
+    (step,) = reward_steps(context)
+    retry = Context(context.workspace, context.recipe, retry_failed=True)
+    retry.compute(step, answered(context).filter(~pl.col("candidate_id").is_in(before["row_id"].implode())))
+    assert context.workspace.read("failures").sort("row_id").equals(before)

@@ -142,14 +142,21 @@ class Judge:
         Raises:
             ModelError: when no request can succeed.
         """
-        grades = np.full((len(responses), len(self.outputs)), np.nan)
+        return self.score_missing(prompts, responses, np.full((len(responses), len(self.outputs)), np.nan))
+
+    def score_missing(
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[str], known: FloatArray
+    ) -> FloatArray:
+        """:meth:`score`, but for the grades that are known already: (n, rubrics), NaN for the rest."""
+        grades = known.copy()
         self.faults = [None] * len(responses)
 
         def requests() -> Iterator[ChatRequest]:
             for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
                 for column, rubric in enumerate(self.outputs):
-                    messages = score_messages(prompt, response, rubric=rubric, low=self.low, high=self.high)
-                    yield ChatRequest(f"{row} {column}", tuple(messages))
+                    if np.isnan(known[row, column]):
+                        messages = score_messages(prompt, response, rubric=rubric, low=self.low, high=self.high)
+                        yield ChatRequest(f"{row} {column}", tuple(messages))
 
         for key, answer in self._ask("score", requests()):
             row, column = map(int, key.split())
