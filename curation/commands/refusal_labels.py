@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -26,6 +26,7 @@ from curation.files import (
 )
 from curation.models.identity import EMBEDDED
 from curation.models.refusals import refusal_fingerprint
+from curation.prompts.texts import mixed_as_text
 from curation.refusals.calibrated import CALIBRATED, FittedCalibration, fit_stored
 from curation.refusals.detection import detect_refusals
 from curation.refusals.estimation import labelled_rates, sample_for_labelling
@@ -38,6 +39,9 @@ __all__ = [
     "run_refusals_rate",
     "run_sample_for_labelling",
 ]
+
+_SAID: Final = frozenset({"prompt", "response", "messages"})
+"""What people read in a sheet: plain texts, also where the file has texts in some rows and messages in others."""
 
 
 def run_calibrate(
@@ -152,9 +156,11 @@ def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int
     ):
         raise InputError(f"output {target} or its rejects would take the place of the input: give another name")
     _spare_labels(target)
-    frame, unread = read_frame(input)
-    sheet = sample_for_labelling(frame.drop(ROW), size=size, seed=seed)
-    write_frame(sheet, target)
+    source = open_input(input)
+    frame, unread = source.whole(), source.rejects
+    said = source.mixed & _SAID
+    sheet = sample_for_labelling(mixed_as_text(frame, said).drop(ROW), size=size, seed=seed)
+    write_frame(sheet, target, mixed=source.mixed - said)
     drawn = f"{sheet.height:,} answers drawn into {target}: fill in label with 0 (answers) or 1 (refuses)"
     return "\n".join([drawn, *_told_rejects(unread, target)])
 
@@ -189,7 +195,8 @@ def run_refusals_rate(input: str | Path, sheet: str | Path, *, by: str | None = 
     Raises:
         InputError: when a column is missing, a label is neither 0 nor 1, or the sheet is not whole.
     """
-    frame, unread = read_frame(input)
+    source = open_input(input)
+    frame, unread = mixed_as_text(source.whole(), source.mixed), source.rejects
     labels, torn = read_frame(sheet)
     if torn:
         row, rule, value, reason = torn[0]

@@ -84,7 +84,10 @@ def run_strength(
                 rows, scaling=scaling, labelled=labelled, bands=bands, thresholds=thresholds, lengths=lengths
             )
             viewed = _viewed(result.frame, stream, actions, labelled=labelled, goals=goals)
-            stream.write(viewed, still_mixed=set(viewed.columns) - {*STRENGTH_COLUMNS, *_VIEWED, *_REWARDS})
+            # What no band asks for stays as it was, also where its values are of several types.
+            kept = {name for name in stream.source.mixed & set(viewed.columns) if viewed[name].dtype == pl.String}
+            own = set(viewed.columns) - {*_VIEWED, *_REWARDS} | kept
+            stream.write(viewed, still_mixed=own - set(STRENGTH_COLUMNS))
             place = chunk["row"]
             stream.reject_frame(result.rejects.with_columns(row=place.gather(result.rejects["row"])))
             counts = dict(result.frame["strength_band"].value_counts(sort=True).iter_rows())

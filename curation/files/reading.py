@@ -68,6 +68,11 @@ class InputFile:
             else:
                 yield part
 
+    def whole(self) -> pl.DataFrame:
+        """All rows that a frame can hold, with their numbers in ROW."""
+        frames = list(self.chunks(None))
+        return frames[0] if frames else self.head()
+
     def head(self, rows: int = 64) -> pl.DataFrame:
         """The first rows, for a look at what the columns hold."""
         for part in self._frames(rows):
@@ -107,8 +112,7 @@ def read_frame(path: str | Path) -> tuple[pl.DataFrame, list[Reject]]:
         InputError: as :func:`open_input` and :meth:`InputFile.chunks`.
     """
     source = open_input(path)
-    frames = list(source.chunks(None))
-    return (frames[0] if frames else source.head()), source.rejects
+    return source.whole(), source.rejects
 
 
 _RECORD_READERS: Final = (

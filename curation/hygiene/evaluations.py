@@ -9,7 +9,8 @@ from typing import Final
 import polars as pl
 
 from curation.errors import InputError
-from curation.files import ROW, read_frame
+from curation.files import ROW, open_input
+from curation.prompts.texts import mixed_as_text
 
 __all__ = ["read_evaluations"]
 
@@ -19,7 +20,8 @@ _SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv")
 def read_evaluations(paths: Sequence[str | Path]) -> dict[str, pl.DataFrame]:
     """Evaluation sets by name: the file's name, or its whole path where two files share one.
 
-    A row that cannot be read is there with nulls, so that it is counted among those without text.
+    A row that cannot be read is there with nulls, so that it is counted among those without text; a column of
+    texts in some rows and messages in others holds the texts of both.
 
     Raises:
         InputError: for a path that is nothing, or a folder without files.
@@ -41,6 +43,7 @@ def read_evaluations(paths: Sequence[str | Path]) -> dict[str, pl.DataFrame]:
 
 
 def _whole(file: str) -> pl.DataFrame:
-    frame, rejects = read_frame(file)
-    unread = pl.DataFrame({ROW: [reject.row for reject in rejects]}, schema={ROW: frame.schema[ROW]})
+    source = open_input(file)
+    frame = mixed_as_text(source.whole(), source.mixed)
+    unread = pl.DataFrame({ROW: [reject.row for reject in source.rejects]}, schema={ROW: frame.schema[ROW]})
     return pl.concat([frame, unread], how="diagonal").sort(ROW)

@@ -14,7 +14,7 @@ import polars as pl
 from curation.files import ROW, Reject, RowError, rejects_frame
 from curation.prompts import dialogues
 from curation.prompts.shapes import LABELS, SHAPES, Binding, Schema, resolve
-from curation.prompts.texts import cells
+from curation.prompts.texts import cells, refuse_json_text
 from curation.text import Message
 from curation.text_columns import nested_series
 
@@ -38,7 +38,13 @@ def normalise(frame: pl.DataFrame, binding: Binding) -> Normalised:
     Args:
         frame: the file's columns, with row numbers in ROW, or else counted from 0.
         binding: from :func:`resolve`.
+
+    Raises:
+        InputError: when a column of texts holds JSON text in every row.
     """
+    for path in (path for paths in binding.fields.values() for path in paths):
+        if path in frame.columns and path not in binding.mixed:
+            refuse_json_text(frame[path], name=binding.name)
     read = _READERS[binding.shape]
     fields = {field: _field_cells(frame, binding, field) for field in binding.fields}
     numbers = frame[ROW].to_list() if ROW in frame.columns else list(range(frame.height))

@@ -91,6 +91,8 @@ class Binding(NamedTuple):
     shape: str
     fields: dict[str, tuple[str, ...]]
     mixed: frozenset[str] = frozenset()
+    name: str = "the frame"
+    """The file, for errors."""
 
 
 def resolve(
@@ -119,7 +121,7 @@ def resolve(
         fields = {f: p for f in (*SHAPES[shape].needs, *SHAPES[shape].may) if (p := _find(f, frame, given, mixed))}
         complete = all(field in fields for field in SHAPES[shape].needs)
         if complete and _plausible(shape, fields, frame, mixed, asked=len(shapes) == 1):
-            return Binding(shape, fields, mixed)
+            return Binding(shape, fields, mixed, name)
     likely = max(shapes, key=lambda s: sum(bool(_find(f, frame, given, mixed)) for f in SHAPES[s].needs))
     wanted = list(dict.fromkeys([*(["prompt"] if likely == "pair" else []), *SHAPES[likely].needs]))
     missing = [f for f in wanted if not _find(f, frame, given, mixed)] or wanted

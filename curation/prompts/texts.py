@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,9 +15,10 @@ from curation.prompts import dialogues
 from curation.prompts.shapes import is_text
 from curation.text import messages_text
 
-__all__ = ["TextRows", "cells", "check_columns", "text_columns"]
+__all__ = ["TextRows", "cells", "check_columns", "mixed_as_text", "refuse_json_text", "text_columns"]
 
 _MADE_BY: Final = {"chosen_rewards": "rewards", "rejected_rewards": "rewards", "refusal_probability": "refusals"}
+_MAY_BE_JSON: Final = re.compile(r"\s*(?:[\"\[{]|-?\d|true\b|false\b|null\b)")
 
 
 class TextRows(NamedTuple):
@@ -44,6 +46,8 @@ def text_columns(
     faults = pl.DataFrame(schema=rejects_frame().schema)
     for column in names:
         values = frame[column]
+        if column not in mixed:
+            refuse_json_text(values, name=name)
         if values.dtype == pl.Null:
             values = values.cast(pl.String)
         if values.dtype != pl.String or column in mixed:
@@ -87,6 +91,56 @@ def cells(frame: pl.DataFrame, path: str, *, mixed: frozenset[str] = frozenset()
     for key in inner:
         values = [cell.get(key) if isinstance(cell, dict) else None for cell in values]
     return values
+
+
+def mixed_as_text(frame: pl.DataFrame, mixed: Iterable[str]) -> pl.DataFrame:
+    """A frame in whose columns of JSON text the texts and messages that it stands for are plain texts."""
+    for column in mixed:
+        read = [_text_or_fault(cell, column) for cell in cells(frame, column, mixed=frozenset([column]))]
+        texts = [text if isinstance(text, str) else given for text, given in zip(read, frame[column], strict=True)]
+        frame = frame.with_columns(pl.Series(column, texts, dtype=pl.String))
+    return frame
+
+
+def refuse_json_text(values: pl.Series, *, name: str) -> None:
+    """That a column of texts is none of JSON text.
+
+    A column whose values have several types is JSON text in our parquet, and marked; a program that writes the file
+    anew drops the mark. Quotes, backslashes and names of roles would then be read as part of every text.
+
+    Raises:
+        InputError: when every cell is JSON, and one of them is messages or a text with escapes.
+    """
+    if values.dtype != pl.String:
+        return
+    kinds = set()
+    for text in values.drop_nulls():
+        kinds.add(_json_kind(text))
+        if None in kinds:
+            return
+    if kinds & {"messages", "escaped"}:
+        raise InputError(
+            f"{name}: column {values.name!r} holds JSON text in every row, which would be read with its quotes and "
+            f"backslashes: another program has written a file of ours anew, or messages were stored as text; give "
+            f"the values themselves (json.loads of each cell, in a .jsonl file)"
+        )
+
+
+def _json_kind(text: str) -> str | None:
+    """What a cell of JSON text stands for, as far as it can be in a column of texts; None for a plain text."""
+    if not _MAY_BE_JSON.match(text):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, str):
+        return "escaped" if "\\" in text else "text"
+    if not isinstance(value, list | dict):
+        return "scalar"
+    turns = [value] if isinstance(value, dict) else value
+    said = all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in turns)
+    return "messages" if turns and said else None
 
 
 def _text_or_fault(cell: Any, column: str) -> str | RowError | None:
