@@ -1,6 +1,7 @@
 """Refusal detection, measured: ``python benchmarks/refusals.py [--data DIR] [--only PART …]``.
 
-Parts: chatgpt, xstest, folds (a quarter of an hour each), matrix, speed, coconot, kinds, dsl. No text is printed.
+Parts: chatgpt, xstest, folds (a quarter of an hour each), matrix, speed, coconot (half an hour: six fits of the
+model of requests), kinds, dsl. No text is printed.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import polars as pl
 from _figures import FIGURES, shared_data
 from _refusal_kinds import kinds
 from _refusal_rates import dsl
+from _refusal_requests import coconot
 
 from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sources, unlabelled_answers
 from curation.embedded._refusals_lexical import features, fit_lexical
-from curation.embedded._refusals_requests import fit_heads, labelled_requests
 from curation.models.identity import EMBEDDED_DIR
 from curation.models.refusal_encoder import RefusalEncoder
 from curation.models.refusals import open_refusal_detector
@@ -31,7 +32,6 @@ from curation.refusals.cascade import load_config
 from curation.refusals.detection import detect_refusals
 from curation.refusals.lexical import read
 from curation.refusals.lexical_model import LexicalModel
-from curation.refusals.requests import REASONS
 
 FOLDER = EMBEDDED_DIR / "refusals"
 ROWS = 20_000
@@ -217,56 +217,6 @@ def speed(data: Path, rounds: int = 3) -> None:
         row(title, f"{len(some):,}", share, f"{wall:.1f}", f"{len(some) / wall:.0f}", f"{cpu:.1f}")
 
 
-def coconot(data: Path) -> None:
-    """Requests: refuse or answer, and why, by 5-fold cross-validation over all request sets."""
-    from sklearn.model_selection import StratifiedKFold
-
-    from curation.models.encoder import open_encoder
-
-    requests = labelled_requests(data)
-    vectors = open_encoder(max_length=64).encode([r.text for r in requests]).vectors
-    names = np.array([r.source for r in requests])
-    logits = np.zeros((len(requests), 2 + len(REASONS)))
-    for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(vectors, names):
-        heads = fit_heads(vectors, requests, train)
-        logits[test] = vectors[test] @ heads["weights"] + heads["bias"]
-    refuse = np.array([r.refuse for r in requests])
-    print("\n### Requests, 5-fold cross-validation, %\n")
-    row("set", "refuse or answer", "reason", "rows")
-    row(*["---"] * 4)
-    for name in sorted(set(names)):
-        mine = np.flatnonzero(names == name)
-        told = [r for r in mine if requests[r].reason is not None]
-        right = [REASONS[logits[r, 2:].argmax()] == requests[r].reason for r in told]
-        hits = ((logits[mine, 0] > 0) == refuse[mine]).mean()
-        FIGURES.add(f"requests: refuse or answer, {name}", 100 * hits, "%", conditions=f"5 folds, {len(mine)} rows")
-        row(name, f"{100 * hits:.1f}", f"{100 * np.mean(right):.1f}" if right else "", len(mine))
-    look_alikes(names, refuse, np.array([r.look_alike for r in requests]), logits[:, 1])
-
-
-def look_alikes(names: np.ndarray, refuse: np.ndarray, alike: np.ndarray, logits: np.ndarray) -> None:
-    """How well look-alikes are told from requests to refuse, and from ordinary ones."""
-    from sklearn.metrics import roc_auc_score
-
-    print("\n### Look-alikes, the same folds, %\n")
-    row("look-alikes of", "found", "against", "taken for look-alikes", "area under the curve", "rows")
-    row(*["---"] * 6)
-    both = {"XSTest": ("xstest", "xstest"), "CoCoNot": ("coconot_contrast", "coconot_eval")}
-    for title, (good, bad) in both.items():
-        for name, others in ((bad, refuse == 1), ("self_instruct", refuse == 0)):
-            mine, other = (names == good) & (alike == 1), (names == name) & others
-            area = roc_auc_score(
-                np.r_[np.ones(mine.sum()), np.zeros(other.sum())], np.r_[logits[mine], logits[other]]
-            )
-            found, taken = ((logits[rows] > 0).mean() for rows in (mine, other))
-            FIGURES.add(
-                f"look-alikes of {title} against {name}", float(area), "area under the curve",
-                conditions=f"5 folds, {mine.sum()} and {other.sum()} rows",
-            )  # fmt: skip
-            rows = f"{mine.sum()} and {other.sum()}"
-            row(title, f"{100 * found:.1f}", name, f"{100 * taken:.1f}", f"{area:.3f}", rows)
-
-
 PARTS = {
     "chatgpt": chatgpt,
     "xstest": xstest,
@@ -284,13 +234,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3, help="of the speed part")
+    parser.add_argument("--folds", type=int, default=5, help="of the part coconot, how many of the five")
     options = parser.parse_args()
     options.data = shared_data(options.data)
     FIGURES.packages.append("scikit-learn")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn", "polars"))
     print(f"Python {platform.python_version()}, {packages}")
     for name in options.only:
-        PARTS[name](options.data) if name != "speed" else speed(options.data, options.rounds)
+        given = {"speed": [options.rounds], "coconot": [options.folds]}.get(name, [])
+        PARTS[name](options.data, *given)
 
 
 if __name__ == "__main__":

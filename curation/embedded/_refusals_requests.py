@@ -1,4 +1,4 @@
-"""Fits the heads that judge requests. The heads are read in curation/refusals/requests.py."""
+"""What the bundled request model learns from, and how. Its network is read in curation/refusals/requests.py."""
 
 from __future__ import annotations
 
@@ -6,17 +6,33 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from curation.refusals.requests import REASONS, REQUEST_WEIGHTS
+from curation.embedded._refusals_data import chatgpt_parts
+from curation.embedded._refusals_encoder import FROZEN_LAYERS, SMOOTHING, fitted
+from curation.models.refusal_encoder import RefusalEncoder
+from curation.refusals.requests import CLASSES, REASONS, REQUEST_WEIGHTS
 from curation.refusals.taxonomy import open_taxonomy
 
-__all__ = ["Request", "fit_heads", "labelled_requests", "save_heads"]
+if TYPE_CHECKING:
+    import torch
 
-_C: Final = 10.0
+__all__ = [
+    "COMPLIED",
+    "WRITTEN",
+    "Request",
+    "fit_requests",
+    "labelled_requests",
+    "save_requests",
+    "written_requests",
+]
+
+EXAMPLES: Final = Path(__file__).parent / "requests_examples.yaml"
+WRITTEN: Final = "written"
+COMPLIED: Final = "chatgpt_complied"
+_REASON_WEIGHT: Final = 0.5
+_EPOCHS: Final = 4
+_NO_REASON: Final = -100
 
 
 class Request(NamedTuple):
@@ -25,13 +41,15 @@ class Request(NamedTuple):
     text: str
     source: str
     refuse: int
-    look_alike: int
+    look_alike: int | None
+    """None where nobody said, and only whether to refuse is known."""
     reason: str | None
     """One of ``REASONS``; None where it should be answered or nobody said."""
 
 
 def labelled_requests(data: Path) -> list[Request]:
-    """CoCoNot's evaluation sets, XSTest's prompts, CatQA and the requests of self-instruct."""
+    """CoCoNot's evaluation sets and contrast preferences, XSTest's prompts, CatQA, self-instruct, our own, and
+    what chatgpt_refusals complied with, but for its test part."""
     taxonomy = open_taxonomy("coconot")
     rows: list[Request] = []
     for line in _lines(data / "coconot/coconot_eval.jsonl"):
@@ -50,38 +68,64 @@ def labelled_requests(data: Path) -> list[Request]:
     for name in ("seed_tasks", "user_oriented_instructions"):
         for line in _lines(data / f"self_instruct/{name}.jsonl"):
             rows.append(Request(json.loads(line)["instruction"], "self_instruct", 0, 0, None))
-    return [row for row in rows if row.text.strip()]
+    preferred = (json.loads(line)["prompt"] for line in _lines(data / "coconot/coconot_pref.jsonl"))
+    rows += [Request(text, "coconot_pref", 0, 1, None) for text in dict.fromkeys(preferred)]
+    train, validation, _ = chatgpt_parts(data)
+    rows += [Request(answer.group, COMPLIED, 0, None, None) for answer in train + validation if not answer.refusal]
+    return [row for row in rows if row.text.strip()] + written_requests()
 
 
 def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def fit_heads(
-    vectors: npt.NDArray[np.float32], requests: Sequence[Request], rows: Sequence[int]
-) -> dict[str, npt.NDArray[np.float32]]:
-    """``weights`` (dimension, 7) and ``bias`` (7,) fitted on ``rows``."""
-    chosen = list(rows)
-    x = vectors[chosen]
-    refuse = np.array([requests[r].refuse for r in chosen])
-    alike = np.array([requests[r].look_alike for r in chosen])
-    heads = [_logistic(x, refuse), _logistic(x, alike)]
-    told = [i for i, r in enumerate(chosen) if requests[r].reason is not None]
-    reasons = np.array([REASONS.index(str(requests[chosen[i]].reason)) for i in told])
-    several = _logistic(x[told], reasons)
-    weights = np.concatenate([*(h.coef_ for h in heads), several.coef_]).T
-    bias = np.concatenate([*(h.intercept_ for h in heads), several.intercept_])
-    return {"weights": np.ascontiguousarray(weights, dtype=np.float32), "bias": bias.astype(np.float32)}
+def written_requests() -> list[Request]:
+    """Our own: look-alikes and what they look like, ordinary requests, and others to refuse."""
+    import yaml
+
+    content = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
+    rows = []
+    for answered, refused in (pair for pairs in content["pairs"].values() for pair in pairs):
+        rows.append(Request(answered, WRITTEN, 0, 1, None))
+        rows.append(Request(refused, WRITTEN, 1, 0, "safety"))
+    rows += [Request(text, WRITTEN, 0, 0, None) for text in content["ordinary"]]
+    return rows + [Request(text, WRITTEN, 1, 0, reason) for text, reason in content["refused"]]
 
 
-def _logistic(x: npt.NDArray[np.float32], y: npt.NDArray[Any]) -> Any:
-    from sklearn.linear_model import LogisticRegression
+def fit_requests(requests: Sequence[Request], rows: Sequence[int], *, seed: int = 0) -> RefusalEncoder:
+    """A network with the logits of ``CLASSES``, then of ``REASONS``, fitted to the requests of these numbers."""
+    import torch
+    from torch.nn import functional
 
-    return LogisticRegression(C=_C, max_iter=2_000, class_weight="balanced").fit(x, y)
+    chosen = [requests[row] for row in rows]
+    classes = torch.tensor([0 if r.refuse else 1 if r.look_alike else 2 for r in chosen])
+    answered = torch.tensor([r.look_alike is None for r in chosen])
+    reasons = torch.tensor([_NO_REASON if r.reason is None else REASONS.index(r.reason) for r in chosen])
+
+    def loss(found: torch.Tensor, some: Sequence[int]) -> torch.Tensor:
+        here = list(some)
+        shares = functional.log_softmax(found[:, : len(CLASSES)], dim=1)
+        apart = functional.cross_entropy(shares, classes[here], label_smoothing=SMOOTHING, reduction="none")
+        either = -torch.logsumexp(shares[:, 1:], dim=1)  # a look-alike or an ordinary request
+        value = torch.where(answered[here], either, apart).mean()
+        told = reasons[here] != _NO_REASON
+        if not told.any():
+            return value
+        why = found[told][:, len(CLASSES) :]
+        return value + _REASON_WEIGHT * functional.cross_entropy(
+            why, reasons[here][told], label_smoothing=SMOOTHING
+        )
+
+    outputs = len(CLASSES) + len(REASONS)
+    return fitted([r.text for r in chosen], loss, outputs=outputs, epochs=_EPOCHS, seed=seed)
 
 
-def save_heads(heads: dict[str, npt.NDArray[np.float32]], folder: Path) -> None:
-    """Write the heads."""
-    from safetensors.numpy import save_file
+def save_requests(encoder: RefusalEncoder, folder: Path) -> None:
+    """Write the layers that were fitted, and the head, in half precision."""
+    import torch
+    from safetensors.torch import save_file
 
-    save_file(heads, folder / REQUEST_WEIGHTS)
+    left = tuple(f"encoder.layer.{layer}." for layer in range(FROZEN_LAYERS))
+    kept = {name: value for name, value in sorted(encoder.weights.items()) if not name.startswith(left)}
+    half = {name: value.detach().to(torch.float16).contiguous() for name, value in kept.items()}
+    save_file(half, folder / REQUEST_WEIGHTS)

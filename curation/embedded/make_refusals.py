@@ -1,9 +1,10 @@
-"""Makes the bundled refusal detector: ``python -m curation.embedded.make_refusals --data ../shared/data``.
+"""Makes the bundled models: ``python -m curation.embedded.make_refusals --data ../shared/data``.
 
-The lexical part takes a few minutes, the encoder a quarter of an hour on one core with AMX;
-``--keep-encoder`` leaves the encoder as it is. ``--distil`` also teaches the lexical part what the encoder says of
-answers that nobody labelled; measured by benchmarks/refusals_gate.py and not bundled, because an answer of emoji
-alone then counts as a refusal. Figures on data are measured by benchmarks/refusals.py, not here.
+The lexical part takes a few minutes, the encoder a quarter of an hour on one core with AMX, the model of requests
+five minutes; ``--only answers`` or ``--only requests`` makes one of them, and ``--keep-encoder`` leaves the encoder
+as it is. ``--distil`` also teaches the lexical part what the encoder says of answers that nobody labelled; measured
+by benchmarks/refusals_gate.py and not bundled, because an answer of emoji alone then counts as a refusal. Figures
+are measured by benchmarks/refusals.py, not here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from curation.embedded._refusals_data import KINDS, Answer, labelled_sources, unlabelled_answers
+from curation.embedded._refusals_data import KINDS, Answer, kind_examples, labelled_sources, unlabelled_answers
 from curation.embedded._refusals_lexical import features, fit_lexical, save_lexical
 from curation.models.identity import EMBEDDED_DIR
 from curation.models.refusal_encoder import RefusalEncoder
@@ -33,10 +34,11 @@ __all__ = [
     "main",
     "make",
     "make_lexical",
-    "make_request_heads",
+    "make_requests",
 ]
 
 FOLDER: Final = EMBEDDED_DIR / "refusals"
+REQUESTS_FOLDER: Final = EMBEDDED_DIR / "requests"
 CASCADE: Final = CascadeConfig(
     kinds=list(KINDS), gate=1.0, lexical_weight=0.5, encoder_weight=1.0, bias=0.0, lexical_alone=1.0
 )
@@ -62,7 +64,10 @@ def make_lexical(sources: Mapping[str, Sequence[Answer]], unlabelled: Sequence[s
     """
     answers, soft, weights = distilled(sources, unlabelled, RefusalEncoder.load(folder))
     given = features([answer.text for answer in answers], folder)
-    save_lexical(fit_lexical(answers, given, range(len(answers)), folder, soft=soft, weights=weights), folder)
+    fitted = fit_lexical(
+        answers, given, range(len(answers)), folder, soft=soft, weights=weights, kinds_alone=kind_examples()
+    )
+    save_lexical(fitted, folder)
 
 
 def distilled(
@@ -82,25 +87,24 @@ def distilled(
     return answers, soft, weights
 
 
-def make_request_heads(data: Path, folder: Path) -> None:
-    """Fit the heads that judge requests and write them."""
-    from curation.embedded._refusals_requests import fit_heads, labelled_requests, save_heads
-    from curation.models.encoder import open_encoder
+def make_requests(data: Path, folder: Path) -> None:
+    """Fit the model that judges requests to all labelled ones and write it."""
+    from curation.embedded._refusals_requests import fit_requests, labelled_requests, save_requests
 
     requests = labelled_requests(data)
-    vectors = open_encoder(max_length=64).encode([request.text for request in requests]).vectors
-    save_heads(fit_heads(vectors, requests, range(len(requests))), folder)
+    folder.mkdir(exist_ok=True)
+    save_requests(fit_requests(requests, range(len(requests))), folder)
+    sys.stderr.write(f"request model written to {folder}, from {len(requests)} requests\n")
 
 
 def make(data: Path, folder: Path, *, keep_encoder: bool, distil: bool = False) -> None:
-    """Fit both parts on all labelled sources and write them."""
+    """Fit both parts of the detector on all labelled sources and write them."""
     sources = labelled_sources(data)
     if not keep_encoder:
         from curation.embedded._refusals_encoder import fine_tune, save_encoder
 
         save_encoder(fine_tune(encoder_answers(sources), epochs=_EPOCHS), folder)
     make_lexical(sources, unlabelled_answers(data) if distil else [], folder)
-    make_request_heads(data, folder)
     config = json.dumps(CASCADE._asdict(), indent=1)
     (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
     counts = ", ".join(f"{name} {len(rows)}" for name, rows in sources.items())
@@ -111,10 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder that data/README.md describes")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write, with lexicon.json in it")
+    parser.add_argument("--requests-folder", type=Path, default=REQUESTS_FOLDER)
+    parser.add_argument("--only", choices=("answers", "requests"), help="one of the two models")
     parser.add_argument("--keep-encoder", action="store_true")
     parser.add_argument("--distil", action="store_true", help="not how the bundled one was made")
     options = parser.parse_args(arguments)
-    make(options.data, options.folder, keep_encoder=options.keep_encoder, distil=options.distil)
+    if options.only != "requests":
+        make(options.data, options.folder, keep_encoder=options.keep_encoder, distil=options.distil)
+    if options.only != "answers":
+        make_requests(options.data, options.requests_folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The small transformer that reads the answers the lexical part is unsure of. Inference only; no cascade.
+"""The small transformers that read requests, and answers the lexical part is unsure of. Inference only; no cascade.
 
-All layers of all-MiniLM-L6-v2, fine-tuned (``python -m curation.embedded.make_refusals``). Its word
-embeddings were kept as they are, so they come from the MiniLM package and are not stored twice.
+The layers of all-MiniLM-L6-v2, fine-tuned (``python -m curation.embedded.make_refusals``). Its word
+embeddings were kept as they are, so they come from the MiniLM package and are not stored twice; nor are layers
+that a file lacks.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ENCODER_WEIGHTS",
     "HEAD_TOKENS",
+    "LAYERS",
     "TAIL_TOKENS",
     "Network",
     "RefusalEncoder",
     "load_embeddings",
+    "load_layers",
     "minilm_folder",
     "padded",
     "tokenise",
@@ -36,6 +39,7 @@ __all__ = [
 ENCODER_WEIGHTS: Final = "encoder.safetensors"
 HEAD_TOKENS: Final = 72
 TAIL_TOKENS: Final = 24
+LAYERS: Final = 6
 _HEADS: Final = 12
 _EPSILON: Final = 1e-12
 _BATCH: Final = 32
@@ -67,6 +71,15 @@ def load_embeddings(folder: Path) -> Tensors:
         return {name: file.get_tensor(name).float() for name in names if "position_ids" not in name}
 
 
+def load_layers(folder: Path) -> Tensors:
+    """The six layers as they were before any fine-tuning, by the names of BERT's checkpoints."""
+    from safetensors import safe_open
+
+    wanted = tuple(f"encoder.layer.{layer}." for layer in range(LAYERS))
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        return {n: file.get_tensor(n).float() for n in file.keys() if n.startswith(wanted)}  # noqa: SIM118
+
+
 def tokenise(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """[CLS] first tokens ([SEP] last tokens) [SEP] of each text."""
     cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
@@ -83,7 +96,7 @@ def tokenise(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 class Network:
-    """BERT's forward pass over a dictionary of weights, to two logits: refusal, partial."""
+    """BERT's forward pass over a dictionary of weights, to the logits of its head (answers: refusal, partial)."""
 
     def __init__(self, embeddings: Tensors, weights: Tensors) -> None:
         self.embeddings = embeddings
@@ -91,7 +104,7 @@ class Network:
         self.layers = 1 + max(int(n.split(".")[2]) for n in weights if n.startswith("encoder.layer."))
 
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor, *, dropout: float = 0.0) -> torch.Tensor:
-        """Logits (n, 2) of token ids (n, length) with a boolean mask of the same shape."""
+        """Logits (n, outputs) of token ids (n, length) with a boolean mask of the same shape."""
         from torch.nn import functional
 
         hidden = self._embed(ids)
@@ -163,8 +176,8 @@ class RefusalEncoder:
         return self._network.weights
 
     @classmethod
-    def load(cls, folder: Path) -> RefusalEncoder:
-        """Read the fine-tuned layers of ``folder`` and the embeddings of the MiniLM package.
+    def load(cls, folder: Path, *, name: str = ENCODER_WEIGHTS) -> RefusalEncoder:
+        """Read the fine-tuned layers in file ``name`` of ``folder``, and the rest from the MiniLM package.
 
         Raises:
             ModelError: when a file is missing or broken.
@@ -175,19 +188,22 @@ class RefusalEncoder:
 
         base = minilm_folder()
         try:
-            weights = {name: value.float() for name, value in load_file(folder / ENCODER_WEIGHTS).items()}
+            stored = load_file(folder / name)
+            whole = all(f"encoder.layer.{layer}.output.dense.bias" in stored for layer in range(LAYERS))
+            weights = {} if whole else load_layers(base)
+            weights |= {part: value.float() for part, value in stored.items()}
             tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
             tokenizer.no_truncation()
             tokenizer.no_padding()
             return cls(Network(load_embeddings(base), weights), tokenizer)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ModelError(
-                f"refusal detector in {folder}: {ENCODER_WEIGHTS} cannot be read ({type(error).__name__}); "
+                f"refusal detector in {folder}: {name} cannot be read ({type(error).__name__}); "
                 f"make the model again with `python -m curation.embedded.make_refusals`"
             ) from error
 
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(n, 2): refusal against compliance, and partial against full."""
+        """(n, outputs); of answers refusal against compliance, and partial against full."""
         return self.logits_in_turn([texts])
 
     def logits_in_turn(self, groups: Iterable[Sequence[str]]) -> npt.NDArray[np.float32]:
@@ -198,6 +214,7 @@ class RefusalEncoder:
         import torch
 
         threads = torch.get_num_threads()
+        outputs = len(self.weights["head.bias"])
         parts: list[npt.NDArray[np.float32]] = []
         running: list[tuple[npt.NDArray[np.float32], list[int], Future[npt.NDArray[np.float32]]]] = []
         try:
@@ -206,7 +223,7 @@ class RefusalEncoder:
             ) as pool:
                 for texts in groups:
                     ids = tokenise(texts, self._tokenizer)
-                    parts.append(np.zeros((len(ids), 2), dtype=np.float32))
+                    parts.append(np.zeros((len(ids), outputs), dtype=np.float32))
                     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
                     for rows in (order[start : start + _BATCH] for start in range(0, len(order), _BATCH)):
                         running.append((parts[-1], rows, pool.submit(self._read, [ids[row] for row in rows])))
@@ -214,7 +231,7 @@ class RefusalEncoder:
             torch.set_num_threads(threads)  # the pool's threads leave 1 behind for threads begun after them
         for out, rows, found in running:
             out[rows] = found.result()
-        return np.concatenate(parts) if parts else np.zeros((0, 2), dtype=np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, outputs), dtype=np.float32)
 
     def _read(self, ids: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         import torch

@@ -27,7 +27,9 @@ BUNDLED = EMBEDDED_DIR / "refusals"
 
 
 def test_bundled_detector_is_small_and_safe() -> None:
-    files = [path for path in BUNDLED.rglob("*") if path.is_file()]
+    files = [
+        path for folder in (BUNDLED, EMBEDDED_DIR / "requests") for path in folder.rglob("*") if path.is_file()
+    ]
     assert sum(path.stat().st_size for path in files) < 50 * 2**20
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".md"}
 
