@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from curation.errors import InputError, ModelError
 from curation.models.identity import resolve_model
+from curation.models.positions import most_tokens_of_classifier
 from curation.models.rewards.classifier import Dtype, classifier_fingerprint
 from curation.models.rewards.classifier_inputs import (
     Attributes,
@@ -75,8 +76,8 @@ def open_vllm(
     except (OSError, ValueError, KeyError) as error:
         raise not_loadable(ref, error) from error
     labels = wanted_labels(config.id2label, attributes)
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    limit = min((n for n in (context, max_length) if n is not None), default=None)
+    # vLLM reads on behind RoBERTa's last position, and scores what it finds there.
+    limit = min((n for n in (most_tokens_of_classifier(config), max_length) if n is not None), default=None)
     try:
         engine = start_vllm(
             model=ref.location, revision=ref.commit, runner="pooling", convert="classify", dtype=dtype,
