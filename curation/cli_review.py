@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -17,6 +17,8 @@ review = typer.Typer(
     cls=unless_named("write"), help="Ask people about pairs, and take their answers.", no_args_is_help=True
 )
 console = Console(highlight=False)
+_NAMED: Final = 8
+"""Missing lines that are named."""
 
 
 @review.command()
@@ -57,3 +59,10 @@ def import_(
     console.print(
         f"{done.labels:,} labels taken, {done.unanswered:,} rows unanswered, {done.total:,} labels in the workspace"
     )
+    if done.missing:
+        named = ", ".join(done.missing[:_NAMED]) + (" …" if len(done.missing) > _NAMED else "")
+        console.print(
+            f"{len(done.missing):,} lines of the sheet are not in {answers} (sheet_line {named}): they count as "
+            "unanswered; if they were taken out for what stood in them, the labels are a biased sample",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip

@@ -11,12 +11,12 @@ import polars as pl
 
 from curation.errors import InputError
 
-__all__ = ["SHEET_COLUMNS", "counts_lines", "numbered", "read_sheet"]
+__all__ = ["LINE", "SHEET_COLUMNS", "counts_lines", "line_of", "numbered", "read_sheet"]
 
 FloatArray = npt.NDArray[np.float64]
-_LINE: Final = "sheet_line"
+LINE: Final = "sheet_line"
 _NEEDED: Final = ("row", "label", "sampling_probability")
-SHEET_COLUMNS: Final = (*_NEEDED, _LINE)
+SHEET_COLUMNS: Final = (*_NEEDED, LINE)
 _OF: Final = re.compile(r"\s*(\d+) of (\d+)\s*")
 _NAMED: Final = 8
 """Missing lines that an error names."""
@@ -26,12 +26,24 @@ _ANSWERS: Final = ("response", "messages")
 def numbered(sheet: pl.DataFrame) -> pl.DataFrame:
     """The sheet with ``sheet_line``, "7 of 40": what is missing later is seen by it."""
     place = pl.int_range(1, pl.len() + 1)
-    return sheet.with_columns(pl.format("{} of {}", place, pl.len()).alias(_LINE))
+    return sheet.with_columns(pl.format("{} of {}", place, pl.len()).alias(LINE))
 
 
 def counts_lines(sheet: pl.DataFrame) -> bool:
     """Whether the sheet says how many lines it had when it was drawn."""
-    return _LINE in sheet.columns
+    return LINE in sheet.columns
+
+
+def line_of(cell: object) -> tuple[int, int]:
+    """Which line of how many ``sheet_line`` names.
+
+    Raises:
+        InputError: when it was changed.
+    """
+    found = _OF.fullmatch(str(cell))
+    if found is None:
+        raise InputError(f"the sheet's {LINE} {cell!r} was changed: leave it as it was drawn")
+    return int(found[1]), int(found[2])
 
 
 def read_sheet(frame: pl.DataFrame, sheet: pl.DataFrame) -> tuple[FloatArray, FloatArray]:
@@ -60,17 +72,14 @@ def read_sheet(frame: pl.DataFrame, sheet: pl.DataFrame) -> tuple[FloatArray, Fl
             raise InputError(f"the sheet names row {row} twice: keep one of the two")
         labels[row], pi[row] = float(label), float(share)
     if counts_lines(sheet):
-        _check_lines(sheet[_LINE].to_list())
+        _check_lines(sheet[LINE].to_list())
     _check_answers(frame, sheet)
     return labels, pi
 
 
 def _check_lines(lines: list[object]) -> None:
     """Every line that was drawn is there: one that was taken out would pass for an answer that was not drawn."""
-    read = [_OF.fullmatch(str(line)) for line in lines]
-    if None in read:
-        raise InputError(f"the sheet's {_LINE} {lines[read.index(None)]!r} was changed: leave it as it was drawn")
-    places = [(int(found[1]), int(found[2])) for found in read if found is not None]
+    places = [line_of(line) for line in lines]
     totals = sorted({total for _, total in places})
     if len(totals) > 1 or len(set(places)) < len(places):
         raise InputError("the sheet holds lines of several draws: give the sheet of one")
@@ -78,7 +87,7 @@ def _check_lines(lines: list[object]) -> None:
     if missing:
         named = ", ".join(map(str, missing[:_NAMED])) + (" …" if len(missing) > _NAMED else "")
         raise InputError(
-            f"the sheet has {len(lines):,} of its {totals[0]:,} lines, without {_LINE} {named}: rates would be "
+            f"the sheet has {len(lines):,} of its {totals[0]:,} lines, without {LINE} {named}: rates would be "
             "biased; put them back with their labels, or draw a new sheet"
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.errors import InputError
+from curation.refusals.sheets import LINE, line_of
 from curation.review.sheets import ANSWERS
 from curation.tables import validated
 from curation.workspace import Workspace
@@ -27,6 +28,8 @@ class Imported(NamedTuple):
     """Rows that nobody has answered yet."""
     total: int
     """Labels in the workspace now."""
+    missing: tuple[str, ...] = ()
+    """Lines that the sheet had when it was drawn and has no more, ``7 of 40``."""
 
 
 def import_review(workspace: Workspace, path: Path, *, annotator: str | None = None) -> Imported:
@@ -45,7 +48,7 @@ def import_review(workspace: Workspace, path: Path, *, annotator: str | None = N
     if not source.exists():
         raise InputError(f"{source}: there is no such file; expected review.csv, or what Argilla's to_disk wrote")
     argilla = source.suffix == ".json"
-    rows, unanswered = _argilla_rows(source) if argilla else _sheet_rows(source, annotator)
+    rows, unanswered, missing = _argilla_rows(source) if argilla else _sheet_rows(source, annotator)
     _checked(workspace, rows, source)
     verdict = pl.col("better").replace({"a": "better", "b": "better"})
     decided = verdict == "better"
@@ -65,7 +68,7 @@ def import_review(workspace: Workspace, path: Path, *, annotator: str | None = N
     before = workspace.read("review_labels").join(kept, on=_KEY, how="anti", maintain_order="left")
     merged = pl.concat([before.select(kept.columns), kept])
     workspace.overwrite("review_labels", merged)
-    return Imported(kept.height, unanswered, merged.height)
+    return Imported(kept.height, unanswered, merged.height, missing)
 
 
 def reviewed_pairs(workspace: Workspace, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -100,7 +103,7 @@ _COLUMNS: Final = ("pair_id", "answer_a_id", "answer_b_id", "better", "comment",
 _SCHEMA: Final = {**dict.fromkeys(_COLUMNS, pl.String), "sampling_probability": pl.Float64, "place": pl.String}
 
 
-def _sheet_rows(path: Path, annotator: str | None) -> tuple[pl.DataFrame, int]:
+def _sheet_rows(path: Path, annotator: str | None) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
     try:
         separator = _separator(path)
         sheet = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", separator=separator).fill_null("")
@@ -122,7 +125,17 @@ def _sheet_rows(path: Path, annotator: str | None) -> tuple[pl.DataFrame, int]:
         place=pl.format("row {}", pl.col("_row") + 2),
     )
     answered = rows.filter(pl.col("better") != "").select(list(_SCHEMA))
-    return answered, rows.height - answered.height
+    return answered, rows.height - answered.height, _missing(sheet, path)
+
+
+def _missing(sheet: pl.DataFrame, path: Path) -> tuple[str, ...]:
+    """The lines that were taken out; none where the sheet is of an older version and does not count them."""
+    try:
+        places = {line_of(cell) for cell in sheet[LINE]} if LINE in sheet.columns else set()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    drawn = {(line, total) for total in {total for _, total in places} for line in range(1, total + 1)}
+    return tuple(f"{line} of {total}" for line, total in sorted(drawn - places))
 
 
 def _separator(path: Path) -> str:
@@ -132,7 +145,7 @@ def _separator(path: Path) -> str:
     return max(",;\t", key=header.count)
 
 
-def _argilla_rows(path: Path) -> tuple[pl.DataFrame, int]:
+def _argilla_rows(path: Path) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
         found, unanswered = [], 0
@@ -146,7 +159,7 @@ def _argilla_rows(path: Path) -> tuple[pl.DataFrame, int]:
         raise InputError(
             f"{path}: expected the records that Argilla's Dataset.to_disk writes ({type(error).__name__})"
         ) from error
-    return pl.DataFrame(found, schema=_SCHEMA), unanswered
+    return pl.DataFrame(found, schema=_SCHEMA), unanswered, ()
 
 
 def _argilla_row(

@@ -13,6 +13,7 @@ from typing import Any, Final
 import polars as pl
 
 from curation.errors import InputError
+from curation.refusals.sheets import LINE, numbered
 from curation.text import messages_text
 
 __all__ = ["ANSWERS", "SHEET_COLUMNS", "neutral_cells", "write_review"]
@@ -49,7 +50,7 @@ def write_review(sample: pl.DataFrame, folder: Path, *, name: str) -> list[Path]
         raise InputError(f"{folder}: {error.strerror}; give a new folder with -o") from error
     texts = pl.Series("prompt", [messages_text(m) for m in sample["prompt"].to_list()], dtype=pl.String)
     empty = (pl.lit("").alias(c) for c in ("better", "comment", "annotator"))
-    rows = sample.with_columns(texts, *empty).select(SHEET_COLUMNS)
+    rows = numbered(sample).with_columns(texts, *empty).select(*SHEET_COLUMNS, LINE)
     files = {
         sheet: neutral_cells(rows).write_csv(quote_style="non_numeric").encode("utf-8-sig"),
         folder / "argilla" / "records.json": _json([_record(row) for row in sample.iter_rows(named=True)]),

@@ -108,7 +108,7 @@ def test_answers_of_a_sheet_become_labels_and_calibrate(
     path = answered(tmp_path / "out", sample, pairs, wrong=10)
     before = workspace.read("pair_scores")
     imported = import_review(workspace, path, annotator="ada")
-    assert imported == (40, 0, 40)
+    assert imported == (40, 0, 40, ())
     labels = workspace.read("review_labels")
     assert set(labels["annotator"]) == {"ada"}
     assert labels["sampling_probability"].null_count() == 0
@@ -179,7 +179,7 @@ def test_answers_of_argilla_come_back_with_their_user(workspace: Workspace, tmp_
         }
     records[2]["responses"] = {"better": [{"value": "a", "user_id": user, "status": "draft"}]}
     (folder / "records.json").write_text(json.dumps(records))
-    assert import_review(workspace, folder) == (2, 2, 2)
+    assert import_review(workspace, folder) == (2, 2, 2, ())
     labels = workspace.read("review_labels")
     assert labels["annotator"].to_list() == [user] * 2
     assert labels["comment"].to_list() == ["short"] * 2
@@ -257,5 +257,16 @@ def test_the_commands_write_once_and_import(workspace: Workspace, tmp_path: Path
     imported = runner.invoke(app, ["review", "import", workspace.url, str(answers), "--annotator", "ada"])
     assert imported.exit_code == 0, imported.output
     assert "8 labels taken, 0 rows unanswered, 8 labels in the workspace" in imported.output
+    assert "not in" not in imported.output
+    lines = answers.read_text(encoding="utf-8")
+    sheet = pl.read_csv(answers, infer_schema=False)
+    sheet[[0, 2, 3, 4, 5, 6]].write_csv(answers, quote_style="non_numeric")
+    cut = runner.invoke(app, ["review", "import", workspace.url, str(answers), "--annotator", "bob"])
+    assert "6 labels taken, 0 rows unanswered, 14 labels in the workspace" in cut.output
+    assert "2 lines of the sheet are not in" in cut.output
+    assert "(sheet_line 2 of 8, 8 of 8)" in cut.output
+    answers.write_text(lines.replace("3 of 8", "three"), encoding="utf-8")
+    changed = runner.invoke(app, ["review", "import", workspace.url, str(answers), "--annotator", "eve"])
+    assert "sheet_line 'three' was changed" in str(changed.exception)
     other = runner.invoke(app, ["review", workspace.url, "retrieval", "-o", str(tmp_path / "x")])
     assert "dataset 'retrieval' cannot be reviewed" in str(other.exception)
