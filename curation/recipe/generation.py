@@ -111,7 +111,9 @@ class Costs(Section):
         default_factory=dict, description="by a model as section generation names it, or by its name on the server"
     )
     max_cost: float | None = Field(
-        default=None, gt=0.0, description="the run stops before more than this is spent on answers, over all runs"
+        default=None,
+        gt=0.0,
+        description="the run stops before more than this is spent on answers and judges, over all runs",
     )
 
     def price_of(self, model: str) -> Price | None:

@@ -167,11 +167,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _generation_is_consistent(self) -> Recipe:
         if self.costs.max_cost is not None:
-            paid = {f"generation {position}": found for position, found in enumerate(self.generation)}
-            for place, found in {**paid, **self.rewriters}.items():
-                if is_address(found.model) and self.costs.price_of(found.model) is None:
+            asked = {f"generation {position}": found.model for position, found in enumerate(self.generation)}
+            asked |= {place: found.model for place, found in self.rewriters.items()}
+            for place, model in (asked | self.remote_judges).items():
+                if is_address(model) and self.costs.price_of(model) is None:
                     raise ValueError(
-                        f"costs.max_cost is set, and costs.prices has no price for {place}, {found.model!r}: give "
+                        f"costs.max_cost is set, and costs.prices has no price for {place}, {model!r}: give "
                         f"its prompt and completion price per million tokens"
                     )
         for position, found in enumerate(self.generation):
@@ -243,6 +244,20 @@ class Recipe(Section):
             part = getattr(self.constructed, name, None)
             found[f"constructed.{name}.model"] = part.model if part else None
         return {key: model for key, model in found.items() if model is not None}
+
+    @property
+    def remote_judges(self) -> dict[str, str]:
+        """The chat models behind servers that judge, by their key, without what stands behind their names."""
+        named = {f"rewards {place}": reward.model for place, reward in enumerate(self.rewards)}
+        named["judge"] = self.judge.model if self.judge else ""
+        named["sampling.reward"] = self.sampling.reward.model if self.sampling and self.sampling.reward else ""
+        found = {key: name.removeprefix("judge:").partition("?")[0] for key, name in named.items()
+                 if name.startswith("judge:")}  # fmt: skip
+        if self.refusals and self.refusals.judge:
+            found["refusals.judge"] = self.refusals.judge.model
+        if self.refusals and self.refusals.sorting and self.refusals.sorting.judge:
+            found["refusals.sorting.judge"] = self.refusals.sorting.judge.model
+        return {key: model for key, model in found.items() if is_address(model)}
 
     @property
     def relabels(self) -> bool:

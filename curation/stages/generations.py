@@ -30,6 +30,7 @@ from curation.recipe.generation import Price
 from curation.stages.asked import prompts_of, requests, requests_of
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.drawn import Drawn, drawn_in_rounds, is_drawn_in_rounds
+from curation.stages.spending import spent
 from curation.streaming import Arrival, Budget, Stream, run_stream
 
 __all__ = [
@@ -225,14 +226,9 @@ def budget_of(context: Context) -> Budget:
     With whatever options: another temperature is no second purse.
     """
     costs = context.recipe.costs
-    steps = (*generation_steps(context), *rewriting_steps(context))
     if costs.max_cost is not None:
-        _take_in_leftovers(context, steps)
-    models = [step.key.producer.rpartition("/")[0] for step in steps]
-    payee = pl.col("generator").str.replace("/[^/]*$", "")
-    paid = context.workspace.scan("generations").filter(payee.is_in(models))
-    spent = float(paid.select(pl.col("cost").sum()).collect().item() or 0.0)
-    return Budget(costs.max_cost, spent, costs.currency)
+        _take_in_leftovers(context, (*generation_steps(context), *rewriting_steps(context)))
+    return Budget(costs.max_cost, spent(context), costs.currency)
 
 
 def _take_in_leftovers(context: Context, steps: Sequence[GenerationStep]) -> None:

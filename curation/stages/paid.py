@@ -6,12 +6,13 @@ import polars as pl
 
 from curation.stages.context import Context
 from curation.stages.generations import generation_steps, rewriting_steps
+from curation.stages.spending import judged
 
 __all__ = ["token_facts"]
 
 
 def token_facts(context: Context) -> dict[str, str]:
-    """A line for each model that answers or rewrites, over all runs: tokens read and written, and money."""
+    """A line for each model that answers, rewrites or judges, over all runs: tokens, and money."""
     totals = (
         context.workspace.scan("generations")
         .group_by("generator")
@@ -32,4 +33,7 @@ def token_facts(context: Context) -> dict[str, str]:
         # One model may be asked in several ways.
         name = f"{kind} by {step.options.model}"
         facts[name if name not in facts else f"{name} ({step.key.producer[-20:]})"] = said + money
+    for stage, (tokens, cost) in judged(context).items():
+        money = f", {cost:.6g} {context.recipe.costs.currency}" if cost else ""
+        facts[f"judging by a server in stage {stage}"] = f"{tokens:,} tokens{money}"
     return facts

@@ -17,6 +17,7 @@ from curation.errors import MissingExtraError, ModelError
 from curation.models.chat.connection import Address, Connection
 from curation.models.chat.exchange import Exchange
 from curation.models.chat.protocol import ChatOptions, ChatReply, ChatRequest
+from curation.models.chat.usage import count_reply
 
 __all__ = ["ServerChat"]
 
@@ -69,12 +70,17 @@ class ServerChat:
                         reply = loop.next_result()
                     except ModelError:
                         exchange.stop_sending()
-                        yield from loop.last_results(under_way)
+                        for reply in loop.last_results(under_way):
+                            yield self._counted(reply)
                         raise
-                    yield reply
+                    yield self._counted(reply)
             finally:
                 loop.stop_tasks()
                 loop.wait_for(exchange.close())
+
+    def _counted(self, reply: ChatReply) -> ChatReply:
+        count_reply(self._address, reply)
+        return reply
 
 
 class _LoopThread:

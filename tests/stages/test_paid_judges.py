@@ -1,0 +1,99 @@
+"""What judges behind servers cost counts: in the run's record, against max_cost, and with what answers cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.errors import BudgetReached, RecipeError
+from curation.pipeline import recorded_run, run_stage, stage_named
+from curation.recipe import Recipe, load_recipe
+from curation.stages.context import Context
+from curation.stages.paid import token_facts
+from curation.stages.spending import spent
+from curation.workspace import Workspace
+from tests.models.rewards.test_judge import completion, serving
+from tests.stages.conftest import sentences
+
+BEFORE = ("inputs", "hygiene", "prompts", "candidates", "rewards", "pairs")
+PRICE = {"prompt": 1000.0, "completion": 2000.0}  # per million: 100 and 10 tokens are 0.12 a reply
+CALLS = 12  # six pairs, both orders
+
+
+class FarEnd:
+    """Every reply counts 100 tokens of the question and 10 of its own."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.asked += 1
+        return 200, completion('{"better": "A"}') | {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+
+
+def context_of(folder: Path, url: str, **costs: Any) -> Context:
+    rows = sentences(6)
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "sources": [{"path": str(folder / "pairs.jsonl"), "name": "source"}],
+        "judge": {"model": f"judge:{url}#m?rubric=honesty", "batch_rows": 2},
+        "costs": {"prices": {"m": PRICE}, **costs},
+        "encoder": None, "rewards": [], "refusals": None, "policy": None, "publish": {"datasets": ["preference"]},
+    }  # fmt: skip
+    return Context(Workspace(folder / "w"), Recipe.model_validate(recipe))
+
+
+def judge(context: Context) -> None:
+    with recorded_run(context):
+        for name in (*BEFORE, "judgements"):
+            run_stage(context, stage_named(name))
+
+
+def test_a_judges_tokens_and_cost_are_in_the_record_of_the_run(tmp_path: Path) -> None:
+    far_end = FarEnd()
+    with serving(far_end) as url:
+        context = context_of(tmp_path, url)
+        judge(context)
+        again = context_of(tmp_path, url)
+        judge(again)
+    (report,) = (report for report in context.reports if report.name == "judgements")
+    assert far_end.asked == CALLS
+    assert report.tokens == CALLS * 110
+    assert report.cost == pytest.approx(CALLS * 0.12)
+    assert token_facts(again) == {"judging by a server in stage judgements": "1,320 tokens, 1.44 USD"}
+    assert spent(again) == pytest.approx(CALLS * 0.12)  # the second run asked for nothing
+
+
+def test_no_batch_is_begun_once_max_cost_is_spent_and_a_higher_one_goes_on(tmp_path: Path) -> None:
+    far_end = FarEnd()
+    with serving(far_end) as url:
+        with pytest.raises(BudgetReached, match=r"stopped in judgements: 0.48 USD of max_cost 0.4 USD is spent"):
+            judge(context_of(tmp_path, url, max_cost=0.4))
+        assert far_end.asked == 4  # one batch of two pairs
+        with pytest.raises(BudgetReached, match=r"0\.96 USD of max_cost 0\.9 USD"):
+            judge(context_of(tmp_path, url, max_cost=0.9))
+        assert far_end.asked == 8
+        judge(context_of(tmp_path, url, max_cost=100))
+    assert far_end.asked == CALLS  # nothing was paid for twice
+
+
+def test_with_a_limit_every_judge_needs_a_price(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    recipe = tmp_path / "recipe.yaml"
+    for section, place in (
+        ("judge: {model: 'judge:http://h/v1#dear?rubric=honesty'}", "judge"),
+        ("rewards: [{model: 'judge:http://h/v1#dear'}]", "rewards 0"),
+        ("refusals: {judge: {model: 'http://h/v1#dear'}}", r"refusals\.judge"),
+        ("refusals: {sorting: {judge: {model: 'http://h/v1#dear'}}}", r"refusals\.sorting\.judge"),
+    ):
+        recipe.write_text(f"sources: [{{path: a.jsonl}}]\ncosts: {{max_cost: 1}}\n{section}\n")
+        with pytest.raises(RecipeError, match=f"no price for {place}, 'http://h/v1#dear'"):
+            load_recipe(recipe)
+        recipe.write_text(
+            f"sources: [{{path: a.jsonl}}]\ncosts: {{max_cost: 1, prices: {{dear: {{prompt: 1, completion: 1}}}}}}"
+            f"\n{section}\n"
+        )
+        assert load_recipe(recipe).remote_judges
