@@ -61,7 +61,13 @@ scores.add_typer(rewards, name="rewards")
 def score(
     input: InputFile,
     output: OutputFile,
-    model: Annotated[list[str], typer.Option(help="a reward model; give it again for more")] = ["embedded"],  # noqa: B006
+    model: Annotated[
+        list[str], typer.Option(help="a reward model; give it again for more; default: embedded")
+    ] = [],  # noqa: B006
+    models: Annotated[
+        Path | None,
+        typer.Option(help="instead: a recipe, or a YAML file with its section rewards; each model has its options"),
+    ] = None,
     attribute: Annotated[
         list[str],
         typer.Option(
@@ -79,16 +85,22 @@ def score(
 ) -> None:
     """Add rewards to answers or pairs, one entry for each model. The word score may be left out.
 
-    An option of a kind of model goes to every model of that kind.
+    An option of a kind of model goes to every model of that kind; --models gives each model its own.
     """
     from curation.commands.kept_replies import kept_replies
     from curation.commands.rewards import run_rewards
+    from curation.recipe import load_rewards
 
     given = {"attributes": _attributes(attribute), "dtype": dtype and dtype.value, "max_length": max_length}
     options = {name: value for name, value in (given | {"encoder": encoder}).items() if value is not None}
+    if models is not None and (model or options):
+        raise InputError(
+            f"--models {models} names the models and their options: give no --model and no option of one"
+        )
+    chosen = load_rewards(models) if models is not None else model or ["embedded"]
     with kept_replies(output):
         with RichProgress().step("rewards", None) as bar:
-            done = run_rewards(input, output, models=model, options=options, progress=bar)
+            done = run_rewards(input, output, models=chosen, options=options, progress=bar)
         console.print(done.summary, markup=False, soft_wrap=True)
         if done.failed:
             raise typer.Exit(1)

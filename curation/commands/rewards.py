@@ -15,6 +15,7 @@ from curation.models.identity import EMBEDDED
 from curation.models.protocols import FloatArray, RewardModel
 from curation.models.rewards import given_to_each, open_reward, same_width
 from curation.progress import StepProgress
+from curation.recipe import Reward
 
 __all__ = ["RewardsDone", "run_rewards"]
 
@@ -39,7 +40,7 @@ def run_rewards(
     input: str | Path,
     output: str | Path,
     *,
-    models: Sequence[str | RewardModel] = (EMBEDDED,),
+    models: Sequence[str | Reward | RewardModel] = (EMBEDDED,),
     device: str | None = None,
     options: Mapping[str, Any] | None = None,
     progress: StepProgress | None = None,
@@ -53,7 +54,8 @@ def run_rewards(
 
     Args:
         input: ``prompt`` and ``response``, or ``prompt``, ``chosen`` and ``rejected``.
-        models: MODEL arguments (``curation.models.rewards``), or open models.
+        models: MODEL arguments (``curation.models.rewards``), these with their own options as in a recipe, or open
+            models.
         options: ``attributes``, ``dtype``, ``max_length``, ``encoder``: each for every named model that takes it.
 
     Raises:
@@ -62,7 +64,7 @@ def run_rewards(
     """
     with open_stream(input, output, shapes=("pair", "response"), chunk_rows=_CHUNK_ROWS) as stream:
         opened = _opened(models, device, options or {})
-        names = [m if isinstance(m, str) else m.fingerprint for m in models]
+        names = [_name(model) for model in models]
         known = _Known(names, {}, {})
         missing: dict[str, int] = {}
         for chunk in stream.chunks():
@@ -88,11 +90,25 @@ def run_rewards(
 
 
 def _opened(
-    models: Sequence[str | RewardModel], device: str | None, options: Mapping[str, Any]
+    models: Sequence[str | Reward | RewardModel], device: str | None, options: Mapping[str, Any]
 ) -> list[RewardModel]:
     named = [model for model in models if isinstance(model, str)]
     own = dict(zip(named, given_to_each(named, options), strict=True))
-    return [open_reward(m, device=device, **own[m]) if isinstance(m, str) else m for m in models]
+    opened: list[RewardModel] = []
+    for model in models:
+        if isinstance(model, str):
+            opened.append(open_reward(model, device=device, **own[model]))
+        elif isinstance(model, Reward):
+            opened.append(open_reward(model.model, device=device, **model.options))
+        else:
+            opened.append(model)
+    return opened
+
+
+def _name(model: str | Reward | RewardModel) -> str:
+    if isinstance(model, Reward):
+        return model.model
+    return model if isinstance(model, str) else model.fingerprint
 
 
 def _note(model: RewardModel) -> str:

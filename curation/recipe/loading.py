@@ -8,17 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from curation.errors import RecipeError, closest
 from curation.files.safe_yaml import read_yaml
 from curation.recipe.hygiene import Hygiene
+from curation.recipe.models import Reward
 from curation.recipe.refusals import RefusalDetection
 from curation.recipe.whole import Recipe
 from curation.validation_words import fault_words, kind_of, shown_value
 from schemas.taxonomies import TAXONOMIES
 
-__all__ = ["load_recipe"]
+__all__ = ["load_recipe", "load_rewards"]
 
 _SECRET: Final = re.compile(
     r"[a-z0-9+.-]+://(?:[^/@\s]*:[^/@\s]+@\S*|\S*[?&](?:api[_-]?key|key|\w*token|sig|\w*signature|password|secret)=\S+)",
@@ -50,6 +51,29 @@ def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | No
     except ValidationError as error:
         raise RecipeError(f"{where}: {_first_fault(error)}") from error
     return _with_absolute_paths(recipe, file.resolve().parent)
+
+
+def load_rewards(path: str | os.PathLike[str]) -> tuple[Reward, ...]:
+    """The section ``rewards`` of a recipe, or of a file that has nothing else.
+
+    Raises:
+        RecipeError: one line naming the file, the field, what was found and what is allowed.
+    """
+    where = f"rewards of {path}"
+    raw = read_yaml(Path(path), what=where, wrong=RecipeError)
+    if not isinstance(raw, Mapping) or "rewards" not in raw:
+        raise RecipeError(f"{where}: expected the key 'rewards' with a list of models, as in a recipe")
+    _check_no_secret(raw["rewards"], where, "rewards")
+    try:
+        return _Rewards.model_validate(raw).rewards
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_fault(error)}") from error
+
+
+class _Rewards(BaseModel):
+    """The part of a recipe that a command on a file reads."""
+
+    rewards: tuple[Reward, ...] = Field(min_length=1)
 
 
 def _merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

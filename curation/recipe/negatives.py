@@ -7,19 +7,19 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
-from curation.recipe.models import Encoder
+from curation.recipe.models import Encoder, Reward
 
 __all__ = ["Negatives", "Rescorer"]
 
 
-class Rescorer(Section):
+class Rescorer(Reward):
     """A slower model that reads anchor and document together, and removes what it puts above the positive."""
 
     model: str = Field(description="a folder or a Hub id; with kind reward also embedded")
     kind: Literal["cross_encoder", "reward"] = Field(
         default="cross_encoder",
         description="reward: a reward model that reads the anchor as the prompt and the document as the answer "
-        "(of an ensemble the mean)",
+        "(of an ensemble, or several attributes without weights, the mean), with its options as under rewards",
     )
     margin: float = Field(
         default=0.0, ge=0.0, description="how far below the positive a document must stay, in the model's own unit"
@@ -30,7 +30,13 @@ class Rescorer(Section):
         description="the nearest survivors of the other rules that it reads; those beyond go, since nobody vouches "
         "for them",
     )
-    batch_rows: int = Field(default=256, ge=1)
+    batch_rows: int = Field(default=256, ge=1, description="scores kept in one commit")
+
+    @model_validator(mode="after")
+    def _options_of_its_kind(self) -> Rescorer:
+        if self.kind == "cross_encoder" and self.options:
+            raise ValueError(f"{next(iter(self.options))} is an option of reward models: expected kind: reward")
+        return self
 
 
 class Negatives(Section):

@@ -70,7 +70,7 @@ def rescoring_step(options: Rescorer) -> Step:
     """The step of the model that a recipe names."""
     if options.kind == "cross_encoder":
         return CrossEncoderStep(options.model, options.batch_rows)
-    return RewardStep(Reward(model=options.model, batch_rows=options.batch_rows))
+    return RewardStep(Reward(model=options.model, batch_rows=options.batch_rows, **options.options))
 
 
 class LedgerScorer:

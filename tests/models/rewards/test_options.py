@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from click.testing import Result
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
-from curation.errors import InputError, ModelError
+from curation.cli import app
+from curation.errors import InputError, ModelError, RecipeError
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.rewards import given_to_each, open_heads, open_reward, reward_fingerprint
 from curation.models.rewards.heads import Heads, write_heads
 from curation.recipe import Reward
+from curation.recipe.negatives import Rescorer
+from curation.stages.rescoring import rescoring_step
 from curation.stages.rewards import RewardStep
 from tests.models.rewards.test_classifier import ANSWERS, PROMPT, folder
 
@@ -98,3 +105,56 @@ def test_an_encoder_that_is_named_for_heads_must_be_theirs_even_where_theirs_is_
     assert open_heads("embedded", with_encoder=theirs, encoder="embedded").outputs
     with pytest.raises(ModelError, match="name the right encoder"):
         open_heads("embedded", with_encoder=theirs, encoder=str(folder))
+
+
+def test_a_rescorer_takes_what_a_reward_model_takes(folder: Path) -> None:
+    own = {"model": str(folder), "attributes": {"harmless": 1, "short": -1}, "dtype": "bfloat16", "max_length": 20}
+    step = rescoring_step(Rescorer.model_validate(own | {"kind": "reward"}))
+    assert step.key == RewardStep(Reward.model_validate(own)).key
+    assert step.open().model.outputs == ("1.0*harmless+-1.0*short",)  # type: ignore[attr-defined]
+    plain = rescoring_step(Rescorer.model_validate({"model": str(folder), "kind": "reward"}))
+    assert plain.key == RewardStep(Reward(model=str(folder))).key
+    with pytest.raises(ValidationError, match="attributes is an option of reward models"):
+        Rescorer.model_validate(own)
+
+
+def command(*given: object) -> Result:
+    return CliRunner().invoke(app, ["rewards", *map(str, given)])
+
+
+def test_on_the_command_line_each_model_of_a_file_has_its_own_options(folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": PROMPT, "response": answer} for answer in ANSWERS]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    models = [
+        {"model": str(folder), "attributes": {"short": -1}},
+        {"model": str(folder), "attributes": ["helpful"]},
+    ]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"name": "whole recipe", "rewards": models}))
+    done = command(tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl", "--models", tmp_path / "recipe.yaml")
+    assert done.exit_code == 0, done.output
+    every = open_reward(str(folder)).score([PROMPT] * 3, ANSWERS)
+    found = [json.loads(line)["rewards"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(found, np.stack([-every[:, 2], every[:, 0]], axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "said"),
+    [
+        ("rewards: [{model: embedded, dtipe: bfloat16}]", [], "unknown key 'rewards.0.dtipe'"),
+        ("rewards: []", [], "rewards"),
+        ("- model: embedded", [], "expected the key 'rewards'"),
+        ("rewards: [{model: embedded, max_length: 20}]", [], "takes no max_length"),
+        ("rewards: [{model: trained}]", [], "trained"),
+        ("rewards: [{model: embedded}]", ["--model", "relevance"], "give no --model"),
+        ("rewards: [{model: embedded}]", ["--max-length", "20"], "give no --model and no option"),
+    ],
+)
+def test_a_file_of_models_that_is_wrong_is_one_line(
+    tmp_path: Path, content: str, more: list[str], said: str
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    (tmp_path / "m.yaml").write_text(content)
+    done = command(tmp_path / "in.jsonl", "-o", tmp_path / "o.jsonl", "--models", tmp_path / "m.yaml", *more)
+    assert done.exit_code != 0
+    assert said in str(done.exception)
+    assert isinstance(done.exception, InputError | RecipeError)
