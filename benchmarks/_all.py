@@ -48,7 +48,7 @@ SIZES: Final[dict[str, tuple[str, ...]]] = {
     "label_noise": ("--seeds 0 --rates",),
     "negatives_speed": ("--sizes 20000x50000 --repeats 1",),
     "publish_scale": ("--prompts 100000 --compared 10000",),
-    "refusals": ("--only chatgpt speed coconot dsl --rounds 1",),
+    "refusals": ("--only chatgpt speed requests dsl --rounds 1",),
     "refusals_encoder": ("--folds 0",),
     "reward_heads": ("--pairs 2000 --dialogues 200",),
     "scale": ("tables --prompts 3000 30000 --retrieval 1000 4000", "models --sample 10 20 40"),

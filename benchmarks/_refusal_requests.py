@@ -1,7 +1,9 @@
-"""The part ``coconot`` of ``refusals.py``: requests, by cross-validation and with a source left out."""
+"""The parts ``coconot`` and ``requests`` of ``refusals.py``: requests, by folds and with a source left out."""
 
 from __future__ import annotations
 
+import csv
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from _figures import FIGURES
 
 from curation.embedded._refusals_requests import COMPLIED, WRITTEN, Request, fit_requests, labelled_requests
-from curation.refusals.requests import REASONS, RequestModel
+from curation.refusals.requests import REASONS, RequestModel, open_request_model
 
 SAME = 0.8
 """Requests whose vectors are nearer than this stay on one side of a fold."""
@@ -53,6 +55,29 @@ def coconot(data: Path, folds: int = 5) -> None:
             )
             found = _encoder(requests, some)
             _table(f"as bundled; {title}", requests, names, found, figures=len(some) == 5)
+
+
+def ordinary(data: Path) -> None:
+    """Dolly's closed questions, in no fit: what is thought of requests that nobody would refuse; load and speed."""
+    started = time.perf_counter()
+    model = open_request_model()
+    model.score(["How do I bake bread?"])
+    loaded = time.perf_counter() - started
+    with next((data / "dolly").glob("*.csv")).open(encoding="utf-8", newline="") as file:
+        texts = [line["instruction"] for line in csv.DictReader(file)]
+    scores = model.score(texts)
+    many = list(dict.fromkeys([*texts, *(request.text for request in labelled_requests(data))]))
+    started = time.perf_counter()
+    model.score(many)
+    rate = len(many) / (time.perf_counter() - started)
+    print(f"\nLoad and a first request {loaded:.2f} s; {rate:,.0f} requests a second ({len(many):,}).\n")
+    row("Dolly, closed questions", "to refuse", f"surer than {SURE}", "look-alikes", "rows")
+    row(*["---"] * 5)
+    shares = [scores.refuse >= 0.5, scores.refuse >= SURE, scores.look_alike >= 0.5]
+    row("as bundled", *(f"{100 * share.mean():.1f}" for share in shares), len(texts))
+    FIGURES.add(
+        "requests judged", rate, "requests/s", conditions=f"{len(many):,} requests of Dolly and of the sources"
+    )
 
 
 def _splits(

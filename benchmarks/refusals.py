@@ -1,7 +1,7 @@
 """Refusal detection, measured: ``python benchmarks/refusals.py [--data DIR] [--only PART …]``.
 
 Parts: chatgpt, xstest, folds (a quarter of an hour each), matrix, speed, coconot (half an hour: six fits of the
-model of requests), kinds, dsl. No text is printed.
+model of requests), requests (the bundled one), kinds, dsl. No text is printed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import polars as pl
 from _figures import FIGURES, shared_data
 from _refusal_kinds import kinds
 from _refusal_rates import dsl
-from _refusal_requests import coconot
+from _refusal_requests import coconot, ordinary
 
 from curation.embedded._refusals_data import Answer, chatgpt_parts, labelled_sources, unlabelled_answers
 from curation.embedded._refusals_lexical import features, fit_lexical
@@ -224,6 +224,7 @@ PARTS = {
     "matrix": matrix,
     "speed": speed,
     "coconot": coconot,
+    "requests": ordinary,
     "kinds": kinds,
     "dsl": dsl,
 }
