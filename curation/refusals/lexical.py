@@ -55,6 +55,8 @@ class Reading(NamedTuple):
     """Length and layout of the whole answer."""
     cut: bool
     """Whether the middle of the answer was left out."""
+    capitals: bool
+    """Whether all its letters are capitals."""
 
     @property
     def mostly_latin(self) -> bool:
@@ -80,7 +82,9 @@ def read(answer: str) -> Reading:
     if len(plain) < 12 and "qcode" not in plain:
         plain = text  # the whole answer stands in quotation marks
     sentences = [s for s in (part.strip() for part in _SENTENCE_END.split(plain.lower())) if s]
-    return Reading(sentences, _NAME.sub("qname", plain), _shape(answer, text, plain, sentences), cut)
+    return Reading(
+        sentences, _NAME.sub("qname", plain), _shape(answer, text, plain, sentences), cut, plain.isupper()
+    )
 
 
 def _shape(answer: str, text: str, plain: str, sentences: Sequence[str]) -> tuple[float, ...]:

@@ -114,7 +114,8 @@ def refuses_or_answers(reading: Reading) -> bool:
 
 
 def _is_title(reading: Reading, words: list[str]) -> bool:
-    return 2 < len(words) <= _TITLE_WORDS and _TITLE.fullmatch(reading.masked) is not None
+    few = 2 < len(words) <= _TITLE_WORDS
+    return few and not reading.capitals and _TITLE.fullmatch(reading.masked) is not None
 
 
 def says_little(reading: Reading, *, declines: bool, refuses: bool) -> bool:

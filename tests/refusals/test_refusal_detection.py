@@ -248,7 +248,8 @@ def test_a_short_statement_is_an_answer_and_never_a_sure_one(detector: RefusalDe
     "answer",
     ["Request denied.", "Your request was rejected.", "This request is not permitted!", "We must decline.",
      "No. I refuse to answer that.", "Sorry, can't help you with that.", "Unable to comply with this request.",
-     "Not answering that.", "Not going to help with that.", "No can do.", "I won't do that, sorry."],
+     "Not answering that.", "REQUEST DENIED", "I CAN'T HELP WITH THAT.", "Not going to help with that.",
+     "No can do.", "I won't do that, sorry."],
 )  # fmt: skip
 def test_a_few_words_that_refuse_whatever_was_asked_are_sure(detector: RefusalDetector, answer: str) -> None:
     (row,) = found(detector, answer)
