@@ -12,7 +12,7 @@ import polars as pl
 from curation.commands.streams import Stream, open_stream
 from curation.errors import ModelError
 from curation.models.identity import EMBEDDED
-from curation.models.protocols import FloatArray, RewardModel
+from curation.models.protocols import Fault, FloatArray, RewardModel
 from curation.models.rewards import given_to_each, open_reward, same_width
 from curation.progress import StepProgress
 from curation.recipe import Reward
@@ -70,14 +70,15 @@ def run_rewards(
         for chunk in stream.chunks():
             parts = _answers(chunk)
             if chunk.is_empty():
-                _write(stream, chunk, dict.fromkeys(parts, np.empty((0, 0))))
+                _write(stream, chunk, dict.fromkeys(parts, np.empty((0, 0))), {})
                 continue
-            scores = {}
+            scores, faults = {}, {}
             for column, answers in parts.items():
                 scores[column] = _score(opened, known, chunk["prompt"].to_list(), answers)
+                faults[column] = [_faults_of(opened, place, known, len(answers)) for place in range(len(opened))]
                 for name, count in zip(known.outputs, np.isnan(scores[column]).sum(axis=0), strict=True):
                     missing[name] = missing.get(name, 0) + int(count)
-            _write(stream, chunk, scores)
+            _write(stream, chunk, scores, faults)
             if progress:
                 progress.advance(chunk.height)
     missing = {name: count for name, count in missing.items() if count}
@@ -172,12 +173,33 @@ def _scores_of(
     return np.full((len(answers), len(known.parts.get(place, [name]))), np.nan)
 
 
-def _write(stream: Stream, chunk: pl.DataFrame, scores: dict[str, FloatArray]) -> None:
+def _faults_of(models: Sequence[RewardModel], place: int, known: _Known, answers: int) -> Sequence[Fault | None]:
+    """Why answers of the last call have no reward, where the model says so."""
+    if (error := known.failed.get(place)) is not None:
+        return [Fault("broke_off", "", str(error))] * answers
+    return getattr(models[place], "faults", None) or [None] * answers
+
+
+def _write(
+    stream: Stream,
+    chunk: pl.DataFrame,
+    scores: dict[str, FloatArray],
+    faults: dict[str, list[Sequence[Fault | None]]],
+) -> None:
     there = np.ones(chunk.height, dtype=bool)
-    for values in scores.values():
-        there &= np.isfinite(values).any(axis=1)
-    for row in chunk["row"].filter(pl.Series(~there)):
-        stream.reject(row, "no_reward", "", "no model could score it")
+    why: dict[int, Fault] = {}
+    for name, values in scores.items():
+        lacking = ~np.isfinite(values).any(axis=1)
+        for place in np.flatnonzero(lacking).tolist():
+            said = next((model[place] for model in faults[name] if model[place] is not None), None)
+            if said is not None:
+                why.setdefault(place, said)
+        there &= ~lacking
+    rows = chunk["row"].to_list()
+    for place in np.flatnonzero(~there).tolist():
+        fault = why.get(place)
+        more = "" if fault is None else f": {fault.reason}"
+        stream.reject(rows[place], "no_reward", fault.value if fault else "", f"no model could score it{more}")
     columns = {
         name: pl.Series(name, values.tolist(), dtype=pl.List(pl.Float64)).list.eval(pl.element().fill_nan(None))
         for name, values in scores.items()

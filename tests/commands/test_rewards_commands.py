@@ -17,6 +17,7 @@ from curation.commands.label_noise import run_label_noise
 from curation.commands.rewards import run_rewards
 from curation.commands.strength import run_strength
 from curation.errors import InputError, ModelError
+from tests.models.rewards.test_judge import serving
 
 LENGTH = "python:tests.commands.test_rewards_commands:length"
 STOPS = "python:tests.commands.test_rewards_commands:stops"
@@ -232,3 +233,18 @@ def test_the_commands_options_reach_the_model(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, [*plain, *option])
         assert isinstance(result.exception, InputError)
         assert "is of no use: none of the models takes it (relevance)" in str(result.exception)
+
+
+def test_a_row_without_a_reward_is_rejected_with_what_the_server_said(tmp_path: Path) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        long = "long" in body["messages"][-1]["content"]
+        return (413, {}) if long else (200, {"data": [{"probs": [1.0]}]})
+
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "long" if n == 1 else "b"} for n in range(3)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with serving(reply) as url:
+        done = run_rewards(tmp_path / "in.jsonl", tmp_path / "out.jsonl", models=[f"{url}/classify#m"])
+    assert done.rejected == {"no_reward": 1}
+    (reject,) = pl.read_parquet(tmp_path / "out.rejects.parquet").iter_rows(named=True)
+    assert (reject["row"], reject["value"]) == (1, "413")
+    assert reject["reason"] == "no model could score it: the reward server refused this row with status 413"
