@@ -36,7 +36,7 @@ __all__ = ["Exchange"]
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 _LONGEST_RECONNECT: Final = 5.0
-_WHAT_IS_KEPT: Final = "a run keeps what was answered, a command on a file begins anew"
+_WHAT_IS_KEPT: Final = "what was answered is kept"
 _REFUSALS_BEFORE_STOP: Final = 20
 """Requests refused for no known reason, before any was answered, that show that the fault is not theirs."""
 _FAILURES_BEFORE_STOP: Final = 200
@@ -129,7 +129,9 @@ class Exchange:
         import openai
 
         try:
-            response = await self._client.post("/chat/completions", body=body, cast_to=_raw_response())
+            # The client's own time-out is for the next bytes, however few those are.
+            async with asyncio.timeout(self._connection.timeout):
+                response = await self._client.post("/chat/completions", body=body, cast_to=_raw_response())
             self._in_reach()
             return ChatReply("", answer_in(response.content))
         except Broken as broken:
@@ -138,11 +140,11 @@ class Exchange:
         except openai.APIStatusError as error:
             self._in_reach()
             return self._error_status(error, body)
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, TimeoutError) as error:
             if _could_not_connect(error):
                 await self._wait_for_server()
                 return None
-            if isinstance(error, openai.APITimeoutError):
+            if isinstance(error, openai.APITimeoutError | TimeoutError):
                 seconds = f"{self._connection.timeout:g}"
                 fault = Fault("timeout", seconds, f"the server sent no answer within {seconds} s")
             else:

@@ -25,6 +25,7 @@ from curation.models.chat.replies import answer_in
 from curation.models.chat.request_body import request_seed
 from curation.models.protocols import Fault
 from tests.chat_server import Running, answer_text, running
+from tests.models.rewards.test_server import speaking, trickle
 
 OPTIONS = ChatOptions(max_new_tokens=16, temperature=0.7, seed=3)
 
@@ -243,3 +244,11 @@ def test_a_cut_answer_says_length_whatever_the_server_calls_it() -> None:
     for word in ("length", "MAX_TOKENS", "model_length"):
         body = {"choices": [{"index": 0, "message": {"content": "Yes and"}, "finish_reason": word}]}
         assert answer_in(json.dumps(body).encode()).finish_reason == "length"
+
+
+def test_a_time_out_is_for_the_whole_reply_however_slowly_it_trickles() -> None:
+    with speaking(lambda to, answers: trickle(to)) as url:
+        chat = open_chat(f"{url}#m", OPTIONS, connection=Connection(timeout=0.5, attempts=1))
+        (reply,) = chat.chat([ChatRequest("0", ({"role": "user", "content": "x"},))])
+    assert isinstance(reply.answer, Fault)
+    assert reply.answer.rule == "timeout"
