@@ -151,7 +151,10 @@ def explain(
 
 @app.command()
 def ui(
-    workspace: Annotated[str | None, typer.Argument(metavar="WORKSPACE")] = None,
+    workspace: Annotated[
+        str | None,
+        typer.Argument(metavar="WORKSPACE", help="of a run, or (with --recipe) a new one; default: the recipe's"),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
@@ -161,7 +164,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
     host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
 ) -> None:
-    """Start the Dagster UI on a workspace, with a DAGSTER_HOME that lasts."""
+    """Start the Dagster UI on a workspace; the history of its runs is kept there."""
     from curation.ui import start_ui
 
     start_ui(workspace=workspace, recipe=recipe, host=host, port=port)

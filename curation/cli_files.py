@@ -107,11 +107,13 @@ def negatives(
     corpus: Annotated[str | None, typer.Option(help="a file with a column text; default: all positives")] = None,
     num_negatives: Annotated[int, typer.Option(min=1)] = 3,
     model: Model = "embedded",
-    range_min: Annotated[int, typer.Option(min=0, help="skip so many of the nearest survivors")] = 0,
+    range_min: Annotated[int, typer.Option(min=0, help="skip so many of the nearest that are left")] = 0,
     range_max: Annotated[int | None, typer.Option(min=1, help="look no further than so many")] = None,
-    max_score: float | None = None,
-    min_score: float | None = None,
-    absolute_margin: float | None = None,
+    max_score: Annotated[float | None, typer.Option(help="drop documents that score higher")] = None,
+    min_score: Annotated[float | None, typer.Option(help="drop documents that score lower")] = None,
+    absolute_margin: Annotated[
+        float | None, typer.Option(help="how far below the positive a document must score")
+    ] = None,
     relative_margin: Annotated[float | None, typer.Option(help="below the positive, as a share of it")] = 0.05,
     index: Annotated[
         _Index, typer.Option(help="flat: exact; ivf, hnsw: approximate, with the recall it reached; auto: by size")

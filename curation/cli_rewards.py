@@ -62,7 +62,11 @@ def score(
     input: InputFile,
     output: OutputFile,
     model: Annotated[
-        list[str], typer.Option(help="a reward model; give it again for more; default: embedded")
+        list[str],
+        typer.Option(
+            help="embedded, a folder, a Hub id, judge:… or another that docs/strength.md names; again for more; "
+            "default: embedded"
+        ),
     ] = [],  # noqa: B006
     models: Annotated[
         Path | None,
