@@ -121,7 +121,7 @@ def test_reliabilities_are_told_of_the_models_they_belong_to(tmp_path: Path) -> 
     context = context_of(tmp_path, "ensemble", "length")
     run_all(context)
     (said,) = [value for name, value in label_facts(context).items() if "Dawid" in name]
-    assert [part.rsplit(" ", 1)[0].rpartition(":")[2] for part in said.split(", ")] == [
+    assert [part.rpartition(": ")[0].rpartition(":")[2] for part in said.split(", ")] == [
         "ensemble 0", "ensemble 1", "ensemble 2", "length",
     ]  # fmt: skip
 
