@@ -269,7 +269,7 @@ def test_another_seed_divides_anew(folder: Folder) -> None:
     [
         ({"prompts": [{"method": "exact", "threshold": 0.9}]}, "takes no threshold"),
         ({"pairs": [{"method": "semantic"}]}, "needs the section encoder"),
-        ({"contamination": {"against": []}}, "at least 1 item"),
+        ({"contamination": {"against": []}}, "expected at least 1 of them"),
         ({"answers": [{"keep": "newest"}]}, "hygiene.answers.0.keep"),
     ],
 )
