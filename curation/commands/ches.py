@@ -9,7 +9,7 @@ from curation.commands.streams import open_stream
 from curation.models.identity import EMBEDDED
 from curation.models.policy import DEFAULT_BATCH_TOKENS, Backend, Policy, open_policy
 from curation.progress import StepProgress
-from curation.prompts.shapes import resolve
+from curation.prompts.shapes import first_rows, resolve
 from curation.scores.ches_frames import CHES_SHAPES, check_raw, score_rows, verbatim
 
 __all__ = ["ChesDone", "run_ches"]
@@ -68,7 +68,7 @@ def run_ches(
     """
     with open_stream(input, output, shapes=CHES_SHAPES, chunk_rows=_CHUNK_ROWS) as stream:
         binding = resolve(
-            stream.source.head(), name=stream.source.name, shapes=CHES_SHAPES, mixed=stream.source.mixed
+            first_rows(stream.source), name=stream.source.name, shapes=CHES_SHAPES, mixed=stream.source.mixed
         )
         opened = policy
         if isinstance(opened, str):

@@ -38,7 +38,7 @@ from curation.files import (
 )
 from curation.files.writing import FrameWriter, check_schema
 from curation.prompts.rows import normalise
-from curation.prompts.shapes import Binding, ColumnMap, resolve
+from curation.prompts.shapes import Binding, ColumnMap, first_rows, resolve
 from curation.prompts.texts import check_columns, text_columns
 
 __all__ = ["Needs", "Stream", "open_stream"]
@@ -177,7 +177,7 @@ class Stream:
         source, needs = self.source, self._needs
         if needs.shapes:
             return resolve(
-                source.head(),
+                first_rows(source),
                 name=source.name,
                 shapes=needs.shapes,
                 columns=needs.column_map,

@@ -27,10 +27,20 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.errors import InputError, closest
-from curation.files import ROW
+from curation.files import ROW, InputFile
 from curation.prompts import dialogues
 
-__all__ = ["LABELS", "MESSAGES_DTYPE", "SHAPES", "Binding", "ColumnMap", "Shape", "is_text", "resolve"]
+__all__ = [
+    "LABELS",
+    "MESSAGES_DTYPE",
+    "SHAPES",
+    "Binding",
+    "ColumnMap",
+    "Shape",
+    "first_rows",
+    "is_text",
+    "resolve",
+]
 
 MESSAGES_DTYPE: Final = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
@@ -93,6 +103,19 @@ class Binding(NamedTuple):
     mixed: frozenset[str] = frozenset()
     name: str = "the frame"
     """The file, for errors."""
+
+
+def first_rows(source: InputFile) -> pl.DataFrame:
+    """The head of a file for :func:`resolve`, with the row by which a column ``system`` is told."""
+    head = source.head()
+    for column in _SYNONYMS["system"]:
+        if source.schema.get(column) == pl.String and column not in source.mixed and not _is_said(head[column]):
+            for frame in source.chunks():
+                told = frame.filter(pl.col(column).str.strip_chars().str.contains(r"\s")).head(1)
+                if told.height:
+                    head = pl.concat([head, told])
+                    break
+    return head
 
 
 def resolve(

@@ -29,7 +29,7 @@ from curation.errors import InputError, closest
 from curation.files import ROW, InputFile, Reject, RowError, open_input, rejects_frame
 from curation.pairs.views import was_flipped
 from curation.prompts.rows import normalise, score_of
-from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, resolve
+from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, first_rows, resolve
 from curation.prompts.texts import cells
 from curation.prompts.votes import are_votes, votes_of
 from curation.text_columns import nested_series
@@ -130,7 +130,7 @@ def read_source(
     file = open_input(path)
     shapes = _AUTO if format == "auto" else (format,)
     main = {field: column for field, column in columns.items() if field not in _EXTRAS}
-    head = file.head()
+    head = first_rows(file)
     binding = resolve(head, name=path, shapes=shapes, columns=main, mixed=file.mixed)
     unfilled: Binding | None = None
     if format == "auto" and binding.shape == "response" and _blank(head, binding):

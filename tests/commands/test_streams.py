@@ -12,6 +12,7 @@ import pytest
 from curation.commands.streams import open_stream
 from curation.errors import InputError
 from curation.files import rejects_path
+from curation.prompts.sources import read_source
 
 PAIRS: list[dict[str, Any]] = [
     {"id": i, "prompt": f"Question {i}?", "chosen": f"yes {i}", "rejected": f"no {i}", "extra": {"k": [i]}}
@@ -178,6 +179,18 @@ def test_prompts_of_texts_and_of_messages_are_the_same_after_a_command_wrote_the
             prompts += [rows["prompt"].to_list() for rows in stream.chunks()]
 
     assert prompts[0] == prompts[1] == prompts[2]
+
+
+@pytest.mark.parametrize(("last", "turns"), [("You are brief.", 2), ("gpt-4", 1)])
+def test_a_system_column_is_told_by_all_rows_and_not_by_the_first(tmp_path: Path, last: str, turns: int) -> None:
+    rows = [{**PAIRS[0], "system": last if n == 99 else "terse"} for n in range(100)]
+    source = write(tmp_path / "in.jsonl", rows)
+
+    with open_stream(source, tmp_path / "out.parquet", shapes=("pair",)) as stream:
+        (read,) = stream.chunks()
+
+    assert set(read["prompt"].list.len()) == {turns}
+    assert set(read_source(str(source), name="s").rows["messages"].list.len()) == {turns}
 
 
 def test_columns_that_are_replaced_are_spoken_of(tmp_path: Path) -> None:
