@@ -133,7 +133,10 @@ def _with_witnesses(chunk: pl.DataFrame, originals: pl.DataFrame, *columns: str 
 def _reliability(result: LabelNoise) -> list[str]:
     """Who can be believed, and what confident learning counts."""
     lines = [f"share of right labels, estimated: {result.right_share:.3f}; confident learning: "
-             f"{1 - result.confident.noise_rate:.3f}"]  # fmt: skip
+             f"{1 - result.confident.noise_rate:.3f}",
+             f"the text model, out of fold, agrees with {result.agreement} of the given labels: one that it "
+             f"contradicts is likelier wrong than right where over {result.agreement.worth_from:.0%} are wrong",
+             *result.warnings]  # fmt: skip
     least = result.annotators.head(_SHOWN)
     if least.height:
         named = ", ".join(f"{name} {share:.2f} of {rows:,}" for name, rows, share, _ in least.iter_rows())

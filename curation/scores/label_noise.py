@@ -24,7 +24,14 @@ from curation.scores.ensemble import make_folds
 from curation.scores.evidence import choose_variances
 from curation.scores.noise_features import BLOCK_WORDS
 from curation.scores.noise_inputs import noise_inputs, open_readers
-from curation.scores.noise_models import ConfidentCounts, confident_counts, fit_noise, repo_posterior
+from curation.scores.noise_models import (
+    Agreement,
+    ConfidentCounts,
+    confident_counts,
+    fit_noise,
+    label_agreement,
+    repo_posterior,
+)
 from curation.scores.noise_texts import read_pairs
 from curation.scores.noise_witnesses import (
     VOTER_SCHEMA,
@@ -73,6 +80,19 @@ class LabelNoise(NamedTuple):
     """``annotator``, ``rows``, ``right_share``, ``median_loss``; the least reliable first."""
     confident: ConfidentCounts
     """Labels that the out-of-fold model confidently contradicts, with the answers of a random half exchanged."""
+    agreement: Agreement = Agreement(0.5, 0.0, 1.0)
+    """How often the out-of-fold text model agrees with the given labels, where the two answers differ."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before labels are cleaned by this."""
+        if self.frame.is_empty() or not self.agreement.hardly_better_than_a_coin:
+            return []
+        return [
+            f"WARNING: on rows that it has not seen, the text model agrees with {self.agreement} of the given "
+            f"labels, hardly more than a coin would: to drop or turn the labels that it contradicts (label_margin "
+            f"below 0) may well do harm"
+        ]
 
 
 def label_noise(
@@ -152,7 +172,9 @@ def label_noise(
     voters, more = people_columns(kept, people, said, used, method=vote_method, seed=seed)
     annotators = pl.DataFrame(schema=_ANNOTATORS) if people is None else people.table
     counts = _confident(margins, seed)
-    return LabelNoise(kept.with_columns(*columns, *more), texts.rejects, used, eta, voters, annotators, counts)
+    agreement = label_agreement(margins[~equal], np.asarray(texts.groups)[~equal].tolist())
+    judged = kept.with_columns(*columns, *more)
+    return LabelNoise(judged, texts.rejects, used, eta, voters, annotators, counts, agreement)
 
 
 def suggest(probability: FloatArray, *, flip_below: float, drop_below: float) -> list[str]:

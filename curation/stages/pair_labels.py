@@ -30,7 +30,7 @@ from schemas.pair_labels import NOISE_SCORES
 
 __all__ = ["STAGE", "labelled_pairs", "labelled_scores"]
 
-_NOISE_VERSION = 2
+_NOISE_VERSION = 3
 _PEOPLE = ("annotator", "votes")
 _REWARDS = ("chosen_rewards", "rejected_rewards")
 _DECISIONS = ("flipped", "label_action", "label_smoothing", "weight", "target_margin")
@@ -184,7 +184,8 @@ def _fitted_noise(
         )
     keep_voters(context, result)
     shares = f"{result.right_share:.3f}, by confident learning {1 - result.confident.noise_rate:.3f}"
-    said = "; ".join([*result.used, f"share of right labels, estimated: {shares}"])
+    agreed = f"the text model, out of fold, agrees with {result.agreement} of the given labels"
+    said = "; ".join([*result.used, f"share of right labels, estimated: {shares}", agreed, *result.warnings])
     found = result.frame
     lacking = {name: pl.lit(None, dtype=pl.Float64) for name in _EVIDENCE if name not in found.columns}
     rows = found.with_columns(**lacking).select(

@@ -263,6 +263,16 @@ def test_reward_models_are_voters_by_the_method_that_is_asked_for(method: Method
     assert f"{word} over the reward models, for their reliability only" in result.used
 
 
+@pytest.mark.parametrize(("flips", "warned"), [(0.2, False), (0.5, True)])
+def test_a_model_that_is_no_better_than_a_coin_warns_of_cleaning_by_it(flips: float, warned: bool) -> None:
+    frame, _ = noisy(200, flips=flips, seed=3)
+    result = label_noise(frame, encoder=ENCODER, prior=None)
+    margins = result.frame["label_margin"]
+    assert result.agreement.share == pytest.approx(((margins > 0).sum() + (margins == 0).sum() / 2) / 200)
+    assert bool(result.warnings) is warned
+    assert all("may well do harm" in line for line in result.warnings)
+
+
 def test_labels_that_nothing_explains_are_all_kept() -> None:
     rows = 60
     frame = pl.DataFrame(

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from curation.errors import InputError
 from curation.scores.noise_models import (
+    Agreement,
     annotator_losses,
     confident_counts,
     fit_noise,
+    label_agreement,
     repo_em,
     repo_posterior,
 )
@@ -76,3 +78,31 @@ def test_shrunk_margins_get_their_scale_and_share_back() -> None:
     scale, eta = fit_noise(margins)
     assert scale == pytest.approx(5, rel=0.25)
     assert eta == pytest.approx(0.8, abs=0.03)
+
+
+def test_agreement_has_an_interval_over_prompts() -> None:
+    random = np.random.default_rng(0)
+    margins = np.where(random.random(900) < 0.6, 1.0, -1.0)
+    alone = label_agreement(margins, [str(n) for n in range(900)])
+    share = float((margins > 0).mean())
+    assert alone.share == pytest.approx(share)
+    width = 1.96 * (share * (1 - share) / 900) ** 0.5
+    assert (alone.low, alone.high) == pytest.approx((share - width, share + width))
+    assert not alone.hardly_better_than_a_coin
+    # Nine like rows a prompt are one observation, not nine.
+    repeated = label_agreement(np.repeat(margins[:100], 9), [str(n // 9) for n in range(900)])
+    hundred = label_agreement(margins[:100], [str(n) for n in range(100)])
+    assert tuple(repeated) == pytest.approx(tuple(hundred))
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(0.8, 0.3), (0.8, 0.1), (0.6, 0.45), (0.6, 0.35)])
+def test_contradicted_labels_are_mostly_wrong_from_where_it_says(right: float, wrong: float) -> None:
+    agree = (1 - wrong) * right + wrong * (1 - right)
+    found = Agreement(agree, agree, agree)
+    assert (wrong * right > (1 - wrong) * (1 - right)) is (wrong > found.worth_from)
+
+
+def test_margins_that_say_nothing_agree_as_a_coin_does() -> None:
+    assert label_agreement(np.zeros(50), [str(n) for n in range(50)]).hardly_better_than_a_coin
+    assert label_agreement(np.zeros(0), []).hardly_better_than_a_coin
+    assert not label_agreement(np.ones(50), [str(n) for n in range(50)]).hardly_better_than_a_coin
