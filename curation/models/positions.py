@@ -29,7 +29,8 @@ def most_tokens_of_classifier(config: Any) -> int | None:
 
     try:
         with torch.device("meta"):
-            network = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            build = AutoModelForSequenceClassification.from_config
+            network = build(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except (ValueError, RuntimeError):  # of a kind that transformers has no such classifier for
         limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         return limit
