@@ -59,7 +59,25 @@ def file_locks_held(folder: Path) -> list[dict[str, Any]]:
                 pass
         except Timeout:
             held.append({"name": path.stem, "holder": _holder(folder, path.stem)})
+        except OSError:
+            # Of a workspace that may only be read, too, people ask who holds it.
+            if _locked_elsewhere(path):
+                held.append({"name": path.stem, "holder": _holder(folder, path.stem)})
     return held
+
+
+def _locked_elsewhere(path: Path) -> bool:
+    """Whether another process holds a lock's file, which is opened for reading; False where it cannot be told."""
+    import fcntl
+
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _owner(folder: Path, name: str) -> Path:

@@ -62,13 +62,20 @@ def dagster_environment(*, workspace: str | None, recipe: Path | None) -> dict[s
     if not home:
         raise InputError(f"workspace {place.url} is not on this disk: set DAGSTER_HOME to a folder that lasts")
     folder = Path(home).expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "dagster.yaml").exists():
-        (folder / "dagster.yaml").write_text(_INSTANCE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "dagster.yaml").exists():
+            (folder / "dagster.yaml").write_text(_INSTANCE)
+        recipe = recipe or _last_recipe(place, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror}: Dagster's history is kept there; set DAGSTER_HOME to a folder in which "
+            f"you may write"
+        ) from error
     return dict(os.environ) | {
         "DAGSTER_HOME": str(folder),
         "CURATION_WORKSPACE": place.url,
-        "CURATION_RECIPE": str((recipe or _last_recipe(place, folder)).resolve()),
+        "CURATION_RECIPE": str(recipe.resolve()),
     }
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 from fsspec.registry import _registry as fsspec_implementations
 
 from curation.errors import CurationError, InputError, WorkspaceError
+from curation.file_locks import _locked_elsewhere
 from curation.workspace import FORMAT_VERSION, Workspace
 
 
@@ -183,6 +184,15 @@ def test_somebody_who_looks_at_the_locks_ends_no_run(tmp_path: Path, monkeypatch
     threading.Timer(0.2, look.release).start()
     with workspace.lock():
         assert [held["name"] for held in workspace.locks_held()] == ["workspace"]
+
+
+def test_a_lock_that_may_only_be_looked_at_is_seen(tmp_path: Path) -> None:
+    lock = tmp_path / "workspace.lock"
+    lock.touch()
+    assert not _locked_elsewhere(lock)
+    with FileLock(lock):
+        assert _locked_elsewhere(lock)
+    assert not _locked_elsewhere(tmp_path / "none.lock")
 
 
 def test_an_object_store_url_keeps_its_form() -> None:

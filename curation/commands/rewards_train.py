@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -98,6 +99,9 @@ def _checked(folder: Path) -> Path:
             f"{folder} exists and holds something else than reward heads; expected a new folder, or one that "
             f"`curation rewards train` wrote"
         )
+    above = next(place for place in folder.absolute().parents if place.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise InputError(f"{folder} cannot be made: you may not write in {above}; give another folder with -o")
     return folder
 
 

@@ -119,6 +119,12 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_place_where_nothing_can_be_written_is_said_before_any_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="heads cannot be made: you may not write in"):
+        run_rewards_train(tmp_path / "pairs.jsonl", tmp_path / "file" / "heads")
+
+
 def test_soft_labels_must_be_probabilities(tmp_path: Path) -> None:
     rows = [{**row, "p": 1.5 if row["row_of_mine"] == 4 else 0.9} for row in pairs()]
     with pytest.raises(InputError, match=r"column 'p', row 4: found 1\.5"):
