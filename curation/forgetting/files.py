@@ -14,6 +14,7 @@ import polars as pl
 from curation.forgetting.matching import Needles
 from curation.forgetting.selection import Selection
 from curation.journal import Journal, journal_folder, journal_path
+from curation.kept_replies import REPLIES, KeptReplies
 from curation.ledger import LedgerKey
 from curation.review.sheets import SHEET_COLUMNS
 from curation.stages.reward_heads import local_copy
@@ -40,6 +41,11 @@ def cut_journals(workspace: Workspace, selection: Selection, needles: Needles) -
         replaced.setdefault(journal_path(workspace, key).name, set()).add(request)
     count = 0
     for path in sorted(folder.glob("*.jsonl")):
+        if path.name.startswith(REPLIES):
+            # Of a judge's replies nobody can say whom they quote: what a batch had so far is asked for again.
+            count += KeptReplies(path).found
+            path.unlink()
+            continue
         asked = selection.requests | replaced.get(path.name, set())
         with Journal(path) as journal:
             found = journal.read()

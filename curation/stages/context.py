@@ -15,7 +15,7 @@ from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe
 from curation.sender import RemoteStep, run_apart
-from curation.stages.spending import within_budget
+from curation.stages.spending import served
 from curation.streaming import Budget, run_stream
 from curation.streaming_batches import InBatches, is_limited
 from curation.tables import concat_rejects, empty_rejects, validated
@@ -78,20 +78,16 @@ class Context:
                 else pl.concat([again, partial]).unique(step.key.id_column, maintain_order=True)
             )
             self.ledger.forget_failures(step.key)
-        # A server does the work of a remote step, and its answers are paid for: they stay with this process.
-        apart = self.engine is not None and not getattr(step, "is_remote", False)
-        if self.engine is not None and apart:
-            report = self.engine.run(step, inputs, self.ledger, progress=self.progress, again=again)
+        options: dict[str, Any] = {"progress": self.progress, "again": again}
+        if getattr(step, "is_remote", False):
+            # A server does the work, and its answers are paid for: they stay with this process.
+            with served(self, step) as ours:
+                report = run_local(ours, inputs, self.ledger, **options)
+        elif self.engine is not None:
+            report = self.engine.run(step, inputs, self.ledger, **options)
         else:
-            timeout = self._batch_timeout(step)
-            paid = within_budget(self, step)
-            try:
-                report = run_local(
-                    paid or step, inputs, self.ledger, progress=self.progress, timeout=timeout, again=again
-                )
-            except BaseException:
-                self.reports += [paid.broken_off()] if paid is not None and paid.tokens else []
-                raise
+            timeout = self.recipe.batch_timeout_seconds
+            report = run_local(step, inputs, self.ledger, timeout=timeout, **options)
         self.reports.append(report)
         return report
 
@@ -105,13 +101,9 @@ class Context:
         if step.is_remote:
             report = run_apart(step, inputs, self.ledger, **options)
         else:
-            report = run_stream(step, inputs, self.ledger, timeout=self._batch_timeout(step), **options)
+            report = run_stream(step, inputs, self.ledger, timeout=self.recipe.batch_timeout_seconds, **options)
         self.reports.append(report)
         return report
-
-    def _batch_timeout(self, step: Any) -> float | None:
-        """A server's time-out is in its section of the recipe, and waiting for its limits is no hanging."""
-        return None if getattr(step, "is_remote", False) else self.recipe.batch_timeout_seconds
 
     def _compute_batches(self, step: RemoteStep, inputs: pl.DataFrame) -> StepReport:
         """A streaming step whose model runs on the cluster. What a run without one has left over is kept first."""

@@ -1,12 +1,14 @@
 """What has been paid for answers and to judges, and when a run stops asking judges of servers.
 
-Answers are paid for one by one, in ``generations``; a judge is asked in batches, and each is kept before the next.
+Answers are paid for one by one, in ``generations``; a judge is asked in batches. Where their replies are until a
+batch is whole, ``kept_step`` knows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +19,14 @@ from curation.errors import BudgetReached
 from curation.models.chat import ChatOptions, chat_fingerprint
 from curation.models.chat.connection import Address, address_of
 from curation.models.chat.usage import counting
+from curation.stages.kept_step import KeptStep
 from curation.streaming import Budget
 
 if TYPE_CHECKING:
     from curation.recipe.generation import Price
     from curation.stages.context import Context
 
-__all__ = ["PaidStep", "judged", "spent", "within_budget"]
+__all__ = ["PaidStep", "judged", "served", "spent"]
 
 _STEPS: Final = ("judgements", "refusals", "requests", "rewards")
 """Those that a judge may do; the names are theirs in the reports of a run."""
@@ -104,11 +107,20 @@ def judged(context: Context) -> dict[str, tuple[int, float]]:
     return found
 
 
-def within_budget(context: Context, step: Step) -> PaidStep | None:
-    """A judge's step within what may still be spent; None for a step that asks no judge behind a server."""
-    prices = {model: context.recipe.costs.price_of(model) for model in context.recipe.remote_judges.values()}
-    if not prices or not getattr(step, "is_remote", False):
-        return None
+@contextmanager
+def served(context: Context, step: Step) -> Iterator[Step]:
+    """A step that a server does: nothing paid for is lost or uncounted, and a judge stays within ``max_cost``."""
+    kept = KeptStep(step, context.workspace)
     costs = context.recipe.costs
-    known = {address_of(model): price for model, price in prices.items() if price is not None}
-    return PaidStep(step, Budget(costs.max_cost, spent(context), costs.currency), known)
+    judges = context.recipe.remote_judges.values()
+    prices = {address_of(model): price for model in judges if (price := costs.price_of(model)) is not None}
+    budget = Budget(costs.max_cost, spent(context) if judges else 0.0, costs.currency)
+    paid = PaidStep(kept, budget, prices)
+    done = False
+    try:
+        yield paid
+        done = True
+    finally:
+        if not done and paid.tokens:
+            context.reports.append(paid.broken_off())
+        kept.close(done=done)

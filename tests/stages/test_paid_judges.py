@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from curation.errors import BudgetReached, RecipeError
+from curation.errors import BudgetReached, ModelError, RecipeError
+from curation.forgetting.forget import forget, what_would_go
 from curation.pipeline import recorded_run, run_stage, stage_named
 from curation.recipe import Recipe, load_recipe
 from curation.stages.context import Context
@@ -24,22 +25,25 @@ CALLS = 12  # six pairs, both orders
 
 
 class FarEnd:
-    """Every reply counts 100 tokens of the question and 10 of its own."""
+    """Every reply counts 100 tokens of the question and 10 of its own; after ``replies`` the key is refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, replies: int = 1_000) -> None:
+        self.replies = replies
         self.asked = 0
 
     def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self.asked >= self.replies:
+            return 401, {"error": {"message": "no", "code": "invalid_api_key"}}
         self.asked += 1
         return 200, completion('{"better": "A"}') | {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
 
 
-def context_of(folder: Path, url: str, **costs: Any) -> Context:
+def context_of(folder: Path, url: str, *, batch_rows: int = 2, **costs: Any) -> Context:
     rows = sentences(6)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
         "sources": [{"path": str(folder / "pairs.jsonl"), "name": "source"}],
-        "judge": {"model": f"judge:{url}#m?rubric=honesty", "batch_rows": 2},
+        "judge": {"model": f"judge:{url}#m?rubric=honesty", "batch_rows": batch_rows},
         "costs": {"prices": {"m": PRICE}, **costs},
         "encoder": None, "rewards": [], "refusals": None, "policy": None, "publish": {"datasets": ["preference"]},
     }  # fmt: skip
@@ -78,6 +82,35 @@ def test_no_batch_is_begun_once_max_cost_is_spent_and_a_higher_one_goes_on(tmp_p
         assert far_end.asked == 8
         judge(context_of(tmp_path, url, max_cost=100))
     assert far_end.asked == CALLS  # nothing was paid for twice
+
+
+def test_replies_of_a_batch_that_broke_off_are_not_paid_again(tmp_path: Path) -> None:
+    far_end = FarEnd(replies=7)
+    with serving(far_end) as url:
+        broken = context_of(tmp_path, url, batch_rows=256)
+        with pytest.raises(ModelError, match="wants a key"):
+            judge(broken)
+        (kept,) = (tmp_path / "w" / "journal").glob("replies-*")
+        far_end.replies = CALLS
+        whole = context_of(tmp_path, url, batch_rows=256)
+        assert spent(whole) == pytest.approx(7 * 0.12)
+        judge(whole)
+    assert far_end.asked == CALLS
+    assert spent(context_of(tmp_path, url)) == pytest.approx(CALLS * 0.12)
+    assert not kept.exists()
+    assert whole.workspace.read("judgements").height == CALLS / 2
+
+
+def test_replies_of_a_batch_that_broke_off_are_forgotten_with_any_source(tmp_path: Path) -> None:
+    with serving(FarEnd(replies=7)) as url:
+        context = context_of(tmp_path, url, batch_rows=256)
+        with pytest.raises(ModelError):
+            judge(context)
+    folder = tmp_path / "w" / "journal"
+    assert list(folder.glob("replies-*"))
+    plan, _ = what_would_go(context.workspace, ["source"])
+    forget(context.workspace, plan)
+    assert not list(folder.glob("replies-*"))
 
 
 def test_with_a_limit_every_judge_needs_a_price(tmp_path: Path) -> None:
