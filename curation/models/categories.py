@@ -16,7 +16,7 @@ from curation.models.chat.asking import VERDICT, Asking
 from curation.models.chat.protocol import ChatAnswer, ChatModel, ChatOptions, ChatRequest
 from curation.models.classifiers import SequenceClassifier, open_classifier
 from curation.models.identity import EMBEDDED, ModelRef, resolve_model
-from curation.models.judging import block, both_ends, marker, reply_object, without_thought
+from curation.models.judging import CutReplies, block, both_ends, marker, reply_object, without_thought
 from curation.refusals.sorting import Assignment
 from curation.refusals.taxonomy import Taxonomy
 from curation.text import Message, canonical_json
@@ -92,6 +92,7 @@ class JudgeSorter:
     def __init__(self, taxonomy: Taxonomy, chat: ChatModel) -> None:
         self.taxonomy = taxonomy
         self._chat = chat
+        self._cut = CutReplies()
         # Where nothing holds it to the names, a model writes titles, and capitals of its own.
         self._known: dict[str, str | None] = {c.title.lower(): c.name for c in taxonomy.sortable}
         self._known |= {c.name.lower(): c.name for c in taxonomy.sortable}
@@ -101,7 +102,7 @@ class JudgeSorter:
         """The category that the judge names; a reply that cannot be read is in ``unread``.
 
         Raises:
-            ModelError: when the chat model cannot answer at all.
+            ModelError: when the chat model cannot answer at all, or its first replies are all cut.
         """
         unique = list(dict.fromkeys(requests))
         asked = (
@@ -110,17 +111,21 @@ class JudgeSorter:
         )
         names: dict[str, str | None] = {}
         for reply in self._chat.chat(asked):
-            value = (
-                reply_object(without_thought(reply.answer).text) if isinstance(reply.answer, ChatAnswer) else None
-            )
+            if not isinstance(reply.answer, ChatAnswer):
+                continue
+            value = reply_object(without_thought(reply.answer).text)
             said = value.get("category") if value is not None else None
-            if isinstance(said, str):
-                name = said if said in self._known else said.strip().lower()
-                if name in self._known:
-                    names[unique[int(reply.key)]] = self._known[name]
+            known = self._name(said) if isinstance(said, str) else None
+            self._cut.saw(reply.answer, read=known is not None)
+            if known:
+                names[unique[int(reply.key)]] = self._known[known]
         unread = np.array([request not in names for request in requests], dtype=bool)
         chance = np.where(unread, np.nan, 1.0).astype(np.float32)
         return Assignment([names.get(request) for request in requests], chance, unread)
+
+    def _name(self, said: str) -> str | None:
+        """What a judge wrote, as it is known here; None for what is no category's name."""
+        return next((name for name in (said, said.strip().lower()) if name in self._known), None)
 
 
 def category_messages(request: str, taxonomy: Taxonomy) -> list[Message]:

@@ -12,14 +12,25 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from curation.errors import ModelError
 from curation.models.chat.protocol import ChatAnswer
 from curation.text import content_hash
 
-__all__ = ["CHARACTERS_READ", "block", "both_ends", "marker", "reply_object", "was_cut", "without_thought"]
+__all__ = [
+    "CHARACTERS_READ",
+    "CutReplies",
+    "block",
+    "both_ends",
+    "marker",
+    "reply_object",
+    "was_cut",
+    "without_thought",
+]
 
 _FENCE: Final = re.compile(r"^```(?:json)?\s*|\s*```$")
 _THOUGHT_ENDS: Final = "</think>"
 _LENGTH: Final = 16
+_CUT_BEFORE_STOP: Final = 20
 _HEAD: Final = 6_000
 _TAIL: Final = 2_000
 CHARACTERS_READ: Final = _HEAD + _TAIL
@@ -55,6 +66,31 @@ def reply_object(text: str) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+class CutReplies:
+    """Ends the work of a judge whose first replies are all cut off: the rest would be paid for, and say no more.
+
+    Other replies that cannot be read end nothing: a judge may decline to look at one text, and not at the next.
+    """
+
+    def __init__(self) -> None:
+        self._cut = 0
+        self._any = False
+
+    def saw(self, answer: ChatAnswer, *, read: bool) -> None:
+        """Count a reply.
+
+        Raises:
+            ModelError: when so many were cut, and none could be read.
+        """
+        self._any = self._any or read
+        self._cut += not read and answer.finish_reason == "length"
+        if not self._any and self._cut >= _CUT_BEFORE_STOP:
+            raise ModelError(
+                f"the judge's first {self._cut} replies were cut after {answer.completion_tokens:,} tokens, and "
+                f"none could be read: raise max_new_tokens, which a model that reasons uses up before it writes"
+            )
 
 
 def without_thought(answer: ChatAnswer) -> ChatAnswer:

@@ -16,7 +16,15 @@ import numpy as np
 
 from curation.models.chat.asking import Asking
 from curation.models.chat.protocol import ChatAnswer, ChatModel, ChatOptions, ChatRequest
-from curation.models.judging import CHARACTERS_READ, block, both_ends, marker, reply_object, without_thought
+from curation.models.judging import (
+    CHARACTERS_READ,
+    CutReplies,
+    block,
+    both_ends,
+    marker,
+    reply_object,
+    without_thought,
+)
 from curation.models.protocols import RefusalScores
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import Message
@@ -70,13 +78,14 @@ class RefusalJudge:
 
     def __init__(self, chat: ChatModel) -> None:
         self._chat = chat
+        self._cut = CutReplies()
         self.fingerprint = f"judge{JUDGE_VERSION}:{chat.fingerprint}"
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
         """Verdicts on n answers, each on its own.
 
         Raises:
-            ModelError: when the chat model cannot answer at all.
+            ModelError: when the chat model cannot answer at all, or its first replies are all cut.
         """
         n = len(responses)
         probability = np.full(n, np.nan)
@@ -91,7 +100,10 @@ class RefusalJudge:
             if not blank[row]
         )
         for reply in self._chat.chat(asked):
-            verdict = read_verdict(reply.answer) if isinstance(reply.answer, ChatAnswer) else None
+            if not isinstance(reply.answer, ChatAnswer):
+                continue
+            verdict = read_verdict(reply.answer)
+            self._cut.saw(reply.answer, read=verdict is not None)
             if verdict is not None:
                 row = int(reply.key)
                 probability[row], classes[row], kinds[row] = verdict

@@ -30,7 +30,7 @@ from curation.models.chat import (
 )
 from curation.models.chat.asking import Asking, read_asking, split_options
 from curation.models.chat.opening import BACKENDS
-from curation.models.judging import was_cut, without_thought
+from curation.models.judging import CutReplies, was_cut, without_thought
 from curation.models.protocols import Fault
 from curation.models.rewards.judge_grades import expected_grade
 from curation.models.rewards.judge_parsing import (
@@ -135,12 +135,13 @@ class Judge:
         self.fingerprint = fingerprint
         self.faults: list[Fault | None] = []
         self.expected = self.written = 0
+        self._cut = CutReplies()
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
         """(n, rubrics) grades; NaN where the reply cannot be read, is off the scale, or did not come.
 
         Raises:
-            ModelError: when no request can succeed.
+            ModelError: when no request can succeed, or the first replies are all cut.
         """
         return self.score_missing(prompts, responses, np.full((len(responses), len(self.outputs)), np.nan))
 
@@ -161,6 +162,7 @@ class Judge:
         for key, answer in self._ask("score", requests()):
             row, column = map(int, key.split())
             grade = self._grade(answer)
+            self._count(answer, grade)
             if isinstance(grade, Fault):
                 self.faults[row] = grade
             else:
@@ -180,7 +182,7 @@ class Judge:
 
         Raises:
             InputError: for an unknown rubric.
-            ModelError: when no request can succeed.
+            ModelError: when no request can succeed, or the first replies are all cut.
         """
         found: list[list[dict[str, float] | Fault]] = [[{}, {}] for _ in first]
 
@@ -192,11 +194,17 @@ class Judge:
         for key, answer in self._ask("compare", requests()):
             row, order = map(int, key.split())
             read, probable = _choice(answer)
+            self._count(answer, read)
             found[row][order] = read
             if not isinstance(read, Fault):
                 self.expected += probable
                 self.written += not probable
         return [_comparison(one, two, delta) for one, two in found]
+
+    def _count(self, answer: ChatAnswer | Fault, read: object) -> None:
+        """A reply that came, and what was read in it."""
+        if isinstance(answer, ChatAnswer):
+            self._cut.saw(answer, read=not isinstance(read, Fault))
 
     def _grade(self, answer: ChatAnswer | Fault) -> float | Fault:
         if isinstance(answer, Fault):

@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from curation.errors import InputError, ModelError
+from curation.models.categories import open_judge_sorter
 from curation.models.chat import ChatAnswer, ChatOptions, ChatRequest, chat_fingerprint, open_chat
 from curation.models.chat.asking import Asking, read_asking, split_options
 from curation.models.protocols import Fault
 from curation.models.refusals import open_refusal_judge
 from curation.models.rewards import open_reward
+from curation.refusals.taxonomy import open_taxonomy
 
 Body = dict[str, Any]
 Says = Callable[[Body], tuple[int, Body] | None]
@@ -31,7 +34,9 @@ class Strict(NamedTuple):
 
 
 @contextmanager
-def strict(says: Says, *, text: str = "ok", listed: Body | None = None) -> Iterator[Strict]:
+def strict(
+    says: Says, *, text: str | Callable[[], str] = "ok", ends: str = "stop", listed: Body | None = None
+) -> Iterator[Strict]:
     bodies: list[Body] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,7 +52,8 @@ def strict(says: Says, *, text: str = "ok", listed: Body | None = None) -> Itera
             if refused is not None:
                 self._send(*refused)
                 return
-            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            message = {"role": "assistant", "content": text if isinstance(text, str) else text()}
+            choice = {"index": 0, "message": message, "finish_reason": ends}
             self._send(200, {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
 
         def _send(self, status: int, content: Body) -> None:
@@ -252,6 +258,35 @@ def test_another_models_name_is_not_believed(listed: str) -> None:
     ):
         ask(server.model)
     assert not server.bodies
+
+
+def test_a_judge_whose_first_replies_are_all_cut_is_asked_no_further() -> None:
+    asks = [[{"role": "user", "content": f"q {row}"}] for row in range(600)]
+    answers = ["a"] * len(asks)
+    said = "first 20 replies were cut after 2 tokens, and none could be read: raise max_new_tokens"
+    with strict(lambda body: None, text="Let me think about it", ends="length") as server:
+        with pytest.raises(ModelError, match=said):
+            open_reward(f"judge:{server.model}").score(asks, answers)
+        assert len(server.bodies) < 300
+        with pytest.raises(ModelError, match=said):
+            open_refusal_judge(server.model).detect(["q"] * len(asks), answers)
+        sorter = open_judge_sorter(open_taxonomy("coconot"), server.model)
+        with pytest.raises(ModelError, match=said):
+            sorter.assign([f"q {row}" for row in range(600)])
+
+
+@pytest.mark.parametrize(
+    ("replies", "ends"), [(['{"score": 3}', *["{"] * 30], "length"), (["I will not."], "stop")]
+)
+def test_a_judge_that_can_be_read_now_and_then_or_declines_is_asked_about_all(
+    replies: list[str], ends: str
+) -> None:
+    asks = [[{"role": "user", "content": f"q {row}"}] for row in range(60)]
+    said = cycle(replies)
+    with strict(lambda body: None, text=lambda: next(said), ends=ends) as server:
+        grades = open_reward(f"judge:{server.model}").score(asks, ["a"] * len(asks))
+    assert len(server.bodies) == len(asks)
+    assert np.isfinite(grades).sum() == (2 if ends == "length" else 0)
 
 
 def test_options_behind_a_judges_name() -> None:
