@@ -166,9 +166,9 @@ class Journal:
                 damaged += 1
         return JournalEntries(entries, damaged)
 
-    def clear(self) -> None:
-        """Forget what has moved to the ledger."""
-        os.ftruncate(self._file, 0)
+    def clear(self, *, after: int = 0) -> None:
+        """Forget what has moved to the ledger: all, or what stands behind so many bytes."""
+        os.ftruncate(self._file, after)
         self.sync()
 
     def _cannot(self, verb: str, error: OSError) -> WorkspaceError:

@@ -31,7 +31,7 @@ class KeptReplies:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found = self.damaged = self.count = 0
+        self.found = self.damaged = self.count = self._bytes_found = 0
         self.unused = set[str]()
         self._journal: Journal | None = None
         self._open_files = ExitStack()
@@ -43,6 +43,7 @@ class KeptReplies:
             self.found = self.count = len(self._known)
             self.damaged = kept.damaged
             self.unused = set(self._known)
+            self._bytes_found = path.stat().st_size
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         """See ``Keeper``."""
@@ -56,10 +57,12 @@ class KeptReplies:
             self.count += 1
 
     def forget(self) -> None:
-        """Let all replies go: they are somewhere else by now."""
-        if self.count:
-            self._open().clear()
-        self._known, self.unused, self.count = {}, set(), 0
+        """Let go what was asked for: it is somewhere else by now. What was there stays until all of it is found."""
+        if not self.unused:
+            self._known, self.found, self._bytes_found = {}, 0, 0
+        if self.count > self.found:
+            self._open().clear(after=self._bytes_found)
+        self.count = self.found
 
     def close(self) -> None:
         """Close the file, which stays."""

@@ -83,6 +83,11 @@ class Ledger:
         # Where all are missing, a million prompts need not be held twice.
         return inputs if len(missing) == inputs.height else inputs[missing]
 
+    def has_rows(self, key: LedgerKey) -> bool:
+        """Whether anything is computed."""
+        rows = self.workspace.scan(key.table).filter(pl.col(key.producer_column) == key.producer)
+        return not rows.select(key.id_column).head(1).collect().is_empty()
+
     def known_ids(self, key: LedgerKey) -> pl.DataFrame:
         """One column ``id``: everything that is computed or is known to fail."""
         computed = (

@@ -107,6 +107,8 @@ def test_a_checkpoint_of_a_trainer_beside_safetensors_is_fine(tmp_path: Path) ->
         ("model", "http://user:planted-secret@127.0.0.1:8000/v1#m"),
         ("model", "https://host/v1?api_key=planted-secret#m"),
         ("model", "https://host/v1?x=1&access_token=planted-secret"),
+        ("model", "judge:http://user:planted-secret@127.0.0.1:8000/v1#m?rubric=honesty"),
+        ("model", "judge:https://host/v1#m?max_new_tokens=9&body.api_key=planted-secret"),
     ],
 )
 def test_a_secret_in_an_address_is_refused_and_not_repeated(tmp_path: Path, field: str, value: str) -> None:
@@ -119,8 +121,13 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(tmp_path: Path, fiel
 
 def test_an_address_without_a_secret_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("sources: [{path: hf://a/b:train}]\ngeneration: [{model: 'http://127.0.0.1:8000/v1#m'}]\n")
+    judge = "judge:http://h/v1#m?key_variable=MY_KEY&max_new_tokens=4000&body.reasoning_effort=low"
+    path.write_text(
+        "sources: [{path: hf://a/b:train}]\ngeneration: [{model: 'http://127.0.0.1:8000/v1#m'}]\n"
+        f"rewards: [{{model: '{judge}'}}]\n"
+    )
     assert load_recipe(path).generation[0].model.startswith("http://127")
+    assert load_recipe(path).rewards[0].model == judge
 
 
 def test_planted_secrets_are_in_nothing_that_a_run_writes(tmp_path: Path) -> None:

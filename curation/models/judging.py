@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from curation.errors import ModelError
@@ -22,6 +24,7 @@ __all__ = [
     "block",
     "both_ends",
     "marker",
+    "read_before",
     "reply_object",
     "was_cut",
     "without_thought",
@@ -31,6 +34,7 @@ _FENCE: Final = re.compile(r"^```(?:json)?\s*|\s*```$")
 _THOUGHT_ENDS: Final = "</think>"
 _LENGTH: Final = 16
 _CUT_BEFORE_STOP: Final = 20
+_READ_BEFORE: Final[ContextVar[bool]] = ContextVar("read_before", default=False)
 _HEAD: Final = 6_000
 _TAIL: Final = 2_000
 CHARACTERS_READ: Final = _HEAD + _TAIL
@@ -68,15 +72,26 @@ def reply_object(text: str) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+@contextmanager
+def read_before(known: bool) -> Iterator[None]:
+    """Judges that are opened in this block have been read in an earlier run, if ``known``: see ``CutReplies``."""
+    before = _READ_BEFORE.set(known)
+    try:
+        yield
+    finally:
+        _READ_BEFORE.reset(before)
+
+
 class CutReplies:
     """Ends the work of a judge whose first replies are all cut off: the rest would be paid for, and say no more.
 
-    Other replies that cannot be read end nothing: a judge may decline to look at one text, and not at the next.
+    Other replies that cannot be read end nothing: a judge may decline to look at one text, and not at the next. Nor
+    does one that was read before: what is left to ask may be just those replies that were cut.
     """
 
     def __init__(self) -> None:
         self._cut = 0
-        self._any = False
+        self._any = _READ_BEFORE.get()
 
     def saw(self, answer: ChatAnswer, *, read: bool) -> None:
         """Count a reply.
@@ -94,16 +109,18 @@ class CutReplies:
 
 
 def without_thought(answer: ChatAnswer) -> ChatAnswer:
-    """A reply without the reasoning that a server left in its text, and that reasoning's tokens."""
+    """A reply without its reasoning, and without that reasoning's tokens.
+
+    A server may leave reasoning in the text. vLLM lists its tokens even where it sets the text apart.
+    """
     text = answer.text.rpartition(_THOUGHT_ENDS)[2]
-    if text == answer.text:
+    if text == answer.text and not answer.reasoning:
         return answer
-    written = "".join(token.token for token in answer.tokens)
-    ends = written.rfind(_THOUGHT_ENDS) + len(_THOUGHT_ENDS)
-    at, kept = 0, []
+    begins = "".join(token.token for token in answer.tokens).rfind(text.strip())
+    ends, kept = 0, []
     for token in answer.tokens:
-        kept += [token] if at >= ends else []
-        at += len(token.token)
+        ends += len(token.token)
+        kept += [token] if begins >= 0 and ends > begins else []
     return answer._replace(text=text, tokens=tuple(kept))
 
 

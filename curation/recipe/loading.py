@@ -22,7 +22,8 @@ from schemas.taxonomies import TAXONOMIES
 __all__ = ["load_recipe", "load_rewards"]
 
 _SECRET: Final = re.compile(
-    r"[a-z0-9+.-]+://(?:[^/@\s]*:[^/@\s]+@\S*|\S*[?&](?:api[_-]?key|key|\w*token|sig|\w*signature|password|secret)=\S+)",
+    r"(?:judge:)?[a-z0-9+.-]+://(?:[^/@\s]*:[^/@\s]+@\S*"
+    r"|\S*[?&](?:body\.[\w.]*?)?(?:api[_-]?key|key|\w*token|sig|\w*signature|password|secret)=\S+)",
     re.IGNORECASE,
 )
 

@@ -251,6 +251,8 @@ class Recipe(Section):
         named = {f"rewards {place}": reward.model for place, reward in enumerate(self.rewards)}
         named["judge"] = self.judge.model if self.judge else ""
         named["sampling.reward"] = self.sampling.reward.model if self.sampling and self.sampling.reward else ""
+        rescorer = self.negatives.rescorer if self.negatives else None
+        named["negatives.rescorer"] = rescorer.model if rescorer else ""
         found = {key: name.removeprefix("judge:").partition("?")[0] for key, name in named.items()
                  if name.startswith("judge:")}  # fmt: skip
         if self.refusals and self.refusals.judge:

@@ -12,6 +12,7 @@ from curation.engine import Step, StepReport, run_local
 from curation.engine_ray import RayEngine
 from curation.hygiene.bands import BandKeys
 from curation.ledger import Ledger
+from curation.models.judging import read_before
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe
 from curation.sender import RemoteStep, run_apart
@@ -79,17 +80,19 @@ class Context:
             )
             self.ledger.forget_failures(step.key)
         options: dict[str, Any] = {"progress": self.progress, "again": again}
+        with read_before(self.ledger.has_rows(step.key)):
+            report = self._computed(step, inputs, options)
+        self.reports.append(report)
+        return report
+
+    def _computed(self, step: Step, inputs: pl.DataFrame, options: dict[str, Any]) -> StepReport:
         if getattr(step, "is_remote", False):
             # A server does the work, and its answers are paid for: they stay with this process.
             with served(self, step) as ours:
-                report = run_local(ours, inputs, self.ledger, **options)
-        elif self.engine is not None:
-            report = self.engine.run(step, inputs, self.ledger, **options)
-        else:
-            timeout = self.recipe.batch_timeout_seconds
-            report = run_local(step, inputs, self.ledger, timeout=timeout, **options)
-        self.reports.append(report)
-        return report
+                return run_local(ours, inputs, self.ledger, **options)
+        if self.engine is not None:
+            return self.engine.run(step, inputs, self.ledger, **options)
+        return run_local(step, inputs, self.ledger, timeout=self.recipe.batch_timeout_seconds, **options)
 
     def compute_stream(self, step: RemoteStep, inputs: pl.DataFrame, *, budget: Budget | None = None) -> StepReport:
         """:meth:`compute` for a step whose results are paid for one by one."""

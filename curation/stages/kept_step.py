@@ -1,7 +1,8 @@
 """Batches of a server's work in a run: what it replied is kept as it comes, and not only when the batch is whole.
 
 A judge's batch is hundreds of paid replies, and comes into the ledger in one commit. Until then they lie in a file
-of the workspace's journal, from which the next run goes on, after a kill as well.
+of the workspace's journal, from which the next run goes on, after a kill as well. What lies there and no batch has
+asked for yet stays until the step is done: the next run's batches may have other sizes, or rows in another order.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import polars as pl
 from curation.engine import Batch, Step, Worker
 from curation.journal import journal_path
 from curation.kept_replies import REPLIES, KeptReplies
+from curation.ledger import Ledger
 from curation.models.kept import keeping
 from curation.workspace import Workspace
 
@@ -23,8 +25,9 @@ class KeptStep:
     """A step whose worker asks a server, with its replies kept until they are in the ledger."""
 
     def __init__(self, step: Step, workspace: Workspace) -> None:
-        self._step = step
-        path = journal_path(workspace, step.key)
+        self._step, self._key = step, step.key
+        self._ledger = Ledger(workspace)
+        path = journal_path(workspace, self._key)
         self._path = path.with_name(f"{REPLIES}{path.name}")
         self._kept: KeptReplies | None = None
 
@@ -35,24 +38,42 @@ class KeptStep:
         """The step's worker. Whoever opens it holds the table's lock, so nobody else writes to the file."""
         self._kept = KeptReplies(self._path)
         with keeping(self._kept):
-            return _Kept(self._kept, self._step.open())
+            return _Kept(self, self._kept, self._step.open())
 
-    def close(self, *, done: bool) -> None:
-        """Let the file go where the step is done, for all is in the ledger, and else leave it."""
-        if self._kept is not None and done:
+    def forget(self) -> None:
+        """Let replies go whose batches are in the ledger, once the disk has them there.
+
+        Raises:
+            WorkspaceError: when the disk cannot say so.
+        """
+        if self._kept is not None and self._kept.count:
+            self._ledger.settle(self._key)
+            self._kept.forget()
+
+    def close(self, *, done: bool, whole: bool = True) -> None:
+        """Let the file go where the step is done, and else leave it.
+
+        Args:
+            whole: whether the step had all its inputs. In a trial, replies that were not asked for are for a run.
+        """
+        if self._kept is None:
+            return
+        if done:
+            self.forget()
+        if done and (whole or not self._kept.unused):
             self._kept.remove()
-        elif self._kept is not None:
+        else:
             self._kept.close()
 
 
 class _Kept:
-    def __init__(self, kept: KeptReplies, worker: Worker) -> None:
-        self._kept, self._worker = kept, worker
+    def __init__(self, step: KeptStep, kept: KeptReplies, worker: Worker) -> None:
+        self._step, self._kept, self._worker = step, kept, worker
         self._begun = False
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         if self._begun:
-            self._kept.forget()  # The engine asks for a batch once the last one is in the ledger.
+            self._step.forget()  # The engine asks for a batch once the last one is in the ledger.
         self._begun = True
         with keeping(self._kept):
             return self._worker(batch)

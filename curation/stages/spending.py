@@ -21,6 +21,7 @@ from curation.models.chat.connection import Address, address_of
 from curation.models.chat.usage import counting
 from curation.stages.kept_step import KeptStep
 from curation.streaming import Budget
+from curation.workspace import Workspace
 
 if TYPE_CHECKING:
     from curation.recipe.generation import Price
@@ -97,8 +98,14 @@ def spent(context: Context) -> float:
 
 
 def judged(context: Context) -> dict[str, tuple[int, float]]:
-    """Tokens and cost of the judges behind servers, by step, over the runs that came to an end and this one."""
-    runs = [json.loads(run) for run in context.workspace.read("runs")["computed"]]
+    """Tokens and cost of the judges behind servers, by step, over the runs that came to an end and this one.
+
+    A trial and its workspace share the ledger, and so what they were paid.
+    """
+    ours = context.workspace
+    both = [Workspace(ours.url, storage_options=ours.storage_options, trial=trial) for trial in (False, True)]
+    others = [place for place in both if place.table_path("runs") != ours.table_path("runs")]
+    runs = [json.loads(run) for place in (ours, *others) for run in place.read("runs")["computed"]]
     found: dict[str, tuple[int, float]] = {}
     for report in [*chain.from_iterable(runs), *(report._asdict() for report in context.reports)]:
         if report["name"] in _STEPS and report.get("tokens"):
@@ -123,4 +130,4 @@ def served(context: Context, step: Step) -> Iterator[Step]:
     finally:
         if not done and paid.tokens:
             context.reports.append(paid.broken_off())
-        kept.close(done=done)
+        kept.close(done=done, whole=context.limit is None)

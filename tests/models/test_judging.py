@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from curation.models.judging import block, marker, reply_object
+from curation.models.chat.protocol import ChatAnswer, TokenProbabilities
+from curation.models.judging import block, marker, reply_object, without_thought
 from curation.models.rewards.judge_parsing import parse_choice, parse_score, score_fault
 
 
@@ -66,3 +67,32 @@ def test_what_is_no_whole_number_is_no_grade(value: object) -> None:
 
 def test_not_a_number_is_no_grade() -> None:
     assert parse_score('{"score": NaN}', low=1, high=5) is None
+
+
+THOUGHT = ("<think>", "It", " is", " B", "</think>", "\n\n")
+REPLY = ('{"', "verdict", '": "', "A", '"}')
+
+
+def answer(text: str, reasoning: str | None, tokens: tuple[str, ...]) -> ChatAnswer:
+    listed = tuple(TokenProbabilities(token, ((token, -0.1),)) for token in tokens)
+    return ChatAnswer(text, "stop", 1, len(tokens), reasoning, listed)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "tokens", "left"),
+    [
+        ("".join(THOUGHT + REPLY), None, THOUGHT + REPLY, REPLY),
+        ("".join(REPLY), "It is B", THOUGHT + REPLY, REPLY),  # as vLLM sets it apart: the tokens are all there
+        ("".join(REPLY), "It is B", REPLY, REPLY),
+        ("".join(REPLY), "It is B", ("It", " is", " B"), ()),
+        ("".join(THOUGHT + REPLY), None, ("It", " is", " B", *REPLY), REPLY),
+        ("".join(THOUGHT), None, THOUGHT, ()),
+        ("".join(REPLY), None, ("A",), ("A",)),
+    ],
+)
+def test_what_was_thought_is_neither_in_the_text_nor_in_the_tokens(
+    text: str, reasoning: str | None, tokens: tuple[str, ...], left: tuple[str, ...]
+) -> None:
+    found = without_thought(answer(text, reasoning, tokens))
+    assert found.text.strip() == ("".join(REPLY) if "verdict" in text else "")
+    assert tuple(token.token for token in found.tokens) == left

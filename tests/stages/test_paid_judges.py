@@ -10,6 +10,7 @@ import pytest
 
 from curation.errors import BudgetReached, ModelError, RecipeError
 from curation.forgetting.forget import forget, what_would_go
+from curation.ledger import Ledger, LedgerKey
 from curation.pipeline import recorded_run, run_stage, stage_named
 from curation.recipe import Recipe, load_recipe
 from curation.stages.context import Context
@@ -38,7 +39,9 @@ class FarEnd:
         return 200, completion('{"better": "A"}') | {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
 
 
-def context_of(folder: Path, url: str, *, batch_rows: int = 2, **costs: Any) -> Context:
+def context_of(
+    folder: Path, url: str, *, batch_rows: int = 2, limit: int | None = None, retry: bool = False, **costs: Any
+) -> Context:
     rows = sentences(6)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
@@ -47,7 +50,8 @@ def context_of(folder: Path, url: str, *, batch_rows: int = 2, **costs: Any) -> 
         "costs": {"prices": {"m": PRICE}, **costs},
         "encoder": None, "rewards": [], "refusals": None, "policy": None, "publish": {"datasets": ["preference"]},
     }  # fmt: skip
-    return Context(Workspace(folder / "w"), Recipe.model_validate(recipe))
+    place = Workspace(folder / "w", trial=limit is not None)
+    return Context(place, Recipe.model_validate(recipe), limit=limit, retry_failed=retry)
 
 
 def judge(context: Context) -> None:
@@ -101,6 +105,70 @@ def test_replies_of_a_batch_that_broke_off_are_not_paid_again(tmp_path: Path) ->
     assert whole.workspace.read("judgements").height == CALLS / 2
 
 
+@pytest.mark.parametrize("trial", [False, True])
+def test_replies_of_a_batch_that_broke_off_wait_for_the_batch_that_asks_for_them(
+    trial: bool, tmp_path: Path
+) -> None:
+    far_end = FarEnd(replies=7)
+    with serving(far_end) as url:
+        with pytest.raises(ModelError, match="wants a key"):
+            judge(context_of(tmp_path, url, batch_rows=256))
+        far_end.replies = 1_000
+        if trial:
+            judge(context_of(tmp_path, url, limit=2))
+        judge(context_of(tmp_path, url, batch_rows=2))
+    assert far_end.asked == CALLS
+    assert not list((tmp_path / "w" / "journal").glob("replies-*"))
+
+
+def test_replies_go_once_the_disk_has_their_batch_in_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    settle = Ledger.settle
+
+    def seen(ledger: Ledger, key: LedgerKey) -> None:
+        (path,) = (tmp_path / "w" / "journal").glob("replies-*")
+        kept.append(path.read_bytes().count(b"\n"))
+        settle(ledger, key)
+
+    monkeypatch.setattr(Ledger, "settle", seen)
+    with serving(FarEnd()) as url:
+        judge(context_of(tmp_path, url, batch_rows=2))
+    assert kept == [4, 4, 4]
+
+
+def test_replies_that_are_cut_again_when_they_are_tried_again_do_not_end_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.models.judging._CUT_BEFORE_STOP", 2)
+    asked: list[str] = []
+    cut = completion("{")
+    cut["choices"][0]["finish_reason"] = "length"
+
+    def far_end(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(body["messages"][-1]["content"])
+        return 200, completion('{"better": "A"}') if asked[-1] in asked[:4] else cut
+
+    with serving(far_end) as url:
+        judge(context_of(tmp_path, url, batch_rows=2))
+        assert len(asked) == CALLS
+        judge(context_of(tmp_path, url, batch_rows=2, retry=True))
+        assert len(asked) == CALLS + CALLS - 4
+        judge(context_of(tmp_path, url, batch_rows=2))
+    assert len(asked) == CALLS + CALLS - 4
+
+
+def test_what_a_judge_was_paid_in_a_trial_is_spent(tmp_path: Path) -> None:
+    far_end = FarEnd()
+    with serving(far_end) as url:
+        judge(context_of(tmp_path, url, limit=2))
+        paid = far_end.asked * 0.12
+        assert paid > 0
+        assert spent(context_of(tmp_path, url)) == pytest.approx(paid)
+        assert spent(context_of(tmp_path, url, limit=2)) == pytest.approx(paid)
+
+
 def test_replies_of_a_batch_that_broke_off_are_forgotten_with_any_source(tmp_path: Path) -> None:
     with serving(FarEnd(replies=7)) as url:
         context = context_of(tmp_path, url, batch_rows=256)
@@ -120,6 +188,11 @@ def test_with_a_limit_every_judge_needs_a_price(tmp_path: Path) -> None:
         ("judge: {model: 'judge:http://h/v1#dear?rubric=honesty'}", "judge"),
         ("rewards: [{model: 'judge:http://h/v1#dear'}]", "rewards 0"),
         ("refusals: {judge: {model: 'http://h/v1#dear'}}", r"refusals\.judge"),
+        (
+            "publish: {datasets: [retrieval]}\n"
+            "negatives: {rescorer: {kind: reward, model: 'judge:http://h/v1#dear?rubric=honesty'}}",
+            r"negatives\.rescorer",
+        ),
         ("refusals: {sorting: {judge: {model: 'http://h/v1#dear'}}}", r"refusals\.sorting\.judge"),
     ):
         recipe.write_text(f"sources: [{{path: a.jsonl}}]\ncosts: {{max_cost: 1}}\n{section}\n")

@@ -129,6 +129,10 @@ def _check(options: ChatOptions) -> None:
     ours = [name for name in options.extra_body or () if name in FIELDS]
     if ours:
         raise InputError(f"extra_body names {ours[0]!r}, which every request has already: give it as an option")
+    try:
+        canonical_json(options.extra_body)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"extra_body holds what JSON has no form for: {error}") from None
 
 
 def _options_hash(options: ChatOptions) -> str:

@@ -315,3 +315,10 @@ def test_options_behind_a_judges_name() -> None:
 def test_an_option_that_is_none_is_named(query: str, word: str) -> None:
     with pytest.raises(InputError, match=word):
         read_asking(split_options(f"m?{query}")[1], max_new_tokens=48)
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999"])
+def test_a_field_that_json_has_no_form_for_is_refused(value: str) -> None:
+    asking = read_asking(split_options(f"m?body.top_k={value}")[1], max_new_tokens=48)
+    with pytest.raises(InputError, match="extra_body holds what JSON has no form for"):
+        chat_fingerprint("http://h/v1#m", asking.chat_options(None))
