@@ -39,7 +39,7 @@ _REFUSING_LABEL: Final = re.compile(r"refus|reject|declin", re.IGNORECASE)
 _NEGATED_LABEL: Final = re.compile(
     r"(?<![a-z])(?:non|not|no|never|without|un)[^a-z]*(?:any?[^a-z]+)?(?:refus|reject|declin)", re.IGNORECASE
 )
-_CODE_VERSION: Final = 11  # raised when the reading of answers changes
+_CODE_VERSION: Final = 12  # raised when the reading of answers changes
 _NOT_AN_ANSWER: Final = 0.999
 _CLASSIFIER_VERSION: Final = 3  # raised when the reading of a classifier's labels or answers changes
 

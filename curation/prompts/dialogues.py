@@ -14,7 +14,17 @@ from curation.files.rejects import RowError
 from curation.text import ROLES, Message, fault_in_text, normalise
 from curation.validation_words import kind_of
 
-__all__ = ["Pair", "as_dialogue", "as_prompt", "as_response", "is_hh", "split_last", "split_pair", "with_system"]
+__all__ = [
+    "Pair",
+    "as_dialogue",
+    "as_prompt",
+    "as_response",
+    "is_hh",
+    "is_message",
+    "split_last",
+    "split_pair",
+    "with_system",
+]
 
 _HH_START: Final = re.compile(r"\s*Human:")
 _HH_ASSISTANT: Final = re.compile(r"\n\nAssistant:")
@@ -178,6 +188,15 @@ def _longer(given: list[Message], dialogue: list[Message]) -> list[Message]:
     if clash or not others or not all(normalise(m["content"]) in said for m in others):
         raise RowError("prompts_differ", "prompt", "the prompt is not in the dialogue of chosen and rejected")
     return [*system, *dialogue]
+
+
+def is_message(value: Any) -> bool:
+    """Whether a value is one turn of a dialogue: a known role beside a text, not any object with a role."""
+    try:
+        _message(value, "")
+    except RowError:
+        return False
+    return True
 
 
 def _message(item: Any, column: str) -> Message:

@@ -139,8 +139,7 @@ def _json_kind(text: str) -> str | None:
     if not isinstance(value, list | dict):
         return "scalar"
     turns = [value] if isinstance(value, dict) else value
-    said = all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in turns)
-    return "messages" if turns and said else None
+    return "messages" if turns and all(dialogues.is_message(turn) for turn in turns) else None
 
 
 def _text_or_fault(cell: Any, column: str) -> str | RowError | None:

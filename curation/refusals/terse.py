@@ -37,10 +37,12 @@ _WHAT: Final = r"(?: (?:to|with) (?:you |me )?)?(?: ?(?:you|me|it|that|this|thes
 _DO: Final = (
     r"(?:help|assist|answer|comply|respond|reply|discuss|engage|participate|fulfil+|do|write|provide|share)"
 )
+_TURNED_DOWN: Final = (
+    r"(?:denied|declined|refused|rejected|blocked|not (?:allowed|permitted|granted|accepted|supported))"
+)
 _OUTRIGHT: Final = re.compile(
     r"(?:(?:(?:i'm |i am |we're )?(?:(?:so|very|really) )?sorry[,.:;!]? (?:but )?|no[,.!]? |nope[,.!]? )?(?:"
-    r"(?:(?:your|this|the) )?request (?:is |was |has been )?(?:denied|declined|refused|rejected|blocked"
-    r"|not (?:allowed|permitted|granted|accepted|supported))"
+    rf"(?:(?:your|this) )?request (?:is |was |has been )?{_TURNED_DOWN}"
     r"|(?:i|we) (?:(?:must|have to|will|shall|respectfully|politely|hereby|kindly) ){0,2}(?:refuse|decline)"
     rf"(?: to (?:{_DO}|comment))?(?: this request| that request| your request)?{_WHAT}"
     rf"|(?:refusing|declining) to (?:{_DO}|comment){_WHAT}"
@@ -63,7 +65,7 @@ _REPLY: Final = re.compile(
     r"(?:can't|can ?not|won't|will not|couldn't|wouldn't|shouldn't|mustn't|must not|should not)(?: (?:be|do it))?"
     r")[.!]*"
     r"|(?:it |this |that )?(?:can't|can ?not) be (?:determined|known|inferred|answered|said|told|computed)"
-    r"(?: (?:from|by) .{1,60})?[.!]*"
+    r"(?: from .{1,60})?[.!]*"
     r"|(?:can't|can ?not) (?:tell|say|determine)[.!]*"
     r"|(?:there is |there's )?(?:not enough|insufficient|no) (?:information|info|context|data|evidence)[.!]*"
 )
@@ -72,6 +74,7 @@ _EITHER: Final = re.compile(
     r"sorry[.!]*"
     r"|(?:to )?(?:refuse[ds]?|refusal|decline[ds]?|den(?:y|ied)|reject(?:ed)?|unable|inability|apology)[.!]*"
     r"|(?:access|permission|entry) (?:was )?(?:denied|refused|declined|rejected)[.!]*"
+    rf"|the request (?:is|was|has been) {_TURNED_DOWN}[.!]*"
 )
 """Whole answers that refuse one request and answer another: what became of the claim, what is printed."""
 _TITLE: Final = re.compile(r"[^\s.!?]+(?: [^\s.!?]+)? qname")

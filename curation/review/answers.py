@@ -116,16 +116,18 @@ def _sheet_rows(path: Path, annotator: str | None) -> tuple[pl.DataFrame, int, t
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing; found {', '.join(sheet.columns)}")
     shares = pl.col("sampling_probability").str.replace(",", ".", literal=True)
-    clean = sheet.with_columns(pl.col(_COLUMNS).str.strip_chars(), shares)
+    blank = pl.all_horizontal(pl.col(sheet.columns).str.strip_chars() == "")  # as spreadsheets leave them behind
+    lines = sheet.with_row_index("_row").filter(~blank)
+    clean = lines.with_columns(pl.col(_COLUMNS).str.strip_chars(), shares)
     who = pl.when(pl.col("annotator") == "").then(pl.lit(annotator)).otherwise("annotator")
-    rows = clean.with_row_index("_row").with_columns(
+    rows = clean.with_columns(
         pl.col("better").str.to_lowercase(),
         annotator=who,
         sampling_probability=pl.col("sampling_probability").cast(pl.Float64, strict=False),
         place=pl.format("row {}", pl.col("_row") + 2),
     )
     answered = rows.filter(pl.col("better") != "").select(list(_SCHEMA))
-    return answered, rows.height - answered.height, _missing(sheet, path)
+    return answered, rows.height - answered.height, _missing(lines, path)
 
 
 def _missing(sheet: pl.DataFrame, path: Path) -> tuple[str, ...]:

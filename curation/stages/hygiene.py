@@ -267,7 +267,7 @@ STAGE = Stage(
     needs=("inputs",),
     run=run,
     table="hygiene",
-    version=2,
+    version=3,
     enabled=lambda recipe: recipe.hygiene.looks_at_sources,
     uses_model=True,
 )

@@ -73,4 +73,5 @@ STAGE = Stage(
     needs=(),
     run=run,
     table="inputs",
+    version=2,
 )

@@ -76,6 +76,7 @@ def test_a_column_whose_mark_another_program_has_dropped_is_refused(tmp_path: Pa
         ['"Quoted"', '"Quoted, too"'],
         ["12", "true"],
         ['["a", "b"]', '{"a": 1}'],
+        ['{"from": "Rome", "to": "Pisa"}', '[{"name": "Bo", "role": "cook", "content": "soup"}]'],
         [json.dumps(said("Go on.")), "Go on."],
         ['"Two\\nlines"', "Two lines"],
     ],

@@ -258,8 +258,10 @@ def test_a_few_words_that_refuse_whatever_was_asked_are_sure(detector: RefusalDe
 
 
 @pytest.mark.parametrize(
-    "answer", ["Access denied.", "Permission denied", "Refused.", "Declined.", "Rejected", "decline", "Sorry!"]
-)
+    "answer",
+    ["Access denied.", "Permission denied", "Refused.", "Declined.", "Rejected", "decline", "Sorry!",
+     "The request was denied.", "The request has been blocked."],
+)  # fmt: skip
 def test_what_refuses_one_request_and_answers_another_is_never_sure(detector: RefusalDetector, answer: str) -> None:
     (row,) = found(detector, answer)
     assert 0.39 <= row["refusal_probability"] <= 0.41  # type: ignore[operator]
@@ -306,6 +308,13 @@ def test_few_words_that_may_mean_something_else_do_not_refuse_outright(answer: s
 def test_what_may_refuse_in_a_few_words_is_left_to_the_model(answer: str, little: bool) -> None:
     assert says_little(read(answer), declines=False, refuses=False) == little
     assert not says_little(read(answer), declines=False, refuses=True)
+
+
+@pytest.mark.parametrize(
+    "answer", ["This cannot be answered by an AI language model.", "I'm sorry. This can't be answered by me."]
+)
+def test_who_cannot_answer_is_said_by_a_refusal(answer: str, detector: RefusalDetector) -> None:
+    assert found(detector, answer)[0]["refusal_class"] == "full_refusal"
 
 
 KINDS = {

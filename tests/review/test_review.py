@@ -161,6 +161,15 @@ def test_a_sheet_of_a_spreadsheet_that_writes_decimal_commas_is_read(workspace: 
     assert set(workspace.read("review_labels")["sampling_probability"]) == {0.25, 0.5}
 
 
+def test_blank_lines_of_a_spreadsheet_are_no_rows(workspace: Workspace, tmp_path: Path) -> None:
+    write_review(review_sample(workspace, "preference", rows=2), tmp_path / "out", name="review")
+    path = tmp_path / "out" / "review.csv"
+    sheet = pl.read_csv(path, infer_schema=False).fill_null("").with_columns(better=pl.Series(["a", ""]))
+    path.write_text(sheet.write_csv() + "," * (sheet.width - 1) + "\n\n")
+    done = import_review(workspace, path, annotator="ada")
+    assert (done.labels, done.unanswered, done.missing) == (1, 1, ())
+
+
 def test_a_file_in_place_of_the_folder_is_said(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="give a new folder with -o"):
