@@ -101,6 +101,18 @@ def test_a_checkpoint_of_a_trainer_beside_safetensors_is_fine(tmp_path: Path) ->
     assert resolve_model(str(tmp_path), embedded="x").kind == "folder"
 
 
+@pytest.mark.parametrize("name", ["api_key", "Authorization", "x-api-key", "access_token", "password"])
+def test_a_key_among_a_requests_fields_is_refused_and_not_repeated(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    fields = f"{{top_k: 20, {name}: planted-secret}}"
+    path.write_text(
+        f"sources: [{{path: a.jsonl}}]\ngeneration:\n- {{model: 'http://h/v1#m', extra_body: {fields}}}\n"
+    )
+    with pytest.raises(RecipeError, match=rf"extra_body\.{name}: a key stands in the recipe") as caught:
+        load_recipe(path)
+    assert "planted-secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -43,8 +43,9 @@ def cut_journals(workspace: Workspace, selection: Selection, needles: Needles) -
     for path in sorted(folder.glob("*.jsonl")):
         if path.name.startswith(REPLIES):
             # Of a judge's replies nobody can say whom they quote: what a batch had so far is asked for again.
-            count += KeptReplies(path).found
-            path.unlink()
+            replies = KeptReplies(path)
+            count += replies.found
+            replies.remove()
             continue
         asked = selection.requests | replaced.get(path.name, set())
         with Journal(path) as journal:

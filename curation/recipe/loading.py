@@ -21,6 +21,7 @@ from schemas.taxonomies import TAXONOMIES
 
 __all__ = ["load_recipe", "load_rewards"]
 
+_SECRET_NAME: Final = re.compile(r"(?i)authorization|password|secret|(access|auth)[_-]?token|(x-)?api[_-]?key")
 _SECRET: Final = re.compile(
     r"(?:judge:)?[a-z0-9+.-]+://(?:[^/@\s]*:[^/@\s]+@\S*"
     r"|\S*[?&](?:body\.[\w.]*?)?(?:api[_-]?key|key|\w*token|sig|\w*signature|password|secret)=\S+)",
@@ -91,7 +92,13 @@ def _check_no_secret(value: Any, where: str, field: str) -> None:
     """An address with a password or key in it would end up in tables, cards and logs. It is not repeated here."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            _check_no_secret(part, where, f"{field}.{key}" if field else str(key))
+            here = f"{field}.{key}" if field else str(key)
+            if isinstance(part, str) and _SECRET_NAME.fullmatch(str(key)):
+                raise RecipeError(
+                    f"{where}: {here}: a key stands in the recipe, and what a recipe says is published with its "
+                    f"datasets; take it out and give it by an environment variable (see api_key_variable)"
+                )
+            _check_no_secret(part, where, here)
     elif isinstance(value, list):
         for position, part in enumerate(value):
             _check_no_secret(part, where, f"{field}.{position}")
