@@ -39,8 +39,8 @@ _FOLDER: Final = EMBEDDED_DIR / "requests"
 _CODE_VERSION: Final = 2  # raised when the reading of requests changes
 
 _TEMPERATURE: Final = 1.5
-"""Of questions like none that it learned from it is too sure: with this, 3.6 % of Dolly's closed questions have a
-probability of refusal of 0.9 or more, and 8.9 % without; the linear heads before it had 3.1 %."""
+"""Of questions like none that it learned from it is too sure: with XSTest left out of the fit, its labels are
+likeliest from 1.5 to 2, and 3.6 % of Dolly's closed questions have 0.9 or more of a refusal (8.9 % without)."""
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _LATIN: Final = re.compile(r"[A-Za-z\u00aa\u00ba\u00c0-\u024f]")
 
