@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from tests.http_server import listening
 
 __all__ = ["S3Server", "refusing", "s3_server"]
 
@@ -111,15 +112,8 @@ def refusing(server: S3Server, refused: Callable[[str, str], bool]) -> Iterator[
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    between = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=between.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{between.server_port}"
-    finally:
-        between.shutdown()
-        thread.join()
-        between.server_close()
+    with listening(Handler) as url:
+        yield url
 
 
 def _request(url: str, method: str) -> object:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+from tests.http_server import Handler, listening
 
 __all__ = ["Scripted", "scripted"]
 
@@ -33,26 +32,27 @@ def scripted(script: Script, *, refusal: Refusal = lambda messages: None) -> Ite
     """Run a server until the block ends."""
     asked: list[tuple[str, int]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Server(Handler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            self._send({"object": "list", "data": [{"id": "m", "object": "model"}]})
+        def get(self) -> None:
+            self.answer(200, {"object": "list", "data": [{"id": "m", "object": "model"}]})
 
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        def post(self) -> None:
+            request = self.body()
             text, seed = request["messages"][-1]["content"], request.get("seed", 0)
             asked.append((text, seed))
             refused = refusal(request["messages"])
             if refused is not None:
                 error = {"message": refused, "type": "BadRequestError", "param": None, "code": 400}
-                self._send({"error": error}, status=400)
+                self.answer(400, {"error": error})
                 return
             answer, reason = script(text, seed)
             message = {"role": "assistant", "content": answer}
             choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
             usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-            self._send(
+            self.answer(
+                200,
                 {
                     "id": "x",
                     "object": "chat.completion",
@@ -60,26 +60,8 @@ def scripted(script: Script, *, refusal: Refusal = lambda messages: None) -> Ite
                     "model": "m",
                     "choices": [choice],
                     "usage": usage,
-                }
+                },
             )
 
-        def _send(self, body: dict[str, Any], *, status: int = 200) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield Scripted(f"http://127.0.0.1:{server.server_port}", asked)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Server) as url:
+        yield Scripted(url, asked)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -21,6 +18,7 @@ from curation.models.protocols import Fault
 from curation.models.refusals import open_refusal_judge
 from curation.models.rewards import open_reward
 from curation.refusals.taxonomy import open_taxonomy
+from tests.http_server import Handler, listening
 
 Body = dict[str, Any]
 Says = Callable[[Body], tuple[int, Body] | None]
@@ -39,43 +37,25 @@ def strict(
 ) -> Iterator[Strict]:
     bodies: list[Body] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Server(Handler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            self._send(404 if listed is None else 200, listed or {})
+        def get(self) -> None:
+            self.answer(404 if listed is None else 200, listed or {})
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        def post(self) -> None:
+            body = self.body()
             bodies.append(body)
             refused = says(body)
             if refused is not None:
-                self._send(*refused)
+                self.answer(*refused)
                 return
             message = {"role": "assistant", "content": text if isinstance(text, str) else text()}
             choice = {"index": 0, "message": message, "finish_reason": ends}
-            self._send(200, {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+            self.answer(200, {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
 
-        def _send(self, status: int, content: Body) -> None:
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield Strict(f"http://127.0.0.1:{server.server_port}/v1#m", bodies)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Server) as url:
+        yield Strict(f"{url}/v1#m", bodies)
 
 
 def openai_reasoning(body: Body) -> tuple[int, Body] | None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -27,6 +24,7 @@ from curation.models.rewards.judge_parsing import (
     score_messages,
 )
 from curation.text import Message
+from tests.http_server import Handler, listening
 
 PROMPT: list[Message] = [{"role": "user", "content": "How do plants drink?"}]
 
@@ -168,29 +166,12 @@ def completion(content: str, tops: dict[str, float] | None = None) -> dict[str, 
 
 @contextmanager
 def serving(reply: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, answer = reply(body)
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    class Server(Handler):
+        def post(self) -> None:
+            self.answer(*reply(self.body()))
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Server) as url:
+        yield f"{url}/v1"
 
 
 def test_the_grade_is_the_expectation_over_the_score_tokens() -> None:

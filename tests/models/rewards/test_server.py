@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 from curation.errors import InputError, ModelError
 from curation.models.rewards import open_reward, reward_fingerprint
+from tests.http_server import Handler, listening
 from tests.models.rewards.test_judge import serving
 
 PROMPT = [{"role": "user", "content": "How do plants drink?"}]
@@ -131,24 +131,13 @@ def test_an_address_without_a_model_is_an_input_error() -> None:
 def speaking(say: Callable[[BaseHTTPRequestHandler, list[str]], None]) -> Iterator[str]:
     """A server that says what it likes, byte by byte, to a request about these answers."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    class Server(Handler):
+        def post(self) -> None:
+            body = self.body()
             say(self, body["text_2"] if "text_2" in body else [body["messages"][-1]["content"]])
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Server, waits=False) as url:
+        yield f"{url}/v1"
 
 
 def whole(to: BaseHTTPRequestHandler, content: bytes, *, status: int = 200, **headers: str) -> None:
@@ -285,22 +274,15 @@ def test_a_key_is_not_carried_to_another_address(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OPENAI_API_KEY", "not-for-others")
     carried: list[str | None] = []
 
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Other(Handler):
+        def get(self) -> None:
             carried.append(self.headers.get("Authorization"))
             whole(self, b"{}")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    other = ThreadingHTTPServer(("127.0.0.1", 0), Other)
-    threading.Thread(target=other.serve_forever, daemon=True).start()
-    place = f"http://127.0.0.1:{other.server_port}/score"
     with (
-        speaking(lambda to, answers: whole(to, b"", status=302, Location=place)) as url,
+        listening(Other) as other,
+        speaking(lambda to, answers: whole(to, b"", status=302, Location=f"{other}/score")) as url,
         pytest.raises(ModelError),
     ):
         open_reward(f"{url}/score#m", retries=0).score([PROMPT], ["x"])
-    other.shutdown()
-    other.server_close()
     assert carried == [None]
