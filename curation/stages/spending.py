@@ -105,7 +105,8 @@ def judged(context: Context) -> dict[str, tuple[int, float]]:
     ours = context.workspace
     both = [Workspace(ours.url, storage_options=ours.storage_options, trial=trial) for trial in (False, True)]
     others = [place for place in both if place.table_path("runs") != ours.table_path("runs")]
-    runs = [json.loads(run) for place in (ours, *others) for run in place.read("runs")["computed"]]
+    kept = [place.scan("runs").select("computed").collect() for place in (ours, *others)]
+    runs = [json.loads(run) for run in pl.concat(kept)["computed"]]
     found: dict[str, tuple[int, float]] = {}
     for report in [*chain.from_iterable(runs), *(report._asdict() for report in context.reports)]:
         if report["name"] in _STEPS and report.get("tokens"):
@@ -121,7 +122,8 @@ def served(context: Context, step: Step) -> Iterator[Step]:
     costs = context.recipe.costs
     judges = context.recipe.remote_judges.values()
     prices = {address_of(model): price for model in judges if (price := costs.price_of(model)) is not None}
-    budget = Budget(costs.max_cost, spent(context) if judges else 0.0, costs.currency)
+    before = spent(context) if judges and costs.max_cost is not None else 0.0
+    budget = Budget(costs.max_cost, before, costs.currency)
     paid = PaidStep(kept, budget, prices)
     done = False
     try:
