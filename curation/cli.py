@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -27,22 +27,9 @@ from curation.thread_starts import limit_waits
 __all__ = ["app", "main"]
 
 
-class _Commands(CommandGroup):
-    """Ctrl-C is one of our errors: typer would end without a word."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise InterruptedRun(
-                "stopped: give the same command again; a run goes on from what it has finished, and a file is "
-                "written whole or not at all"
-            ) from None
-
-
 app = typer.Typer(
     name="curation",
-    cls=_Commands,
+    cls=CommandGroup,
     help="Build preference pairs, refusal data and hard negatives that carry their evidence.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,6 +46,10 @@ app.add_typer(refusal_commands)
 app.add_typer(review, name="review")
 console: Final = Console(highlight=False)
 _state = {"debug": False}
+_STOPPED: Final = (
+    "stopped: give the same command again; a run goes on from what it has finished, and a file is written whole or "
+    "not at all"
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -171,22 +162,37 @@ def ui(
 
 
 def main() -> None:
-    """The entry point: runs a command; an error of ours is one line and its exit status."""
+    """The entry point: runs a command; an error of ours is one line and its exit status, and so is Ctrl-C."""
     limit_waits()
     try:
+        _run_command()
+    except KeyboardInterrupt:  # a second Ctrl-C, before what the first one meant was said
+        _say(InterruptedRun(_STOPPED))
+
+
+def _run_command() -> None:
+    try:
         app()
+    except SystemExit as end:
+        if end.code == InterruptedRun.exit_status:  # typer answers Ctrl-C with the bare status
+            _say(InterruptedRun(_STOPPED))
+        raise
     except CurationError as error:
-        # A second Ctrl-C must not take the place of what there is to say.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if _state["debug"] or os.environ.get("CURATION_DEBUG"):
-            raise
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+        _say(error)
     except MemoryError:
         # Of a model's batch, its step says more; this is for all the rest.
         said = "error: memory ran out; what was finished is kept, and the same command goes on from there where "
         os.write(2, f"{said}there is more memory (or with less to do at once: see batch_rows)\n".encode())
         sys.exit(1)
+
+
+def _say(error: CurationError) -> NoReturn:
+    # A second Ctrl-C must not take the place of what there is to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if _state["debug"] or os.environ.get("CURATION_DEBUG"):
+        raise error
+    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(error.exit_status)
 
 
 def _plain(value: Any) -> str:

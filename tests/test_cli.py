@@ -440,7 +440,34 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("times", [1, 2])
+WHILE_TOLD = """
+import signal
+from curation import cli
+
+say = cli._say
+
+def say_late(error):
+    cli._say = say
+    signal.raise_signal(signal.SIGINT)
+
+cli._say = say_late
+
+@cli.app.command()
+def wait() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+cli.main()
+"""
+
+
+def test_a_second_ctrl_c_before_the_first_was_told_is_told() -> None:
+    ended = subprocess.run([sys.executable, "-c", WHILE_TOLD, "wait"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 130
+    assert ended.stderr.startswith("error: stopped: give the same command again;"), ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("times", [1, 2, 6])
 def test_ctrl_c_says_what_to_do(times: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
