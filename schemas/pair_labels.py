@@ -18,6 +18,7 @@ NOISE_SCORES: Final = ("label_noise_probability", "label_margin", "annotator_los
 class PairLabels(dy.Schema):
     """A view over pairs: pairs and candidates stay as they are."""
 
+    # The pair's as it was built: with ``flipped``, what is published under it has its answers the other way round.
     pair_id = identifier()
     action = dy.String(min_length=1, description="keep, drop, or flip, soft_label, margin, weight joined by +")
     flipped = dy.Bool(description="chosen and rejected change places in what is published")
@@ -31,4 +32,4 @@ class PairLabels(dy.Schema):
     # Of people's votes alone; null where nobody voted.
     vote_probability = probability(nullable=True)
     suggested_action = dy.String(nullable=True, check={"suggestion_known": lambda c: c.is_in(SUGGESTIONS)})
-    in_cycle = dy.Bool()
+    in_cycle = dy.Bool(description="on a circle of preferences, in the order that flips leave")

@@ -22,10 +22,15 @@ __all__ = ["StrengthDone", "run_strength"]
 _REWARDS: Final = ("chosen_rewards", "rejected_rewards")
 _VIEWED: Final = ("flipped", "label_smoothing", "margin", "weight")
 """Columns that the views add, or that an earlier view has added."""
-
+_GOALS: Final = ("goal", "chosen_goal_reward", "rejected_goal_reward")
+_MEANS: Final = ("chosen_mean_reward", "rejected_mean_reward")
 
 _SIDES: Final = ("chosen", "rejected")
 _LENGTHS: Final = ("chosen_length", "rejected_length")
+_STRUCTURE_IS_OLD: Final = (
+    "in_cycle, cycle and judged_both_ways were of the pairs before they were turned round, and are null now: run "
+    "`curation structure` again"
+)
 _CONTROLLED: Final = "length is controlled: what follows the log length ratio is taken out of every margin"
 
 
@@ -63,7 +68,8 @@ def run_strength(
             file then needs ``prompt``, ``chosen`` and ``rejected`` too.
         actions: band to what is done with its pairs (drop, flip, soft_label, margin, weight); adds
             ``label_smoothing``, ``margin``, ``weight`` and ``flipped``. A flip exchanges every column of
-            chosen with its namesake of rejected, and turns scores, verdicts, votes and ``labelled`` round.
+            chosen with its namesake of rejected, and turns scores, verdicts, votes and ``labelled`` round; what it
+            does with further columns is in ``curation.pairs.views.flip_pairs``.
         goals: each pair twice, conditioned on a goal score, the mean of the rewards of the models that answered
             for both (Zhang et al. 2024, reward-augmented data); adds ``goal``, ``chosen_goal_reward`` and
             ``rejected_goal_reward``.
@@ -74,6 +80,11 @@ def run_strength(
     columns = (*_REWARDS, *([labelled] if labelled else []))
     shapes = ("pair",) if length_control else ()
     with open_stream(input, output, shapes=shapes, columns=columns, chunk_rows=None) as stream:
+        if goals and set(_GOALS) <= set(stream.source.schema):
+            raise InputError(
+                f"{input}: each row stands under a goal already (columns {', '.join(_GOALS)}): every pair would "
+                f"be there four times: give the file from before, or leave --goals out"
+            )
         counts: dict[str, int] = {}
         notes: list[str] = []
         models = pl.DataFrame()
@@ -92,8 +103,15 @@ def run_strength(
             stream.reject_frame(result.rejects.with_columns(row=place.gather(result.rejects["row"])))
             counts = dict(result.frame["strength_band"].value_counts(sort=True).iter_rows())
             notes, models = [*result.notes, *([_CONTROLLED] if length_control else [])], result.models
+            notes += [_STRUCTURE_IS_OLD] if _lost(viewed, stream.originals) else []
     lines = [stream.summary(), ", ".join(f"{band} {count:,}" for band, count in counts.items()), *notes]
     return StrengthDone(stream.rows_written, stream.rejected, counts, models, notes, "\n".join(lines))
+
+
+def _lost(viewed: pl.DataFrame, originals: pl.DataFrame) -> bool:
+    """Whether what ``curation structure`` has found was taken back, because pairs were turned round."""
+    known = [frame["in_cycle"].count() for frame in (originals, viewed) if "in_cycle" in frame.columns]
+    return len(known) == 2 and known[0] > 0 == known[1]
 
 
 def _with_lengths(chunk: pl.DataFrame, stream: Stream, columns: Sequence[str]) -> pl.DataFrame:
@@ -128,13 +146,14 @@ def _viewed(
     if labelled and turns:
         full = full.with_columns(known_labels(scored[labelled]).alias(labelled))
     if goals:
-        full = full.hstack(mean_rewards(scored, chosen=_REWARDS[0], rejected=_REWARDS[1]))
+        means = mean_rewards(scored, chosen=_REWARDS[0], rejected=_REWARDS[1])
+        full = full.drop(_MEANS, strict=False).hstack(means)
     if actions:
         view = apply_bands(full, actions)
         stream.reject_frame(view.rejects.with_columns(row=full["row"].gather(view.rejects["row"])))
         full = view.frame
     if goals:
-        full = reward_augmented(full, chosen_score="chosen_mean_reward", rejected_score="rejected_mean_reward")
+        full = reward_augmented(full, chosen_score=_MEANS[0], rejected_score=_MEANS[1])
     if labelled and turns:
         full = full.with_columns(pl.col(labelled) ^ pl.col("flipped") ^ pl.col("_was"))
     return full.drop("_was")

@@ -43,6 +43,8 @@ _SHARES: Final = (
     "vote_probability",
 )
 _NOT_MIRRORED: Final = ("ches", "ln_ches", "strength_band", "suggested_action", "annotator_loss_rank")
+_OF_ALL_PAIRS: Final = ("in_cycle", "cycle", "judged_both_ways")
+"""What ``curation structure`` says of a pair among all of its prompt: one flip may make or break any circle."""
 _TURNED_TWINS: Final = ("chosen_change", "rejected_change")
 """Of entanglement: with the answers exchanged the step is the opposite one, so that these change their sign too."""
 _OTHER: Final = {_CHOSEN: _REJECTED, _REJECTED: _CHOSEN}
@@ -63,23 +65,58 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
     Columns are namesakes when their names differ in ``chosen`` against ``rejected`` alone. Signed scores
     (``strength_mean``, ``margin``, …) change their sign, shares (``agreement``, ``label_probability``)
     become one minus themselves, verdicts and lists of {voter, vote} name the other answer. ``annotator`` stays:
-    it names who gave the label that was turned round. ``flipped`` says which rows were exchanged. Scores that
-    are not mirrored by an exchange (CHES, bands) are set to null there.
+    it names who gave the label that was turned round. ``pair_id`` stays: it names the pair as it was built, and
+    ``flipped`` says which rows are exchanged since. Scores that are not mirrored by an exchange (CHES, bands) are
+    set to null there; what ``curation structure`` says (``in_cycle``, ``cycle``, ``judged_both_ways``) rests on all
+    pairs, and is null in every row once one is exchanged.
 
     Raises:
-        InputError: when two namesakes are of kinds that cannot change places, such as a text and messages.
+        InputError: when two namesakes are of kinds that cannot change places, such as a text and messages, or
+            ``margin`` holds numbers as text.
     """
+    _need_turnable_margin(frame)
     flip = where.fill_null(value=False)
     changed = {name: _turned(frame, name) for name in changed_by_a_flip(frame)}
+    structure = _of_all_pairs(frame)
+    whole = {name: flip.any() if name in structure else flip for name in changed}
     return frame.with_columns(
-        *(pl.when(flip).then(turned).otherwise(pl.col(name)).alias(name) for name, turned in changed.items()),
+        *(pl.when(whole[name]).then(turned).otherwise(name).alias(name) for name, turned in changed.items()),
         flipped=was_flipped(frame) ^ flip,
     )
 
 
 def changed_by_a_flip(frame: pl.DataFrame) -> list[str]:
     """The columns that :func:`flip_pairs` changes, but for ``flipped``."""
-    return [name for name in frame.columns if _turned(frame, name) is not None]
+    structure = _of_all_pairs(frame)
+    return [name for name in frame.columns if name in structure or _turned(frame, name) is not None]
+
+
+def _of_all_pairs(frame: pl.DataFrame) -> list[str]:
+    """The columns of ``curation structure``; without ``in_cycle``, a column ``cycle`` is the user's own."""
+    known = frame.schema.get("in_cycle") == pl.Boolean
+    return [name for name in _OF_ALL_PAIRS if known and name in frame.columns]
+
+
+def _need_turnable_margin(frame: pl.DataFrame) -> None:
+    """Margins in words stay; numbers that are no numbers here would go on saying the opposite.
+
+    Raises:
+        InputError: for a ``margin`` of text, JSON text or lists among which there are numbers.
+    """
+    if "margin" not in frame.columns or not isinstance(
+        kind := frame.schema["margin"], pl.String | pl.List | pl.Array
+    ):
+        return
+    said = frame["margin"].drop_nulls()
+    if isinstance(kind, pl.String):
+        said = said.str.strip_chars(' "').cast(pl.Float64, strict=False).drop_nulls()
+    elif not kind.inner.is_numeric():
+        return
+    if said.len():
+        raise InputError(
+            "column 'margin' cannot change its sign in a flip: it holds numbers as text, in lists, or beside "
+            "values of other types; give each as one number, or null"
+        )
 
 
 def was_flipped(frame: pl.DataFrame) -> pl.Expr:
@@ -102,13 +139,14 @@ def _turned(frame: pl.DataFrame, name: str) -> pl.Expr | None:
         return _turned_votes(name, dict(kind.inner.to_schema()))
     if name == "judge_verdict" and kind == pl.String:
         return pl.col(name).replace(_OTHER)
-    return pl.lit(None, dtype=kind) if name in _NOT_MIRRORED else _turned_number(name, kind)
+    nothing = name in _NOT_MIRRORED or name in _of_all_pairs(frame)
+    return pl.lit(None, dtype=kind) if nothing else _turned_number(name, kind)
 
 
 def _of_the_twin(frame: pl.DataFrame, name: str, twin: str) -> pl.Expr:
     kind, other = frame.schema[name], frame.schema[twin]
     numbers = kind.is_numeric() and other.is_numeric()
-    if not (kind == other or pl.Null in (kind, other) or numbers):
+    if not _can_hold_both(kind, other):
         raise InputError(
             f"columns {name!r} ({kind}) and {twin!r} ({other}) cannot change places in a flip: "
             f"give both in one form"
@@ -116,9 +154,21 @@ def _of_the_twin(frame: pl.DataFrame, name: str, twin: str) -> pl.Expr:
     return -pl.col(twin) if name in _TURNED_TWINS and numbers else pl.col(twin)
 
 
+def _can_hold_both(kind: Any, other: Any) -> bool:
+    """Whether the values of two columns fit into one; an object may lack keys that others have: they are null."""
+    if isinstance(kind, pl.List) and isinstance(other, pl.List):
+        return _can_hold_both(kind.inner, other.inner)
+    if isinstance(kind, pl.Struct) and isinstance(other, pl.Struct):
+        fields = other.to_schema()
+        return all(_can_hold_both(one, fields.get(name, pl.Null())) for name, one in kind.to_schema().items())
+    return bool(kind == other or pl.Null in (kind, other) or (kind.is_numeric() and other.is_numeric()))
+
+
 def _turned_number(name: str, kind: pl.DataType) -> pl.Expr | None:
     """Ours are floats; a user's column of the same name may hold words, or grades from 1 to 5, and stays."""
-    if name in _SIGNED and (kind.is_float() or (name == "margin" and kind.is_signed_integer())):
+    if name == "margin" and kind.is_numeric():
+        return -pl.col(name).cast(pl.Int64) if kind.is_unsigned_integer() else -pl.col(name)
+    if name in _SIGNED and kind.is_float():
         return -pl.col(name)
     if name in _SHARES and kind.is_float():
         return 1 - pl.col(name)
@@ -190,7 +240,9 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     soft, margin, weight, flip = has("soft_label"), has("margin"), has("weight"), has("flip")
     kept = frame.filter(~has("drop"))
     marked = kept.with_columns(_soft=soft, _margin=margin, _weight=weight, _flip=flip)
-    flips = any("flip" in names for names in wanted.values())
+    asked = {action for names in wanted.values() for action in names}
+    flips = "flip" in asked
+    marked = marked.drop("margin", strict=False) if "margin" in asked else marked  # every row gets another
     turned = flip_pairs(marked, pl.col("_flip")) if flips else marked.with_columns(flipped=was_flipped(marked))
     right = pl.col("label_probability")
     targets = {
@@ -198,7 +250,6 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
         ("margin", "margin"): pl.when("_margin").then(pl.col("strength_mean").clip(lower_bound=0.0)).otherwise(0.0),
         ("weight", "weight"): pl.when("_weight").then((2 * right - 1).clip(lower_bound=0.0)).otherwise(1.0),
     }
-    asked = {action for names in wanted.values() for action in names}
     view = turned.with_columns(
         value.alias(column)
         for (action, column), value in targets.items()
@@ -221,13 +272,15 @@ def reward_augmented(frame: pl.DataFrame, *, chosen_score: str, rejected_score: 
         if name not in frame.columns:
             raise InputError(f"score column {name!r} is missing: found {', '.join(frame.columns)}")
     numbered = frame.with_row_index("_row").with_columns(_c=pl.col(chosen_score), _r=pl.col(rejected_score))
-    same = numbered.with_columns(goal=pl.col("_c"))
+    # Turned nowhere, so that both halves have the same types.
+    same = flip_pairs(numbered.with_columns(goal=pl.col("_c")), pl.lit(value=False))
     other = flip_pairs(
         numbered.filter(pl.col("_c") != pl.col("_r")).with_columns(goal=pl.col("_r")), pl.lit(value=True)
     )
     if _twin(chosen_score) != rejected_score:
         other = other.with_columns(pl.col("_r").alias(chosen_score), pl.col("_c").alias(rejected_score))
-    same = same.with_columns(flipped=pl.lit(value=False)) if "flipped" not in same.columns else same
+    if other.height:
+        same = same.with_columns(pl.lit(None, dtype=other.schema[name]).alias(name) for name in _of_all_pairs(same))
     both = pl.concat([same.select(other.columns), other]).sort("_row", maintain_order=True)
     return both.with_columns(
         chosen_goal_reward=-((pl.col("goal") - pl.col(chosen_score)) ** 2),

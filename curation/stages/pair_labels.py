@@ -44,20 +44,15 @@ def run(context: Context) -> StageResult:
     pairs, scores = context.workspace.read("pairs"), context.workspace.read("pair_scores")
     scored = pairs.join(scores, on="pair_id", how="left", maintain_order="left")
     texts = _texts(context, scored).hstack(pairs_people(context, scored))
-    cycles = preference_cycles(scored)["in_cycle"]
     noise, facts = _noise(context, texts)
-    known = scored.with_columns(cycles.alias("in_cycle"))
-    known = known.join(noise, on="pair_id", how="left", maintain_order="left")
+    known = scored.join(noise, on="pair_id", how="left", maintain_order="left")
     lengths = [texts[side].str.len_chars().to_numpy() for side in ("chosen", "rejected")]
     suggestions = context.recipe.label_noise.actions.model_dump() if context.recipe.label_noise else {}
     bands = options.actions.model_dump()
-    decide = partial(
-        decide_labels,
-        _never_flipped(known, bands, suggestions),
-        bands=bands,
-        suggestions=suggestions,
-        drop_cycles=options.cycles == "drop",
-    )
+    asked = _never_flipped(known, bands, suggestions)
+    by = partial(decide_labels, bands=bands, suggestions=suggestions)
+    cycles = _cycles(asked, by(asked.with_columns(in_cycle=pl.lit(value=False))).frame["flipped"])
+    decide = partial(by, asked.with_columns(cycles), drop_cycles=options.cycles == "drop")
     decided = decide()
     if options.match_lengths:
         decided = decide(unmatched=_unmatched(decided.frame, lengths, context.recipe.seed))
@@ -85,16 +80,26 @@ def _never_flipped(
     )
 
 
+def _cycles(pairs: pl.DataFrame, flipped: pl.Series) -> pl.Series:
+    """``in_cycle`` in the order that flips leave: one may take a pair out of a circle, and may make one."""
+    turned = pairs.with_columns(flipped.alias("_flipped")).select("prompt_id", **_sides("_flipped"))
+    return preference_cycles(turned)["in_cycle"]
+
+
+def _sides(flipped: str) -> dict[str, pl.Expr]:
+    """``chosen_id`` and ``rejected_id``, exchanged where a column says so."""
+    return {
+        f"{one}_id": pl.when(flipped).then(f"{other}_id").otherwise(f"{one}_id")
+        for one, other in (("chosen", "rejected"), ("rejected", "chosen"))
+    }
+
+
 def labelled_pairs(context: Context) -> pl.DataFrame:
     """Rows of table ``pairs`` as they stand after the decisions: dropped ones gone, flipped ones turned round."""
     pairs = context.workspace.read("pairs")
     labels = context.workspace.scan("pair_labels").select("pair_id", "action", "flipped").collect()
     joined = pairs.join(labels, on="pair_id", maintain_order="left").filter(pl.col("action") != "drop")
-    turned = {
-        f"{one}_id": pl.when("flipped").then(f"{other}_id").otherwise(f"{one}_id")
-        for one, other in (("chosen", "rejected"), ("rejected", "chosen"))
-    }
-    return joined.with_columns(**turned).select(pairs.columns)
+    return joined.with_columns(**_sides("flipped")).select(pairs.columns)
 
 
 def labelled_scores(context: Context) -> pl.DataFrame:

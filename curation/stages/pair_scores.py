@@ -6,6 +6,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.files import ROW, read_frame
+from curation.pairs.views import was_flipped
 from curation.review.answers import reviewed_pairs
 from curation.scores.policy_table import explode_pairs
 from curation.scores.similarity import pair_cosines
@@ -149,7 +150,9 @@ def strength_notes(context: Context, scores: pl.DataFrame) -> list[str]:
 def labelled_rows(context: Context) -> pl.DataFrame:
     """``pair_id`` and ``label_right`` of the sample that calibrates, each pair once.
 
-    What people said in a review of this workspace, and before it what stands in the file of the recipe.
+    What people said in a review of this workspace, and before it what stands in the file of the recipe. Its labels
+    are of the pairs as table ``pairs`` has them; of a row that says ``flipped``, as a published one does, of the
+    pair turned round.
 
     Raises:
         InputError: when the file cannot be read, lacks one of the two columns, or says something else than true
@@ -170,7 +173,8 @@ def labelled_rows(context: Context) -> pl.DataFrame:
         right = known_labels(frame["label_right"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    rows = frame.select("pair_id", label_right=right).drop_nulls()
+    frame = frame.with_columns(right.alias("label_right"))
+    rows = frame.select("pair_id", pl.col("label_right") ^ was_flipped(frame)).drop_nulls()
     return pl.concat([said, rows]).unique("pair_id", keep="last", maintain_order=True)
 
 

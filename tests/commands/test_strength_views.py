@@ -163,6 +163,33 @@ def test_answers_in_two_forms_cannot_be_flipped_but_scored(tmp_path: Path) -> No
     assert [row["chosen"] for row in out[:6]] == [message, "r", message, "r", "c", message]
 
 
+def test_cycles_found_before_a_flip_are_taken_back_and_the_command_says_so(tmp_path: Path) -> None:
+    rows = [pair(n, in_cycle=n < 2, cycle=0 if n < 2 else None, judged_both_ways=n < 2) for n in range(20)]
+    source = write(tmp_path / "in.jsonl", rows)
+    done = run_strength(source, tmp_path / "out.parquet", actions=FLIP)
+    out = pl.read_parquet(tmp_path / "out.parquet")
+    assert out.select("in_cycle", "cycle", "judged_both_ways").unique().rows() == [(None, None, None)]
+    assert "run `curation structure` again" in done.summary
+    assert "structure" not in run_strength(source, tmp_path / "as.parquet", actions={"normal": ["margin"]}).summary
+    assert pl.read_parquet(tmp_path / "as.parquet")["in_cycle"].sum() == 2
+
+
+def test_margins_written_as_text_end_a_flip_unless_every_row_gets_another(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [pair(n, margin=1.5 if n % 2 else "2") for n in range(20)])
+    with pytest.raises(InputError, match="column 'margin' cannot change its sign"):
+        run_strength(source, tmp_path / "out.parquet", actions=FLIP)
+    run_strength(source, tmp_path / "out.parquet", actions=FLIP | {"normal": ["margin"]})
+    assert pl.read_parquet(tmp_path / "out.parquet")["margin"].min() == 0.0
+
+
+def test_goals_are_not_given_twice_and_a_users_means_do_not_stop_them(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [pair(n, chosen_mean_reward=7) for n in range(20)])
+    assert run_strength(source, tmp_path / "once.parquet", goals=True).rows == 40
+    with pytest.raises(InputError, match="each row stands under a goal already"):
+        run_strength(tmp_path / "once.parquet", tmp_path / "twice.parquet", goals=True)
+    assert not (tmp_path / "twice.parquet").exists()
+
+
 def votes_file(tmp_path: Path, words: list[Any]) -> Path:
     rows = [{"prompt": f"What is {n}?", "chosen": f"It is {n}, as it was.", "rejected": "no", "votes": word}
             for n, word in enumerate(words)]  # fmt: skip

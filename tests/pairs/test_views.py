@@ -145,3 +145,42 @@ def test_what_an_earlier_view_has_written_stays_where_nobody_asks_for_another(pa
     assert not again["flipped"].any()
     assert again["margin"].to_list() == once["margin"].to_list()
     assert again["label_smoothing"].to_list() == once["label_smoothing"].to_list()
+
+
+def test_what_rests_on_all_pairs_is_null_once_one_is_turned_round() -> None:
+    structure = {"in_cycle": [True, True, False], "cycle": [0, 0, None], "judged_both_ways": [True, True, False]}
+    frame = pl.DataFrame(
+        {"pair_id": ["x", "y", "z"], "chosen": ["a", "b", "a"], "rejected": ["b", "a", "c"], **structure}
+    )
+    turned = flip_pairs(frame, pl.col("pair_id") == "x")
+    assert turned.select(*structure).unique().rows() == [(None, None, None)]
+    assert turned["pair_id"].to_list() == ["x", "y", "z"]
+    assert_frame_equal(flip_pairs(frame, pl.lit(value=False)).drop("flipped"), frame)
+    own = frame.select("chosen", "rejected", cycle=pl.lit("first"))
+    assert flip_pairs(own, pl.lit(value=True))["cycle"].to_list() == ["first"] * 3
+
+
+def test_margins_of_every_kind_of_number_change_their_sign() -> None:
+    for kind in (pl.UInt8, pl.Int32, pl.Decimal(10, 2), pl.Float32):
+        turned = flip_pairs(pl.DataFrame({"margin": pl.Series([2, None], dtype=kind)}), pl.lit(value=True))
+        assert [None if value is None else float(value) for value in turned["margin"]] == [-2.0, None], kind
+
+
+@pytest.mark.parametrize("margin", [["1.5", "n/a"], ['"1.5"', "2"], [[1.5], [2.0]]])
+def test_numbers_that_are_no_numbers_here_end_a_flip(margin: list[object]) -> None:
+    with pytest.raises(InputError, match="column 'margin' cannot change its sign in a flip"):
+        flip_pairs(pl.DataFrame({"margin": margin}), pl.lit(value=True))
+
+
+def test_objects_of_which_one_side_has_more_keys_change_places(pairs: pl.DataFrame) -> None:
+    more = pairs.head(2).with_columns(
+        chosen_by=pl.struct(model=pl.lit("m"), seed=1),
+        rejected_by=pl.struct(tokens=pl.lit([2.5]), model=pl.lit("n")),
+    )
+    turned = flip_pairs(more, pl.col("strength_mean") < 0)
+    both = {"model": None, "seed": None, "tokens": None}
+    assert [both | row for row in turned["chosen_by"]] == [
+        both | {"model": "n", "tokens": [2.5]}, both | {"model": "m", "seed": 1}
+    ]  # fmt: skip
+    twice = reward_augmented(more, chosen_score="chosen_score", rejected_score="rejected_score")
+    assert [row["model"] for row in twice["rejected_by"]] == ["n", "m", "n"]

@@ -15,7 +15,7 @@ from curation.errors import InputError
 from curation.pipeline import run_stage, stage_named
 from curation.progress import SilentProgress
 from curation.recipe import Recipe
-from curation.scores.structure import length_bias
+from curation.scores.structure import length_bias, preference_cycles
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
 from curation.stages.pair_labels import labelled_pairs
@@ -259,6 +259,18 @@ def test_cycles_of_a_run_are_counted_and_dropped_where_the_recipe_says_so(tmp_pa
     assert dict(Counter(rejects["rule"])) == {"preference_cycle": 3}
     assert set(rejects["row_id"]) == set(inside)
     assert set(labelled_pairs(dropping)["pair_id"]) == set(labels["pair_id"]) - set(inside)
+
+
+def test_a_circle_that_a_flip_breaks_is_none_and_drops_nothing(tmp_path: Path) -> None:
+    strength = {"cycles": "drop", "bands": "probability", "actions": {"likely_flipped": ["flip"]}}
+    context = circular(tmp_path, strength=strength | {"thresholds": (0.5, 0.6, 0.9)})
+    run_all(context)
+    labels = context.workspace.read("pair_labels")
+    # Rewards are lengths: every pair whose chosen answer is the shorter one is turned round, and no circle is left.
+    assert labels["flipped"].sum() > 0
+    assert (labels["in_cycle"].sum(), labels.filter(action="drop").height) == (0, 0)
+    pairs = labelled_pairs(context)
+    assert not preference_cycles(pairs)["in_cycle"].any()
 
 
 def test_length_controlled_strength_of_a_run_is_that_of_the_reference(tmp_path: Path) -> None:

@@ -29,3 +29,11 @@ def test_labels_are_read_in_every_form_and_empty_ones_left_out(tmp_path: Path, y
 def test_what_is_neither_true_nor_false_is_an_error_and_no_label(tmp_path: Path, labels: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match=r"labels\.csv: column 'label_right' holds .* expected true, false"):
         said(tmp_path, *labels)
+
+
+def test_labels_of_published_rows_are_of_the_pairs_as_they_were_built(tmp_path: Path) -> None:
+    path = tmp_path / "published.csv"
+    path.write_text("pair_id,flipped,label_right\na,true,true\nb,false,true\nc,true,false\nd,,false\n")
+    recipe = Recipe.model_validate({"sources": [{"path": "a"}], "strength": {"labelled": str(path)}})
+    found = labelled_rows(Context(Workspace(tmp_path / "w"), recipe))
+    assert found.rows() == [("a", False), ("b", True), ("c", True), ("d", False)]
