@@ -10,7 +10,7 @@ from curation.models.identity import EMBEDDED
 from curation.models.policy import DEFAULT_BATCH_TOKENS, Backend, Policy, open_policy
 from curation.progress import StepProgress
 from curation.prompts.shapes import first_rows, resolve
-from curation.scores.ches_frames import CHES_SHAPES, check_raw, score_rows, verbatim
+from curation.scores.ches_frames import CHES_SHAPES, check_raw, refuse_pairs_of_lists, score_rows, verbatim
 
 __all__ = ["ChesDone", "run_ches"]
 
@@ -70,6 +70,7 @@ def run_ches(
         binding = resolve(
             first_rows(stream.source), name=stream.source.name, shapes=CHES_SHAPES, mixed=stream.source.mixed
         )
+        refuse_pairs_of_lists(stream.source.schema, binding)
         opened = policy
         if isinstance(opened, str):
             opened = open_policy(

@@ -23,7 +23,7 @@ from curation.prompts.shapes import Binding, resolve
 from curation.scores.ches import PairScores, pair_scores_from_stats
 from curation.text import Message, messages_text
 
-__all__ = ["CHES_SHAPES", "ChesScored", "check_raw", "ches", "score_rows", "verbatim"]
+__all__ = ["CHES_SHAPES", "ChesScored", "check_raw", "ches", "refuse_pairs_of_lists", "score_rows", "verbatim"]
 
 CHES_SHAPES: Final = ("pair", "responses")
 
@@ -78,6 +78,7 @@ def ches(
         ModelError: when the policy cannot be loaded or is of a kind that would give wrong numbers.
     """
     binding = resolve(frame, name="the frame", shapes=CHES_SHAPES)
+    refuse_pairs_of_lists(frame.columns, binding)
     opened = policy
     if isinstance(opened, str):
         opened = open_policy(
@@ -108,6 +109,18 @@ def check_raw(policy: Policy, raw: bool) -> None:
     if policy.raw != raw:
         raise InputError(
             f"the policy was opened with raw={policy.raw}, expected raw={raw}, as it is asked for here"
+        )
+
+
+def refuse_pairs_of_lists(columns: Iterable[str], binding: Binding) -> None:
+    """
+    Raises:
+        InputError: for rows that are each one pair of a list, as CHES writes them: each would give every pair.
+    """
+    if binding.shape == "responses" and _INDEX_COLUMNS.keys() <= set(columns):
+        raise InputError(
+            f"{binding.name}: each row is one pair of its list of answers already ({', '.join(_INDEX_COLUMNS)}): "
+            f"give the file from before, or leave these two columns out"
         )
 
 

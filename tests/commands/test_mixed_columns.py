@@ -93,7 +93,7 @@ def test_a_margin_of_several_types_stays_what_it_is_where_no_band_asks_for_one(t
     rows = [{**row, "margin": margin} for row, margin in zip(rewards, margins, strict=True)]
     source = write(tmp_path / "in.jsonl", rows)
     for name in ("out.parquet", "out.jsonl"):
-        run_strength(source, tmp_path / name, actions={"likely_flipped": ["flip"]})
+        run_strength(source, tmp_path / name, actions={"normal": ["weight"]})
     run_strength(tmp_path / "out.parquet", tmp_path / "again.jsonl")
     for name in ("out.jsonl", "again.jsonl"):
         assert [row["margin"] for row in read(tmp_path / name)] == margins

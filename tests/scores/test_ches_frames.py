@@ -78,6 +78,17 @@ def test_raw_adds_nothing(folder: str) -> None:
         expect_row(row, row["prompt"], row["chosen"], row["rejected"], raw=True)
 
 
+def test_pairs_of_a_list_are_not_read_as_lists_again(folder: str, tmp_path: Path) -> None:
+    lists = tmp_path / "lists.jsonl"
+    lists.write_text(json.dumps({"prompt": "the cat", "responses": ["sat", "mat"]}))
+    policy = open_policy(folder)
+    assert run_ches(lists, tmp_path / "once.parquet", policy=policy).rows == 2
+    with pytest.raises(InputError, match="each row is one pair of its list of answers already"):
+        run_ches(tmp_path / "once.parquet", tmp_path / "twice.parquet", policy=policy)
+    with pytest.raises(InputError, match="each row is one pair"):
+        ches(pl.read_parquet(tmp_path / "once.parquet"), policy=policy)
+
+
 def test_responses_give_every_ordered_pair(folder: str) -> None:
     answers = ["sat on it", "on the mat", "and then"]
     found = ches(pl.DataFrame({"prompt": ["the cat"], "responses": [answers]}), policy=folder).frame
