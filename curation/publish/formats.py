@@ -15,22 +15,17 @@ from curation.tables import rejects_frame
 from schemas import TABLES
 
 __all__ = [
-    "REFUSE_TOKEN",
-    "RESPOND_TOKEN",
     "Built",
     "TrainerView",
     "preference_frame",
     "preference_unpaired_frame",
-    "refusal_frame",
     "retrieval_frame",
     "strength_column",
     "trainer_view",
 ]
 
-REFUSE_TOKEN: Final = "[refuse]"
-RESPOND_TOKEN: Final = "[respond]"
-
 _STAGE: Final = "publish"
+_MIXED_PAIRS: Final = 250
 _RENAMED: Final = {"chosen_logp": "ref_chosen_logps", "rejected_logp": "ref_rejected_logps"}
 _WITHOUT_HOLES: Final = ("margin", *_RENAMED.values())
 _TEXT_OF_RETRIEVAL: Final = re.compile(r"anchor|positive|negative(_\d+)?|split")
@@ -95,12 +90,21 @@ def strength_column(preference: pl.DataFrame) -> str:
     return "strength_mean" if known else "margin"
 
 
-def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame) -> Built:
+def preference_unpaired_frame(
+    *, pairs: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame, in_order: bool = False
+) -> Built:
     """The rows of ``preference_unpaired`` (KTO): each chosen answer as good, each rejected one as bad.
 
     An answer that is chosen in one pair and rejected in another says nothing about being good: it goes to
-    the rejects under ``chosen_and_rejected``. Rows follow the order of ``pairs``, good before bad. Where pairs
+    the rejects under ``chosen_and_rejected``. Where pairs
     have ``label_smoothing`` and ``weight``, an answer has those of the pair whose label is the surest.
+
+    Rows are mixed, by their ids: KTO trainers take them as they lie, and estimate the KL term from each prompt with
+    the completion of the row before, which has to be an answer to another prompt (Ethayarajh et al. 2024, §4.1).
+
+    Args:
+        pairs, prompts, candidates: the tables.
+        in_order: keep to the order of ``pairs`` all the same, and mix runs of 250 of them only.
     """
     surest = {"label_smoothing": pl.col("label_smoothing").min(), "weight": pl.col("weight").max()}
     decided = [name for name in surest if name in pairs.columns]
@@ -120,7 +124,7 @@ def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, can
         .unique("candidate_id", keep="first", maintain_order=True)
         .join(prompts.lazy().select("prompt_id", "split", prompt="messages"), on="prompt_id", how="left")
         .join(answers, on="candidate_id", how="left")
-        .sort("__row", "label", descending=[False, True])
+        .sort(pl.col("__row") // _MIXED_PAIRS if in_order else pl.lit(0), "candidate_id")
         .collect()
     )
     _no_holes(frame, ("prompt", "completion"), key="candidate_id", table="pairs")
@@ -133,49 +137,6 @@ def preference_unpaired_frame(*, pairs: pl.DataFrame, prompts: pl.DataFrame, can
         reason="the answer is chosen in one pair and rejected in another",
     )
     return Built(frame.select(*TABLES["preference_unpaired"].column_names(), *decided), rejects)
-
-
-def refusal_frame(
-    *, candidates: pl.DataFrame, prompts: pl.DataFrame, refusals: pl.DataFrame, keep_unknown: bool = False
-) -> Built:
-    """The rows of ``refusal``: refusals where one is expected, answers where one is expected.
-
-    The former are of kind ``refusal``, the latter of kind ``contrast``. With ``keep_unknown``, full
-    refusals of prompts of which nothing is expected are ``uncertain``. The token to put before the answer
-    follows Jain et al. 2024, Refusal Tokens.
-
-    Args:
-        candidates: the table.
-        prompts: the table.
-        refusals: ``candidate_id``, ``refusal_probability``, ``refusal_class`` under one detector.
-        keep_unknown: see above.
-    """
-    found = refusals.select("candidate_id", "refusal_probability", "refusal_class")
-    known = prompts.select("prompt_id", "category", "expected_behaviour", "split", prompt="messages")
-    joined = candidates.join(known, on="prompt_id", how="left", maintain_order="left").join(
-        found, on="candidate_id", how="left", maintain_order="left"
-    )
-    _no_holes(joined, ("prompt",), key="candidate_id", table="candidates")
-    marked = joined.with_columns(_kind(keep_unknown=keep_unknown).alias("kind"))
-    contrast = pl.col("kind") == "contrast"
-    frame = marked.filter(pl.col("kind").is_not_null()).with_columns(
-        messages=pl.concat_list("prompt", _assistant("response")),
-        refusal_token=pl.when(contrast).then(pl.lit(RESPOND_TOKEN)).otherwise(pl.lit(REFUSE_TOKEN)),
-    )
-    rejects = rejects_frame(
-        marked.filter(pl.col("kind").is_null()),
-        table="refusal",
-        stage=_STAGE,
-        row_id=pl.col("candidate_id"),
-        rule=_refusal_rule(),
-        value=pl.col("refusal_class"),
-        reason=pl.format(
-            "the prompt expects '{}' and the answer is '{}'",
-            pl.col("expected_behaviour").fill_null("unknown"),
-            pl.col("refusal_class").fill_null("unknown"),
-        ),
-    )
-    return Built(frame.select(TABLES["refusal"].column_names()), rejects)
 
 
 def retrieval_frame(mined: pl.DataFrame, *, num_negatives: int) -> Built:
@@ -213,21 +174,30 @@ def retrieval_frame(mined: pl.DataFrame, *, num_negatives: int) -> Built:
     return Built(frame, rejects)
 
 
-def trainer_view(dataset: str, frame: pl.DataFrame) -> TrainerView:
+def trainer_view(dataset: str, frame: pl.DataFrame, *, reference_logps: bool = True) -> TrainerView:
     """What of a dataset's rows goes into the files that trainers load.
 
     TRL reads ``margin`` and the reference log-probabilities of a preference row when they are there, and
     fails on a null among them: with a hole, such a column is left out, or goes by the name that it has in
     ``pair_scores``. sentence-transformers takes every column of a retrieval row for a text, so only texts
-    stay and the rest becomes evidence.
+    stay and the rest becomes evidence. TRL learns every token of ``messages``, also what the user says, but of
+    ``prompt`` and ``completion`` the latter only: rows of ``refusal`` get both.
+
+    Args:
+        dataset, frame: its name and rows.
+        reference_logps: false gives the log-probabilities by the names that no trainer reads.
     """
     if dataset.startswith("retrieval"):
         texts = [c for c in frame.columns if _TEXT_OF_RETRIEVAL.fullmatch(c)]
         rest = [c for c in frame.columns if c not in texts]
         return TrainerView(frame.select(texts), frame.select(rest) if rest else None, ())
+    if dataset == "refusal":
+        said = pl.col("messages").list
+        frame = frame.with_columns(prompt=said.head(said.len() - 1), completion=said.tail(1))
     holes = [c for c in _WITHOUT_HOLES if c in frame.columns and frame[c].null_count() > 0]
     empty = [c for c in frame.columns if 0 < frame.height == frame[c].null_count()]
-    back = {new: old for old, new in _RENAMED.items() if new in holes and new not in empty}
+    unread = [c for c in _RENAMED.values() if c in holes or (c in frame.columns and not reference_logps)]
+    back = {new: old for old, new in _RENAMED.items() if new in unread and new not in empty}
     kept = frame.drop(c for c in frame.columns if c in empty or (c in holes and c not in back))
     return TrainerView(kept.rename(back), None, tuple(holes))
 
@@ -259,35 +229,6 @@ def _answers(candidates: pl.DataFrame, side: str) -> pl.LazyFrame:
 def _assistant(column: str) -> pl.Expr:
     """A column of texts as a column of lists of one message."""
     return pl.concat_list(pl.struct(role=pl.lit("assistant"), content=pl.col(column)))
-
-
-def _kind(*, keep_unknown: bool) -> pl.Expr:
-    expected, found = pl.col("expected_behaviour"), pl.col("refusal_class")
-    unknown = expected.is_null() & (found == "full_refusal") & pl.lit(keep_unknown)
-    return (
-        pl.when((expected == "refuse") & (found == "full_refusal"))
-        .then(pl.lit("refusal"))
-        .when((expected == "comply") & (found == "compliance"))
-        .then(pl.lit("contrast"))
-        .when(unknown)
-        .then(pl.lit("uncertain"))
-    )
-
-
-def _refusal_rule() -> pl.Expr:
-    """Why an answer is not in the refusal dataset."""
-    expected, found = pl.col("expected_behaviour"), pl.col("refusal_class")
-    return (
-        pl.when(found.is_null())
-        .then(pl.lit("refusal_not_detected"))
-        .when(expected.is_null())
-        .then(pl.lit("expected_behaviour_unknown"))
-        .when(found == "partial_refusal")
-        .then(pl.lit("partial_refusal"))
-        .when(expected == "comply")
-        .then(pl.lit("over_refusal"))
-        .otherwise(pl.lit("complies_where_refusal_expected"))
-    )
 
 
 def _no_holes(frame: pl.DataFrame, columns: tuple[str, ...], *, key: str, table: str) -> None:

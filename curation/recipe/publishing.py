@@ -95,6 +95,11 @@ class Publish(Section):
     card_template: str | None = Field(
         default=None, description="a Jinja file for the cards, in place of ours (relative to the recipe)"
     )
+    reference_logps: bool = Field(
+        default=True,
+        description="give the policy's log-probabilities as ref_chosen_logps and ref_rejected_logps, which "
+        "TRL 0.12 to 0.28 takes for the reference model's; false: as chosen_logp and rejected_logp, for no trainer",
+    )
     goals: Goals = Goals()
     hub: Hub = Hub()
 

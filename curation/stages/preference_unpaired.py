@@ -22,6 +22,7 @@ def run(context: Context) -> StageResult:
         pairs=kept_pairs(context).join(decided, on="pair_id", maintain_order="left"),
         prompts=context.workspace.read("prompts"),
         candidates=context.workspace.read("candidates"),
+        in_order=context.recipe.selection.curriculum is not None,
     )
     return context.write("preference_unpaired", "preference_unpaired", built.frame, rejects=built.rejects)
 

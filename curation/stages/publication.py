@@ -38,6 +38,12 @@ _NEGATIVE_MARGINS: Final = (
     "margin is the mean margin of the reward models, unchanged: it is below 0 where they contradict the label, and "
     "the trainer then asks for less than equality. Drop the column to train without margins."
 )
+_REFERENCE: Final = (
+    "ref_chosen_logps and ref_rejected_logps are of the policy named here and of no other model. TRL 0.12 to 0.28, "
+    "and what is built on it, takes them for the reference of whatever is trained. Later versions compute "
+    "their own, and fail with precompute_ref_log_probs where they find the columns. Remove both to train another "
+    "model, or in that way."
+)
 
 
 def run(context: Context, *, dataset: str) -> StageResult:
@@ -47,7 +53,7 @@ def run(context: Context, *, dataset: str) -> StageResult:
         gates.STAGE.run(context)
     raise_if_blocked(gate_results(workspace, table_of(dataset)))
     frame = published_rows(context, dataset)
-    view = trainer_view(dataset, frame)
+    view = trainer_view(dataset, frame, reference_logps=context.recipe.publish.reference_logps)
     folder = workspace.dataset_path(dataset)
     waterfall = workspace.read("waterfall").filter(pl.col("dataset") == _waterfall_of(dataset))
     pairs = pair_evidence(context, texts=False) if dataset in _OF_PAIRS else None
@@ -117,8 +123,14 @@ def _card(
         figures=captions,
         evidence=view.evidence is not None,
         left_out=view.left_out,
-        limitations=(_NEGATIVE_MARGINS,) if dataset == "reward" and "margin" in view.frame.columns else (),
+        limitations=_warnings(dataset, view.frame.columns),
     )
+
+
+def _warnings(dataset: str, columns: list[str]) -> tuple[str, ...]:
+    """What somebody who trains on the files has to know of their columns."""
+    margin = dataset == "reward" and "margin" in columns
+    return (_NEGATIVE_MARGINS,) * margin + (_REFERENCE,) * ("ref_chosen_logps" in columns)
 
 
 def _publishes(recipe: Recipe, *, dataset: str) -> bool:

@@ -10,11 +10,11 @@ from curation.publish.derived import reward_frame, sft_frame
 from curation.publish.formats import (
     preference_frame,
     preference_unpaired_frame,
-    refusal_frame,
     retrieval_frame,
     trainer_view,
 )
 from curation.tables import validated
+from tests.publish.conftest import make_tables
 
 
 def preference(tables) -> pl.DataFrame:
@@ -61,8 +61,34 @@ def test_preference_names_a_pair_whose_answer_is_gone(tables):
 def test_unpaired_has_each_side_once(tables):
     built = preference_unpaired_frame(pairs=tables.pairs, prompts=tables.prompts, candidates=tables.candidates)
     assert validated("preference_unpaired", built.frame, stage="publish").rejects.is_empty()
-    assert built.frame["label"].to_list() == [True, False] * tables.pairs.height
+    for label, side in ((True, "chosen_id"), (False, "rejected_id")):
+        assert set(built.frame.filter(label=label)["candidate_id"]) == set(tables.pairs[side])
+    assert built.frame.height == 2 * tables.pairs.height
     assert built.rejects.is_empty()
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_unpaired_rows_stand_beside_answers_to_other_prompts(in_order):
+    """KTO trainers take a prompt with the answer of the row before for a mismatched pair (TRL, LLaMA-Factory)."""
+    tables = make_tables(600)
+    built = preference_unpaired_frame(
+        pairs=tables.pairs, prompts=tables.prompts, candidates=tables.candidates, in_order=in_order
+    )
+    prompts, labels = built.frame["prompt_id"], built.frame["label"].cast(pl.Int64)
+    assert (prompts == prompts.shift(1)).sum() <= 0.02 * prompts.len()
+    runs = labels.rolling_mean(64).drop_nulls()
+    assert runs.min() > 0.2
+    assert runs.max() < 0.8
+    place = {pair: i for i, pair in enumerate(tables.pairs["prompt_id"])}
+    moved = (prompts.replace_strict(place) - pl.int_range(prompts.len(), eager=True) / 2).abs().max()
+    assert (moved < 260) == in_order
+
+
+def test_log_probabilities_can_be_named_as_no_trainer_reads_them(tables):
+    view = trainer_view("preference", preference(tables), reference_logps=False)
+    assert not [name for name in view.frame.columns if name.startswith("ref_")]
+    assert view.frame["chosen_logp"].to_list() == tables.pair_scores["chosen_logp"].to_list()
+    assert view.left_out == ()
 
 
 def test_unpaired_and_sft_rows_keep_how_sure_their_label_is(tables):
@@ -79,7 +105,10 @@ def test_unpaired_and_sft_rows_keep_how_sure_their_label_is(tables):
     sure = dict(zip(frame["candidate_id"], frame.select("label_smoothing", "weight").rows(), strict=True))
     assert [sure[name] for name in pairs["chosen_id"]] == [(0.1, 0.8), (0.0, 1.0), (0.5, 0.0)]
     assert [sure[name] for name in pairs["rejected_id"]] == [(0.3, 0.4), (0.0, 1.0), (0.5, 0.0)]
-    assert sft_frame(frame)["weight"].to_list() == [0.8, 1.0, 0.0]
+    good = sft_frame(frame)
+    assert dict(zip(good["candidate_id"], good["weight"], strict=True)) == {
+        name: sure[name][1] for name in pairs["chosen_id"]
+    }
 
 
 def test_a_reward_row_says_what_was_decided_of_its_label(tables):
@@ -103,25 +132,13 @@ def test_unpaired_rejects_an_answer_on_both_sides(tables):
     assert built.frame.height == 2 * (tables.pairs.height - 1)
 
 
-def test_refusal_keeps_what_is_in_place_and_says_why_not(tables):
-    built = refusal_frame(candidates=tables.candidates, prompts=tables.prompts, refusals=tables.refusals)
-    assert validated("refusal", built.frame, stage="publish").rejects.is_empty()
-    assert set(built.frame["kind"]) == {"refusal", "contrast"}
-    assert built.frame.height + built.rejects.height == tables.candidates.height
-    assert set(built.rejects["rule"]) == {
-        "complies_where_refusal_expected",
-        "over_refusal",
-        "expected_behaviour_unknown",
-    }
-
-
-def test_refusal_token_follows_the_kind(tables):
-    built = refusal_frame(
-        candidates=tables.candidates, prompts=tables.prompts, refusals=tables.refusals, keep_unknown=True
-    )
-    tokens = set(built.frame.select("kind", "refusal_token").iter_rows())
-    assert tokens == {("refusal", "[refuse]"), ("contrast", "[respond]"), ("uncertain", "[refuse]")}
-    assert built.frame["messages"].list.last().struct.field("role").unique().to_list() == ["assistant"]
+def test_refusal_files_tell_the_prompt_from_the_answer():
+    said = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user", "assistant")]
+    row = {"candidate_id": "c", "messages": said, "refusal_token": "[refuse]", "kind": "refusal", "split": "train"}
+    view = trainer_view("refusal", pl.DataFrame([row, row | {"messages": said[1:3]}]))
+    assert view.frame["messages"].to_list() == [said, said[1:3]]
+    assert view.frame["prompt"].to_list() == [said[:4], said[1:2]]
+    assert view.frame["completion"].to_list() == [said[4:], said[2:3]]
 
 
 def mined(negatives: list[list[str]]) -> pl.DataFrame:

@@ -14,12 +14,12 @@ from curation.publish.derived import reward_frame, sft_frame, triplets_frame
 from curation.publish.formats import (
     preference_frame,
     preference_unpaired_frame,
-    refusal_frame,
     retrieval_frame,
     trainer_view,
 )
 from curation.publish.goals import goal_frame, goal_scores
 from curation.publish.writing import Draft, split_counts, write_dataset
+from curation.refusals.building import build_refusals
 from tests.publish.conftest import Tables, make_tables
 
 POLICY = Path(__file__).resolve().parents[2] / "curation" / "embedded" / "policy"
@@ -40,10 +40,20 @@ def retrieval_rows(tables: Tables) -> pl.DataFrame:
     return retrieval_frame(mined, num_negatives=2).frame
 
 
+def with_dialogues(tables: Tables) -> Tables:
+    """A third of the prompts behind a system message, and a third behind an earlier turn, too."""
+    system = {"role": "system", "content": "Answer in short."}
+    earlier = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello, what is it?"}]
+    before = [[], [system], [system, *earlier]]
+    said = [before[i % 3] + messages for i, messages in enumerate(tables.prompts["messages"].to_list())]
+    messages = pl.Series("messages", said, dtype=tables.prompts.schema["messages"])
+    return tables._replace(prompts=tables.prompts.with_columns(messages))
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One published folder for each dataset, with its card."""
-    tables, root = make_tables(30), tmp_path_factory.mktemp("published")
+    tables, root = with_dialogues(make_tables(30)), tmp_path_factory.mktemp("published")
     answered = {"pairs": tables.pairs, "prompts": tables.prompts, "candidates": tables.candidates}
     sure = {"label_smoothing": pl.lit(0.1), "weight": pl.lit(0.8)}
     decided = {"flipped": pl.lit(value=False), "label_action": pl.lit("soft_label+weight"), **sure}
@@ -51,7 +61,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scored = preference.with_columns(chosen_rewards=pl.concat_list(2.0), rejected_rewards=pl.concat_list(1.0))
     unpaired = preference_unpaired_frame(**answered | {"pairs": tables.pairs.with_columns(**sure)}).frame
     retrieval = retrieval_rows(tables)
-    refusal = refusal_frame(candidates=tables.candidates, prompts=tables.prompts, refusals=tables.refusals).frame
+    asked = tables.candidates.join(tables.prompts, on="prompt_id").join(tables.refusals, on="candidate_id")
+    refusal = build_refusals(asked).frame.join(tables.prompts.select("prompt_id", "split"), on="prompt_id")
     for name, rows in {
         "preference": preference,
         "preference_unpaired": unpaired,
@@ -138,10 +149,16 @@ def test_kto_trains_on_preference_unpaired(load, arguments):
     from trl import KTOConfig, KTOTrainer
 
     model, tokenizer = policy()
+    dataset = load("preference_unpaired")["train"]
     trainer = KTOTrainer(
-        model=model, args=KTOConfig(**arguments), train_dataset=load("preference_unpaired")["train"],
-        processing_class=tokenizer,
-    )  # fmt: skip
+        model=model, args=KTOConfig(**arguments), train_dataset=dataset, processing_class=tokenizer
+    )
+    completions = {
+        prompt: {tuple(row["completion_ids"]) for row in trainer.train_dataset if row["prompt_id"] == prompt}
+        for prompt in set(dataset["prompt_id"])
+    }
+    matched = [tuple(row["KL_completion_ids"]) in completions[row["prompt_id"]] for row in trainer.train_dataset]
+    assert sum(matched) <= 0.1 * len(matched), "the KL term needs completions of other prompts"
     assert len(losses(trainer)) == STEPS
 
 
@@ -172,10 +189,9 @@ def test_sft_trains_on(load, arguments, name):
         model=model, args=SFTConfig(**arguments), train_dataset=load(name)["train"], processing_class=tokenizer
     )
     assert len(losses(trainer)) == STEPS
-    if name == "sft":
-        labels = trainer.train_dataset[0]["labels"]
-        assert labels[0] == -100, "the prompt is not learned"
-        assert labels[-1] != -100
+    for row in list(trainer.train_dataset)[:6]:
+        learned = tokenizer.decode([token for token in row["labels"] if token != -100])
+        assert learned.startswith(row["completion"][0]["content"]), "the prompt is not learned"
 
 
 @pytest.mark.slow
