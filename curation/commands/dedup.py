@@ -11,7 +11,7 @@ from curation.commands.streams import open_stream
 from curation.errors import InputError, closest
 from curation.files import ROW, open_input
 from curation.hygiene.duplicates import deduplicate
-from curation.prompts.texts import text_columns
+from curation.prompts.texts import refuse_json_columns, text_columns
 
 __all__ = ["run_dedup"]
 
@@ -84,7 +84,9 @@ def run_dedup(
 
 def _text_of(path: str | Path, columns: list[str]) -> pl.DataFrame:
     source = open_input(path)
-    parts = [text_columns(part, columns, name=source.name, mixed=source.mixed).rows for part in source.chunks()]
+    name, mixed = source.name, source.mixed
+    refuse_json_columns(source, columns)
+    parts = [text_columns(part, columns, name=name, mixed=mixed, whole=False).rows for part in source.chunks()]
     return pl.concat(parts).rename({"row": ROW})
 
 

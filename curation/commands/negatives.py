@@ -17,7 +17,7 @@ from curation.negatives.index import check_index
 from curation.negatives.mining import MiningOptions
 from curation.negatives.texts import Doubts, MinedTexts, TextEncoder, mine_text_negatives
 from curation.negatives.waterfall import WATERFALL_SCHEMA, describe_waterfall, emptying_rule
-from curation.prompts.texts import text_columns
+from curation.prompts.texts import refuse_json_columns, text_columns
 from curation.text import normalise
 
 __all__ = ["NegativesDone", "run_negatives"]
@@ -103,8 +103,9 @@ def _read_corpus(path: str | Path, note: Callable[[str], None]) -> list[str]:
     source = open_input(path)
     texts: list[str] = []
     left_out: Counter[str] = Counter()
+    refuse_json_columns(source, (CORPUS_COLUMN,))
     for frame in source.chunks():
-        read = text_columns(frame, (CORPUS_COLUMN,), name=source.name, mixed=source.mixed)
+        read = text_columns(frame, (CORPUS_COLUMN,), name=source.name, mixed=source.mixed, whole=False)
         texts.extend(read.rows[CORPUS_COLUMN])
         left_out.update(read.rejects["rule"])
     left_out.update(reject.rule for reject in source.rejects)

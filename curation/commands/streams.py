@@ -39,7 +39,7 @@ from curation.files import (
 from curation.files.writing import FrameWriter, check_schema
 from curation.prompts.rows import normalise
 from curation.prompts.shapes import Binding, ColumnMap, first_rows, resolve
-from curation.prompts.texts import check_columns, text_columns
+from curation.prompts.texts import check_columns, refuse_json_columns, text_columns
 
 __all__ = ["Needs", "Stream", "open_stream"]
 
@@ -79,6 +79,8 @@ class Stream:
         self._single: list[Reject] = []
         self._replaced: set[str] = set()
         self._binding = self._resolve()
+        bound = self._binding.fields.values() if self._binding else [needs.text]
+        refuse_json_columns(source, (column for columns in bound for column in columns))
 
     @property
     def shape(self) -> str | None:
@@ -191,8 +193,9 @@ class Stream:
 
     def _read(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self._binding:
-            return normalise(frame, self._binding)
-        rows, rejects = text_columns(frame, self._needs.text, name=self.source.name, mixed=self.source.mixed)
+            return normalise(frame, self._binding, whole=False)
+        name, mixed = self.source.name, self.source.mixed
+        rows, rejects = text_columns(frame, self._needs.text, name=name, mixed=mixed, whole=False)
         if self._needs.columns:
             plain = frame.select(pl.col(ROW).alias("row"), *self._needs.columns)
             rows = rows.join(plain, on="row", how="left", maintain_order="left")

@@ -124,13 +124,17 @@ _RECORD_READERS: Final = (
 
 def _record_input(name: str, reader: records.Reader) -> InputFile:
     types = ColumnTypes()
-    rows = 0
+    rows, unread, reason = 0, 0, ""
     for record in reader.records():
         rows += 1
-        if not isinstance(record, Reject):
+        if isinstance(record, Reject):
+            unread, reason = unread + 1, record.reason
+        else:
             types.see(record.values)
     if not rows:
         raise InputError(f"{name} is empty: it holds no rows")
+    if unread == rows:
+        raise InputError(f"{name}: none of its {rows} rows can be read, the last because of this: {reason}")
     columns = reader.columns(types.columns())
     if not columns.schema:
         raise InputError(f"{name}: none of its {rows} rows has a column")

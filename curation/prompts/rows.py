@@ -32,18 +32,20 @@ class Normalised(NamedTuple):
     rejects: pl.DataFrame
 
 
-def normalise(frame: pl.DataFrame, binding: Binding) -> Normalised:
+def normalise(frame: pl.DataFrame, binding: Binding, *, whole: bool = True) -> Normalised:
     """The canonical rows of a frame; rows at fault become rejects.
 
     Args:
         frame: the file's columns, with row numbers in ROW, or else counted from 0.
         binding: from :func:`resolve`.
+        whole: whether these are all rows of the file. Of a part nothing is said of JSON text: for a file there is
+            ``curation.prompts.texts.refuse_json_columns``.
 
     Raises:
         InputError: when a column of texts holds JSON text in every row.
     """
     for path in (path for paths in binding.fields.values() for path in paths):
-        if path in frame.columns and path not in binding.mixed:
+        if whole and path in frame.columns and path not in binding.mixed:
             refuse_json_text(frame[path], name=binding.name)
     read = _READERS[binding.shape]
     fields = {field: _field_cells(frame, binding, field) for field in binding.fields}

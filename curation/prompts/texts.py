@@ -10,12 +10,20 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.errors import InputError, closest
-from curation.files import ROW, RowError, rejects_frame
+from curation.files import ROW, InputFile, RowError, rejects_frame
 from curation.prompts import dialogues
 from curation.prompts.shapes import is_text
 from curation.text import messages_text
 
-__all__ = ["TextRows", "cells", "check_columns", "mixed_as_text", "refuse_json_text", "text_columns"]
+__all__ = [
+    "TextRows",
+    "cells",
+    "check_columns",
+    "mixed_as_text",
+    "refuse_json_columns",
+    "refuse_json_text",
+    "text_columns",
+]
 
 _MADE_BY: Final = {"chosen_rewards": "rewards", "rejected_rewards": "rewards", "refusal_probability": "refusals"}
 _MAY_BE_JSON: Final = re.compile(r"\s*(?:[\"\[{]|-?\d|true\b|false\b|null\b)")
@@ -29,11 +37,12 @@ class TextRows(NamedTuple):
 
 
 def text_columns(
-    frame: pl.DataFrame, names: Sequence[str], *, name: str, mixed: frozenset[str] = frozenset()
+    frame: pl.DataFrame, names: Sequence[str], *, name: str, mixed: frozenset[str] = frozenset(), whole: bool = True
 ) -> TextRows:
     """Columns of text as they are: row and the named columns; null and empty texts are rejected.
 
-    A message list is read as its text (``curation.text.messages_text``).
+    A message list is read as its text (``curation.text.messages_text``). Of a part of a file (not ``whole``)
+    nothing is said of JSON text: :func:`refuse_json_columns` looks at all of it.
 
     Raises:
         InputError: for a column that is not there or holds no text.
@@ -46,7 +55,7 @@ def text_columns(
     faults = pl.DataFrame(schema=rejects_frame().schema)
     for column in names:
         values = frame[column]
-        if column not in mixed:
+        if whole and column not in mixed:
             refuse_json_text(values, name=name)
         if values.dtype == pl.Null:
             values = values.cast(pl.String)
@@ -79,7 +88,7 @@ def check_columns(frame: pl.DataFrame, names: Iterable[str], *, name: str) -> No
 
 
 def cells(frame: pl.DataFrame, path: str, *, mixed: frozenset[str] = frozenset()) -> list[Any]:
-    """The values of a column, or of a field inside a struct column (``outer.inner``)."""
+    """The values of a column, or of a field inside its objects (``outer.inner``), of each where they are listed."""
     column, *inner = [path] if path in frame.columns else path.split(".")
     series = frame[column]
     if column in mixed:
@@ -89,8 +98,14 @@ def cells(frame: pl.DataFrame, path: str, *, mixed: frozenset[str] = frozenset()
     else:
         values = series.to_list()
     for key in inner:
-        values = [cell.get(key) if isinstance(cell, dict) else None for cell in values]
+        values = [_field_of(cell, key) for cell in values]
     return values
+
+
+def _field_of(cell: Any, key: str) -> Any:
+    if isinstance(cell, list):
+        return [_field_of(one, key) for one in cell]
+    return cell.get(key) if isinstance(cell, dict) else None
 
 
 def mixed_as_text(frame: pl.DataFrame, mixed: Iterable[str]) -> pl.DataFrame:
@@ -111,19 +126,50 @@ def refuse_json_text(values: pl.Series, *, name: str) -> None:
     Raises:
         InputError: when every cell is JSON, and one of them is messages or a text with escapes.
     """
-    if values.dtype != pl.String:
-        return
+    if values.dtype == pl.String and _is_json_text(_json_kinds(values)):
+        raise _json_text(name, values.name)
+
+
+def refuse_json_columns(source: InputFile, columns: Iterable[str]) -> None:
+    """:func:`refuse_json_text` of columns of a file, whatever the order of its rows: one plain text is enough.
+
+    The file is read until each column has one, which is within its first rows but for a column of JSON text.
+
+    Raises:
+        InputError: as there.
+    """
+    schema, mixed = source.schema, source.mixed
+    kinds: dict[str, set[str]] = {c: set() for c in columns if schema.get(c) == pl.String and c not in mixed}
+    parts = source.chunks()
+    while kinds and (part := next(parts, None)) is not None:
+        found = {column: _json_kinds(part[column]) for column in kinds}
+        kinds = {c: kinds[c] | more for c, more in found.items() if more is not None}
+    for column, known in kinds.items():
+        if _is_json_text(known):
+            raise _json_text(source.name, column)
+
+
+def _json_kinds(values: pl.Series) -> set[str] | None:
+    """What the cells stand for as JSON text; None where one is none."""
     kinds = set()
     for text in values.drop_nulls():
-        kinds.add(_json_kind(text))
-        if None in kinds:
-            return
-    if kinds & {"messages", "escaped"}:
-        raise InputError(
-            f"{name}: column {values.name!r} holds JSON text in every row, which would be read with its quotes and "
-            f"backslashes: another program has written a file of ours anew, or messages were stored as text; give "
-            f"the values themselves (json.loads of each cell, in a .jsonl file)"
-        )
+        kind = _json_kind(text)
+        if kind is None:
+            return None
+        kinds.add(kind)
+    return kinds
+
+
+def _is_json_text(kinds: set[str] | None) -> bool:
+    return bool(kinds and kinds & {"messages", "escaped"})
+
+
+def _json_text(name: str, column: str) -> InputError:
+    return InputError(
+        f"{name}: column {column!r} holds JSON text in every row, which would be read with its quotes and "
+        f"backslashes: another program has written a file of ours anew, or messages were stored as text; give "
+        f"the values themselves (json.loads of each cell, in a .jsonl file)"
+    )
 
 
 def _json_kind(text: str) -> str | None:

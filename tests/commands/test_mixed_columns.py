@@ -87,6 +87,24 @@ def test_texts_that_look_like_json_are_texts(tmp_path: Path, prompts: list[str])
         assert [rows["prompt"].to_list() for rows in stream.chunks()] == [[said(prompt) for prompt in prompts]]
 
 
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
+def test_json_text_is_told_by_all_rows_and_not_by_those_of_a_chunk(tmp_path: Path, name: str) -> None:
+    asked = json.dumps(said("Why?"))
+    for prompts in (["plain", *[asked] * 3], [*[asked] * 3, "plain"]):
+        pl.DataFrame({"prompt": prompts}).write_csv(tmp_path / name) if name.endswith("csv") else write(
+            tmp_path / name, [{"prompt": prompt} for prompt in prompts]
+        )
+        for needs in ({"shapes": ("prompt",)}, {"text": ("prompt",)}):
+            with open_stream(tmp_path / name, tmp_path / "out.jsonl", chunk_rows=2, **needs) as stream:
+                assert sum(rows.height for rows in stream.chunks()) == 4
+    write(tmp_path / "all.jsonl", [{"prompt": asked}] * 3)
+    with (
+        pytest.raises(InputError, match="holds JSON text in every row"),
+        open_stream(tmp_path / "all.jsonl", tmp_path / "out.jsonl", shapes=("prompt",), chunk_rows=2),
+    ):
+        pass  # pragma: no cover
+
+
 def test_a_margin_of_several_types_stays_what_it_is_where_no_band_asks_for_one(tmp_path: Path) -> None:
     margins = ["none" if n % 2 else n for n in range(20)]
     rewards = [{"chosen_rewards": [n - 5.5], "rejected_rewards": [0.0]} for n in range(20)]
