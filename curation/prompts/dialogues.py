@@ -21,6 +21,7 @@ __all__ = [
     "as_response",
     "is_hh",
     "is_message",
+    "role_of",
     "split_last",
     "split_pair",
     "with_system",
@@ -30,7 +31,9 @@ _HH_START: Final = re.compile(r"\s*Human:")
 _HH_ASSISTANT: Final = re.compile(r"\n\nAssistant:")
 _HH_TURN: Final = re.compile(r"(?:^\s*|\n\n)(Human|Assistant):")
 _HH_ROLES: Final = {"Human": "user", "Assistant": "assistant"}
-_ALIASES: Final = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+_ALIASES: Final = {
+    "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant",
+}  # fmt: skip
 
 _REASONS: Final = {
     "null": "{} is null",
@@ -64,6 +67,11 @@ def as_dialogue(value: Any, column: str) -> str | list[Message]:
         return _hh_messages(value) if is_hh(value) else value
     if isinstance(value, Mapping):
         value = [value]
+    if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
+        # Sets of prompts list the user's turns; of several, the answers between them are not known.
+        if len(value) > 1:
+            raise RowError("not_text", column, f"{column} lists {len(value)} texts without roles, expected one")
+        return as_dialogue(value[0], column)
     if value is None or (isinstance(value, Sequence) and not value):
         _fault("null" if value is None else "empty", column)
     if not isinstance(value, list | tuple):
@@ -190,6 +198,11 @@ def _longer(given: list[Message], dialogue: list[Message]) -> list[Message]:
     return [*system, *dialogue]
 
 
+def role_of(name: str) -> str:
+    """A role by the name that we use for it."""
+    return _ALIASES.get(name, name)
+
+
 def is_message(value: Any) -> bool:
     """Whether a value is one turn of a dialogue: a known role beside a text, not any object with a role."""
     try:
@@ -205,7 +218,7 @@ def _message(item: Any, column: str) -> Message:
         raise RowError("not_text", column, f"a message of {column} is a {found}, expected role and content")
     role = item.get("role") or item.get("from")
     content = item.get("content") if item.get("content") is not None else item.get("value")
-    role = _ALIASES.get(role, role) if isinstance(role, str) else role
+    role = role_of(role) if isinstance(role, str) else role
     if role not in ROLES:
         reason = f"a message of {column} has an unknown role, expected one of {', '.join(ROLES)}"
         raise RowError("unknown_role", str(role)[:64], reason)

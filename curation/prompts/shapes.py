@@ -21,8 +21,8 @@ in ``texts``; scores, categories and labels for the pipeline in ``sources``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -37,6 +37,7 @@ __all__ = [
     "Binding",
     "ColumnMap",
     "Shape",
+    "check_path",
     "first_rows",
     "is_text",
     "resolve",
@@ -139,7 +140,7 @@ def resolve(
         InputError: with the columns found, those expected and the closest match.
     """
     found = [column for column in frame.columns if column != ROW]
-    given = _given(frame, columns or {}, name=name)
+    given = _given(frame, columns or {}, mixed, name=name)
     for shape in shapes:
         fields = {f: p for f in (*SHAPES[shape].needs, *SHAPES[shape].may) if (p := _find(f, frame, given, mixed))}
         complete = all(field in fields for field in SHAPES[shape].needs)
@@ -155,17 +156,35 @@ def resolve(
     )
 
 
-def _given(frame: pl.DataFrame, columns: ColumnMap, *, name: str) -> dict[str, tuple[str, ...]]:
+def _given(frame: pl.DataFrame, columns: ColumnMap, mixed: Set[str], *, name: str) -> dict[str, tuple[str, ...]]:
     given = {field: (paths,) if isinstance(paths, str) else tuple(paths) for field, paths in columns.items()}
     for field, paths in given.items():
         for path in paths:
-            if path not in frame.columns and path.split(".")[0] not in frame.columns:
-                found = [column for column in frame.columns if column != ROW]
-                raise InputError(
-                    f"{name}: no column {path!r}, which columns.{field} names{closest(path, found)}; "
-                    f"found {', '.join(found)}"
-                )
+            check_path(path, frame.schema, mixed, name=name, key=f"columns.{field}")
     return given
+
+
+def check_path(path: str, schema: Mapping[str, pl.DataType], mixed: Set[str], *, name: str, key: str) -> None:
+    """That a column, or a field inside one (``outer.inner``), is there.
+
+    Raises:
+        InputError: when it is not; a field that is misspelt would be null in every row.
+    """
+    found = [column for column in schema if column != ROW]
+    column, *inner = [path] if path in schema else path.split(".")
+    if column not in schema:
+        raise InputError(
+            f"{name}: no column {path!r}, which {key} names{closest(path, found)}; found {', '.join(found)}"
+        )
+    dtype: Any = schema[column]
+    for part in inner if column not in mixed else ():
+        dtype = dtype.inner if isinstance(dtype, pl.List) else dtype
+        fields = {f.name: f.dtype for f in dtype.fields} if isinstance(dtype, pl.Struct) else {}
+        if part not in fields:
+            said = f"found {', '.join(fields)}" if fields else f"it holds {dtype}"
+            raise InputError(f"{name}: no field {part!r} in column {column!r}, which {key} names"
+                             f"{closest(part, fields)}; {said}")  # fmt: skip
+        dtype = fields[part]
 
 
 def _find(
@@ -209,8 +228,15 @@ def _plausible(
         return not texts or any(text is not None and dialogues.is_hh(text) for text in frame[chosen])
     for field in ("prompt", "response"):
         for path in fields.get(field, ()):
-            if path in frame.columns and path not in mixed and not is_text(frame.schema[path]):
-                return False
+            dtype = frame.schema.get(path)
+            if (
+                dtype is None
+                or path in mixed
+                or is_text(dtype)
+                or (field == "prompt" and dtype == pl.List(pl.String))
+            ):
+                continue
+            return False
     return True
 
 

@@ -21,76 +21,34 @@ How columns are recognised is in ``shapes``; how files are read in ``curation.fi
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from curation.errors import InputError, closest
+from curation.errors import InputError
 from curation.files import ROW, InputFile, Reject, RowError, open_input, rejects_frame
 from curation.pairs.views import was_flipped
-from curation.prompts.rows import normalise, score_of
-from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap, first_rows, resolve
+from curation.prompts.inputs import INPUTS_SCHEMA, input_row
+from curation.prompts.rows import normalise
+from curation.prompts.shapes import Binding, ColumnMap, check_path, first_rows, resolve
+from curation.prompts.source_columns import (
+    AUTO,
+    EXTRAS,
+    FORMATS,
+    SIDED,
+    check_columns_given,
+    check_direction,
+    check_used,
+    extra_columns,
+)
 from curation.prompts.texts import cells
-from curation.prompts.votes import are_votes, votes_of
+from curation.prompts.trees import read_tree
+from curation.prompts.verdicts import Verdicts, with_verdicts
 from curation.text_columns import nested_series
 
 __all__ = ["FORMATS", "INPUTS_SCHEMA", "SourceRows", "read_source"]
-
-INPUTS_SCHEMA: Final[dict[str, Any]] = {
-    "source": pl.String,
-    "row": pl.Int64,
-    "kind": pl.String,
-    "messages": MESSAGES_DTYPE,
-    "responses": pl.List(pl.String),
-    "scores": pl.List(pl.Float64),
-    "chosen_index": pl.Int64,
-    "rejected_index": pl.Int64,
-    "labels": pl.List(pl.Boolean),
-    "category": pl.String,
-    "annotator": pl.String,
-    "reference": pl.String,
-    "positives": pl.List(pl.String),
-    "expected_behaviour": pl.String,
-    "votes": pl.List(pl.Struct({"voter": pl.String, "vote": pl.String})),
-}
-
-_AUTO: Final = ("pair", "unpaired", "responses", "response", "messages", "prompt")
-FORMATS: Final = ("auto", *_AUTO)
-
-_TEXT_FIELDS: Final = ("category", "annotator", "reference")
-_EXTRAS: Final = (
-    *_TEXT_FIELDS, "positives", "votes", "expected_behaviour", "score_chosen", "score_rejected", "score",
-)  # fmt: skip
-_FIELDS: Final = (
-    "prompt",
-    "chosen",
-    "rejected",
-    "response",
-    "responses",
-    "scores",
-    "label",
-    "messages",
-    "system",
-    *_EXTRAS,
-)
-_BEHAVIOURS: Final = {
-    "comply": "comply",
-    "refuse": "refuse",
-    "safe": "comply",
-    "unsafe": "refuse",
-    "unknown": None,
-    "": None,
-}
-_EXTRA_SYNONYMS: Final = {
-    "expected_behaviour": ("expected_behaviour", "expected_behavior"), "score": ("score", "rating"),
-}  # fmt: skip
-
-
-_ONLY_OF: Final = {
-    "score": ("response", "unpaired", "messages"), "votes": ("pair",), "score_chosen": ("pair",),
-    "score_rejected": ("pair",),
-}  # fmt: skip
-"""The shapes that read a field; those of the others are all."""
 
 
 class SourceRows(NamedTuple):
@@ -102,6 +60,22 @@ class SourceRows(NamedTuple):
     """row, rule, value, reason. A row of several answers may be in both: then one answer was left out."""
     rows_read: int
     """How many rows the file gave, rejected ones included."""
+    read_as: str
+    """In words: as what the rows were read, from which columns, and which columns were not."""
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the rows of a file are read."""
+
+    binding: Binding
+    extras: dict[str, str]
+    name: str
+    verdicts: Verdicts | None = None
+    lower_is_better: bool = False
+    seen: Counter[str] = field(default_factory=Counter)
+    others: set[str] = field(default_factory=set)
+    """Some of the values that no column is named for."""
 
 
 def read_source(
@@ -110,6 +84,8 @@ def read_source(
     name: str,
     format: str = "auto",
     columns: ColumnMap | None = None,
+    better: Verdicts | None = None,
+    lower_is_better: bool | None = None,
     limit: int | None = None,
 ) -> SourceRows:
     """Reads a source whole.
@@ -120,16 +96,30 @@ def read_source(
         format: one of :data:`FORMATS`; ``auto`` takes the first that the columns can fill.
         columns: field to column (``{"prompt": "question"}``), ``outer.inner`` inside a struct, several
             columns for ``responses`` (one answer each) and ``prompt`` (joined by blank lines).
+        better: pairs whose better answer a column names.
+        lower_is_better: that the scores are ranks or losses; a column called rank needs it, one way or the other.
         limit: stop after that many rows of the file.
 
     Raises:
         InputError: when the file is wrong, or no supported shape fits its columns.
     """
     columns = columns or {}
-    _check(name, format, columns)
+    check_columns_given(name, format, columns, better)
+    check_direction(name, columns, lower_is_better)
     file = open_input(path)
-    shapes = _AUTO if format == "auto" else (format,)
-    main = {field: column for field, column in columns.items() if field not in _EXTRAS}
+    if format == "tree":
+        tree = read_tree(file, columns, limit=limit)
+        tree_reading = _Reading(tree.binding, {}, name, lower_is_better=bool(lower_is_better))
+        good, bad = _inputs(tree.frame, tree_reading)
+        _check_scores(path, good, lower_is_better)
+        rejects = pl.concat([bad, tree.rejects, rejects_frame(file.rejects)]).sort("row", maintain_order=True)
+        return SourceRows(good, rejects, tree.rows_read + len(file.rejects), "dialogues of messages, a row each")
+    main = {field: column for field, column in columns.items() if field not in EXTRAS}
+    if better is not None:
+        for column in (better.column, better.first, better.second):
+            check_path(column, file.schema, file.mixed, name=path, key="better")
+        main |= {"chosen": better.first, "rejected": better.second}
+    shapes = AUTO if format == "auto" and better is None else ("pair",) if better is not None else (format,)
     head = first_rows(file)
     binding = resolve(head, name=path, shapes=shapes, columns=main, mixed=file.mixed)
     unfilled: Binding | None = None
@@ -137,51 +127,71 @@ def read_source(
         # Sets of prompts often carry an answer column that nobody filled in.
         unfilled = binding
         binding = resolve(head, name=path, shapes=("prompt",), columns=main, mixed=file.mixed)
-    _check_used(path, columns, binding if unfilled is None else unfilled)
-    extras = _extras(file, columns)
+    check_used(path, columns, binding if unfilled is None else unfilled)
+    extras = extra_columns(file, columns)
+    if better is not None:
+        extras = {field: column for field, column in extras.items() if field not in SIDED}
+    reading = _Reading(binding, extras, name, better, bool(lower_is_better))
     rows: list[pl.DataFrame] = []
-    rejects: list[pl.DataFrame] = []
+    bad_rows: list[pl.DataFrame] = []
     seen = 0
     for chunk in file.chunks():
         frame = chunk if limit is None else chunk.filter(pl.col(ROW) < limit)
         if unfilled is not None and not _blank(frame, unfilled):
             # Somebody filled it in after all, further down.
-            return read_source(path, name=name, format="response", columns=columns, limit=limit)
+            return read_source(
+                path, name=name, format="response", columns=columns, lower_is_better=lower_is_better, limit=limit
+            )
         seen += frame.height
-        good, bad = _inputs(frame, binding, extras, name)
+        good, bad = _inputs(frame, reading)
         rows.append(good)
-        rejects.append(bad)
+        bad_rows.append(bad)
         if frame.height < chunk.height:
             break
     unreadable = [reject for reject in file.rejects if limit is None or reject.row < limit]
-    rejects.append(rejects_frame(unreadable))
-    return SourceRows(
-        pl.concat(rows) if rows else pl.DataFrame(schema=INPUTS_SCHEMA),
-        pl.concat(rejects).sort("row", maintain_order=True),
-        seen + len(unreadable),
-    )
+    bad_rows.append(rejects_frame(unreadable))
+    read = pl.concat(rows) if rows else pl.DataFrame(schema=INPUTS_SCHEMA)
+    _check_verdicts(path, reading)
+    _check_scores(path, read, lower_is_better)
+    faults = pl.concat(bad_rows).sort("row", maintain_order=True)
+    return SourceRows(read, faults, seen + len(unreadable), _read_as(file, reading))
 
 
-def _check(name: str, format: str, columns: ColumnMap) -> None:
-    if format not in FORMATS:
-        hint = closest(format, FORMATS)
-        raise InputError(f"source {name}: format {format!r}{hint}, expected one of {', '.join(FORMATS)}")
-    for field in columns:
-        if field not in _FIELDS:
-            hint = closest(field, _FIELDS)
-            raise InputError(f"source {name}: columns.{field}{hint}, expected one of {', '.join(_FIELDS)}")
-
-
-def _check_used(path: str, columns: ColumnMap, binding: Binding) -> None:
-    """A column that the recipe names and nothing reads would be passed over without a word."""
-    shape = binding.shape
-    used = {*binding.fields, *(field for field in _EXTRAS if shape in _ONLY_OF.get(field, (shape,)))}
-    for field in (field for field in columns if field not in used):
-        instead = "; for one answer a row give columns.score" if field == "scores" else ""
+def _check_scores(path: str, rows: pl.DataFrame, lower_is_better: bool | None) -> None:
+    if lower_is_better is not None and rows.height and rows["scores"].is_null().all():
         raise InputError(
-            f"{path}: columns.{field} is not used: the file is read as {shape}, with "
-            f"{', '.join(binding.fields)}{instead}; leave it out, or set format"
+            f"{path}: lower_is_better is not used: no scores are read; name their column by columns.scores (of "
+            f"several answers a row) or columns.score (of one)"
         )
+
+
+def _check_verdicts(path: str, reading: _Reading) -> None:
+    verdicts = reading.verdicts
+    if verdicts is not None and reading.seen and set(reading.seen) == {"unknown"}:
+        raise InputError(
+            f"{path}: better.values: no row of column {verdicts.column!r} holds one of "
+            f"{', '.join(verdicts.values)}; found {', '.join(sorted(reading.others)[:5])}"
+        )
+
+
+def _read_as(file: InputFile, reading: _Reading) -> str:
+    binding, verdicts = reading.binding, reading.verdicts
+    read = [column for columns in binding.fields.values() for column in columns]
+    said = f"{binding.shape} from {', '.join(read)}"
+    beside = list(reading.extras.values())
+    if verdicts is not None:
+        beside.append(verdicts.column)
+        said += f"; by {verdicts.column}: " + ", ".join(
+            f"{count:,} {column}" for column, count in sorted(reading.seen.items())
+        )
+    if beside:
+        said += f"; beside them {', '.join(beside)}"
+    used = {column for path in (*read, *beside) for column in (path, path.split(".")[0])}
+    left = [column for column in file.schema if column not in used]
+    if left:
+        more = f" and {len(left) - 6} more" if len(left) > 6 else ""
+        said += f"; not read: {', '.join(left[:6])}{more}"
+    return said
 
 
 def _blank(head: pl.DataFrame, binding: Binding) -> bool:
@@ -189,100 +199,33 @@ def _blank(head: pl.DataFrame, binding: Binding) -> bool:
     return all(answer is None or (isinstance(answer, str) and not answer.strip()) for answer in answers)
 
 
-def _extras(file: InputFile, columns: ColumnMap) -> dict[str, str]:
-    """The columns that hold more than the texts: by the recipe, or by their names."""
-    found = {}
-    for field in _EXTRAS:
-        if field in columns:
-            given = columns[field]
-            found[field] = given if isinstance(given, str) else given[0]
-            if found[field].split(".")[0] not in file.schema and found[field] not in file.schema:
-                raise InputError(
-                    f"{file.name}: no column {found[field]!r}, which columns.{field} names"
-                    f"{closest(found[field], file.schema)}; found {', '.join(file.schema)}"
-                )
-            continue
-        for synonym in _EXTRA_SYNONYMS.get(field, (field,)):
-            if field not in found and synonym in file.schema and _fits(file, field, synonym):
-                found[field] = synonym
-    return found
-
-
-def _fits(file: InputFile, field: str, column: str) -> bool:
-    """Whether a column holds what its name says.
-
-    One called votes is often a number of upvotes, and people's votes are taken by their form, or named; a score is
-    a number, or named.
-    """
-    if field == "score":
-        return column not in file.mixed and file.schema[column].is_numeric()
-    return field != "votes" or _are_votes(file, column)
-
-
-def _are_votes(file: InputFile, column: str) -> bool:
-    said = next((cell for cell in cells(file.head(), column, mixed=file.mixed) if cell is not None), None)
-    return are_votes(file.schema[column] if column not in file.mixed else said)
-
-
-def _inputs(
-    frame: pl.DataFrame, binding: Binding, extras: dict[str, str], name: str
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _inputs(frame: pl.DataFrame, reading: _Reading) -> tuple[pl.DataFrame, pl.DataFrame]:
+    binding = reading.binding
     canonical, rejects = normalise(frame, binding)
-    values = {field: cells(frame, path, mixed=binding.mixed) for field, path in extras.items()}
+    position = {row: index for index, row in enumerate(frame[ROW].to_list())}
+    if reading.verdicts is not None:
+        told = cells(frame, reading.verdicts.column, mixed=binding.mixed)
+        said = {row: told[index] for row, index in position.items()}
+        canonical, ties = with_verdicts(canonical, reading.verdicts, said, reading.seen)
+        rejects = pl.concat([rejects, ties])
+        reading.others.update(
+            ties.filter(pl.col("rule") == "unknown_label")["value"].unique(maintain_order=True)[:5]
+        )
+    values = {field: cells(frame, path, mixed=binding.mixed) for field, path in reading.extras.items()}
     if binding.shape == "pair" and "annotator" in values:
         # Whoever labelled a pair that `curation strength` has flipped since said the opposite.
         turned = frame.select(pl.col(ROW), turned=was_flipped(frame))["turned"].to_list()
         values["annotator"] = [None if t else who for who, t in zip(values["annotator"], turned, strict=True)]
-    position = {row: index for index, row in enumerate(frame[ROW].to_list())}
     rows: list[dict[str, Any]] = []
     faults: list[Reject] = []
     for row in canonical.iter_rows(named=True):
         beside = {field: column[position[row["row"]]] for field, column in values.items()}
         try:
-            rows.append({"source": name, **_input(binding.shape, row, beside)})
+            rows.append({"source": reading.name, **input_row(binding.shape, row, beside)})
         except RowError as error:
             faults.append(error.at(row["row"]))
+    if reading.lower_is_better:
+        for made in rows:
+            made["scores"] = made.get("scores") and [None if s is None else 0.0 - s for s in made["scores"]]
     data = [nested_series(column, [row.get(column) for row in rows], t) for column, t in INPUTS_SCHEMA.items()]
     return pl.DataFrame(data), pl.concat([rejects, rejects_frame(faults)])
-
-
-def _input(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"row": row["row"], "kind": shape, "messages": row["prompt"], "responses": []}
-    if shape == "pair":
-        made |= {"responses": [row["chosen"], row["rejected"]], "chosen_index": 0, "rejected_index": 1}
-        scores = [score_of(extras.get("score_chosen")), score_of(extras.get("score_rejected"))]
-        made["scores"] = scores if any(score is not None for score in scores) else None
-    elif shape == "responses":
-        made |= {"responses": row["responses"], "scores": row["scores"]}
-    elif shape != "prompt" and row["response"] is not None:
-        made |= {"kind": "responses" if shape == "response" else shape, "responses": [row["response"]]}
-        if shape == "unpaired":
-            made["labels"] = [row["label"]]
-        score = score_of(extras.get("score"))
-        made["scores"] = None if score is None else [score]
-    for field in _TEXT_FIELDS:
-        value = extras.get(field)
-        made[field] = None if value is None else value if isinstance(value, str) else str(value)
-    made["positives"] = _positives(extras.get("positives"))
-    made["votes"] = votes_of(extras.get("votes")) if shape == "pair" else None
-    made["expected_behaviour"] = _behaviour(extras.get("expected_behaviour"))
-    return made
-
-
-def _positives(value: Any) -> list[str] | None:
-    values = [value] if isinstance(value, str) else value
-    if values is None:
-        return None
-    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        raise RowError("not_text", "positives", "positives hold something that is not text")
-    return [text for text in values if text.strip()] or None
-
-
-def _behaviour(value: Any) -> str | None:
-    key = value.strip().lower() if isinstance(value, str) else value
-    if key is None:
-        return None
-    if not isinstance(key, str) or key not in _BEHAVIOURS:
-        reason = "expected_behaviour is not one of comply, refuse, safe, unsafe, unknown"
-        raise RowError("unknown_expected_behaviour", str(value)[:32], reason)
-    return _BEHAVIOURS[key]

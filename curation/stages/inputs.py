@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from curation.errors import InputError
 from curation.prompts.sources import read_source
+from curation.prompts.verdicts import verdicts_of
 from curation.recipe import Source
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import Forgotten, without_forgotten_inputs
@@ -18,27 +21,41 @@ __all__ = ["STAGE"]
 
 
 def run(context: Context) -> StageResult:
-    frames, rejects = [], []
+    frames, rejects, how = [], [], []
     for source in context.recipe.sources:
         try:
-            rows, dropped = _read(source, context.limit)
+            rows, dropped, read_as = _read(source, context.limit)
         except InputError as error:
             if context.workspace.version("inputs") is None:
                 raise
             raise InputError(f"{error}; what was published before stays as it is") from error
         frames.append(rows)
         rejects.append(dropped)
+        how.append(read_as)
     if "refusal" in context.recipe.publish.datasets:
         # Here nothing is paid for yet.
         check_quotas(context, pl.concat([frame["category"] for frame in frames]))
     inputs, forgotten = without_forgotten_inputs(pl.concat(frames, how="vertical"), Forgotten(context.workspace))
-    facts = {f"rows of {s.name}": f.height for s, f in zip(context.recipe.sources, frames, strict=True)}
+    facts: dict[str, Any] = {
+        f"rows of {s.name}": f.height for s, f in zip(context.recipe.sources, frames, strict=True)
+    }
+    facts |= {
+        f"{source.name} is read as": read_as for source, read_as in zip(context.recipe.sources, how, strict=True)
+    }
     return context.write("inputs", "inputs", inputs, rejects=concat_rejects(*rejects, forgotten), facts=facts)
 
 
-def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One source as rows of ``inputs`` and rows of ``rejects``."""
-    read = read_source(source.path, name=source.name, format=source.format, columns=source.columns, limit=limit)
+def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame, str]:
+    """One source as rows of ``inputs``, rows of ``rejects``, and in words how it was read."""
+    read = read_source(
+        source.path,
+        name=source.name,
+        format=source.format,
+        columns=source.columns,
+        better=None if source.better is None else verdicts_of(source.better.column, source.better.values),
+        lower_is_better=source.lower_is_better,
+        limit=limit,
+    )
     prompts = prompt_ids(read.rows["messages"])
     rows = read.rows.with_columns(
         input_id=_input_id(source.name),
@@ -59,7 +76,7 @@ def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame
         value=pl.col("value"),
         reason=pl.col("reason"),
     )
-    return rows, rejects
+    return rows, rejects, read.read_as
 
 
 def _input_id(source: str) -> pl.Expr:

@@ -101,7 +101,7 @@ HH = "\n\nHuman: Hi!\n\nAssistant: Hello.\n\nHuman: What is 2 + 2?\n\nAssistant:
     ],
 )
 def test_pairs_in_every_form(tmp_path: Path, row: dict[str, Any], prompt: list[dict[str, str]]) -> None:
-    rows, rejects, read = source(tmp_path, row)
+    rows, rejects, read, _ = source(tmp_path, row)
 
     assert (rejects.height, read) == (0, 1)
     got = rows.row(0, named=True)
@@ -115,7 +115,7 @@ def test_pairs_in_every_form(tmp_path: Path, row: dict[str, Any], prompt: list[d
 def test_share_gpt_messages_and_roles(tmp_path: Path) -> None:
     said = [{"from": "human", "value": "Hi!"}, {"from": "gpt", "value": "Hello."}]
 
-    rows, _, _ = source(tmp_path, {"conversations": said}, {"conversations": said[:1]})
+    rows, _, _, _ = source(tmp_path, {"conversations": said}, {"conversations": said[:1]})
 
     assert rows["kind"].to_list() == ["messages", "messages"]
     assert rows["messages"].to_list() == [HI, HI]
@@ -138,7 +138,7 @@ def test_share_gpt_messages_and_roles(tmp_path: Path) -> None:
     ],
 )
 def test_answers_with_scores_in_every_form(tmp_path: Path, answers: dict[str, Any]) -> None:
-    rows, rejects, _ = source(tmp_path, {"prompt": "Hi!", **answers})
+    rows, rejects, _, _ = source(tmp_path, {"prompt": "Hi!", **answers})
 
     assert rejects.height == 0
     assert rows["kind"].item() == "responses"
@@ -147,7 +147,7 @@ def test_answers_with_scores_in_every_form(tmp_path: Path, answers: dict[str, An
 
 
 def test_answers_without_scores_have_none(tmp_path: Path) -> None:
-    rows, _, _ = source(tmp_path, {"prompt": "Hi!", "responses": ["a", "b"]})
+    rows, _, _, _ = source(tmp_path, {"prompt": "Hi!", "responses": ["a", "b"]})
 
     assert rows["scores"].to_list() == [None]
 
@@ -158,13 +158,13 @@ def test_ratings_that_cannot_be_parsed_stay_out_of_the_mean(tmp_path: Path) -> N
     annotations = {aspect: {"Rating": rating} for aspect, rating in ratings.items()}
     completion = {"response": "a", "overall_score": 10.0, "annotations": annotations}
 
-    rows, _, _ = source(tmp_path, {"instruction": "Hi!", "completions": [completion]})
+    rows, _, _, _ = source(tmp_path, {"instruction": "Hi!", "completions": [completion]})
 
     assert rows["scores"].item().item() == pytest.approx(14 / 3)
 
 
 def test_unpaired_rows_have_labels(tmp_path: Path) -> None:
-    rows, _, _ = source(
+    rows, _, _, _ = source(
         tmp_path,
         {"prompt": "Hi!", "completion": "a", "label": True},
         {"prompt": HH, "completion": [assistant("b")], "label": False},
@@ -178,7 +178,9 @@ def test_unpaired_rows_have_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [["true", "false"], ["1", "0"], [True, "false"], [1.0, 0.0]])
 def test_labels_are_read_in_whatever_form_they_stand(tmp_path: Path, labels: list[Any]) -> None:
-    rows, rejects, _ = source(tmp_path, *({"prompt": "Hi!", "completion": "a", "label": said} for said in labels))
+    rows, rejects, _, _ = source(
+        tmp_path, *({"prompt": "Hi!", "completion": "a", "label": said} for said in labels)
+    )
 
     assert rejects.height == 0
     assert rows["kind"].to_list() == ["unpaired"] * 2
@@ -190,14 +192,14 @@ def test_a_label_of_words_is_no_verdict_unless_the_recipe_says_so(tmp_path: Path
 
     assert source(tmp_path, *said).rows["kind"].to_list() == ["responses"] * 2
 
-    rows, rejects, _ = source(tmp_path, *said, format="unpaired")
+    rows, rejects, _, _ = source(tmp_path, *said, format="unpaired")
     assert rows["labels"].to_list() == [[True]]
     assert rejects.select("rule", "value").rows() == [("unknown_label", "greeting")]
 
 
 def test_prompts_alone_and_prompts_with_one_answer(tmp_path: Path) -> None:
-    alone, _, _ = source(tmp_path, {"prompt": "Hi!", "category": "greeting", "positives": ["Hello."]})
-    answered, _, _ = source(tmp_path, {"instruction": "Add.", "input": "2 and 2", "output": "4"})
+    alone, _, _, _ = source(tmp_path, {"prompt": "Hi!", "category": "greeting", "positives": ["Hello."]})
+    answered, _, _, _ = source(tmp_path, {"instruction": "Add.", "input": "2 and 2", "output": "4"})
 
     assert alone.select("kind", "category").row(0) == ("prompt", "greeting")
     assert alone["responses"].to_list() == [[]]
@@ -207,7 +209,7 @@ def test_prompts_alone_and_prompts_with_one_answer(tmp_path: Path) -> None:
 
 
 def test_an_answer_column_that_is_filled_in_further_down_is_read(tmp_path: Path) -> None:
-    rows, rejects, read = source(
+    rows, rejects, read, _ = source(
         tmp_path, *({"prompt": f"Question {i}?", "answer": "Yes." if i == 100 else ""} for i in range(101))
     )
     assert rows["responses"].to_list() == [["Yes."]]
@@ -216,13 +218,13 @@ def test_an_answer_column_that_is_filled_in_further_down_is_read(tmp_path: Path)
 
 def test_columns_of_messages_are_not_joined_and_none_is_left_out_in_silence(tmp_path: Path) -> None:
     row = {"system": "Be kind.", "said": HI, "chosen": "a", "rejected": "b"}
-    rows, rejects, _ = source(tmp_path, row, {**row, "said": "Hi!"}, columns={"prompt": ["system", "said"]})
+    rows, rejects, _, _ = source(tmp_path, row, {**row, "said": "Hi!"}, columns={"prompt": ["system", "said"]})
     assert rows["messages"].to_list() == [[user("Be kind.\n\nHi!")]]
     assert rejects.select("row", "rule").rows() == [(0, "not_text")]
 
 
 def test_an_answer_column_that_nobody_filled_in_is_no_answer(tmp_path: Path) -> None:
-    rows, rejects, _ = source(tmp_path, {"prompt": "Hi!", "response": ""}, {"prompt": "Ho!", "response": None})
+    rows, rejects, _, _ = source(tmp_path, {"prompt": "Hi!", "response": ""}, {"prompt": "Ho!", "response": None})
 
     assert rejects.height == 0
     assert rows["kind"].to_list() == ["prompt", "prompt"]
@@ -231,7 +233,7 @@ def test_an_answer_column_that_nobody_filled_in_is_no_answer(tmp_path: Path) -> 
 def test_columns_are_mapped_by_the_recipe(tmp_path: Path) -> None:
     row = {"q": {"text": "Hi!"}, "a1": "x", "a2": "y", "who": 7, "kind": "safe", "meta": {"s": [0.5, 1]}}
 
-    rows, _, _ = source(
+    rows, _, _, _ = source(
         tmp_path,
         row,
         columns={
@@ -252,7 +254,9 @@ def test_columns_are_mapped_by_the_recipe(tmp_path: Path) -> None:
 def test_a_flipped_pair_has_no_annotator(tmp_path: Path) -> None:
     one = {"prompt": "Hi!", "chosen": "a", "rejected": "b", "who": "ann"}
 
-    rows, _, _ = source(tmp_path, one | {"flipped": True}, one | {"flipped": False}, columns={"annotator": "who"})
+    rows, _, _, _ = source(
+        tmp_path, one | {"flipped": True}, one | {"flipped": False}, columns={"annotator": "who"}
+    )
 
     assert rows["annotator"].to_list() == [None, "ann"]
 
@@ -260,13 +264,13 @@ def test_a_flipped_pair_has_no_annotator(tmp_path: Path) -> None:
 def test_scores_of_pairs_come_from_their_columns(tmp_path: Path) -> None:
     row = {"prompt": "Hi!", "chosen": "a", "rejected": "b", "score_chosen": 8, "score_rejected": 3}
 
-    rows, _, _ = source(tmp_path, row)
+    rows, _, _, _ = source(tmp_path, row)
 
     assert rows["scores"].to_list() == [[8.0, 3.0]]
 
 
 def test_text_and_messages_may_stand_in_one_column(tmp_path: Path) -> None:
-    rows, rejects, _ = source(
+    rows, rejects, _, _ = source(
         tmp_path,
         {"prompt": "Hi!", "chosen": "a", "rejected": "b"},
         {"prompt": HI, "chosen": [assistant("a")], "rejected": [assistant("b")]},
@@ -328,7 +332,7 @@ def test_a_pair_at_fault_is_rejected_and_the_others_are_kept(
 ) -> None:
     good = {"prompt": "Hi!", "chosen": "a", "rejected": "b"}
 
-    rows, rejects, read = source(tmp_path, good, {**good, **change}, good)
+    rows, rejects, read, _ = source(tmp_path, good, {**good, **change}, good)
 
     assert rows["row"].to_list() == [0, 2]
     assert rejects.select("row", "rule", "value").rows() == [(1, rule, value)]
@@ -337,7 +341,7 @@ def test_a_pair_at_fault_is_rejected_and_the_others_are_kept(
 
 
 def test_one_answer_at_fault_leaves_the_others(tmp_path: Path) -> None:
-    rows, rejects, _ = source(
+    rows, rejects, _, _ = source(
         tmp_path,
         {"prompt": "Hi!", "responses": ["a", None, " ", "d"], "scores": [1, 2, 3, math.nan]},
         {"prompt": "Ho!", "responses": [None, ""]},
@@ -358,7 +362,7 @@ def test_one_answer_at_fault_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_a_very_long_answer_is_taken_whole(tmp_path: Path) -> None:
-    rows, _, _ = source(tmp_path, {"prompt": "Hi!", "chosen": "x" * 100_000, "rejected": "y"})
+    rows, _, _, _ = source(tmp_path, {"prompt": "Hi!", "chosen": "x" * 100_000, "rejected": "y"})
 
     assert rows["responses"].item().str.len_chars().to_list() == [100_000, 1]
 
@@ -366,7 +370,7 @@ def test_a_very_long_answer_is_taken_whole(tmp_path: Path) -> None:
 def test_duplicate_prompts_with_different_answers_are_all_kept(tmp_path: Path) -> None:
     pair = {"prompt": "Hi!", "chosen": "a", "rejected": "b"}
 
-    rows, rejects, _ = source(tmp_path, pair, {**pair, "chosen": "c"}, pair)
+    rows, rejects, _, _ = source(tmp_path, pair, {**pair, "chosen": "c"}, pair)
 
     assert (rows.height, rejects.height) == (3, 0)
 
@@ -374,7 +378,7 @@ def test_duplicate_prompts_with_different_answers_are_all_kept(tmp_path: Path) -
 def test_limit_reads_no_further(tmp_path: Path) -> None:
     row = {"prompt": "Hi!", "chosen": "a", "rejected": "b"}
 
-    rows, rejects, read = source(tmp_path, row, {**row, "chosen": ""}, row, row, limit=3)
+    rows, rejects, read, _ = source(tmp_path, row, {**row, "chosen": ""}, row, row, limit=3)
 
     assert (rows.height, rejects.height, read) == (2, 1, 3)
 
@@ -429,7 +433,7 @@ def test_an_hh_prompt_loses_the_name_of_who_speaks_next() -> None:
 
 
 def test_real_hh_pairs_are_split(shared_data: Path) -> None:
-    rows, rejects, read = read_source(str(shared_data / "hh_harmless/test.jsonl.gz"), name="hh")
+    rows, rejects, read, _ = read_source(str(shared_data / "hh_harmless/test.jsonl.gz"), name="hh")
 
     assert read == 2312 == rows.height + rejects.height
     assert dict(rejects["rule"].value_counts().iter_rows()) == {"prompts_differ": 5, "empty_response": 4}
@@ -438,7 +442,7 @@ def test_real_hh_pairs_are_split(shared_data: Path) -> None:
 
 
 def test_real_ultrafeedback_pairs_have_their_scores(shared_data: Path) -> None:
-    rows, rejects, _ = read_source(
+    rows, rejects, _, _ = read_source(
         str(shared_data / "ultrafeedback_noise/clean.jsonl"),
         name="uf",
         columns={"score_chosen": "metadata.score_chosen", "score_rejected": "metadata.score_rejected"},

@@ -1,0 +1,92 @@
+"""One row of a source as a row of the canonical inputs: its answers, scores, labels and what stands beside them.
+
+Which columns hold them is decided in ``sources``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+
+from curation.files import RowError
+from curation.prompts.rows import score_of
+from curation.prompts.shapes import MESSAGES_DTYPE
+from curation.prompts.votes import votes_of
+
+__all__ = ["INPUTS_SCHEMA", "TEXT_FIELDS", "input_row"]
+
+INPUTS_SCHEMA: Final[dict[str, Any]] = {
+    "source": pl.String,
+    "row": pl.Int64,
+    "kind": pl.String,
+    "messages": MESSAGES_DTYPE,
+    "responses": pl.List(pl.String),
+    "scores": pl.List(pl.Float64),
+    "chosen_index": pl.Int64,
+    "rejected_index": pl.Int64,
+    "labels": pl.List(pl.Boolean),
+    "category": pl.String,
+    "annotator": pl.String,
+    "reference": pl.String,
+    "positives": pl.List(pl.String),
+    "expected_behaviour": pl.String,
+    "votes": pl.List(pl.Struct({"voter": pl.String, "vote": pl.String})),
+}
+
+TEXT_FIELDS: Final = ("category", "annotator", "reference")
+_BEHAVIOURS: Final = {
+    "comply": "comply",
+    "refuse": "refuse",
+    "safe": "comply",
+    "unsafe": "refuse",
+    "unknown": None,
+    "": None,
+}
+
+
+def input_row(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> dict[str, Any]:
+    """A row of ``shapes`` and what stands beside it, as a row of :data:`INPUTS_SCHEMA` without its source.
+
+    Raises:
+        RowError: when what stands beside it is not what its field holds.
+    """
+    made: dict[str, Any] = {"row": row["row"], "kind": shape, "messages": row["prompt"], "responses": []}
+    if shape == "pair":
+        made |= {"responses": [row["chosen"], row["rejected"]], "chosen_index": 0, "rejected_index": 1}
+        scores = [score_of(extras.get("score_chosen")), score_of(extras.get("score_rejected"))]
+        made["scores"] = scores if any(score is not None for score in scores) else None
+    elif shape == "responses":
+        made |= {"responses": row["responses"], "scores": row["scores"]}
+    elif shape != "prompt" and row["response"] is not None:
+        made |= {"kind": "responses" if shape == "response" else shape, "responses": [row["response"]]}
+        if shape == "unpaired":
+            made["labels"] = [row["label"]]
+        score = score_of(extras.get("score"))
+        made["scores"] = None if score is None else [score]
+    for field in TEXT_FIELDS:
+        value = extras.get(field)
+        made[field] = None if value is None else value if isinstance(value, str) else str(value)
+    made["positives"] = _positives(extras.get("positives"))
+    made["votes"] = votes_of(extras.get("votes")) if shape == "pair" else None
+    made["expected_behaviour"] = _behaviour(extras.get("expected_behaviour"))
+    return made
+
+
+def _positives(value: Any) -> list[str] | None:
+    values = [value] if isinstance(value, str) else value
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+        raise RowError("not_text", "positives", "positives hold something that is not text")
+    return [text for text in values if text.strip()] or None
+
+
+def _behaviour(value: Any) -> str | None:
+    key = value.strip().lower() if isinstance(value, str) else value
+    if key is None:
+        return None
+    if not isinstance(key, str) or key not in _BEHAVIOURS:
+        reason = "expected_behaviour is not one of comply, refuse, safe, unsafe, unknown"
+        raise RowError("unknown_expected_behaviour", str(value)[:32], reason)
+    return _BEHAVIOURS[key]
