@@ -49,6 +49,11 @@ README: Final[tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]] = (
      (("label_noise", "finding flipped labels, 20 % flipped"),)),
     ("the bundled refusal detector, published test split", "benchmarks/refusals.md",
      (("refusals", "refusal detector, published test split"),)),
+    ("requests: to refuse or to answer, 5 folds by prompt; CoCoNot's to refuse, its contrast, XSTest",
+     "benchmarks/refusals.md",
+     (("refusals", "requests: refuse or answer, coconot_eval"),
+      ("refusals", "requests: refuse or answer, coconot_contrast"),
+      ("refusals", "requests: refuse or answer, xstest"))),
     ("the bundled policy, beside a byte n-gram", "benchmarks/embedded_policy.md",
      (("embedded_policy", "bundled policy, held-out text"),)),
 )  # fmt: skip
