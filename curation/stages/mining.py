@@ -1,21 +1,20 @@
-"""Mining as the recipe's section ``negatives`` asks: vectors, index, filters, other sources. No stage is here.
+"""Mining as the recipe's section ``negatives`` asks: vectors, index, filters. No stage is here.
 
-The library is ``curation.negatives``; the stage is ``retrieval``.
+The library is ``curation.negatives``; the stage is ``retrieval``. Other prompts' answers are in ``other_answers``.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 
 from curation.negatives.false_negatives import AgreementFilter, GuideFilter, NearPositiveFilter, RescoreFilter
 from curation.negatives.filters import CandidateFilter
 from curation.negatives.index import searches_exactly
-from curation.negatives.inputs import Embeddings, Float32, Int64
+from curation.negatives.inputs import Embeddings
 from curation.negatives.mining import MinedNegatives, mine_hard_negatives
-from curation.negatives.sources import SAME_ANSWER, answer_negatives, sibling_negatives
+from curation.negatives.sides import SplitFilter
 from curation.negatives.store import CorpusIndex
 from curation.recipe import Negatives
 from curation.scores.similarity import vector_matrix
@@ -25,7 +24,7 @@ from curation.stages.kept_index import kept_index
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.stages.rescoring import LedgerScorer
 
-__all__ = ["MiningCorpus", "OtherAnswers", "mine", "mining_corpus", "other_answers"]
+__all__ = ["MiningCorpus", "mine", "mining_corpus"]
 
 
 class MiningCorpus(NamedTuple):
@@ -70,7 +69,7 @@ def mine(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options:
     """The negatives of each anchor by similarity.
 
     Args:
-        anchors: prompt_id, messages, anchor, text_id, vector, positives and excluded (places).
+        anchors: prompt_id, messages, split, anchor, text_id, vector, positives and excluded (places).
     """
     return mine_hard_negatives(
         anchor_embeddings=vector_matrix(anchors["vector"]),
@@ -97,8 +96,10 @@ def mine(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options:
 def _filters(
     context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options: Negatives
 ) -> list[CandidateFilter]:
-    """The false-negative rules that the recipe asks for, cheap ones first."""
-    rules: list[CandidateFilter] = []
+    """What no recipe can want, then the false-negative rules that this one asks for, cheap ones first."""
+    rules: list[CandidateFilter] = [
+        SplitFilter(anchors=anchors["split"].to_list(), documents=_splits_of(context, corpus))
+    ]
     positives, texts = anchors["positives"].to_list(), corpus.documents["text"].to_list()
     if options.near_positive is not None:
         rules.append(
@@ -138,123 +139,12 @@ def _filters(
     return rules
 
 
-class OtherAnswers(NamedTuple):
-    """Negatives from the answers to other prompts."""
-
-    places: list[list[int]]
-    """Per anchor; fewer where there are fewer."""
-    scores: list[list[float]]
-    """Their cosine with the anchor."""
-    facts: dict[str, Any]
-
-
-def other_answers(
-    context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, mined: MinedNegatives, options: Negatives
-) -> OtherAnswers:
-    """Answers to prompts near the anchor, far from it, or of a sibling category: none of its own or mined ones."""
-    places: list[list[int]] = [[] for _ in range(anchors.height)]
-    wanted = {"near_prompt": options.near_prompt_answers, "off_topic": options.off_topic_answers}
-    total = sum(wanted.values()) + options.sibling_answers
-    if not total:
-        return OtherAnswers(places, [[] for _ in places], {})
-    answers = _answers(context, anchors, corpus)
-    if answers.is_empty():
-        return OtherAnswers(places, [[] for _ in places], {"anchors short of other answers": anchors.height})
-    vectors = np.asarray(corpus.vectors[answers["place"].to_numpy()], np.float32)
-    first = anchors.select(pl.col("positives").list.first().cast(pl.Int64).alias("place"), "row")
-    # An anchor's positive may be a document of the corpus that is nobody's answer: it is put beside them.
-    chosen = np.arange(anchors.height) + len(vectors)
-    own = np.asarray(corpus.vectors[first["place"].to_numpy()], np.float32)
-    prompts: Float32 = vector_matrix(anchors["vector"])
-    taken = [
-        {*positives, *excluded, *negatives}
-        for positives, excluded, negatives in zip(
-            anchors["positives"].to_list(), anchors["excluded"].to_list(), mined.negatives.tolist(), strict=True
-        )
-    ]
-    at = np.concatenate((answers["place"].to_numpy(), first["place"].to_numpy())).astype(np.int64)
-    for source, count in wanted.items():
-        if not count:
-            continue
-        widest = max(map(len, taken))
-        found = answer_negatives(
-            source,  # type: ignore[arg-type]
-            chosen=chosen,
-            prompt_of_answer=np.concatenate((answers["row"].to_numpy(), first["row"].to_numpy())),
-            prompt_embeddings=prompts,
-            answer_embeddings=np.concatenate((vectors, own)),
-            prompt_threshold=options.prompt_threshold,
-            count=count + widest,
-            seed=context.recipe.seed,
-        )
-        _add(_unlike_positives(found.rows, at, anchors, corpus), at, count, places, taken)
-    if options.sibling_answers:
-        rows = _sibling_answers(context, anchors, answers, vectors, options, wanted=max(map(len, taken)))
-        _add(rows, at, options.sibling_answers, places, taken)
-    scores = [
-        [float(s) for s in np.asarray(corpus.vectors[own_places], np.float32) @ prompt] if own_places else []
-        for own_places, prompt in zip(places, prompts, strict=True)
-    ]
-    short = sum(len(found) < total for found in places)
-    return OtherAnswers(places, scores, {"anchors short of other answers": short})
-
-
-def _unlike_positives(rows: Int64, at: Int64, anchors: pl.DataFrame, corpus: MiningCorpus) -> Int64:
-    """``rows`` without those that say the same as a further positive; with the first they were compared before."""
-    kept = rows.copy()
-    for anchor, positives in enumerate(anchors["positives"].to_list()):
-        found = np.flatnonzero(rows[anchor] >= 0)
-        if len(positives) > 1 and len(found):
-            answers = np.asarray(corpus.vectors[at[rows[anchor, found]]], np.float32)
-            own = np.asarray(corpus.vectors[positives[1:]], np.float32)
-            kept[anchor, found[(answers @ own.T).max(axis=1) > SAME_ANSWER]] = -1
-    return kept
-
-
-def _add(rows: Int64, at: Int64, count: int, places: list[list[int]], taken: list[set[int]]) -> None:
-    """Gives each anchor the first ``count`` of its rows whose places are not taken yet."""
-    for anchor, found in enumerate(rows.tolist()):
-        new = dict.fromkeys(int(at[row]) for row in found if row >= 0)
-        fresh = [place for place in new if place not in taken[anchor]][:count]
-        places[anchor] += fresh
-        taken[anchor] |= set(fresh)
-
-
-def _sibling_answers(
-    context: Context,
-    anchors: pl.DataFrame,
-    answers: pl.DataFrame,
-    vectors: Float32,
-    options: Negatives,
-    *,
-    wanted: int,
-) -> Int64:
-    """(anchors, …) rows of ``answers`` to prompts of a sibling category, the nearest to the anchor first."""
-    categories = context.workspace.scan("prompts").select("prompt_id", "category").collect()
-    labels = anchors.join(categories, on="prompt_id", how="left", maintain_order="left")["category"].fill_null("")
-    own = answers.with_columns(labels.gather(answers["row"]).alias("label"))
-    # A text that answers prompts of several categories is vouched for by none.
-    single = own.with_columns(several=pl.col("label").n_unique().over("place") > 1)
-    theirs = single.select(pl.when("several").then(pl.lit("")).otherwise("label")).to_series()
-    return sibling_negatives(
-        anchor_embeddings=vector_matrix(anchors["vector"]),
-        corpus_embeddings=vectors,
-        anchor_labels=labels.to_list(),
-        corpus_labels=theirs.to_list(),
-        parents={category: parent for category, parent in options.taxonomy.items() if category},
-        num_negatives=options.sibling_answers + wanted,
-    ).rows
-
-
-def _answers(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus) -> pl.DataFrame:
-    """Every answer of the anchors' prompts: row (of the anchor), place (of the document)."""
+def _splits_of(context: Context, corpus: MiningCorpus) -> list[list[str]]:
+    """For each document the splits of the prompts that it answers."""
     answers = context.workspace.scan("candidates").select("prompt_id", "response").collect()
-    answers = answers.with_columns(text_ids(answers["response"]).alias("text_id"))
-    return (
-        answers.join(anchors.select("prompt_id", "row"), on="prompt_id", maintain_order="left")
-        .join(
-            corpus.documents.select("text_id", pl.col("place").cast(pl.Int64)), on="text_id", maintain_order="left"
-        )
-        .select("row", "place")
-        .unique(maintain_order=True)
-    )
+    prompts = context.workspace.scan("prompts").select("prompt_id", "split").collect()
+    said = pl.DataFrame([answers["prompt_id"], text_ids(answers["response"]).alias("text_id")])
+    sides = said.join(prompts, on="prompt_id").group_by("text_id").agg(pl.col("split").unique())
+    documents = corpus.documents.join(sides, on="text_id", how="left", maintain_order="left")
+    found: list[list[str]] = [own or [] for own in documents["split"].to_list()]
+    return found

@@ -16,7 +16,8 @@ from curation.publish.formats import retrieval_frame
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.embeddings import corpus_rejects, corpus_texts, embedding_step, text_ids
 from curation.stages.hygiene import prompted_inputs
-from curation.stages.mining import MiningCorpus, OtherAnswers, mine, mining_corpus, other_answers
+from curation.stages.mining import MiningCorpus, mine, mining_corpus
+from curation.stages.other_answers import OtherAnswers, other_answers
 from curation.stages.preference import kept_pairs
 from curation.stages.waterfall import write_waterfall
 from curation.tables import concat_rejects, rejects_frame, validated
@@ -87,8 +88,9 @@ def _with_reason(rejects: pl.DataFrame, waterfall: pl.DataFrame) -> pl.DataFrame
 
 
 def _anchors(context: Context) -> pl.DataFrame:
-    """The prompts as texts: prompt_id, messages, split, anchor, text_id."""
-    prompts = context.workspace.scan("prompts").select("prompt_id", "messages", "split").collect()
+    """The prompts as texts: prompt_id, messages, split, family_id, category (empty for none), anchor, text_id."""
+    names = ("prompt_id", "messages", "split", "family_id", pl.col("category").fill_null(""))
+    prompts = context.workspace.scan("prompts").select(*names).collect()
     texts = message_texts(prompts["messages"]).alias("anchor")
     return prompts.with_columns(texts, text_ids(texts).alias("text_id"))
 
@@ -105,8 +107,9 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
 
     Positives are the chosen answers of its selected pairs; where no pair was built from the prompt, the
     answers that a source brings and none calls wrong. An answer that is neither chosen nor rejected may well
-    be right, so it is excluded; one that was rejected in a selected pair may be a negative. A text that is the
-    prompt itself is neither.
+    be right, so it is excluded; one that was rejected in a selected pair may be a negative. An answer to another
+    prompt of its family is excluded, too: what answers a mutated prompt answers the one that it was made from. A
+    text that is the prompt itself is neither.
     """
     pairs = kept_pairs(context)
     candidates = (
@@ -124,10 +127,19 @@ def _own_answers(context: Context, documents: pl.DataFrame, anchors: pl.DataFram
     right = pl.concat([chosen, alone]).join(itself, on=["prompt_id", "text_id"], how="anti")
     positives = _places(right, places, "positives")
     neutral = candidates.join(rejected, on="candidate_id", how="anti").select("prompt_id", "text_id")
-    excluded = _places(pl.concat([neutral, itself]), places, "excluded")
+    excluded = _places(pl.concat([neutral, _of_the_family(candidates, anchors), itself]), places, "excluded")
     return positives.join(excluded, on="prompt_id", how="left").with_columns(
         pl.col("excluded").fill_null(pl.lit([], dtype=pl.List(pl.Int64)))
     )
+
+
+def _of_the_family(candidates: pl.DataFrame, anchors: pl.DataFrame) -> pl.DataFrame:
+    """The answers to the other prompts of an anchor's family: prompt_id (of the anchor), text_id."""
+    families = anchors.select("prompt_id", "family_id")
+    kin = families.join(families.rename({"prompt_id": "other"}), on="family_id")
+    kin = kin.filter(pl.col("prompt_id") != pl.col("other"))
+    said = candidates.select("text_id", other="prompt_id")
+    return kin.join(said, on="other").select("prompt_id", "text_id")
 
 
 def _called_wrong(context: Context) -> pl.DataFrame:
@@ -204,5 +216,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "candidates", "embeddings", "pairs", "preference"),
     run=run,
     table="retrieval",
+    version=2,
     enabled=lambda recipe: "retrieval" in recipe.publish.tables,
 )

@@ -13,6 +13,7 @@ import yaml
 
 from curation.errors import GateError, RecipeError
 from curation.pipeline import run
+from curation.prompts.mutations import mutate
 from curation.recipe import load_recipe
 from curation.workspace import Workspace
 
@@ -182,6 +183,68 @@ def test_a_graph_is_made_for_the_run_and_its_recall_is_kept(mined: Mined) -> Non
     found = dict(mined.texts())
     mined.run(rows(18), **settings | {"index": "flat"})
     assert dict(mined.texts()) == found
+
+
+@pytest.mark.parametrize("index", ["flat", "ivf"])
+def test_no_answer_of_an_evaluation_prompt_is_a_negative_of_a_training_prompt(mined: Mined, index: str) -> None:
+    pairs = [row | {"category": "all" if i % 2 else "every"} for i, row in enumerate(rows(60))]
+    # Of an answer that stands in the corpus, too, nobody else may say that it is wrong.
+    corpus = mined.folder / "corpus.jsonl"
+    texts = [*(row["chosen"] for row in pairs), *(f"Of {topic} nobody knows more." for topic in TOPICS)]
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    recipe = BARE | {
+        "splits": {"train": 0.5, "validation": 0.25, "test": 0.25, "near_duplicates": None, "stratify": None},
+        "negatives": {
+            "num_negatives": 8, "relative_margin": None, "index": index, "corpus": str(corpus),
+            "near_prompt_answers": 1, "off_topic_answers": 1, "sibling_answers": 1, "prompt_threshold": 0.6,
+            "taxonomy": {"all": "top", "every": "top"},
+        },
+    }  # fmt: skip
+    (mined.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    (mined.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run(mined.folder / "recipe.yaml", workspace=mined.workspace)
+    prompts = mined.workspace.read("prompts")
+    said = mined.workspace.read("candidates").join(prompts.select("prompt_id", "split"), on="prompt_id")
+    side_of: dict[str, str] = dict(said.select("response", "split").iter_rows())
+    lenders = {"train": {"train"}, "validation": {"train", "validation"}, "test": {"train", "validation", "test"}}
+    found = mined.workspace.read("retrieval")
+    assert set(found["split"]) == set(lenders)
+    negatives = [name for name in found.columns if name.startswith("negative_") and name != "negative_scores"]
+    seen: dict[str, set[str]] = {split: set() for split in lenders}
+    for row in found.iter_rows(named=True):
+        seen[row["split"]] |= {side_of.get(row[name], "corpus") for name in negatives}
+    assert {split: sides - {"corpus"} for split, sides in seen.items()} == lenders
+    rule = mined.rules().row(by_predicate=pl.col("rule") == "other_split", named=True)
+    assert rule["removed"] > 0
+
+
+def test_near_positive_holds_for_the_answers_to_other_prompts_too(mined: Mined) -> None:
+    # "People have known rivers well since the year …" is the answer to each of the prompts near one.
+    with pytest.raises(GateError, match="retrieval: min_rows: 0 rows"):
+        mined.run(
+            [row | {"rejected": row["chosen"] + " Or so."} for row in rows(18)], num_negatives=2, range_max=60,
+            relative_margin=None, near_positive=0.75, near_prompt_answers=1, prompt_threshold=0.6,
+        )  # fmt: skip
+
+
+def test_what_answers_a_mutated_prompt_is_no_negative_of_the_one_that_it_was_made_from(mined: Mined) -> None:
+    pairs = rows(12)
+    # The source brings the rewritten prompt itself, with an answer that is right for both.
+    ciphered = mutate(pairs[0]["prompt"], "atbash")
+    assert ciphered is not None
+    rewritten = pairs[0] | {"prompt": ciphered, "chosen": f"{pairs[0]['chosen']} So much is known."}
+    recipe = BARE | {
+        "mutations": {"kinds": ["atbash"]},
+        "negatives": {"num_negatives": 4, "relative_margin": None},
+    }
+    (mined.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*pairs, rewritten]))
+    (mined.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run(mined.folder / "recipe.yaml", workspace=mined.workspace)
+    assert mined.workspace.read("prompts")["family_id"].n_unique() == 12
+    found = dict(mined.texts())
+    for own, others in ((pairs[0], rewritten), (rewritten, pairs[0])):
+        assert others["chosen"] not in found[own["prompt"]]
+        assert others["rejected"] not in found[own["prompt"]]
 
 
 @pytest.mark.parametrize(
