@@ -43,7 +43,7 @@ from curation.prompts.source_columns import (
     check_used,
     extra_columns,
 )
-from curation.prompts.texts import cells
+from curation.prompts.texts import cells, refuse_json_columns
 from curation.prompts.trees import read_tree
 from curation.prompts.verdicts import Verdicts, with_verdicts
 from curation.text_columns import nested_series
@@ -128,6 +128,7 @@ def read_source(
         unfilled = binding
         binding = resolve(head, name=path, shapes=("prompt",), columns=main, mixed=file.mixed)
     check_used(path, columns, binding if unfilled is None else unfilled)
+    refuse_json_columns(file, (column for paths in binding.fields.values() for column in paths))
     extras = extra_columns(file, columns)
     if better is not None:
         extras = {field: column for field, column in extras.items() if field not in SIDED}
@@ -201,7 +202,7 @@ def _blank(head: pl.DataFrame, binding: Binding) -> bool:
 
 def _inputs(frame: pl.DataFrame, reading: _Reading) -> tuple[pl.DataFrame, pl.DataFrame]:
     binding = reading.binding
-    canonical, rejects = normalise(frame, binding)
+    canonical, rejects = normalise(frame, binding, whole=False)
     position = {row: index for index, row in enumerate(frame[ROW].to_list())}
     if reading.verdicts is not None:
         told = cells(frame, reading.verdicts.column, mixed=binding.mixed)

@@ -523,3 +523,12 @@ def test_a_column_that_is_named_and_not_read_is_an_error(
 ) -> None:
     with pytest.raises(InputError, match=said):
         source(tmp_path, {"prompt": "Hi!", "response": "4", "points": 7}, columns=columns)
+
+
+def test_json_text_in_the_first_chunk_is_text_where_a_later_row_is_plain(tmp_path: Path) -> None:
+    asked = {"prompt": json.dumps([user("Hi!")])}
+    rows, rejects, _, _ = source(tmp_path, *[asked] * 8192, {"prompt": "plain"})
+
+    assert (rows.height, rejects.height) == (8193, 0)
+    with pytest.raises(InputError, match="holds JSON text in every row"):
+        source(tmp_path, asked, asked)
