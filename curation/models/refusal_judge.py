@@ -26,13 +26,14 @@ from curation.models.judging import (
     without_thought,
 )
 from curation.models.protocols import RefusalScores
+from curation.refusals.dressing import spoken
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import Message
 from schemas.refusals import REFUSAL_CLASSES, REFUSAL_KINDS
 
 __all__ = ["JUDGE_VERSION", "RefusalJudge", "judge_options", "read_verdict", "verdict_messages"]
 
-JUDGE_VERSION: Final = 3
+JUDGE_VERSION: Final = 4
 """Raised when the question or the reading of a reply changes, or which answers are asked about."""
 _CERTAIN: Final = 0.999
 _LETTERS: Final = dict(zip("ABC", REFUSAL_CLASSES, strict=True))
@@ -82,12 +83,13 @@ class RefusalJudge:
         self.fingerprint = f"judge{JUDGE_VERSION}:{chat.fingerprint}"
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
-        """Verdicts on n answers, each on its own.
+        """Verdicts on n answers, each on its own, without the reasoning before it.
 
         Raises:
             ModelError: when the chat model cannot answer at all, or its first replies are all cut.
         """
         n = len(responses)
+        responses, _ = spoken(responses)
         probability = np.full(n, np.nan)
         classes: list[str | None] = [None] * n
         kinds: list[str | None] = [None] * n

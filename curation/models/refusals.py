@@ -18,6 +18,7 @@ from curation.models.classifiers import SequenceClassifier, open_classifier
 from curation.models.encoder import MINILM_SHA256
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.protocols import RefusalDetector, RefusalScores
+from curation.refusals.dressing import spoken
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import canonical_json
 
@@ -39,9 +40,10 @@ _REFUSING_LABEL: Final = re.compile(r"refus|reject|declin", re.IGNORECASE)
 _NEGATED_LABEL: Final = re.compile(
     r"(?<![a-z])(?:non|not|no|never|without|un)[^a-z]*(?:any?[^a-z]+)?(?:refus|reject|declin)", re.IGNORECASE
 )
-_CODE_VERSION: Final = 12  # raised when the reading of answers changes
+_CODE_VERSION: Final = 13  # raised when the reading of answers changes
 _NOT_AN_ANSWER: Final = 0.999
-_CLASSIFIER_VERSION: Final = 3  # raised when the reading of a classifier's labels or answers changes
+_NO_ANSWER_YET: Final = 0.4
+_CLASSIFIER_VERSION: Final = 4  # raised when the reading of a classifier's labels or answers changes
 
 
 def refusal_fingerprint(
@@ -213,7 +215,7 @@ class ClassifierDetector:
 
     It knows nothing of partial refusals, so its classes are compliance and full refusal. A classifier with
     one output is read as the logit of a refusal. What is no answer at all (``curation.refusals.notices``) refuses,
-    whatever the classifier makes of it.
+    whatever the classifier makes of it; an answer that is reasoning without an end is never sure.
     """
 
     def __init__(self, classifier: SequenceClassifier, refusing: Sequence[int], *, fingerprint: str) -> None:
@@ -222,7 +224,8 @@ class ClassifierDetector:
         self.fingerprint = fingerprint
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
-        """Probability and class of n answers; prompts are not read."""
+        """Probability and class of n answers; prompts are not read, nor is reasoning before an answer."""
+        responses, unfinished = spoken(responses)
         found = self._classifier.classify(responses)
         try:
             probability = found.probabilities()[:, self._refusing].sum(axis=1)
@@ -230,6 +233,7 @@ class ClassifierDetector:
             raise ModelError(f"refusal detector {self.fingerprint}: {error}") from None
         blank = [is_empty_or_filtered(text) for text in responses]
         probability = np.where(blank, _NOT_AN_ANSWER, np.clip(probability, 0.0, 1.0))
+        probability = np.where(unfinished, _NO_ANSWER_YET, probability)
         classes = ["full_refusal" if p >= 0.5 else "compliance" for p in probability]
         kinds = ["empty_or_filtered" if none else None for none in blank]
         return RefusalScores(probability, classes, kinds, found.truncated)

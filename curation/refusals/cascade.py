@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from curation.errors import ModelError
 from curation.models.protocols import RefusalScores
+from curation.refusals.dressing import spoken, undressed
 from curation.refusals.lexical import read
 from curation.refusals.lexical_model import LexicalModel, LexicalScores
 from curation.refusals.notices import is_empty_or_filtered, may_be_no_answer
@@ -132,11 +133,12 @@ class Cascade:
         self._encoder: SupportsLogits | None = None
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
-        """Probability, class and kind of n answers; prompts are not read."""
-        unique = list(dict.fromkeys(responses))
-        place = {text: row for row, text in enumerate(unique)}
-        found = self._detect_unique(unique)
-        rows = [place[text] for text in responses]
+        """Probability, class and kind of n answers; prompts are not read, nor is reasoning before an answer."""
+        said = spoken(responses)
+        unique = list(dict.fromkeys(zip(said.texts, said.unfinished, strict=True)))
+        place = {answer: row for row, answer in enumerate(unique)}
+        found = self._detect_unique([text for text, _ in unique], np.array([u for _, u in unique], dtype=bool))
+        rows = [place[answer] for answer in zip(said.texts, said.unfinished, strict=True)]
         return RefusalScores(
             probability=found.probability[rows],
             refusal_class=[found.refusal_class[row] for row in rows],
@@ -144,10 +146,10 @@ class Cascade:
             truncated=found.truncated[rows],
         )
 
-    def _detect_unique(self, texts: Sequence[str]) -> RefusalScores:
+    def _detect_unique(self, texts: Sequence[str], unfinished: npt.NDArray[np.bool_]) -> RefusalScores:
         config = self._config
         blank = np.array([is_empty_or_filtered(text) for text in texts], dtype=bool)
-        nothing = np.array([may_be_no_answer(text) for text in texts], dtype=bool)
+        nothing = np.array([may_be_no_answer(text) for text in texts], dtype=bool) | unfinished
         words: list[_Words] = []
         groups = self._unsure(texts, blank | nothing, words)
         first = next(groups, None)
@@ -198,7 +200,7 @@ class Cascade:
             readable = np.array([r.mostly_latin for r in readings], dtype=bool)
             unsure = (np.abs(scores.refusal) < self._config.gate) & ~told[here] & readable
             words.append(_Words(scores, np.array([r.cut for r in readings], dtype=bool), unsure))
-            waiting += [texts[start + int(row)] for row in np.flatnonzero(unsure)]
+            waiting += [undressed(texts[start + int(row)]) for row in np.flatnonzero(unsure)]
             if len(waiting) >= _GROUP:
                 yield waiting
                 waiting = []

@@ -19,11 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curation.refusals.dressing import spelled_out, uncapitalised, undressed
+
 __all__ = ["OPENING_WORDS", "Reading", "cue_names", "cues", "grams", "load_lexicon", "ngrams", "phrases_in", "read"]
 
 OPENING_CHARACTERS: Final = 1_000
 CLOSING_CHARACTERS: Final = 300
 OPENING_WORDS: Final = 30
+_SHORT: Final = 200
 
 _CODE: Final = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _QUOTE: Final = re.compile(r"[\"“„«「]([^\"“”„«»「」]{3,400})[\"”“»」]")
@@ -50,13 +53,15 @@ class Reading(NamedTuple):
     sentences: list[str]
     """Of the opening and the ending, lower case."""
     masked: str
-    """The same text with names replaced, case kept."""
+    """The same text with names replaced; case kept but in headings, whose words all begin with a capital."""
     shape: tuple[float, ...]
     """Length and layout of the whole answer."""
     cut: bool
     """Whether the middle of the answer was left out."""
     capitals: bool
     """Whether all its letters are capitals."""
+    named: str
+    """Of a short answer the text with all that may be a name replaced, a title of many capitals too; else empty."""
 
     @property
     def mostly_latin(self) -> bool:
@@ -78,13 +83,14 @@ def read(answer: str) -> Reading:
     cut = len(text) > OPENING_CHARACTERS + CLOSING_CHARACTERS
     if cut:
         text = f"{text[:OPENING_CHARACTERS]}\n{text[-CLOSING_CHARACTERS:]}"
+    text = spelled_out(undressed(text))
     plain = _SPACES.sub(" ", _QUOTE.sub(" qquote ", _CODE.sub(" qcode ", text))).strip()
     if len(plain) < 12 and "qcode" not in plain:
         plain = text  # the whole answer stands in quotation marks
     sentences = [s for s in (part.strip() for part in _SENTENCE_END.split(plain.lower())) if s]
-    return Reading(
-        sentences, _NAME.sub("qname", plain), _shape(answer, text, plain, sentences), cut, plain.isupper()
-    )
+    masked = _NAME.sub("qname", uncapitalised(plain))
+    named = _NAME.sub("qname", plain) if len(plain) <= _SHORT else ""
+    return Reading(sentences, masked, _shape(answer, text, plain, sentences), cut, plain.isupper(), named)
 
 
 def _shape(answer: str, text: str, plain: str, sentences: Sequence[str]) -> tuple[float, ...]:

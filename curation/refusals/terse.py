@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from curation.refusals.dressing import speaks_of_helping
 from curation.refusals.lexical import Reading
 
 __all__ = ["refuses_or_answers", "refuses_outright", "says_little"]
@@ -41,7 +42,7 @@ _TURNED_DOWN: Final = (
     r"(?:denied|declined|refused|rejected|blocked|not (?:allowed|permitted|granted|accepted|supported))"
 )
 _OUTRIGHT: Final = re.compile(
-    r"(?:(?:(?:i'm |i am |we're )?(?:(?:so|very|really) )?sorry[,.:;!]? (?:but )?|no[,.!]? |nope[,.!]? )?(?:"
+    r"(?:(?:(?:i'm |i am |we're )?(?:(?:so|very|really) )?sorry[,.:;!]* (?:but )?|no[,.!]* |nope[,.!]* )?(?:"
     rf"(?:(?:your|this) )?request (?:is |was |has been )?{_TURNED_DOWN}"
     r"|(?:i|we) (?:(?:must|have to|will|shall|respectfully|politely|hereby|kindly) ){0,2}(?:refuse|decline)"
     rf"(?: to (?:{_DO}|comment))?(?: this request| that request| your request)?{_WHAT}"
@@ -104,7 +105,9 @@ def refuses_outright(reading: Reading) -> bool:
     text = " ".join(reading.sentences)
     if not reading.mostly_latin or len(reading.sentences) > _SENTENCES or len(text) > _MORE_CHARACTERS:
         return False
-    return _OUTRIGHT.fullmatch(text) is not None and not _is_title(reading, _WORD.findall(text))
+    if _OUTRIGHT.fullmatch(text) is None:
+        return False
+    return speaks_of_helping(text) or not _is_title(reading, _WORD.findall(text))
 
 
 def refuses_or_answers(reading: Reading) -> bool:
@@ -118,7 +121,7 @@ def refuses_or_answers(reading: Reading) -> bool:
 
 def _is_title(reading: Reading, words: list[str]) -> bool:
     few = 2 < len(words) <= _TITLE_WORDS
-    return few and not reading.capitals and _TITLE.fullmatch(reading.masked) is not None
+    return few and not reading.capitals and _TITLE.fullmatch(reading.named) is not None
 
 
 def says_little(reading: Reading, *, declines: bool, refuses: bool) -> bool:
