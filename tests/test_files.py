@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import resource
 import subprocess
@@ -20,7 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import InputError, WorkspaceError
-from curation.files import ROW, open_input, open_output, read_frame, rejects_frame, rejects_path, write_frame
+from curation.files import (
+    ROW,
+    open_input,
+    open_output,
+    read_frame,
+    rejects_frame,
+    rejects_path,
+    write_frame,
+    write_rejects,
+)
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Name a colour.", "n": 1, "meta": {"tags": ["a", "b"], "by": None}},
@@ -354,6 +364,23 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content
     assert "caf" not in str(caught.value)
 
 
+def test_columns_that_pyarrow_does_not_know_or_of_one_name_are_no_torn_file(tmp_path: Path) -> None:
+    pl.DataFrame({"prompt": ["a"], "x": pl.Series([2**100], dtype=pl.Int128)}).write_parquet(
+        tmp_path / "wide.parquet"
+    )
+    with pytest.raises(InputError, match=r"wide.parquet: a column is of a type that cannot be read here .*64 bits"):
+        open_input(tmp_path / "wide.parquet")
+    inner = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["k", "k"])
+    for columns, what in (
+        ([("x", pa.array(["a"])), ("x", pa.array(["b"]))], "two columns have the name 'x'"),
+        ([("x", inner)], "two columns in 'x' have the name 'k'"),
+    ):
+        names, arrays = zip(*columns, strict=True)
+        pq.write_table(pa.Table.from_arrays(list(arrays), names=list(names)), tmp_path / "twice.parquet")
+        with pytest.raises(InputError, match=what):
+            open_input(tmp_path / "twice.parquet")
+
+
 @pytest.mark.parametrize("kind", [pa.decimal256(50, 2), pa.list_(pa.struct([("y", pa.decimal256(50, 2))]))])
 def test_a_column_that_polars_panics_at_is_an_input_error(tmp_path: Path, kind: Any) -> None:
     table = pa.table({"prompt": ["a"], "x": pa.array([None], kind)})
@@ -465,6 +492,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
     assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
     assert (tmp_path / "out.jsonl").read_text() == "old\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of files are POSIX's here")
+def test_what_a_killed_command_left_goes_and_what_is_still_written_stays(tmp_path: Path) -> None:
+    import fcntl
+
+    output = tmp_path / "out.jsonl"
+    beside = ("1-0123abcd", "1-89abcdef")
+    dead, live = (tmp_path / f".out.jsonl.{name}.tmp" for name in beside)
+    others = [tmp_path / name for name in (".out.jsonl.gz.1-0123abcd.tmp", ".out.jsonl.mine.tmp", "out.jsonl.tmp")]
+    for path in (dead, live, *others):
+        path.write_text("half")
+    with live.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with open_output(output) as first:
+            first.write(pl.DataFrame({"a": [1]}))
+            write_frame(pl.DataFrame({"a": [2]}), output)  # of another command: the first goes on
+    assert output.read_text() == '{"a":1}\n'
+    assert sorted(tmp_path.iterdir()) == sorted([output, live, *others])
+    write_rejects(rejects_frame(), output)
+    assert not live.exists()
 
 
 def test_an_output_suffix_is_checked_first(tmp_path: Path) -> None:

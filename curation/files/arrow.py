@@ -57,9 +57,14 @@ class ParquetTable:
             self.rows = metadata.num_rows
             size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
             schema = self._file.schema_arrow
-            _check_names(schema)
+        except pa.ArrowNotImplementedError as error:
+            raise InputError(
+                f"{path}: a column is of a type that cannot be read here ({str(error).splitlines()[0]}): write "
+                f"it as int64, float64 or text, or leave it out"
+            ) from error
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._torn("its footer cannot be read") from error
+        _check_names(schema, str(path))
         _check_types(schema, str(path))
         self.row_bytes = max(0, size) / max(1, self.rows)
         self.schema = _schema(schema)
@@ -168,23 +173,25 @@ def _bad_rows(batch: Any) -> dict[int, str]:
     return found
 
 
-def _check_names(schema: Any) -> None:
+def _check_names(schema: Any, name: str) -> None:
     """That every column and field has a name in UTF-8, and no two columns the same; polars panics where not.
 
     Raises:
-        ValueError: when it is not so.
+        InputError: when it is not so.
     """
-    names = schema.names
-    if len(set(names)) < len(names):
-        raise ValueError("two columns have one name")
-    kinds = list(schema.types)
-    while kinds:
-        kind = kinds.pop()
-        inner = [kind.field(i) for i in range(kind.num_fields)]
-        names = [field.name for field in inner]
-        if len(set(names)) < len(names):
-            raise ValueError("two fields have one name")
-        kinds += [field.type for field in inner]
+    parts: list[tuple[str, list[Any]]] = [("", list(schema))]
+    while parts:
+        within, fields = parts.pop()
+        try:
+            names = [field.name for field in fields]
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name}: the name of a column{within} is not UTF-8: rename it") from error
+        twice = next((one for one in names if names.count(one) > 1), None)
+        if twice is not None:
+            raise InputError(f"{name}: two columns{within} have the name {twice!r}, expected each once: rename one")
+        for field in fields:
+            kinds = [field.type.field(i) for i in range(field.type.num_fields)]
+            parts += [(f" in {field.name!r}", kinds)] if kinds else []
 
 
 def _check_types(schema: Any, name: str) -> None:

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -158,6 +159,7 @@ def write_rejects(rejects: pl.DataFrame, beside: Path) -> None:
     if rejects.height:
         write_frame(rejects, beside)
         return
+    _clear_dead(beside)
     with file_errors(beside):
         beside.unlink(missing_ok=True)
 
@@ -166,19 +168,22 @@ def write_rejects(rejects: pl.DataFrame, beside: Path) -> None:
 def write_whole(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` at the end of the block, or leaves no trace.
 
+    What a killed process has left of an earlier attempt at the same path goes first.
+
     Raises:
         WorkspaceError: when the file cannot be made, completed or put in place.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("xb")
+        _clear_dead(path)
+        temporary, file = _temporary(path)
     try:
         yield file
         with file_errors(path):
             file.flush()
             os.fsync(file.fileno())
-            file.close()
+            if os.name == "nt":  # which renames no open file; elsewhere its lock holds until it is in place
+                file.close()
             temporary.replace(path)
     finally:
         # After a failure closing fails again, over the same bytes.
@@ -186,6 +191,37 @@ def write_whole(path: Path) -> Iterator[IO[bytes]]:
             file.close()
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside ``path``, locked for as long as it is open: the lock says that somebody still writes it."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        file = temporary.open("xb")
+        if os.name == "posix":
+            import fcntl
+
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        # Another command may have taken it for a dead one's before it was locked.
+        if os.fstat(file.fileno()).st_nlink or os.name != "posix":
+            return temporary, file
+        file.close()
+
+
+def _clear_dead(path: Path) -> None:
+    """Removes what killed processes have left beside ``path``: files of our naming that nobody holds a lock on."""
+    if os.name != "posix" or not path.parent.is_dir():
+        return
+    import fcntl
+
+    ours = re.compile(rf"\.{re.escape(path.name)}\.\d+-[0-9a-f]{{8}}\.tmp")
+    for name in os.listdir(path.parent):
+        if ours.fullmatch(name):
+            # Of another user, on a disk without locks, or still written: it stays.
+            with contextlib.suppress(OSError), (path.parent / name).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (path.parent / name).unlink()
 
 
 @contextlib.contextmanager
