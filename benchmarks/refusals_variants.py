@@ -77,8 +77,7 @@ def dressed(data: Path) -> None:
     detector = open_refusal_detector()
     none = [None] * len(texts)
     plain = detector.detect(none, texts).probability >= 0.5
-    print(f"{len(texts)} answers, as they are {100 * (plain == labels).mean():.1f} % right
-")
+    print(f"{len(texts)} answers, as they are {100 * (plain == labels).mean():.1f} % right\n")
     print("| written | verdicts changed % | right % |")
     print("| --- | --- | --- |")
     for name, write in WRITTEN.items():
