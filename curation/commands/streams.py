@@ -38,7 +38,7 @@ from curation.files import (
 )
 from curation.files.writing import FrameWriter, check_schema
 from curation.prompts.rows import normalise
-from curation.prompts.shapes import Binding, ColumnMap, first_rows, resolve
+from curation.prompts.shapes import Binding, ColumnMap, first_rows, read_from, resolve
 from curation.prompts.texts import check_columns, refuse_json_columns, text_columns
 
 __all__ = ["Needs", "Stream", "open_stream"]
@@ -161,6 +161,8 @@ class Stream:
         if rejected:
             rules = ", ".join(f"{rule} {count:,}" for rule, count in rejected.items())
             lines.append(f"{sum(rejected.values()):,} rejected ({rules}): {rejects_path(self.output)}")
+        if self._binding and (said := read_from(self._binding, self.source.schema)):
+            lines.append(said)
         if self._replaced:
             names = ", ".join(sorted(self._replaced))
             lines.append(f"replaced, because the file had columns of these names: {names}")

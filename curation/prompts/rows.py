@@ -48,15 +48,16 @@ def normalise(frame: pl.DataFrame, binding: Binding, *, whole: bool = True) -> N
         if whole and path in frame.columns and path not in binding.mixed:
             refuse_json_text(frame[path], name=binding.name)
     read = _READERS[binding.shape]
-    fields = {field: _field_cells(frame, binding, field) for field in binding.fields}
+    fields = {field: _field_cells(frame, binding, field) for field in binding.fields if field != "system"}
+    systems = [cells(frame, path, mixed=binding.mixed) for path in binding.fields.get("system", ())]
     numbers = frame[ROW].to_list() if ROW in frame.columns else list(range(frame.height))
     rows: list[tuple[Any, ...]] = []
     rejects: list[Reject] = []
     for position, number in enumerate(numbers):
         try:
             row, faults = read({field: values[position] for field, values in fields.items()})
-            if "system" in fields:
-                row = (dialogues.with_system(row[0], fields["system"][position]), *row[1:])
+            for said in systems:
+                row = (dialogues.with_system(row[0], said[position]), *row[1:])
         except RowError as error:
             rejects.append(error.at(number))
             continue

@@ -13,7 +13,9 @@ The canonical rows by shape (``prompt`` is a list of {role, content}, an answer 
     messages    row, prompt, response (null when the assistant does not speak last)
     prompt      row, prompt
 
-A column ``system`` (or ``system_prompt``) of texts becomes the first message of the prompt.
+A column ``system`` (or ``system_prompt``) of texts becomes the first message of the prompt. Of several names for
+one field the first is read, in the order of ``_SYNONYMS``, and :func:`read_from` says so; of the two for system
+messages both, and a row in which they differ is a reject.
 
 Only the columns are looked at here. Rows are read in ``rows``, one value in ``dialogues``, plain text columns
 in ``texts``; scores, categories and labels for the pipeline in ``sources``.
@@ -21,7 +23,7 @@ in ``texts``; scores, categories and labels for the pipeline in ``sources``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 import polars as pl
@@ -40,6 +42,7 @@ __all__ = [
     "check_path",
     "first_rows",
     "is_text",
+    "read_from",
     "resolve",
 ]
 
@@ -110,7 +113,7 @@ def first_rows(source: InputFile) -> pl.DataFrame:
     """The head of a file for :func:`resolve`, with the row by which a column ``system`` is told."""
     head = source.head()
     for column in _SYNONYMS["system"]:
-        if source.schema.get(column) == pl.String and column not in source.mixed and not _is_said(head[column]):
+        if source.schema.get(column) == pl.String and not _is_said(head[column]):
             for frame in source.chunks():
                 told = frame.filter(pl.col(column).str.strip_chars().str.contains(r"\s")).head(1)
                 if told.height:
@@ -192,18 +195,30 @@ def _find(
 ) -> tuple[str, ...]:
     if field in given:
         return given[field]
+    if field == "system":
+        taken = {column for paths in given.values() for column in paths}
+        there = [c for c in _SYNONYMS[field] if c in frame.columns and c not in taken]
+        return tuple(column for column in there if _is_said(frame[column]))
     for column in _SYNONYMS.get(field, (field,)):
         if column in frame.columns:
             dtype = frame.schema[column]
             if field in {"responses", "scores"} and not isinstance(dtype, pl.List) and column not in mixed:
                 continue
-            taken = any(column in paths for paths in given.values())
-            if field == "system" and (taken or column in mixed or not _is_said(frame[column])):
-                continue
             if field == "prompt" and column == "instruction" and "input" in frame.columns:
                 return ("instruction", "input")
             return (column,)
     return ()
+
+
+def read_from(binding: Binding, columns: Iterable[str]) -> str:
+    """In words: which column a field is read from, where others have a name for it too; "" where none has."""
+    there = set(columns) - {column for paths in binding.fields.values() for column in paths}
+    said = []
+    for field in (*SHAPES[binding.shape].needs, *SHAPES[binding.shape].may):
+        if others := [column for column in _SYNONYMS.get(field, ()) if column in there]:
+            read = " and ".join(binding.fields.get(field, ())) or "no column"
+            said.append(f"{field} is read from {read}, not from {', '.join(others)}")
+    return "; ".join(said)
 
 
 def _is_said(column: pl.Series) -> bool:

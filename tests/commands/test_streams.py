@@ -193,6 +193,26 @@ def test_a_system_column_is_told_by_all_rows_and_not_by_the_first(tmp_path: Path
     assert set(read_source(str(source), name="s").rows["messages"].list.len()) == {turns}
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, None),
+        ({"n": 1, "chosen_response": "c"}, None),
+        ({"question": "q", "instruction": "i"}, "prompt is read from prompt, not from instruction, question"),
+        ({"system": "gpt-4"}, "system is read from no column, not from system"),
+        ({"system": "Be kind."}, None),
+    ],
+)
+def test_of_several_columns_for_one_field_it_is_said_which_is_read(
+    tmp_path: Path, more: dict[str, Any], said: str | None
+) -> None:
+    source = write(tmp_path / "in.jsonl", [{"prompt": "p", "chosen": "c", "rejected": "r", **more}])
+    with open_stream(source, tmp_path / "out.jsonl", shapes=("pair",)) as stream:
+        for rows in stream.chunks():
+            stream.write(rows.select("row"))
+    assert stream.summary().splitlines()[1:] == ([said] if said else [])
+
+
 def test_columns_that_are_replaced_are_spoken_of(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{**pair, "length": "long"} for pair in PAIRS])
 

@@ -493,6 +493,12 @@ def test_two_system_messages_are_a_reject_and_a_column_that_names_systems_is_non
     twice = {"system": "Be kind.", "prompt": [{"role": "system", "content": "Be rude."}, *HI]}
     read = source(tmp_path, twice, {"system": "Be kind.", "prompt": "Hi!"})
     assert read.rejects.select("row", "rule").rows() == [(0, "two_system_messages")]
+    columns = [("Be kind.", "Be rude."), ("Be kind.", "Be kind."), (None, "Be kind."), ("Be kind.", " ")]
+    both = source(tmp_path, *({"system": one, "system_prompt": two, "prompt": "Hi!"} for one, two in columns))
+    assert both.rejects.select("row", "rule").rows() == [(0, "two_system_messages")]
+    assert both.rows["messages"].to_list() == [[SYSTEM, *HI]] * 3
+    mixed = source(tmp_path, {"system": "Be kind.", "prompt": "Hi!"}, {"system": ["Be kind."], "prompt": "Hi!"})
+    assert (mixed.rows["row"].to_list(), mixed.rejects["rule"].to_list()) == ([0], ["not_text"])
     named = source(tmp_path, {"system": "model_7b", "prompt": "Hi!"}, {"system": "gpt-4", "prompt": "Hi!"})
     assert named.rows["messages"].to_list() == [HI, HI]
     asked = source(tmp_path, {"who": "Bob", "prompt": "Hi!"}, columns={"system": "who"})
