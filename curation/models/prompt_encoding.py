@@ -10,7 +10,7 @@ from curation.candidates.reasoning import REASONING_MARKERS
 from curation.models.protocols import Fault
 from curation.text import Message, fault_in_text
 
-__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "template_clock", "text_fault"]
+__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "holds", "left_out", "template_clock", "text_fault"]
 
 TEMPLATE_ERRORS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a model's template can raise besides Jinja's own errors: it is a program of somebody else."""
@@ -93,6 +93,20 @@ def template_clock(tokenizer: Any) -> dict[str, Any]:
     """What to give ``apply_chat_template`` so that a template which writes the date writes the same each day."""
     asks = "strftime_now" in str(tokenizer.chat_template)
     return {"strftime_now": _TODAY.strftime} if asks else {}
+
+
+def left_out(messages: Sequence[Message], text: str, *, whose: str) -> Fault | None:
+    """Some templates have no place for a system message, and say nothing. What an earlier answer thought may go."""
+    for message in messages:
+        if message["role"] in {"system", "user"} and not holds(text, message["content"]):
+            reason = f"the {whose}'s template leaves out a message of the {message['role']}, or a part of it"
+            return Fault("template_drops_message", message["role"], reason)
+    return None
+
+
+def holds(text: str, part: str) -> bool:
+    """Whether a text was rendered whole; white space is the template's to set."""
+    return part.strip() in text or "".join(part.split()) in "".join(text.split())
 
 
 def text_fault(messages: Sequence[Message]) -> Fault | None:
