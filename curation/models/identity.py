@@ -32,6 +32,7 @@ EMBEDDED_DIR: Final = Path(__file__).resolve().parent.parent / "embedded"
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HASHED_SUFFIXES: Final = {".safetensors", ".json", ".jinja", ".txt", ".model", ".bin", ".npz", ".parquet"}
+_OF_A_MODEL: Final = {".safetensors", ".json", ".npz"}
 _PICKLED: Final = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -79,6 +80,7 @@ def resolve_model(model: str, *, embedded: str) -> ModelRef:
         return ModelRef(model, "embedded", str(EMBEDDED_DIR / embedded))
     if Path(model).is_dir():
         _refuse_pickles(model)
+        _need_some_model(Path(model))
         return ModelRef(model, "folder", str(Path(model).resolve()))
     name, _, revision = model.partition("@")
     if _HUB_ID.fullmatch(name):
@@ -98,6 +100,20 @@ def _refuse_pickles(model: str) -> None:
                 f"model {model!r}: {folder / found[0]} is no safetensors file, and files of its kind are not "
                 f"opened, for they can run code: save the model again with safe_serialization=True, and remove it"
             )
+
+
+def _need_some_model(folder: Path) -> None:
+    """That a folder holds a model's files at all; what is missing of a whole one is known where it is loaded."""
+    if any(path.suffix in _OF_A_MODEL for path in folder.iterdir()):
+        return
+    inner = sorted(path.parent for path in folder.glob("*/config.json"))
+    there = [path.name for path in sorted(folder.iterdir())]
+    found = f"found {', '.join(there[:5])}{', …' if len(there) > 5 else ''}" if there else "it is empty"
+    instead = f"; name the folder inside it, {inner[-1]}" if inner else ""
+    raise InputError(
+        f"model {str(folder)!r} is a folder without a model ({found}): expected config.json and *.safetensors"
+        f"{instead}"
+    )
 
 
 def folder_fingerprint(folder: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from curation.errors import InputError
 from curation.models import identity
 from curation.models.identity import named_commits, resolve_model
 from curation.models.policy import policy_fingerprint
@@ -79,3 +80,20 @@ def test_a_worker_of_a_cluster_loads_the_commit_that_the_run_has_named(
     StepWorker(Thirds(str(tmp_path / "log")), gate=None, commits=named)
     assert resolve_model("somebody/policy", embedded="policy").fingerprint == key
     identity._commits.clear()
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ((), r"\(it is empty\)"),
+        (("README.md", "notes.txt"), r"\(found README.md, notes.txt\)"),
+        (("out/config.json",), r"\(found out\).*; name the folder inside it, .*out$"),
+    ],
+)
+def test_a_folder_without_a_model_is_told_in_one_line(tmp_path: Path, files: tuple[str, ...], found: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=rf"is a folder without a model {found}") as told:
+        resolve_model(str(tmp_path), embedded="policy")
+    assert "\n" not in str(told.value)
