@@ -11,6 +11,7 @@ __all__ = ["fault_words", "kind_of", "shown_value"]
 _EXPECTED: Final = {
     "tuple_type": "expected a list",
     "list_type": "expected a list",
+    "invalid_key": "expected a key that is text",
     "model_type": "expected keys with values",
     "dict_type": "expected keys with values",
     "string_type": "expected text",
@@ -25,6 +26,13 @@ _EXPECTED: Final = {
 }
 """In words of YAML and the command line what pydantic says in words of Python."""
 
+_OF_NOTHING: Final = {
+    "tuple_type": "[] for none",
+    "list_type": "[] for none",
+    "model_type": "leave the key out for its defaults",
+}
+"""What to give in place of a value that is not there."""
+
 
 def fault_words(fault: Mapping[str, Any]) -> str:
     """One of ``ValidationError.errors()`` in words, without the value that was found."""
@@ -34,6 +42,8 @@ def fault_words(fault: Mapping[str, Any]) -> str:
         return f"expected at most {fault['ctx']['max_length']} of them"
     if fault["type"] == "string_pattern_mismatch":
         return f"expected text of the form {fault['ctx']['pattern']}"
+    if fault.get("input", "") in (None, "none") and fault["type"] in _OF_NOTHING:
+        return f"{_EXPECTED[fault['type']]} ({_OF_NOTHING[fault['type']]})"
     said = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
     return _EXPECTED.get(fault["type"], said)
 

@@ -169,6 +169,24 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
         ("- a", ["expected keys such as 'sources', found a list"]),
         ("", ["is empty: expected keys such as 'sources'"]),
         ("a: [", ["not YAML"]),
+        ("sources:\n  - {path: a}\nseed:\n\t3", ["not YAML", "line 4", "indent with spaces"]),
+        ("name: a: b", ["not YAML", "line 1", "put quotes around a text that holds ': '"]),
+        (
+            "sources: [{path: a}]\n\nselection:\n  rules:\n    - {score: ches, maximum: 1}",
+            [", line 5: ", "'selection.rules.0.maximum'"],
+        ),
+        (
+            "sources: [{path: a}]\ndrop_refusal_pairs: true",
+            [", line 2: ", "'drop_refusal_pairs' (it is a key of selection)"],
+        ),
+        ("sources: [{path: a}]\ngates: {max_per_prompt: 3}", ["(it is a key of selection)"]),
+        ("sources: [{path:a}]", ["(a space is missing after path:)"]),
+        ("sources: [{path: a}]\nselection:", ["line 2: selection: ", "leave the key out for its defaults"]),
+        ("sources: [{path: a}]\nrewards: none", ["rewards: expected a list ([] for none)"]),
+        (
+            "sources: [{path: a, better: {column: x, values: {1: a}}}]",
+            ["sources.0.better", "two columns of answers"],
+        ),
         ("a: !!python/object/apply:os.system [id]", ["not YAML"]),
     ],
 )
@@ -176,6 +194,15 @@ def test_an_error_names_the_field_and_what_is_allowed(tmp_path: Path, text: str,
     found = message(tmp_path, text)
     for part in parts:
         assert part in found
+
+
+def test_a_source_may_take_the_keys_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("sources:\n  - &first {path: a.jsonl, license: mit}\n  - {<<: *first, path: b.jsonl}")
+
+    sources = load_recipe(path).sources
+
+    assert [(source.name, source.license) for source in sources] == [("a", "mit"), ("b", "mit")]
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

@@ -17,6 +17,13 @@ __all__ = ["read_yaml"]
 
 _MOST_VALUES: Final = 1_000_000
 _DEEPEST: Final = 64
+_HINTS: Final = {
+    "character '\\t'": "indent with spaces, not with tabs",
+    "mapping values are not allowed": "put quotes around a text that holds ': ', and indent a section's keys alike",
+    "expected <block end>": "indent a section's keys alike",
+    "undefined alias": "put quotes around a text that begins with *",
+}
+"""What is mostly meant by what PyYAML says."""
 
 
 def read_yaml(path: Path, *, what: str, wrong: type[InputError] = InputError) -> Any:
@@ -39,7 +46,8 @@ def read_yaml(path: Path, *, what: str, wrong: type[InputError] = InputError) ->
         raise wrong(f"{what}: not YAML: it is no text in UTF-8 (byte {error.start})") from error
     except yaml.YAMLError as error:
         said = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
-        raise wrong(f"{what}: not YAML: {said}") from error
+        hint = next((f"; {hint}" for found, hint in _HINTS.items() if found in said), "")
+        raise wrong(f"{what}: not YAML: {said}{hint}") from error
     except RecursionError as error:
         raise wrong(f"{what}: nested too deeply, expected at most {_DEEPEST} levels") from error
     except (ValueError, TypeError, OverflowError) as error:
@@ -55,6 +63,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue  # the keys of another mapping: its own stand before them
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from curation.errors import RecipeError, closest
 from curation.files.safe_yaml import read_yaml
 from curation.recipe.hygiene import Hygiene
 from curation.recipe.models import Reward
+from curation.recipe.places import belongs, line_of
 from curation.recipe.refusals import RefusalDetection
 from curation.recipe.whole import Recipe
 from curation.validation_words import fault_words, kind_of, shown_value
@@ -51,7 +53,9 @@ def load_recipe(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | No
     try:
         recipe = Recipe.model_validate(merged)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_first_fault(error)}") from error
+        line = None if changes else line_of(file, _fault_of(error)["loc"])
+        place = where if line is None else f"{where}, line {line}"
+        raise RecipeError(f"{place}: {_first_fault(error)}") from error
     return _with_absolute_paths(recipe, file.resolve().parent)
 
 
@@ -110,16 +114,31 @@ def _check_no_secret(value: Any, where: str, field: str) -> None:
         )
 
 
+def _fault_of(error: ValidationError) -> ErrorDetails:
+    """The fault to speak of: an unknown key before what is missing because of it."""
+    faults = error.errors(include_url=False)
+    return next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+
+
+def _hint(key: str, allowed: list[str]) -> str:
+    """What an unknown key was meant to be: written together with its value, of another section, or misspelt."""
+    name, colon, _ = key.partition(":")
+    if colon and name in allowed:
+        return f" (a space is missing after {name}:)"
+    homes = belongs(key, Recipe)
+    return f" (it is a key of {' and of '.join(homes)})" if homes else closest(key, allowed)
+
+
 def _first_fault(error: ValidationError) -> str:
     """The first fault of a recipe, with its field, its value and what is allowed."""
     faults = error.errors(include_url=False)
-    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    fault = _fault_of(error)
     place = [str(part) for part in fault["loc"]]
     field = ".".join(place) or "the recipe"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":
         allowed = _allowed_keys(place[:-1])
-        return f"unknown key {field!r}{closest(place[-1], allowed)}; allowed here: {', '.join(allowed)}{more}"
+        return f"unknown key {field!r}{_hint(place[-1], allowed)}; allowed here: {', '.join(allowed)}{more}"
     unsaid = fault["type"] in {"missing", "value_error"} and not place
     found = "" if unsaid else f", found {shown_value(fault['input'])}"
     if fault["type"] == "missing":

@@ -56,6 +56,8 @@ def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame
         lower_is_better=source.lower_is_better,
         limit=limit,
     )
+    if read.rows.is_empty():
+        raise InputError(_none_is_usable(source, read.rejects, read.rows_read))
     prompts = prompt_ids(read.rows["messages"])
     rows = read.rows.with_columns(
         input_id=_input_id(source.name),
@@ -77,6 +79,15 @@ def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame
         reason=pl.col("reason"),
     )
     return rows, rejects, read.read_as
+
+
+def _none_is_usable(source: Source, rejects: pl.DataFrame, rows: int) -> str:
+    """A source that gives nothing is a mistake, and the dataset would be made of the others without a word."""
+    rules = rejects.group_by("rule", maintain_order=True).agg(pl.len(), pl.col("reason").first())
+    said = ", ".join(
+        f"{count:,} {rule} ({reason})" for rule, count, reason in rules.sort("len", descending=True).rows()
+    )
+    return f"{source.path}: none of its {rows:,} rows can be used: {said}; see columns and format of the source"
 
 
 def _input_id(source: str) -> pl.Expr:
