@@ -222,14 +222,24 @@ def _message(item: Any, column: str) -> Message:
     if role not in ROLES:
         reason = f"a message of {column} has an unknown role, expected one of {', '.join(ROLES)}"
         raise RowError("unknown_role", str(role)[:64], reason)
+    if item.get("tool_calls") or item.get("function_call"):
+        raise RowError("tool_calls", column, f"a message of {column} calls a tool, which its text does not say")
     if content is None:
         _fault("null", column)
+    content = _only_text(content)
     if not isinstance(content, str):
         raise RowError("not_text", column, f"a message of {column} has no text content")
     fault = fault_in_text(content)
     if fault is not None and fault != "empty":
         _fault(fault, column)
     return {"role": str(role), "content": content}
+
+
+def _only_text(content: Any) -> Any:
+    """The text of content that is a list of one part, {type: text, text: …}; other content as it is."""
+    part = content[0] if isinstance(content, list | tuple) and len(content) == 1 else None
+    said = {key for key, value in part.items() if value is not None} if isinstance(part, Mapping) else set()
+    return part["text"] if said == {"type", "text"} and part["type"] == "text" else content
 
 
 def _hh_messages(text: str) -> list[Message]:

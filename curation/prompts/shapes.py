@@ -148,6 +148,7 @@ def resolve(
         fields = {f: p for f in (*SHAPES[shape].needs, *SHAPES[shape].may) if (p := _find(f, frame, given, mixed))}
         complete = all(field in fields for field in SHAPES[shape].needs)
         if complete and _plausible(shape, fields, frame, mixed, asked=len(shapes) == 1):
+            _refuse_look_alikes(frame, shapes[: shapes.index(shape)], given, name=name, read_as=shape)
             return Binding(shape, fields, mixed, name)
     likely = max(shapes, key=lambda s: sum(bool(_find(f, frame, given, mixed)) for f in SHAPES[s].needs))
     wanted = list(dict.fromkeys([*(["prompt"] if likely == "pair" else []), *SHAPES[likely].needs]))
@@ -157,6 +158,31 @@ def resolve(
         f"{name}: no column {missing[0]!r} that fits{closest(missing[0], found)}; found {', '.join(found)}; "
         f"expected {expected}"
     )
+
+
+def _refuse_look_alikes(
+    frame: pl.DataFrame, better: Sequence[str], given: Mapping[str, tuple[str, ...]], *, name: str, read_as: str
+) -> None:
+    """That no column is passed over for a capital or a space in its name: pairs would be read as prompts alone.
+
+    Raises:
+        InputError: when the file would have a better shape without it.
+    """
+    taken = {path.split(".")[0] for paths in given.values() for path in paths} | set(frame.columns)
+    alike = {plain: c for c in frame.columns if (plain := c.strip().lower()) not in taken}
+    for shape in better:
+        found = [_named(field, (*frame.columns, *alike)) for field in SHAPES[shape].needs if field not in given]
+        named = [alike[column] for column in found if column in alike]
+        if named and all(found):
+            right = named[0].strip().lower()
+            raise InputError(
+                f"{name}: column {named[0]!r} would not be read, for its name is not {right!r}, and the file would "
+                f"be taken for one of shape {read_as}: rename it"
+            )
+
+
+def _named(field: str, columns: Sequence[str]) -> str | None:
+    return next((name for name in _SYNONYMS.get(field, (field,)) if name in columns), None)
 
 
 def _given(frame: pl.DataFrame, columns: ColumnMap, mixed: Set[str], *, name: str) -> dict[str, tuple[str, ...]]:

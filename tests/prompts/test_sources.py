@@ -538,3 +538,32 @@ def test_json_text_in_the_first_chunk_is_text_where_a_later_row_is_plain(tmp_pat
     assert (rows.height, rejects.height) == (8193, 0)
     with pytest.raises(InputError, match="holds JSON text in every row"):
         source(tmp_path, asked, asked)
+
+
+@pytest.mark.parametrize("column", ["Chosen", " chosen"])
+def test_a_column_is_not_passed_over_for_a_capital_or_a_space(tmp_path: Path, column: str) -> None:
+    row = {"prompt": "p", column: "a", "rejected": "b"}
+    with pytest.raises(
+        InputError, match=f"column {column!r} would not be read, for its name is not 'chosen'.* prompt"
+    ):
+        source(tmp_path, row)
+    assert source(tmp_path, row, columns={"chosen": column}).rows["kind"].to_list() == ["pair"]
+    assert source(tmp_path, {"prompt": "p", "Label": "x"}).rows["kind"].to_list() == ["prompt"]
+
+
+def test_what_a_message_says_beside_its_text_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
+    rows = [
+        {"prompt": [*HI, call, {"role": "tool", "content": "42"}], "chosen": "a", "rejected": "b"},
+        {"prompt": HI, "chosen": [{**call, "content": "a"}], "rejected": "b"},
+        {"prompt": HI, "chosen": [{**call, "content": "a", "tool_calls": []}], "rejected": "b"},
+        {
+            "prompt": [{"role": "user", "content": [{"type": "text", "text": "Hi!"}]}],
+            "chosen": "a",
+            "rejected": "b",
+        },
+        {"prompt": [{"role": "user", "content": [{"type": "image", "url": "x"}]}], "chosen": "a", "rejected": "b"},
+    ]
+    read = source(tmp_path, *rows)
+    assert read.rejects["rule"].to_list() == ["tool_calls", "tool_calls", "not_text"]
+    assert read.rows.select("row", "messages").rows() == [(2, HI), (3, HI)]
