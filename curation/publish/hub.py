@@ -98,8 +98,9 @@ def push_to_hub(
     for wait in (*_WAITS, None):
         try:
             return push.run()
-        except (HfHubHTTPError, httpx2.TransportError, RuntimeError, ValueError) as error:
-            # huggingface_hub raises RuntimeError from a failed upload, and ValueError for a card's header.
+        except (HfHubHTTPError, httpx2.TransportError, RuntimeError, ValueError, OSError) as error:
+            # huggingface_hub raises RuntimeError from a failed upload, ValueError for a card's header, and lets
+            # through what hf_xet raises.
             if not is_of_the_hub(error):
                 raise
             if wait is None or not passes_by_itself(error):

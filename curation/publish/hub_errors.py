@@ -13,6 +13,7 @@ _PASSING: Final = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 _PREFIX: Final = re.compile(r"^(?:https?://[^/]+/)?(datasets|models|spaces|buckets|kernels)/(.+)$")
 _LONGEST_WAIT: Final = 120.0
 _SAID_BY_THE_HUB: Final = ("Invalid metadata in README.md", "LFS batch API returned errors")
+_STATUS_IN_WORDS: Final = re.compile(r"\((4\d\d) \w+")
 
 
 def check_repo_id(given: str) -> str:
@@ -43,18 +44,28 @@ def check_repo_id(given: str) -> str:
 def is_of_the_hub(error: BaseException) -> bool:
     """Whether an error is the Hub's or the connection's, and not a fault of a program."""
     said = isinstance(error, ValueError) and str(error).startswith(_SAID_BY_THE_HUB)
-    return said or _is_lost(error) or _status(error) is not None
+    return said or _is_lost(error) or _status(error) is not None or _is_of_storage(error)
 
 
 def passes_by_itself(error: BaseException) -> bool:
-    """Whether it is worth trying again: a lost connection, a limit, or a commit of somebody else's."""
+    """Whether it is worth trying again: a lost connection, a limit, or a commit of somebody else's.
+
+    Not what the Hub's storage refuses: hf_xet has tried that again by itself, for minutes.
+    """
     return _is_lost(error) or _status(error) in _PASSING
 
 
 def wait_asked_for(error: BaseException) -> float | None:
     """Seconds that the server asks to wait, None where it does not say."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
     response = _response(error)
-    asked = "" if response is None else str(response.headers.get("Retry-After", ""))
+    if response is None:
+        return None
+    asked = str(response.headers.get("Retry-After", ""))
+    limit = parse_ratelimit_headers(response.headers)
+    if not asked.isdecimal() and limit is not None and limit.remaining == 0:
+        asked = str(limit.reset_in_seconds + 1)
     return min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else None
 
 
@@ -71,23 +82,41 @@ def refusal(error: BaseException, *, repo_id: str, endpoint: str, doing: str) ->
     if isinstance(error, ValueError) and str(error).startswith(_SAID_BY_THE_HUB):
         return PushError(f"{repo_id}: cannot {doing}: {' '.join(str(error).split())[:300]}")
     if status is None:
-        return PushError(
-            f"{repo_id}: cannot {doing}: {endpoint} cannot be reached ({type(_root(error)).__name__}). Nothing was "
-            f"committed; what was uploaded is kept: run the same command again"
-        )
+        return _unanswered(error, head=f"{repo_id}: cannot {doing}", endpoint=endpoint)
     head = f"{repo_id}: cannot {doing}: HTTP {status} from {endpoint}"
     if status == 401:
         return InputError(
             f"{head}: the token is not accepted; log in again with `hf auth login`, or set HF_TOKEN to a valid one"
         )
+    said = _said(error)
     if status == 403:
         return InputError(
-            f"{head}: the token has no write access there; make one with write access to "
+            f"{head}: {said}. Where the token has no write access there, make one with write access to "
             f"{repo_id.split('/', maxsplit=1)[0]}"
         )
     if status in _PASSING:
-        return PushError(f"{head}, also after several tries: run the same command again later; uploads are kept")
-    return PushError(f"{head}: {_said(error)}")
+        return PushError(
+            f"{head}, also after several tries ({said}): run the same command again later; uploads are kept"
+        )
+    return PushError(f"{head}: {said}")
+
+
+def _unanswered(error: BaseException, *, head: str, endpoint: str) -> CurationError:
+    """One line where the Hub answered nothing: a lost connection, or what hf_xet says of its storage in words."""
+    kept = "Nothing was committed; what was uploaded is kept"
+    if _is_lost(error):
+        lost = f"{endpoint} cannot be reached ({type(_root(error)).__name__})"
+        return PushError(f"{head}: {lost}. {kept}: run the same command again")
+    said = re.sub(r"\?\S+", "", " ".join(str(error).split()))[:300]
+    if _STATUS_IN_WORDS.search(said):
+        return PushError(
+            f"{head}: the Hub's storage refuses: {said}. {kept}. Look whether the token has write access, and "
+            f"on the Hub's billing page whether storage is left"
+        )
+    return PushError(
+        f"{head}: the Hub's storage cannot be reached: {said}. {kept}: run the same command again, with "
+        f"HF_HUB_DISABLE_XET=1 where that does not help"
+    )
 
 
 def _root(error: BaseException) -> BaseException:
@@ -104,6 +133,16 @@ def _is_lost(error: BaseException) -> bool:
     import httpx2
 
     return isinstance(_root(error), httpx2.TransportError)
+
+
+def _is_of_storage(error: BaseException) -> bool:
+    """Whether hf_xet raised it, by which large files are uploaded: Python's own errors, without a cause."""
+    if not isinstance(error, ConnectionError | PermissionError | TimeoutError | RuntimeError) or error.__cause__:
+        return False
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    return where is not None and "xet" in where.tb_frame.f_code.co_name
 
 
 def _own_response(error: BaseException) -> Any:

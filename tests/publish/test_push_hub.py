@@ -200,6 +200,36 @@ def test_what_passes_by_itself_is_tried_again(hub, tmp_path, status):
     assert waits == [7.0, 7.0]
 
 
+def test_the_window_of_a_rate_limit_is_waited_for(hub, tmp_path):
+    waits: list[float] = []
+    hub.fail("POST .*/commit/", 429, times=2, ratelimit='"api";r=0;t=41')
+    assert push_to_hub(publish(tmp_path / "d", 50), REPO, endpoint=hub.url, sleep=waits.append).outcome == "pushed"
+    assert waits == [42.0, 42.0]
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, InputError), (429, PushError)])
+def test_why_the_hub_refuses_is_said(hub, tmp_path, status, error):
+    """A 403 may be a full storage, and a 429 the commits of an hour: neither is mended by another token or try."""
+    hub.fail("POST .*/commit/", status, times=99, x_error_message="Private repository storage limit reached")
+    with pytest.raises(error, match=f"HTTP {status} .*Private repository storage limit reached"):
+        push(hub, publish(tmp_path / "d", 50))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_of_the_storage_is_one_line(hub, tmp_path, monkeypatch, status):
+    """Large files go by hf_xet, which raises Python's ConnectionError for whatever its far end answers."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    hub.fail("GET .*/xet-write-token/", status, times=99)
+    with pytest.raises(
+        PushError, match=rf"cannot commit: the Hub's storage refuses: .*\({status} .*write access"
+    ) as found:
+        push(hub, publish(tmp_path / "d", 50))
+    assert "\n" not in str(found.value)
+    assert len(hub.titles(REPO)) == 1
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    assert push(hub, publish(tmp_path / "d", 50)).outcome == "pushed"
+
+
 def test_uploads_of_a_push_that_failed_are_not_done_again(hub, tmp_path):
     published = publish(tmp_path / "d", 200, shard=20)
     hub.fail("POST .*/commit/", 503, times=99)
