@@ -108,6 +108,15 @@ def test_read_csv_keeps_text_as_written_and_types_what_is_typed(tmp_path: Path) 
     assert frame["text"].to_list() == ["nan", 'two\nlines, "quoted"', None]
 
 
+def test_read_csv_takes_answers_that_are_numbers_for_texts(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    turn = json.dumps([{"role": "user", "content": "2+2"}]).replace('"', '""')
+    path.write_text(f'prompt,chosen,rejected,text,n\n"{turn}",4,1.50,"[1, 2]",4\n"{turn}",true,007,,5\n')
+    frame, _ = read_frame(path)
+    assert frame.drop("prompt", ROW).rows() == [("4", "1.50", "[1, 2]", 4), ("true", "007", None, 5)]
+    assert frame["prompt"][1].to_list() == [{"role": "user", "content": "2+2"}]
+
+
 def test_read_csv_takes_a_byte_order_mark_and_long_cells(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes(b"\xef\xbb\xbfprompt,response\nhello," + b"x" * 200_000 + b"\n")
@@ -336,7 +345,8 @@ def test_parquet_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
         ("list.jsonl", b'{"a": 1}\n[1]\n', "line 2 is a list, expected an object"),
         ("deep.jsonl", b'{"a": ' + b"[" * 100_000 + b"\n", "line 1 is JSON nested too deeply"),
         ("latin.jsonl", b'{"a": 1}\n{"a": "caf\xe9"}\n', "line 2 is not UTF-8: byte 0xe9"),
-        ("utf16.jsonl", '{"a": 1}\n'.encode("utf-16"), "line 1 is not UTF-8"),
+        ("utf16.jsonl", '{"a": 1}\n'.encode("utf-16"), "line 1 is not UTF-8.* is UTF-16: convert it"),
+        ("packed.csv", gzip.compress(b"a\n1\n"), "line 1 is not UTF-8.* is gzip: let its name end in .gz"),
         ("latin.csv", b"a,b\n1,caf\xe9\n", "line 2 is not UTF-8"),
         ("latin.json", b'[\n{"a": "caf\xe9"}]', "line 2 is not UTF-8"),
         ("half.json", b'[\n{"a": 1},\n{"a": ', "line 3 is not JSON"),

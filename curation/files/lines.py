@@ -7,11 +7,20 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from curation.errors import InputError
 
 __all__ = ["decoded", "lines_of", "open_binary"]
+
+_CONVERT: Final = "convert the file to UTF-8 (iconv -t utf-8)"
+_OTHERS: Final = {
+    b"\x1f\x8b": "the file is gzip: let its name end in .gz",
+    b"\x28\xb5\x2f\xfd": "the file is zstd: unpack it (zstd -d)",
+    b"\xff\xfe": "the file is UTF-16: convert it (iconv -f utf-16 -t utf-8)",
+    b"\xfe\xff": "the file is UTF-16: convert it (iconv -f utf-16 -t utf-8)",
+}
+"""How files of other kinds begin, and what to do with one whose name says otherwise."""
 
 
 @contextlib.contextmanager
@@ -51,7 +60,7 @@ def decoded(line: bytes, place: str) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
+        other = next((said for start, said in _OTHERS.items() if line.startswith(start)), _CONVERT)
         raise InputError(
-            f"{place} is not UTF-8: byte 0x{line[error.start]:02x} at position {error.start}; "
-            f"convert the file to UTF-8 (iconv -t utf-8)"
+            f"{place} is not UTF-8: byte 0x{line[error.start]:02x} at position {error.start}; {other}"
         ) from error

@@ -31,6 +31,10 @@ _FLOAT: Final = re.compile(
     r"[-+]?(?:(?:0|[1-9]\d*)\.\d*(?:[eE][-+]?\d+)?|(?:0|[1-9]\d*)[eE][-+]?\d+|\.\d+|nan|NaN|inf|Infinity)"
 )
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_OF_TEXTS: Final = {
+    "prompt", "instruction", "input", "question", "query", "chosen", "rejected", "response", "completion", "output",
+    "answer", "system", "system_prompt", "anchor", "positive", "text",
+}  # fmt: skip
 _LONGEST_CELL: Final = 2**31 - 1
 
 
@@ -145,7 +149,8 @@ class Json:
 class Csv:
     """Comma-separated values with a header; an empty cell is null.
 
-    A column is numbers, booleans or JSON lists when each of its cells is; otherwise it is text, as written.
+    A column is numbers, booleans or JSON lists when each of its cells is; otherwise it is text, as written. One
+    with the name of texts (:data:`_OF_TEXTS`) is text, or lists of messages: an answer may well be 42.
     """
 
     def __init__(self, path: Path) -> None:
@@ -169,7 +174,7 @@ class Csv:
             self._check_header(header)
             for row, cells in enumerate(rows):
                 pairs = zip(header, cells, strict=True)
-                values = {n: (cell or None) if n in as_text else _guess(cell) for n, cell in pairs}
+                values = {n: (cell or None) if n in as_text else _guess(cell, n) for n, cell in pairs}
                 yield Record(row, values, sum(map(len, cells)))
 
     def _rows(self, lines: Iterator[str]) -> Iterator[list[str]]:
@@ -275,17 +280,26 @@ def _skip(text: str, position: int) -> int:
     return position
 
 
-def _guess(cell: str) -> Any:
+def _guess(cell: str, column: str) -> Any:
     """The value that a CSV cell spells, for columns in which every cell spells one."""
     if not cell:
         return None
+    if column in _OF_TEXTS:
+        said = _json_list(cell)
+        return said if said and all(isinstance(turn, dict) for turn in said) else cell
     if cell in _BOOLEANS:
         return _BOOLEANS[cell]
     if _INTEGER.fullmatch(cell) and cell != "-0":
         return int(cell)
     if _FLOAT.fullmatch(cell):
         return float(cell)
+    said = _json_list(cell)
+    return cell if said is None else said
+
+
+def _json_list(cell: str) -> list[Any] | None:
     if cell[0] == "[":
         with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(cell)
-    return cell
+            found: list[Any] = json.loads(cell)
+            return found
+    return None
