@@ -111,9 +111,13 @@ def test_read_csv_keeps_text_as_written_and_types_what_is_typed(tmp_path: Path) 
 def test_read_csv_takes_answers_that_are_numbers_for_texts(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     turn = json.dumps([{"role": "user", "content": "2+2"}]).replace('"', '""')
-    path.write_text(f'prompt,chosen,rejected,text,n\n"{turn}",4,1.50,"[1, 2]",4\n"{turn}",true,007,,5\n')
+    path.write_text(
+        "prompt,chosen,rejected,text,query,n\n"
+        f'"{turn}",4,1.50,"[1, 2]","[""a"", null]",4\n"{turn}",true,007,,"[""b""]",5\n'
+    )
     frame, _ = read_frame(path)
-    assert frame.drop("prompt", ROW).rows() == [("4", "1.50", "[1, 2]", 4), ("true", "007", None, 5)]
+    assert frame.drop("prompt", "query", ROW).rows() == [("4", "1.50", "[1, 2]", 4), ("true", "007", None, 5)]
+    assert frame["query"].to_list() == [["a", None], ["b"]]
     assert frame["prompt"][1].to_list() == [{"role": "user", "content": "2+2"}]
 
 

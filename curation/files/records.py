@@ -150,7 +150,7 @@ class Csv:
     """Comma-separated values with a header; an empty cell is null.
 
     A column is numbers, booleans or JSON lists when each of its cells is; otherwise it is text, as written. One
-    with the name of texts (:data:`_OF_TEXTS`) is text, or lists of messages: an answer may well be 42.
+    with the name of texts (:data:`_OF_TEXTS`) is text, or lists of turns: an answer may well be 42.
     """
 
     def __init__(self, path: Path) -> None:
@@ -286,7 +286,7 @@ def _guess(cell: str, column: str) -> Any:
         return None
     if column in _OF_TEXTS:
         said = _json_list(cell)
-        return said if said and all(isinstance(turn, dict) for turn in said) else cell
+        return said if said and all(isinstance(turn, dict | str | None) for turn in said) else cell
     if cell in _BOOLEANS:
         return _BOOLEANS[cell]
     if _INTEGER.fullmatch(cell) and cell != "-0":
