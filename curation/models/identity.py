@@ -22,6 +22,7 @@ __all__ = [
     "ModelRef",
     "folder_fingerprint",
     "hub_commit",
+    "missing_on_hub",
     "named_commits",
     "pin_commits",
     "resolve_model",
@@ -144,6 +145,14 @@ def named_commits() -> dict[tuple[str, str | None], str]:
     return dict(_commits)
 
 
+_missing: set[str] = set()
+
+
+def missing_on_hub() -> frozenset[str]:
+    """What this process was told does not exist, and has no copy of: ``name@revision``, as fingerprints have it."""
+    return frozenset(_missing)
+
+
 def pin_commits(commits: Mapping[tuple[str, str | None], str]) -> None:
     """Take these for what their revisions stand for, whatever the Hub says by now."""
     _commits.update(commits)
@@ -169,6 +178,10 @@ def _asked_commit(repo: str, revision: str | None) -> str:
         return wanted
     try:
         return HfApi().model_info(repo, revision=revision).sha or wanted
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.HTTPError, OSError):  # type: ignore[attr-defined]
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         cached = try_to_load_from_cache(repo, "config.json", revision=wanted)
-        return Path(cached).parent.name if isinstance(cached, str) else wanted
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+        if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
+            _missing.add(f"{repo}@{wanted}")
+        return wanted

@@ -12,6 +12,7 @@ from curation.prompts.verdicts import verdicts_of
 from curation.recipe import Source
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.forgotten import Forgotten, without_forgotten_inputs
+from curation.stages.preflight import check_named
 from curation.stages.quotas import check_quotas
 from curation.tables import concat_rejects, rejects_frame
 from curation.text_columns import prompt_ids, response_id_lists
@@ -21,6 +22,7 @@ __all__ = ["STAGE"]
 
 
 def run(context: Context) -> StageResult:
+    check_named(context)
     frames, rejects, how = [], [], []
     for source in context.recipe.sources:
         try:
