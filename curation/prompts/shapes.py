@@ -99,6 +99,9 @@ _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+_VERDICT: Final = pl.col("label").str.strip_chars(' \t\r\n"').str.to_lowercase().is_in(list(LABELS))
+
+
 class Binding(NamedTuple):
     """Which shape a file has and which of its columns hold what."""
 
@@ -110,16 +113,26 @@ class Binding(NamedTuple):
 
 
 def first_rows(source: InputFile) -> pl.DataFrame:
-    """The head of a file for :func:`resolve`, with the row by which a column ``system`` is told."""
+    """The head of a file for :func:`resolve`, with the rows by which columns ``system`` and ``label`` are told."""
     head = source.head()
     for column in _SYNONYMS["system"]:
         if source.schema.get(column) == pl.String and not _is_said(head[column]):
-            for frame in source.chunks():
-                told = frame.filter(pl.col(column).str.strip_chars().str.contains(r"\s")).head(1)
-                if told.height:
-                    head = pl.concat([head, told])
-                    break
+            head = _with_first(head, source, pl.col(column).str.strip_chars().str.contains(r"\s"))
+    if source.schema.get("label") == pl.String:
+        # What most of the file's labels are; the others are no matter of the head's, wherever they stand.
+        known = [frame.select(_VERDICT.sum(), all=pl.col("label").count()) for frame in source.chunks()]
+        verdicts, labels = pl.concat(known).sum().row(0) if known else (0, 0)
+        usual = _VERDICT.eq(2 * verdicts > labels)
+        head = _with_first(head, source, usual).with_columns(pl.when(usual).then("label").alias("label"))
     return head
+
+
+def _with_first(head: pl.DataFrame, source: InputFile, where: pl.Expr) -> pl.DataFrame:
+    """The head, and the first row of the file of which something holds, where it holds of none of the head's."""
+    if head.filter(where).height:
+        return head
+    told = (rows for frame in source.chunks() if (rows := frame.filter(where).head(1)).height)
+    return pl.concat([head, next(told, head.clear())])
 
 
 def resolve(

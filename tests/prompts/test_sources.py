@@ -187,6 +187,20 @@ def test_labels_are_read_in_whatever_form_they_stand(tmp_path: Path, labels: lis
     assert rows["labels"].to_list() == [[True], [False]]
 
 
+@pytest.mark.parametrize("odd", ["unsure", 0.5, None])
+def test_one_odd_label_is_a_reject_wherever_it_stands(tmp_path: Path, odd: Any) -> None:
+    rows = [{"prompt": "p", "completion": f"c{n}", "label": "true"} for n in range(70)]
+    for place in (0, 69):
+        rows[place]["label"] = odd
+        read = source(tmp_path, *rows)
+        rows[place]["label"] = "true"
+        assert (read.rejects["row"].to_list(), read.rejects["rule"].to_list()) == ([place], ["unknown_label"])
+        assert read.rows["kind"].unique().to_list() == ["unpaired"]
+    named = [{**row, "label": "greeting"} for row in rows[:40]] + rows[40:]
+    for some in (named, named[::-1]):
+        assert source(tmp_path, *some).rows["kind"].unique().to_list() == ["responses"]
+
+
 def test_a_label_of_words_is_no_verdict_unless_the_recipe_says_so(tmp_path: Path) -> None:
     said = [{"prompt": "Hi!", "completion": "a", "label": word} for word in ("greeting", "true")]
 
