@@ -188,9 +188,11 @@ def _refuse_look_alikes(
         named = [alike[column] for column in found if column in alike]
         if named and all(found):
             right = named[0].strip().lower()
+            if right == "label" and not _are_verdicts(frame[named[0]]):
+                continue
             raise InputError(
                 f"{name}: column {named[0]!r} would not be read, for its name is not {right!r}, and the file would "
-                f"be taken for one of shape {read_as}: rename it"
+                f"be taken for one of shape {read_as}: rename it, or say format: {read_as} in a recipe if so it is"
             )
 
 
@@ -300,7 +302,11 @@ def _are_labels(frame: pl.DataFrame, column: str, mixed: frozenset[str]) -> bool
         return True
     if column not in mixed and not isinstance(frame.schema[column], pl.String):
         return not isinstance(frame.schema[column], pl.List)
-    said = {text.strip().strip('"').lower() for text in frame[column].drop_nulls()}
+    return _are_verdicts(frame[column])
+
+
+def _are_verdicts(labels: pl.Series) -> bool:
+    said = {str(label).strip().strip('"').lower() for label in labels.drop_nulls()}
     return bool(said) and said <= LABELS.keys()
 
 

@@ -563,6 +563,11 @@ def test_a_column_is_not_passed_over_for_a_capital_or_a_space(tmp_path: Path, co
         source(tmp_path, row)
     assert source(tmp_path, row, columns={"chosen": column}).rows["kind"].to_list() == ["pair"]
     assert source(tmp_path, {"prompt": "p", "Label": "x"}).rows["kind"].to_list() == ["prompt"]
+    answered = {"prompt": "p", "completion": "c", "Label": 3}
+    assert source(tmp_path, answered).rows["kind"].to_list() == ["responses"]
+    with pytest.raises(InputError, match="say format: response"):
+        source(tmp_path, answered | {"Label": True})
+    assert source(tmp_path, answered | {"Label": True}, format="response").rows.height == 1
 
 
 def test_what_a_message_says_beside_its_text_is_not_dropped_in_silence(tmp_path: Path) -> None:
