@@ -52,6 +52,7 @@ def status_lines(found: Status) -> list[str]:
         ("models", "rows in the ledger; tokens and money of answers", [_model(one) for one in found.models]),
         ("failures", "waiting for a retry", [_failure(one) for one in found.failures]),
         ("journals", "answers that are paid for and not in the ledger yet", [_journal(j) for j in found.journals]),
+        ("replies", "of judges whose batch broke off, paid for", [_reply(one) for one in found.replies]),
     )
     for title, heading, rows in parts:
         if rows:
@@ -61,6 +62,11 @@ def status_lines(found: Status) -> list[str]:
         lines += ["", "  try them again: curation run RECIPE --workspace " + found.workspace + " --retry-failed"]
     if found.journals:
         lines += ["", "  the next run of the same recipe takes them into the ledger; nothing is asked for again"]
+    if found.replies:
+        lines += [
+            "",
+            "  a run with the same judge and options goes on from them; remove those of a judge you gave up",
+        ]
     return lines
 
 
@@ -103,6 +109,10 @@ def _failure(failure: dict[str, Any]) -> str:
 def _journal(journal: dict[str, Any]) -> str:
     torn = " and a torn one, which will be asked for again" if journal["torn_end"] else ""
     return f"{journal['step']:<14} {journal['answers']:>11,} answers{torn}  {journal['file']}"
+
+
+def _reply(replies: dict[str, Any]) -> str:
+    return f"{replies['step']:<14} {replies['replies']:>11,} replies  {replies['file']}"
 
 
 def _cut(text: str) -> str:

@@ -31,15 +31,20 @@ from curation.workspace import Workspace
 
 __all__ = [
     "FSYNC_SECONDS",
+    "PAID",
     "Journal",
     "JournalEntries",
     "draining_marker",
+    "entries_in",
     "is_draining",
     "journal_folder",
     "journal_path",
 ]
 
 FSYNC_SECONDS: Final = 1.0
+PAID: Final = "paid-"
+"""How the names of files begin that say what judges were paid, beside the journals of answers."""
+_READ_AT_ONCE: Final = 16_384
 
 
 class JournalEntries(NamedTuple):
@@ -48,6 +53,18 @@ class JournalEntries(NamedTuple):
     entries: list[dict[str, Any]]
     damaged: int
     """lines in the middle that are not what was written."""
+
+
+def entries_in(data: bytes) -> JournalEntries:
+    """All whole entries of a journal's bytes, in order; a torn end is left out."""
+    entries, damaged = [], 0
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        checksum, _, text = line.partition(b" ")
+        if checksum == b"%08x" % zlib.crc32(text):
+            entries.append(json.loads(text))
+        else:
+            damaged += 1
+    return JournalEntries(entries, damaged)
 
 
 def journal_path(workspace: Workspace, key: LedgerKey) -> Path:
@@ -157,14 +174,35 @@ class Journal:
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             os.ftruncate(self._file, whole)
-        entries, damaged = [], 0
-        for line in data[:whole].splitlines():
-            checksum, _, text = line.partition(b" ")
-            if checksum == b"%08x" % zlib.crc32(text):
-                entries.append(json.loads(text))
-            else:
-                damaged += 1
-        return JournalEntries(entries, damaged)
+        return entries_in(data)
+
+    @property
+    def size(self) -> int:
+        """In bytes: where the next entry will stand."""
+        return os.fstat(self._file).st_size
+
+    def entry_at(self, place: int) -> dict[str, Any]:
+        """The entry that was appended when the journal had this size."""
+        line = b""
+        while b"\n" not in line:
+            line += os.pread(self._file, _READ_AT_ONCE, place + len(line))
+        (entry,) = entries_in(line[: line.index(b"\n") + 1]).entries
+        return entry
+
+    def hold(self) -> bool:
+        """Keep other processes from holding this file, until it is closed; False where one does.
+
+        A file system that has no locks lets everybody hold it.
+        """
+        import fcntl
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def clear(self, *, after: int = 0) -> None:
         """Forget what has moved to the ledger: all, or what stands behind so many bytes."""

@@ -7,17 +7,30 @@ caller says: a command's when its output is written, a run's as each batch comes
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from curation.errors import WorkspaceError
 from curation.journal import Journal
 
-__all__ = ["REPLIES", "KeptReplies"]
+__all__ = ["REPLIES", "KeptReplies", "replies_among"]
 
 REPLIES: Final = "replies-"
 """How the names of a run's such files begin, among the journals of its workspace."""
+_FORGOTTEN: Final = "forgotten"
+
+
+def replies_among(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The replies in a file's entries, by their keys; those that were let go are left out."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        for key in entry.get(_FORGOTTEN, ()):
+            found.pop(key, None)
+        if "key" in entry:
+            found[entry["key"]] = entry
+    return found
 
 
 class KeptReplies:
@@ -27,6 +40,9 @@ class KeptReplies:
         found, damaged: replies that were there at the start, and lines that could not be read.
         count: how many are kept by now.
         unused: keys of those that were there and nobody has asked for yet.
+
+    Raises:
+        WorkspaceError: when somebody else keeps replies in this file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,44 +53,67 @@ class KeptReplies:
         self._open_files = ExitStack()
         self._adding = threading.Lock()
         self._known: dict[str, Mapping[str, Any]] = {}
+        self._places: dict[str, int] = {}
         if path.is_file():
-            kept = self._open().read()
-            self._known = {entry["key"]: entry for entry in kept.entries}
+            journal = self._open()
+            kept = journal.read()
+            self._known = replies_among(kept.entries)
             self.found = self.count = len(self._known)
             self.damaged = kept.damaged
             self.unused = set(self._known)
-            self._bytes_found = path.stat().st_size
+            self._bytes_found = journal.size
 
     def find(self, key: str) -> Mapping[str, Any] | None:
-        """See ``Keeper``."""
+        """See ``Keeper``. The file is ours before anything is asked."""
+        journal = self._open()
         self.unused.discard(key)
-        return self._known.get(key)
+        with self._adding:
+            place = self._places.get(key)
+        return self._known.get(key) if place is None else journal.entry_at(place)
 
     def add(self, key: str, answer: Mapping[str, Any]) -> None:
         """See ``Keeper``."""
         with self._adding:
-            self._open().append({"key": key, **answer})
+            journal = self._open()
+            place = journal.size
+            journal.append({"key": key, **answer})
+            self._places[key] = place
             self.count += 1
 
     def forget(self) -> None:
-        """Let go what was asked for: it is somewhere else by now. What was there stays until all of it is found."""
-        if not self.unused:
-            self._known, self.found, self._bytes_found = {}, 0, 0
-        if self.count > self.found:
-            self._open().clear(after=self._bytes_found)
-        self.count = self.found
+        """Let go what was asked for: it is somewhere else by now. What nobody has asked for yet stays."""
+        if self.count == len(self.unused):
+            return
+        journal, self._places = self._open(), {}
+        journal.clear(after=self._bytes_found if self.unused else 0)
+        used = [key for key in self._known if key not in self.unused]
+        self._known = {key: self._known[key] for key in self._known if key in self.unused}
+        if used and self.unused:
+            journal.append({_FORGOTTEN: used})
+        self._bytes_found = journal.size
+        self.found = self.count = len(self.unused)
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file, which stays, unless nothing is in it."""
+        if self._journal is not None and not self._journal.size:
+            self.path.unlink(missing_ok=True)
         self._open_files.close()
         self._journal = None
 
     def remove(self) -> None:
-        """Close the file, and take it away."""
-        self.close()
+        """Take the file away. Until it is gone it stays ours, so that nobody else writes to what goes."""
         self.path.unlink(missing_ok=True)
+        self._open_files.close()
+        self._journal = None
 
     def _open(self) -> Journal:
         if self._journal is None:
-            self._journal = self._open_files.enter_context(Journal(self.path))
+            journal = self._open_files.enter_context(Journal(self.path))
+            if not journal.hold():
+                self._open_files.close()
+                raise WorkspaceError(
+                    f"another process keeps replies of a server in {self.path}: wait until it is done, or write to "
+                    f"another place"
+                )
+            self._journal = journal
         return self._journal

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.errors import WorkspaceError
-from curation.journal import journal_folder
+from curation.journal import PAID, entries_in, journal_folder
+from curation.kept_replies import REPLIES, replies_among
 from curation.ledger import FORGOTTEN
 from curation.publish.history import MANIFEST, History
 from curation.stored import read_file, stored_files
@@ -42,6 +43,8 @@ class Status(NamedTuple):
     """step, producer, rule, rows: what a run with --retry-failed would try again."""
     journals: list[dict[str, Any]]
     """step, file, answers, torn_end, bytes: paid answers that the next run takes into the ledger."""
+    replies: list[dict[str, Any]]
+    """step, file, replies, bytes: of judges whose batch broke off. A run with the same judge goes on from them."""
     locks: list[dict[str, Any]]
     """name, holder."""
     notes: list[str]
@@ -74,6 +77,7 @@ def workspace_status(workspace: Workspace, *, runs: int = 5) -> Status:
         models=[m for name in _PRODUCERS if name not in broken for m in _models(workspace, name)],
         failures=[] if "failures" in broken else _failures(workspace),
         journals=_journals(workspace),
+        replies=_replies(workspace),
         locks=workspace.locks_held(),
         notes=notes,
     )
@@ -158,7 +162,7 @@ def _journals(workspace: Workspace) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob("*.jsonl")):
         data = path.read_bytes()
-        if data:
+        if data and not path.name.startswith((REPLIES, PAID)):
             # A line is a checksum and JSON: of an answer, or of a request that failed.
             answers = data[: data.rfind(b"\n") + 1].count(b' {"row":')
             torn = not data.endswith(b"\n")
@@ -166,4 +170,14 @@ def _journals(workspace: Workspace) -> list[dict[str, Any]]:
             found.append(
                 {"step": step, "file": str(path), "answers": answers, "torn_end": torn, "bytes": len(data)}
             )
+    return found
+
+
+def _replies(workspace: Workspace) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(journal_folder(workspace).glob(f"{REPLIES}*.jsonl")):
+        data = path.read_bytes()
+        if count := len(replies_among(entries_in(data).entries)):
+            step = path.name.removeprefix(REPLIES).rpartition("-")[0]
+            found.append({"step": step, "file": str(path), "replies": count, "bytes": len(data)})
     return found

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from curation.cli import app
 from curation.errors import CurationError
 from curation.journal import Journal
+from curation.kept_replies import KeptReplies
 from curation.pipeline import run
 from curation.status import workspace_status
 from curation.workspace import Workspace
@@ -81,7 +82,15 @@ def test_failures_and_journals_say_how_to_go_on(place: Place) -> None:
         journal.append({"failure": {"row_id": "3"}})
     with (place.folder / "w" / "journal" / "generations-0123.jsonl").open("ab") as file:
         file.write(b"0000 torn")
-    found = workspace_status(place.workspace)
+    replies = KeptReplies(place.folder / "w" / "journal" / "replies-rewards-0123.jsonl")
+    for key in ("a", "b"):
+        assert replies.find(key) is None
+        replies.add(key, {"text": "x"})
+    found = workspace_status(place.workspace)  # while whoever keeps them is at work
+    assert [(r["step"], r["replies"]) for r in found.replies] == [("rewards", 2)]
+    assert "replies-rewards-0123.jsonl" in shown(place.folder / "w")
+    replies.close()
+    assert len(found.journals) == 1
     assert next((j["step"], j["answers"], j["torn_end"]) for j in found.journals) == ("generations", 2, True)
     assert "asked for again" in shown(place.folder / "w")
 

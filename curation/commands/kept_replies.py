@@ -23,7 +23,7 @@ def kept_replies(output: Path) -> Iterator[None]:
     """Keeps what servers reply in this block, and takes it away when the block ends well.
 
     Raises:
-        WorkspaceError: when a reply cannot be kept.
+        WorkspaceError: when a reply cannot be kept, or another command with this output is under way.
     """
     kept = KeptReplies(output.with_name(f"{output.name}.replies"))
     if kept.found or kept.damaged:
@@ -44,6 +44,7 @@ def kept_replies(output: Path) -> Iterator[None]:
             )
         raise
     if kept.unused:
+        kept.forget()
         kept.close()
         typer.echo(
             f"{len(kept.unused):,} replies in {kept.path} are to other requests, of another model or file: "

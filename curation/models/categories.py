@@ -19,7 +19,7 @@ from curation.models.identity import EMBEDDED, ModelRef, resolve_model
 from curation.models.judging import CutReplies, block, both_ends, marker, reply_object, without_thought
 from curation.refusals.sorting import Assignment
 from curation.refusals.taxonomy import Taxonomy
-from curation.text import Message, canonical_json
+from curation.text import Message, canonical_json, content_hash
 
 if TYPE_CHECKING:
     from curation.models.chat import Connection
@@ -93,6 +93,7 @@ class JudgeSorter:
         self.taxonomy = taxonomy
         self._chat = chat
         self._cut = CutReplies()
+        self._sorted: dict[str, str | None] = {}
         # Where nothing holds it to the names, a model writes titles, and capitals of its own.
         self._known: dict[str, str | None] = {c.title.lower(): c.name for c in taxonomy.sortable}
         self._known |= {c.name.lower(): c.name for c in taxonomy.sortable}
@@ -101,15 +102,17 @@ class JudgeSorter:
     def assign(self, requests: Sequence[str]) -> Assignment:
         """The category that the judge names; a reply that cannot be read is in ``unread``.
 
+        A request that was sorted before is not asked about again, for as long as this sorter lives.
+
         Raises:
             ModelError: when the chat model cannot answer at all, or its first replies are all cut.
         """
-        unique = list(dict.fromkeys(requests))
+        unique = {request: content_hash("request", request) for request in requests}
         asked = (
-            ChatRequest(str(row), tuple(category_messages(request, self.taxonomy)))
-            for row, request in enumerate(unique)
+            ChatRequest(name, tuple(category_messages(request, self.taxonomy)))
+            for request, name in unique.items()
+            if name not in self._sorted
         )
-        names: dict[str, str | None] = {}
         for reply in self._chat.chat(asked):
             if not isinstance(reply.answer, ChatAnswer):
                 continue
@@ -118,10 +121,10 @@ class JudgeSorter:
             known = self._name(said) if isinstance(said, str) else None
             self._cut.saw(reply.answer, read=known is not None)
             if known:
-                names[unique[int(reply.key)]] = self._known[known]
-        unread = np.array([request not in names for request in requests], dtype=bool)
+                self._sorted[reply.key] = self._known[known]
+        unread = np.array([unique[request] not in self._sorted for request in requests], dtype=bool)
         chance = np.where(unread, np.nan, 1.0).astype(np.float32)
-        return Assignment([names.get(request) for request in requests], chance, unread)
+        return Assignment([self._sorted.get(unique[request]) for request in requests], chance, unread)
 
     def _name(self, said: str) -> str | None:
         """What a judge wrote, as it is known here; None for what is no category's name."""

@@ -302,3 +302,80 @@ def test_what_was_under_way_when_one_request_broke_the_rest_off_is_kept(file: Pa
     with serving(reply) as url:
         assert CliRunner().invoke(app, scoring(file.parent, url, "classify")).exit_code == 1
     assert (file.parent / "out.jsonl.replies").read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize("command", ["judge", "rewards", "refusals"])
+def test_what_stands_twice_in_a_file_is_asked_once(
+    command: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.commands.judge._CHUNK_ROWS", ROWS + 2)  # beside its double, and chunks later
+    monkeypatch.setattr("curation.commands.rewards._CHUNK_ROWS", ROWS + 2)
+    for name in ("in.jsonl", "answers.jsonl"):
+        lines = (file.parent / name).read_text()
+        (file.parent / name).write_text(lines[: lines.index("\n") + 1] + 2 * lines)
+    far = Far(command, 100)
+    with serving(far) as url:
+        done = CliRunner().invoke(app, arguments(command, file.parent, url, "out.jsonl"))
+    assert done.exit_code == 0, done.output
+    assert len(far.asked) == len(set(far.asked)) == ASKED[command]
+    found: dict[str, set[str]] = {}
+    rows = (file.parent / "out.jsonl").read_text().splitlines()
+    for row in map(json.loads, rows):
+        found.setdefault(row["prompt"], set()).add(json.dumps(row, sort_keys=True))
+    assert len(rows) == 2 * ROWS + 1
+    assert [len(same) for same in found.values()] == [1] * ROWS
+
+
+@pytest.mark.parametrize("route", ["score", "classify"])
+def test_a_reward_server_is_asked_once_for_what_stands_twice(route: str, file: Path) -> None:
+    lines = file.read_text()
+    file.write_text(2 * lines)
+    far = Scores(100)
+    with serving(far) as url:
+        assert CliRunner().invoke(app, scoring(file.parent, url, route)).exit_code == 0
+    assert len(far.asked) == len(set(far.asked)) == 2 * ROWS
+    rewards = [
+        (row["prompt"], row["chosen_rewards"][0], row["rejected_rewards"][0])
+        for row in map(json.loads, (file.parent / "out.jsonl").read_text().splitlines())
+    ]
+    whole = range(1, ROWS) if route == "score" else range(ROWS)
+    bad = [None if route == "classify" and not n else float(n) for n in whole]
+    assert rewards == 2 * [(f"Question {n}?", n + 0.5, b) for n, b in zip(whole, bad, strict=True)]
+
+
+def test_a_second_command_with_the_same_output_is_refused_before_it_asks(file: Path) -> None:
+    far, begun, lock = Far("judge", 100), list[str](), threading.Lock()
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        with lock:
+            begun.append("a request")
+            is_first = len(begun) == 1
+        if is_first:
+            second = subprocess.run(
+                [sys.executable, "-m", "curation.cli", *arguments("judge", file.parent, url, "out.jsonl")],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            said.append((second.returncode, second.stderr))
+        return far(body)
+
+    said: list[tuple[int, str]] = []
+    with serving(reply) as url:
+        first = CliRunner().invoke(app, arguments("judge", file.parent, url, "out.jsonl"))
+    assert first.exit_code == 0, first.output
+    ((status, words),) = said
+    assert status == 1
+    assert "another process keeps replies of a server in" in " ".join(words.split())
+    assert "Traceback" not in words
+    assert len(far.asked) == len(set(far.asked)) == ASKED["judge"]
+    assert not list(file.parent.glob("*.replies*"))
+
+
+def test_replies_that_others_wait_for_stay_alone(file: Path) -> None:
+    far = Far("judge", 4)
+    with serving(far) as url:
+        CliRunner().invoke(app, arguments("judge", file.parent, url, "out.jsonl"))
+        far.left = 100
+        other = ["judge", str(file), "-o", str(file.parent / "out.jsonl"), "--model", f"judge:{url}#other"]
+        assert CliRunner().invoke(app, other).exit_code == 0
+        assert CliRunner().invoke(app, arguments("judge", file.parent, url, "out.jsonl")).exit_code == 0
+    assert not (file.parent / "out.jsonl.replies").exists()

@@ -128,9 +128,13 @@ def test_a_judge_names_a_category_or_none_and_the_rest_is_unread(taxonomy: Taxon
     with scripted(judge) as server:
         sorter = open_judge_sorter(taxonomy, server.model())
         found = sort_requests(["lock", None, "boat", "odd", "lock", "wall"], sorter)
+        assert len(server.asked) == 4  # a request that stands twice is asked about once
+        again = sort_requests(["boat", "lock", "odd"], sorter)  # in another batch, too, unless it was not read
     assert found.category.to_list() == ["doors", None, None, None, "doors", None]
     assert found.unread.to_list() == [False, False, False, True, False, True]
-    assert len(server.asked) == 4  # a request that stands twice is asked about once
+    assert again.category.to_list() == [None, "doors", None]
+    assert again.unread.to_list() == [False, False, True]
+    assert len(server.asked) == 5
 
 
 @pytest.mark.parametrize("said", ["doors", " Doors", "DOORS AND LOCKS", "Doors and locks ", "None"])

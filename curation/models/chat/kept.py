@@ -22,25 +22,31 @@ class KeptChat:
         self.fingerprint = chat.fingerprint
 
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
-        """Kept replies at once, the others as they come."""
+        """Kept replies at once, the others as they come. The same request, made twice, is asked once."""
         asked: dict[str, str] = {}
+        same: dict[str, list[str]] = {}
         found: deque[ChatReply] = deque()
 
         def unknown() -> Iterator[ChatRequest]:
             for request in requests:
                 messages = canonical_json(list(request.messages))
                 key = content_hash("reply", self.fingerprint, messages, str(request.sample_index))
+                if key in same:
+                    same[key].append(request.key)
+                    continue
                 kept = self._keeper.find(key)
                 if kept is not None:
                     found.append(ChatReply(request.key, _answer(kept)))
                     continue
-                asked[request.key] = key
+                asked[request.key], same[key] = key, []
                 yield request
 
         for reply in self._chat.chat(unknown()):
+            key = asked.pop(reply.key)
             if isinstance(reply.answer, ChatAnswer):
-                self._keeper.add(asked.pop(reply.key), _fields(reply.answer))
+                self._keeper.add(key, _fields(reply.answer))
             yield reply
+            found.extend(ChatReply(other, reply.answer) for other in same.pop(key))
             while found:
                 yield found.popleft()
         yield from found

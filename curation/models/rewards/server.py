@@ -93,16 +93,22 @@ class ServerReward:
             WorkspaceError: when an answer cannot be kept.
         """
         found: list[list[float] | Fault] = [[] for _ in responses]
-        asked: list[_Row] = []
+        asked: dict[str, _Row] = {}
+        same: list[tuple[int, int]] = []
         for row in self._rows(prompts, responses):
+            if row.key in asked:
+                same.append((row.place, asked[row.key].place))
+                continue
             kept = self._keeper.find(row.key) if self._keeper is not None else None
             if kept is None:
-                asked.append(row)
+                asked[row.key] = row
             else:
                 found[row.place] = _values_of(kept)
                 self._answered += 1
-        for row, values in self._answers(asked):
+        for row, values in self._answers(list(asked.values())):
             found[row.place] = values
+        for place, first in same:
+            found[place] = found[first]
         if self._failed_in_a_row and not self._answered:
             raise ModelError(f"reward server {self._name!r} {self._last_failure}")
         self.faults = [row if isinstance(row, Fault) else None for row in found]

@@ -75,7 +75,7 @@ def test_a_server_that_takes_no_row_is_one_error() -> None:
         return 400, {}
 
     with serving(reply) as url, pytest.raises(ModelError, match="refused the first 20 rows with status 400"):
-        open_reward(f"{url}/classify#m", batch_size=1).score([PROMPT] * 500, ["x"] * 500)
+        open_reward(f"{url}/classify#m", batch_size=1).score([PROMPT] * 500, [f"x{n}" for n in range(500)])
     assert len(calls) < 30
 
 
@@ -235,7 +235,9 @@ def test_a_server_that_fails_on_row_after_row_is_one_error() -> None:
         return scores(to, answers) if len(asked) < 3 else html(to)
 
     with speaking(say) as url, pytest.raises(ModelError, match="sent no JSON with a list"):
-        open_reward(f"{url}/classify#m", batch_size=1, retries=0).score([PROMPT] * 100, ["a"] * 100)
+        open_reward(f"{url}/classify#m", batch_size=1, retries=0).score(
+            [PROMPT] * 100, [f"a{n}" for n in range(100)]
+        )
     assert len(asked) == 2 + 3
 
 
