@@ -103,6 +103,8 @@ class StepReport(NamedTuple):
     seconds: float
     tokens: int
     cost: float = 0.0
+    estimated: int = 0
+    """How many of the tokens no server counted: so many they were at most."""
 
 
 def failures_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

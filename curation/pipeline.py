@@ -26,6 +26,7 @@ from curation.recipe import Recipe, load_recipe
 from curation.run_log import log_of_run, stage_logged
 from curation.stages import STAGES
 from curation.stages.context import Context, Stage, StageResult
+from curation.stages.spending import recorded
 from curation.tables import validated
 from curation.text import content_hash
 from curation.workspace import FORGETTING, Workspace
@@ -150,6 +151,7 @@ def recorded_run(context: Context) -> Iterator[Recording]:
     """
     started_at = datetime.now(UTC)
     recording = Recording(content_hash("run", started_at.isoformat(), str(os.getpid()))[:12])
+    context.run_id = recording.run_id
     with context.workspace.lock():
         check_whole(context.workspace)
         _check_nothing_half_forgotten(context.workspace)
@@ -219,6 +221,7 @@ def _record(context: Context, run_id: str, started_at: datetime, status: str) ->
     )
     try:
         context.workspace.append("runs", validated("runs", row, stage="runs").kept)
+        recorded(context)
     except CurationError:
         # The error that ended the run says more than the one that kept it from being recorded.
         if status == "done":

@@ -13,7 +13,7 @@ import polars as pl
 
 from curation.forgetting.matching import Needles
 from curation.forgetting.selection import Selection
-from curation.journal import Journal, journal_folder, journal_path
+from curation.journal import PAID, Journal, journal_folder, journal_path
 from curation.kept_replies import REPLIES, KeptReplies
 from curation.ledger import LedgerKey
 from curation.review.sheets import SHEET_COLUMNS
@@ -41,6 +41,8 @@ def cut_journals(workspace: Workspace, selection: Selection, needles: Needles) -
         replaced.setdefault(journal_path(workspace, key).name, set()).add(request)
     count = 0
     for path in sorted(folder.glob("*.jsonl")):
+        if path.name.startswith(PAID):
+            continue
         if path.name.startswith(REPLIES):
             # Of a judge's replies nobody can say whom they quote: what a batch had so far is asked for again.
             replies = KeptReplies(path)

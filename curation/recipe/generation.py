@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
 from curation.recipe.base import Section
+
+if TYPE_CHECKING:
+    from curation.models.chat.usage import Tokens
 
 __all__ = ["Costs", "Generation", "Pool", "Price"]
 
@@ -101,6 +104,10 @@ class Price(Section):
 
     prompt: float = Field(ge=0.0, description="per million prompt tokens")
     completion: float = Field(ge=0.0, description="per million tokens of the answers")
+
+    def of(self, tokens: Tokens) -> float:
+        """What so many tokens cost."""
+        return (tokens.prompt * self.prompt + tokens.completion * self.completion) / 1e6
 
 
 class Costs(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -55,6 +56,8 @@ class Context:
     """Where models run; None for this process."""
     gates_measured: bool = False
     """Whether stage ``gates`` has looked at the tables of this run."""
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Of this run in table ``runs``; one that is in no record where nobody records it."""
 
     @property
     def ledger(self) -> Ledger:
@@ -89,7 +92,8 @@ class Context:
         if getattr(step, "is_remote", False):
             # A server does the work, and its answers are paid for: they stay with this process.
             with served(self, step) as ours:
-                return run_local(ours, inputs, self.ledger, **options)
+                report = run_local(ours, inputs, self.ledger, **options)
+            return report._replace(estimated=ours.paid.estimated)
         if self.engine is not None:
             return self.engine.run(step, inputs, self.ledger, **options)
         return run_local(step, inputs, self.ledger, timeout=self.recipe.batch_timeout_seconds, **options)

@@ -24,6 +24,7 @@ from curation.models.chat import (
     is_address,
     open_chat,
 )
+from curation.models.chat.usage import Tokens, counted, most_tokens
 from curation.models.protocols import Fault
 from curation.recipe import Generation
 from curation.recipe.generation import Price
@@ -45,8 +46,6 @@ __all__ = [
 ]
 
 _STEP_VERSION = 1
-_TOKENS_PER_MESSAGE: Final = 32
-"""What a chat template can add to a message, generously."""
 _VLLM_ROWS: Final = 512
 
 
@@ -105,20 +104,16 @@ class GenerationStep:
         return _Sampling(self, model)
 
     def most(self, row: Mapping[str, Any]) -> float:
-        """No token is shorter than a byte, and an answer no longer than it may be."""
-        if self.price is None:
-            return 0.0
-        texts = [m["content"] for m in row["messages"]] + [row["system_prompt"] or self.options.system_prompt or ""]
-        prompt = sum(len(text.encode("utf-8", "surrogatepass")) + _TOKENS_PER_MESSAGE for text in texts)
-        return _cost(self.price, prompt, self.options.max_new_tokens)
+        """See ``curation.models.chat.usage.most_tokens``."""
+        return 0.0 if self.price is None else self.price.of(self._most_tokens(row))
 
     def cost(self, row: Mapping[str, Any], answer: ChatAnswer) -> float | None:
         """What an answer cost; what it can cost at most where the server did not count tokens."""
-        if self.price is None:
-            return None
-        if answer.prompt_tokens + answer.completion_tokens == 0:
-            return self.most(row)
-        return _cost(self.price, answer.prompt_tokens, answer.completion_tokens)
+        return None if self.price is None else self.price.of(counted(answer, self._most_tokens(row)))
+
+    def _most_tokens(self, row: Mapping[str, Any]) -> Tokens:
+        system = row["system_prompt"] or self.options.system_prompt
+        return most_tokens(row["messages"], system, self.options.max_new_tokens)
 
     def _sampling(self) -> ChatOptions:
         """Everything that determines an answer, besides model and prompt: what is in the key is what is used."""
@@ -190,10 +185,6 @@ def _messages(row: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
         return messages
     rest = messages[1:] if messages[0]["role"] == "system" else messages
     return ({"role": "system", "content": row["system_prompt"]}, *rest)
-
-
-def _cost(price: Price, prompt_tokens: int, completion_tokens: int) -> float:
-    return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
 def generation_steps(context: Context) -> list[GenerationStep]:

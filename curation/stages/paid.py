@@ -16,7 +16,11 @@ def token_facts(context: Context) -> dict[str, str]:
     totals = (
         context.workspace.scan("generations")
         .group_by("generator")
-        .agg(pl.len(), pl.col("prompt_tokens", "completion_tokens").sum(), pl.col("cost").sum())
+        .agg(
+            pl.len(),
+            pl.col("prompt_tokens", "completion_tokens", "cost").sum(),
+            uncounted=(pl.col("prompt_tokens") == 0).sum(),
+        )
         .collect()
     )
     by_model = {row["generator"]: row for row in totals.iter_rows(named=True)}
@@ -30,10 +34,14 @@ def token_facts(context: Context) -> dict[str, str]:
             continue
         said = f"{row['len']:,} answers, {row['prompt_tokens']:,} tokens read, {row['completion_tokens']:,} written"
         money = f", {row['cost']:.6g} {context.recipe.costs.currency}" if step.price is not None else ""
+        if row["uncounted"]:
+            most = ", which count at the most they can cost" if money else ""
+            money += f" (the server counted no tokens of {row['uncounted']:,} answers{most})"
         # One model may be asked in several ways.
         name = f"{kind} by {step.options.model}"
         facts[name if name not in facts else f"{name} ({step.key.producer[-20:]})"] = said + money
-    for stage, (tokens, cost) in judged(context).items():
-        money = f", {cost:.6g} {context.recipe.costs.currency}" if cost else ""
-        facts[f"judging by a server in stage {stage}"] = f"{tokens:,} tokens{money}"
+    for stage, paid in judged(context).items():
+        money = f", {paid.cost:.6g} {context.recipe.costs.currency}" if paid.cost else ""
+        most = f" (the server did not count {paid.estimated:,} of them: at most so many)" if paid.estimated else ""
+        facts[f"judging by a server in stage {stage}"] = f"{paid.tokens:,} tokens{money}{most}"
     return facts

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from curation.engine import Batch, Worker, failures_frame
-from curation.errors import ModelError
+from curation.errors import BudgetReached, ModelError
 from curation.ledger import LedgerKey
 from curation.models.chat import is_address
 from curation.models.protocols import AskedInPart, Fault, FloatArray, RewardModel
@@ -187,12 +187,12 @@ def run(context: Context) -> StageResult:
     candidates = answered(context)
     facts: dict[str, int | str] = {}
     failed = 0
-    errors: list[ModelError] = []
+    errors: list[ModelError | BudgetReached] = []
     for number, step in enumerate(reward_steps(context)):
         try:
             report = context.compute(step, candidates)
-        except ModelError as error:
-            # The other models' rewards are worth having: they are in the ledger when this one is mended.
+        except (ModelError, BudgetReached) as error:
+            # The other models' rewards are worth having: they are in the ledger when this one is mended, or paid.
             errors.append(error)
             continue
         failed += report.failed

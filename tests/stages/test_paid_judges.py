@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from curation.errors import BudgetReached, ModelError, RecipeError
+from curation.errors import BudgetReached, InterruptedRun, ModelError, RecipeError
 from curation.forgetting.forget import forget, what_would_go
+from curation.kept_replies import KeptReplies
 from curation.ledger import Ledger, LedgerKey
 from curation.pipeline import recorded_run, run_stage, stage_named
 from curation.recipe import Recipe, load_recipe
@@ -179,6 +181,146 @@ def test_replies_of_a_batch_that_broke_off_are_forgotten_with_any_source(tmp_pat
     plan, _ = what_would_go(context.workspace, ["source"])
     forget(context.workspace, plan)
     assert not list(folder.glob("replies-*"))
+
+
+def most_of(body: dict[str, Any]) -> int:
+    """Tokens at most: a byte is no more than one, a message's frame 32, as is what opens the answer."""
+    return sum(len(m["content"].encode()) + 32 for m in body["messages"]) + 32 + int(body["max_tokens"])
+
+
+def test_a_server_that_counts_no_tokens_is_paid_the_most_that_they_can_be(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def far_end(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(most_of(body))
+        return 200, completion('{"better": "A"}')
+
+    with serving(far_end) as url:
+        context = context_of(tmp_path, url)
+        judge(context)
+    (report,) = (report for report in context.reports if report.name == "judgements")
+    assert report.tokens == report.estimated == sum(asked)
+    written = CALLS * 32  # the judge's max_new_tokens
+    assert report.cost == pytest.approx(((sum(asked) - written) * 1000 + written * 2000) / 1e6)
+    (said,) = token_facts(context).values()
+    assert f"(the server did not count {sum(asked):,} of them: at most so many)" in said
+    (row,) = context.workspace.read("runs")["computed"]
+    assert next(r for r in json.loads(row) if r["name"] == "judgements")["estimated"] == sum(asked)
+
+
+def test_a_server_that_counts_no_tokens_stays_within_max_cost(tmp_path: Path) -> None:
+    far_end = FarEnd()
+
+    def no_usage(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status, said = far_end(body)
+        return status, said | {"usage": None}
+
+    with serving(no_usage) as url, pytest.raises(BudgetReached, match="stopped in judgements"):
+        judge(context_of(tmp_path, url, max_cost=0.01))
+    assert far_end.asked == 4  # one batch of two pairs
+
+
+def test_a_reply_that_broke_off_may_have_been_paid_for(tmp_path: Path) -> None:
+    broken: list[int] = []
+
+    def far_end(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if not broken:
+            broken.append(most_of(body))
+            return 200, {"choices": []}
+        return 200, completion('{"better": "A"}') | {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+
+    with serving(far_end) as url:
+        context = context_of(tmp_path, url)
+        judge(context)
+    (report,) = (report for report in context.reports if report.name == "judgements")
+    assert (report.tokens, report.estimated) == (CALLS * 110 + broken[0], broken[0])
+
+
+def test_what_a_judge_was_paid_in_a_run_that_was_killed_is_spent(tmp_path: Path) -> None:
+    far_end = FarEnd(replies=7)
+    with serving(far_end) as url:
+        killed = context_of(tmp_path, url)
+        for name in BEFORE:
+            run_stage(killed, stage_named(name))
+        with pytest.raises(ModelError):  # in the second batch, and nobody records it: so does a kill
+            run_stage(killed, stage_named("judgements"))
+        assert spent(context_of(tmp_path, url)) == pytest.approx(7 * 0.12)
+        far_end.replies = 1_000
+        with pytest.raises(BudgetReached, match=r"0\.84 USD of max_cost 0\.8 USD"):
+            judge(context_of(tmp_path, url, max_cost=0.8))
+        assert far_end.asked == 7
+        judge(context_of(tmp_path, url))
+        again = context_of(tmp_path, url)
+        judge(again)
+    assert far_end.asked == CALLS
+    assert spent(again) == pytest.approx(CALLS * 0.12)
+    (left,) = (tmp_path / "w" / "journal").glob("paid-*")  # of the run that was killed
+    assert killed.run_id in left.name
+
+
+def test_at_the_limit_what_costs_nothing_goes_on(tmp_path: Path) -> None:
+    scored: list[str] = []
+
+    def far_end(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if "max_tokens" in body:
+            return 200, completion('{"score": 3}') | {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+        scored.append(body["messages"][-1]["content"])
+        return 200, {"data": [{"probs": [1.5]}]}
+
+    with serving(far_end) as url:
+        context = context_of(tmp_path, url, max_cost=0.1)
+        rewards = [
+            {"model": f"judge:{url}#m", "batch_rows": 2},
+            {"model": f"{url}/classify#free"},
+            {"model": f"judge:{url}#gratis"},
+        ]
+        recipe = context.recipe.model_dump() | {"rewards": rewards}
+        recipe["costs"]["prices"]["gratis"] = {"prompt": 0, "completion": 0}
+        context.recipe = Recipe.model_validate(recipe)
+        for name in ("inputs", "hygiene", "prompts", "candidates"):
+            run_stage(context, stage_named(name))
+        with pytest.raises(BudgetReached, match="stopped in rewards"):
+            run_stage(context, stage_named("rewards"))
+    assert len(scored) == 12
+    counts = context.workspace.read("rewards")["model"].str.extract("(free|gratis|m@)").value_counts()
+    assert dict(counts.iter_rows()) == {"m@": 2, "free": 12, "gratis": 12}
+
+
+def test_after_ctrl_c_an_unreadable_reply_is_asked_for_again_when_it_is_tried_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def far_end(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(body["messages"][-1]["content"])
+        if len(asked) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return 200, completion("hm" if asked.count(asked[-1]) == 1 else '{"better": "A"}')
+
+    with serving(far_end) as url:
+        with pytest.raises(InterruptedRun):
+            judge(context_of(tmp_path, url, batch_rows=2))
+        assert len(asked) == 4
+        judge(context_of(tmp_path, url, batch_rows=6, retry=True))
+    assert len(asked) == len(set(asked)) + 4
+    assert not list((tmp_path / "w" / "journal").glob("replies-*"))
+
+
+def test_replies_whose_batch_is_in_the_ledger_are_let_go_while_others_wait(tmp_path: Path) -> None:
+    kept = KeptReplies(tmp_path / "r")
+    for key in "abc":
+        assert kept.find(key) is None
+        kept.add(key, {"text": key})
+    assert (kept.find("b") or {})["text"] == "b"
+    kept.close()
+    second = KeptReplies(tmp_path / "r")
+    assert second.find("a") is not None
+    second.add("d", {})
+    second.forget()
+    second.close()
+    third = KeptReplies(tmp_path / "r")
+    assert [key for key in "abcd" if third.find(key) is not None] == ["b", "c"]
+    third.forget()
+    third.close()
+    assert not (tmp_path / "r").exists()
 
 
 def test_with_a_limit_every_judge_needs_a_price(tmp_path: Path) -> None:

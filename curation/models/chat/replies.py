@@ -117,11 +117,13 @@ def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
         except UnicodeEncodeError as error:
             raise Broken("invalid_unicode_answer") from error
     usage = usage if isinstance(usage, dict) else {}
+    prompt, completion, both = (_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total"))
     return ChatAnswer(
         text=text,
         finish_reason=reason,
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        prompt_tokens=prompt,
+        # Google and xAI count what a model thought in the total alone, and charge for it.
+        completion_tokens=max(completion, both - prompt) if prompt else completion,
         reasoning=reasoning,
         tokens=_tokens(choice.get("logprobs")),
     )

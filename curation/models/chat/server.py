@@ -16,8 +16,8 @@ from typing import Any, Final
 from curation.errors import MissingExtraError, ModelError
 from curation.models.chat.connection import Address, Connection
 from curation.models.chat.exchange import Exchange
-from curation.models.chat.protocol import ChatOptions, ChatReply, ChatRequest
-from curation.models.chat.usage import count_reply
+from curation.models.chat.protocol import ChatAnswer, ChatOptions, ChatReply, ChatRequest
+from curation.models.chat.usage import asks, counted, most_tokens, used
 
 __all__ = ["ServerChat"]
 
@@ -44,6 +44,7 @@ class ServerChat:
         """One reply for each request, as it comes.
 
         Raises:
+            BudgetReached: when who pays for it says so, before anything is sent.
             ModelError: when no request can succeed: no such model, a wrong or missing key, a server that stays
                 away for longer than the connection's patience, or that answers nothing but errors.
         """
@@ -51,6 +52,8 @@ class ServerChat:
         first = next(waiting, None)
         if first is None:
             return
+        asks(self._address)
+        sent: dict[str, ChatRequest] = {}
         exchange = Exchange(self._address, self._options, self._connection)
         room = self._connection.concurrency * _QUEUED_PER_SLOT
         with _LoopThread() as loop:
@@ -60,6 +63,7 @@ class ServerChat:
                 request: ChatRequest | None = first
                 while True:
                     while request is not None and under_way < room:
+                        sent[request.key] = request
                         loop.start(exchange.reply_to(request))
                         under_way += 1
                         request = next(waiting, None)
@@ -71,15 +75,21 @@ class ServerChat:
                     except ModelError:
                         exchange.stop_sending()
                         for reply in loop.last_results(under_way):
-                            yield self._counted(reply)
+                            yield self._counted(reply, sent.pop(reply.key))
                         raise
-                    yield self._counted(reply)
+                    yield self._counted(reply, sent.pop(reply.key))
             finally:
                 loop.stop_tasks()
                 loop.wait_for(exchange.close())
 
-    def _counted(self, reply: ChatReply) -> ChatReply:
-        count_reply(self._address, reply)
+    def _counted(self, reply: ChatReply, request: ChatRequest) -> ChatReply:
+        options = self._options
+        most = most_tokens(request.messages, options.system_prompt, options.max_new_tokens)
+        if isinstance(reply.answer, ChatAnswer):
+            used(self._address, counted(reply.answer, most))
+        # A provider may charge for what broke off all the same, each time that it was sent.
+        for _ in range(reply.broken_off):
+            used(self._address, most)
         return reply
 
 

@@ -23,6 +23,7 @@ from curation.models.chat import (
 )
 from curation.models.chat.replies import answer_in
 from curation.models.chat.request_body import request_seed
+from curation.models.chat.usage import Tokens, counted
 from curation.models.protocols import Fault
 from tests.chat_server import Running, answer_text, running
 from tests.models.rewards.test_server import speaking, trickle
@@ -238,6 +239,41 @@ def test_an_answer_in_parts_is_one_text_and_its_thoughts_are_reasoning() -> None
     body = {"choices": [{"index": 0, "message": {"content": parts}, "finish_reason": "stop"}]}
     answer = answer_in(json.dumps(body).encode())
     assert (answer.text, answer.reasoning) == ("Yes", "hm")
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        (
+            {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 30},
+            (6, 24),
+        ),  # what was thought is in the total
+        ({"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}, (6, 4)),
+        ({"prompt_tokens": 6, "completion_tokens": 4}, (6, 4)),
+        ({"completion_tokens": 4, "total_tokens": 10}, (0, 4)),
+        (None, (0, 0)),
+    ],
+)
+def test_tokens_are_read_as_they_are_charged(usage: dict[str, int] | None, read: tuple[int, int]) -> None:
+    body = {"choices": [{"index": 0, "message": {"content": "Yes"}, "finish_reason": "stop"}], "usage": usage}
+    answer = answer_in(json.dumps(body).encode())
+    assert (answer.prompt_tokens, answer.completion_tokens) == read
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "expected"),
+    [
+        ("Yes", (6, 4), (6, 4, 0)),
+        ("Yes", (6, 0), (6, 9, 9)),  # an answer has tokens
+        ("", (6, 0), (6, 0, 0)),
+        ("Yes", (0, 4), (50, 4, 50)),  # and a prompt
+        ("", (0, 0), (50, 9, 59)),
+    ],
+)
+def test_what_a_server_did_not_count_is_what_it_can_be_at_most(
+    text: str, given: tuple[int, int], expected: tuple[int, int, int]
+) -> None:
+    assert counted(ChatAnswer(text, "stop", *given), Tokens(50, 9, 59)) == expected
 
 
 def test_a_cut_answer_says_length_whatever_the_server_calls_it() -> None:
