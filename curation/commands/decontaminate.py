@@ -39,7 +39,7 @@ def run_decontaminate(
     Raises:
         InputError: when an input or an option is wrong.
     """
-    with open_stream(input_path, output_path, text=[column]) as stream:
+    with open_stream(input_path, output_path, text=[column], others=against) as stream:
         index = EvaluationIndex(
             read_evaluations(against),
             column=column,

@@ -50,7 +50,7 @@ def run_dedup(
         InputError: when the input or an option is wrong.
     """
     columns = [column] if isinstance(column, str) else list(column)
-    with open_stream(input_path, output_path, text=columns) as stream:
+    with open_stream(input_path, output_path, text=columns, others=(against,)) as stream:
         if score is not None and score not in stream.source.schema:
             found = list(stream.source.schema)
             raise InputError(f"{input_path}: no column {score!r}{closest(score, found)}; found {', '.join(found)}")

@@ -69,7 +69,7 @@ def run_negatives(
     if isinstance(index, str):
         check_index(index, options.get("storage"))  # before anything is embedded
     documents = None if corpus is None else _read_corpus(corpus, note)
-    with open_stream(input, output, text=("anchor", "positive"), chunk_rows=None) as stream:
+    with open_stream(input, output, text=("anchor", "positive"), chunk_rows=None, others=(corpus,)) as stream:
         waterfall, recall, method = pl.DataFrame(schema=WATERFALL_SCHEMA), 1.0, "flat"
         for rows in stream.chunks():
             kept = _without_self_pairs(rows, stream)

@@ -49,7 +49,7 @@ def run_select(
     if method in AIMED and target is None:
         raise InputError(f"method {method!r} needs --target FILE: texts to be like")
     wanted = [] if target is None else target_texts(target, column=column)
-    with open_stream(input_path, output_path, text=[column]) as stream:
+    with open_stream(input_path, output_path, text=[column], others=(target,)) as stream:
         texts = pl.concat(list(stream.chunks()))
         chosen = choose_texts(
             texts[column].to_list(), method=method, count=rows, target=wanted, encoder=encoder, seed=seed

@@ -214,6 +214,7 @@ def open_stream(
     columns: Sequence[str] = (),
     column_map: ColumnMap | None = None,
     chunk_rows: int | None = CHUNK_ROWS,
+    others: Sequence[str | Path | None] = (),
 ) -> Iterator[Stream]:
     """Opens the input and the output of a command; see the module's text.
 
@@ -225,6 +226,7 @@ def open_stream(
         columns: further columns that must be there, passed on as they are.
         column_map: for ``shapes``, field to column.
         chunk_rows: rows of a chunk, None for the whole file.
+        others: further files that the command reads, which the output may not replace either.
 
     Raises:
         InputError: when the input, its columns or the output's suffix are wrong.
@@ -232,11 +234,15 @@ def open_stream(
     """
     output = check_output(output_path)
     beside = rejects_path(output)
-    place = None if str(input_path).startswith("hf://") else Path(input_path).resolve()
-    if place == output.resolve():
-        raise InputError(f"output {output} is the input: the rows that are rejected would be gone; name another")
-    if place == beside.resolve():
-        raise InputError(f"output {output}: its rejects would take the place of the input {input_path}: rename one")
+    for read in (input_path, *(other for other in others if other is not None)):
+        place = None if str(read).startswith("hf://") else Path(read).resolve()
+        if place == output.resolve():
+            lost = (
+                "is the input: the rows that are rejected" if read is input_path else "is read, too: what it holds"
+            )
+            raise InputError(f"output {output} {lost} would be gone; name another")
+        if place == beside.resolve():
+            raise InputError(f"output {output}: its rejects would take the place of the input {read}: rename one")
     source = open_input(input_path)
     check_schema(source.schema, output)
     needs = Needs(shapes, text, columns, column_map)

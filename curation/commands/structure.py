@@ -60,7 +60,8 @@ def run_structure(
     counts: dict[str, int | float] = {}
     with open_stream(input, output, shapes=("pair",), chunk_rows=None) as stream:
         for chunk in stream.chunks():
-            known = ["source"] if "source" in stream.originals.columns else []
+            kind = stream.originals.schema.get("source")
+            known = [] if kind is None or kind.is_nested() or kind == pl.Binary else ["source"]
             pairs = _pairs(chunk).hstack(_beside(chunk, stream, [*known, _STRENGTH]))
             found = _structure(pairs)
             judged = pairs.select("prompt_id", "chosen_id", "rejected_id", *known)

@@ -9,6 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from curation.commands.decontaminate import run_decontaminate
+from curation.commands.dedup import run_dedup
+from curation.commands.select import run_select
 from curation.commands.streams import open_stream
 from curation.errors import InputError
 from curation.files import rejects_path
@@ -244,6 +247,20 @@ def test_the_output_never_takes_the_place_of_the_input(tmp_path: Path, name: str
 
     assert source.read_bytes() == before
     assert not rejects_path(source).exists()
+
+
+def test_the_output_never_takes_the_place_of_another_file_that_is_read(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", PAIRS)
+    known = write(tmp_path / "known.jsonl", [{"prompt": "Question 1?"}])
+    before = known.read_bytes()
+    for command in (
+        lambda: run_dedup(source, known, column="prompt", against=known),
+        lambda: run_decontaminate(source, known, against=[known]),
+        lambda: run_select(source, known, method="dsir", rows=2, target=str(known)),
+    ):
+        with pytest.raises(InputError, match=r"known\.jsonl is read, too"):
+            command()
+    assert known.read_bytes() == before
 
 
 def test_an_output_that_cannot_hold_the_columns_is_named_before_anything_is_computed(tmp_path: Path) -> None:

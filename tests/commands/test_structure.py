@@ -175,3 +175,9 @@ def test_length_control_flips_and_labels_like_strength_without_it(tmp_path: Path
     assert found.filter(flipped)["chosen"].to_list() == given.filter(flipped)["rejected"].to_list()
     assert found["right"].to_list() == (~flipped).to_list()
     assert (found.filter(flipped)["strength_mean"] > 0).all()
+
+
+def test_a_column_source_of_lists_names_no_sources(tmp_path: Path) -> None:
+    both = [pair("a", "b", source=["x"]), pair("b", "a", source=["y"])]
+    done = run_structure(write(tmp_path / "in.jsonl", both), tmp_path / "out.jsonl")
+    assert (done.counts["two answers judged both ways"], done.counts["of them across sources"]) == (1, 0)
