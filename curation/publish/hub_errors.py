@@ -57,7 +57,7 @@ def passes_by_itself(error: BaseException) -> bool:
 
 def wait_asked_for(error: BaseException) -> float | None:
     """Seconds that the server asks to wait, None where it does not say."""
-    from huggingface_hub.utils import parse_ratelimit_headers
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
     response = _response(error)
     if response is None:

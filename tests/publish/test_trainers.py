@@ -22,7 +22,8 @@ from curation.publish.writing import Draft, split_counts, write_dataset
 from curation.refusals.building import build_refusals
 from tests.publish.conftest import Tables, make_tables
 
-POLICY = Path(__file__).resolve().parents[2] / "curation" / "embedded" / "policy"
+ROOT = Path(__file__).resolve().parents[2]
+POLICY = ROOT / "curation" / "embedded" / "policy"
 STEPS = 3
 
 
@@ -214,6 +215,28 @@ def test_sentence_transformers_trains_on(load, arguments, name):
         loss=MultipleNegativesRankingLoss(model),
     )
     assert len(losses(trainer)) == STEPS
+
+
+@pytest.mark.slow
+def test_the_other_forms_of_the_guide_hold_every_row(folders, load, tmp_path, monkeypatch):
+    code = (ROOT / "docs" / "trainers.md").read_text().split("```python\n")[1].split("```")[0]
+    for name, dataset in {"my-team/my-pairs": "preference", "my-team/my-answers": "preference_unpaired"}.items():
+        code = code.replace(f'"{name}"', f'"{folders / dataset}", cache_dir="{tmp_path}"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    exec(code, {})
+    pairs, answers = load("preference")["train"], load("preference_unpaired")["train"]
+    read = {name: pl.read_ndjson(f"{name}.jsonl").to_dicts() for name in ("pairs", "answers", "swift", "nemo")}
+    for row, ours, theirs in zip(pairs, read["pairs"], read["swift"], strict=True):
+        assert (ours["messages"], [ours["chosen"]]) == (row["prompt"], row["chosen"])
+        assert [ours["rejected"]] == row["rejected"]
+        assert theirs["messages"] == row["prompt"] + row["chosen"]
+        assert theirs["rejected_response"] == row["rejected"][0]["content"]
+    assert [row["label"] for row in read["answers"]] == answers["label"]
+    assert [row["messages"][-1:] for row in read["answers"]] == answers["completion"]
+    assert [[c["completion"] for c in row["completions"]] for row in read["nemo"]] == [
+        [row["chosen"], row["rejected"]] for row in pairs
+    ]
 
 
 @pytest.mark.slow
