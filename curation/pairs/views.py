@@ -209,7 +209,8 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     Every row gets ``label_smoothing`` (0 unless ``soft_label``), ``margin`` (0 unless ``margin``: then
     ``strength_mean``, at least 0) and ``weight`` (1 unless ``weight``: then 2·label_probability − 1, at least 0,
     so that a label which is probably wrong never weighs). A column that the frame has of that name stays as it
-    is where no band asks for another. A band may have several actions; a band without any is kept as it is.
+    is where no band asks for another. A band may have several actions; a band without any is kept as it is, and so
+    is a pair without a band.
 
     Raises:
         InputError: when a band or an action is not known, or the strength columns are missing.
@@ -228,7 +229,8 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
             raise InputError(f"column {column!r} is missing: run `curation strength` first")
 
     def has(action: BandAction) -> pl.Expr:
-        return pl.col("strength_band").is_in([band for band, names in wanted.items() if action in names])
+        asked_for = [band for band, names in wanted.items() if action in names]
+        return pl.col("strength_band").is_in(asked_for).fill_null(value=False)
 
     numbered = frame.with_row_index("_index")
     dropped = numbered.filter(has("drop")).select(

@@ -184,3 +184,10 @@ def test_objects_of_which_one_side_has_more_keys_change_places(pairs: pl.DataFra
     ]  # fmt: skip
     twice = reward_augmented(more, chosen_score="chosen_score", rejected_score="rejected_score")
     assert [row["model"] for row in twice["rejected_by"]] == ["n", "m", "n"]
+
+
+def test_a_pair_without_a_band_is_kept(pairs: pl.DataFrame) -> None:
+    some = pairs.with_columns(strength_band=pl.Series([None, "ambiguous", None, "normal"], dtype=pl.String))
+    view = apply_bands(some, {"ambiguous": "drop", "normal": ["flip", "weight"]})
+    assert view.frame["chosen"].to_list() == ["a", "c", "D"]
+    assert (view.rejects["row"].to_list(), view.frame["weight"].to_list()[:2]) == ([1], [1.0, 1.0])
