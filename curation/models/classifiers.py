@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import ModelError
+from curation.models.classifier_network import Padding, open_network
 from curation.models.identity import ModelRef
 from curation.models.positions import most_tokens
-from curation.models.quiet import no_progress_bar
-from curation.models.weights import require_all_weights
 
 __all__ = ["Classified", "SequenceClassifier", "open_classifier"]
 
@@ -54,6 +53,7 @@ class SequenceClassifier:
     def __init__(self, network: Any, tokenizer: Any, *, max_length: int, batch_size: int) -> None:
         self._network = network
         self._tokenizer = tokenizer
+        self._padding = Padding(network)
         self._batch_size = batch_size
         names = {int(number): str(name) for number, name in network.config.id2label.items()}
         self.labels = [names[number] for number in sorted(names)]
@@ -70,11 +70,8 @@ class SequenceClassifier:
         found = [np.zeros((0, len(self.labels)))]
         with torch.inference_mode():
             for start in range(0, len(parts), self._batch_size):
-                batch = self._tokenizer.pad(
-                    {"input_ids": [ids for ids, _ in parts[start : start + self._batch_size]]},
-                    return_tensors="pt",
-                )
-                logits = self._network(**batch.to(self._network.device)).logits
+                rows = [ids for ids, _ in parts[start : start + self._batch_size]]
+                logits = self._network(**self._padding.batch(rows, device=self._network.device)).logits
                 found.append(logits.double().cpu().numpy())
         return Classified(np.concatenate(found), np.array([was_cut for _, was_cut in parts], dtype=bool))
 
@@ -105,24 +102,20 @@ def open_classifier(
         ModelError: when it cannot be loaded, or its files do not hold all of it.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         options: dict[str, Any] = {"revision": ref.commit, "local_files_only": ref.kind != "hub"}
-        tokenizer = AutoTokenizer.from_pretrained(ref.location, **options)
-        with no_progress_bar():
-            network, loading = AutoModelForSequenceClassification.from_pretrained(
-                ref.location, use_safetensors=True, output_loading_info=True, **options
-            )
-        require_all_weights(network, loading)
+        tokenizer = AutoTokenizer.from_pretrained(ref.location, trust_remote_code=False, **options)
+        network = open_network(ref, device=where)
     except (OSError, ValueError, KeyError) as error:
         detail = str(error).splitlines()[0] if str(error) else "no message"
         raise ModelError(
             f"{what} {ref.given!r} could not be loaded ({type(error).__name__}: {detail}): "
             f"expected a sequence classifier with safetensors weights{or_else}"
         ) from error
-    return SequenceClassifier(network.to(where).eval(), tokenizer, max_length=max_length, batch_size=batch_size)
+    return SequenceClassifier(network, tokenizer, max_length=max_length, batch_size=batch_size)
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -1,10 +1,10 @@
-"""How many tokens a network has positions for. No weights are loaded here."""
+"""How many tokens a network has positions for. Nothing is loaded here."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["most_tokens", "most_tokens_of_classifier"]
+__all__ = ["most_tokens"]
 
 
 def most_tokens(network: Any) -> int | None:
@@ -20,18 +20,3 @@ def most_tokens(network: Any) -> int | None:
         if name.rpartition(".")[2] == "position_embeddings" and getattr(module, "padding_idx", None) is not None:
             limit = min(limit, int(module.num_embeddings) - int(module.padding_idx) - 1)
     return limit
-
-
-def most_tokens_of_classifier(config: Any) -> int | None:
-    """The same of a sequence classifier that another library loads, which would take the config's word for it."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    try:
-        with torch.device("meta"):
-            build = AutoModelForSequenceClassification.from_config
-            network = build(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    except (ValueError, RuntimeError):  # of a kind that transformers has no such classifier for
-        limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-        return limit
-    return most_tokens(network)

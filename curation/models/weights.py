@@ -1,11 +1,17 @@
-"""Whether all of a loaded model came from its files. Nothing is loaded here."""
+"""Whether a loaded model is what its files hold, all of it and no more. Nothing is loaded here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["require_all_weights"]
+__all__ = ["require_all_weights", "require_no_other_weights"]
+
+_HARMLESS: Final = (
+    "cls", "criterion", "discriminator_predictions", "embed_out", "generator_lm_head", "lm_head", "lm_predictions",
+    "loss", "loss_fct", "mask_predictions", "mean", "std",
+)  # fmt: skip
+"""What a language model was trained with, or a loss; and what OpenRLHF divides rewards by, the same for all."""
 
 
 def require_all_weights(model: Any, loading: Mapping[str, Collection[str]]) -> None:
@@ -28,4 +34,30 @@ def require_all_weights(model: Any, loading: Mapping[str, Collection[str]]) -> N
         raise ValueError(
             f"its files do not hold {missing[0]}{more}, which would be filled with random numbers: the files are "
             f"those of another kind of model, or not complete"
+        )
+
+
+def require_no_other_weights(model: Any, loading: Mapping[str, Collection[str]]) -> None:
+    """Refuse files with a part beside the base model that this one has no place for: transformers leaves it out.
+
+    A gate, a second head, the bias of a head that judges tokens: without it the numbers are others.
+
+    Args:
+        model: of transformers, loaded.
+        loading: what ``from_pretrained(…, output_loading_info=True)`` says beside the model.
+
+    Raises:
+        ValueError: when there is such a part.
+    """
+    base = f"{model.base_model_prefix}."
+    left = sorted(
+        name
+        for name in loading["unexpected_keys"]
+        if not name.startswith(base) and name.partition(".")[0] not in _HARMLESS
+    )
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise ValueError(
+            f"its files hold {left[0]}{more}, for which transformers' own {type(model).__name__} has no place: the "
+            f"model has code of its own, or is of another kind"
         )

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import InputError
+from curation.models.classifier_network import Padding, open_network
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.positions import most_tokens
-from curation.models.quiet import no_progress_bar
+from curation.models.protocols import Fault
 from curation.models.rewards.classifier_inputs import (
     Attributes,
     Dialogue,
@@ -23,9 +24,10 @@ from curation.models.rewards.classifier_inputs import (
     dialogue_tokens,
     load_classifier_tokenizer,
     not_loadable,
+    require_input,
+    too_long,
     wanted_labels,
 )
-from curation.models.weights import require_all_weights
 from curation.text import Message
 
 __all__ = ["ClassifierReward", "classifier_fingerprint", "open_classifier"]
@@ -33,6 +35,8 @@ __all__ = ["ClassifierReward", "classifier_fingerprint", "open_classifier"]
 FloatArray = npt.NDArray[np.float64]
 Dtype = Literal["float32", "bfloat16"]
 _DTYPES: Final = ("float32", "bfloat16")
+_VERSION: Final = 2
+"""Raised when what a model reads, or its numbers, change."""
 
 
 def classifier_fingerprint(
@@ -45,7 +49,7 @@ def classifier_fingerprint(
     device: str | None = None,
 ) -> str:
     """Weights or commit, the attributes that are read, and what changes the numbers of a call."""
-    parts = [resolve_model(model, embedded="rewards").fingerprint, dtype]
+    parts = [resolve_model(model, embedded="rewards").fingerprint, f"v{_VERSION}", dtype]
     if max_length is not None:
         parts.append(str(max_length))
     if attributes is not None:
@@ -94,7 +98,11 @@ def open_classifier(
 
 
 class ClassifierReward:
-    """A loaded classifier; see ``curation.models.protocols.RewardModel``."""
+    """A loaded classifier; see ``curation.models.protocols.RewardModel``.
+
+    Attributes:
+        faults: for each row of the last ``score``, why it has no reward, or None.
+    """
 
     def __init__(
         self,
@@ -107,25 +115,31 @@ class ClassifierReward:
         batch_tokens: int = 8192,
     ) -> None:
         self._network, self._tokenizer = network, tokenizer
+        self._padding = Padding(network)
         self._batch_tokens = batch_tokens
         self.fingerprint = fingerprint
-        labels = {index: network.config.id2label[index] for index in range(network.config.num_labels)}
-        self._labels = wanted_labels(labels, attributes)
+        self._labels = wanted_labels(network.config, attributes)
         self.outputs = self._labels.names
         limits = [max_length, most_tokens(network)]
         self.max_length = min((limit for limit in limits if limit), default=1 << 30)
+        self.faults: list[Fault | None] = []
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
-        """(n, outputs) logits; NaN for a dialogue that is longer than ``max_length``."""
+        """(n, outputs) logits; NaN for a dialogue that cannot be read whole, see ``faults``."""
         import torch
 
-        read = [
-            dialogue_tokens(self._tokenizer, prompt, response)
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
-        rewards = np.full((len(read), len(self.outputs)), np.nan)
-        fitting = [row for row, dialogue in enumerate(read) if 0 < len(dialogue.ids) <= self.max_length]
-        fitting.sort(key=lambda row: len(read[row].ids))
+        read: dict[int, Dialogue] = {}
+        self.faults = [None] * len(responses)
+        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            dialogue = dialogue_tokens(self._tokenizer, prompt, response)
+            if isinstance(dialogue, Fault):
+                self.faults[row] = dialogue
+            elif not 0 < len(dialogue.ids) <= self.max_length:
+                self.faults[row] = too_long(dialogue, self.max_length)
+            else:
+                read[row] = dialogue
+        rewards = np.full((len(responses), len(self.outputs)), np.nan)
+        fitting = sorted(read, key=lambda row: len(read[row].ids))
         while fitting:
             rows = self._take_batch(fitting, read)
             batch = self._padded([read[row] for row in rows])
@@ -134,43 +148,26 @@ class ClassifierReward:
             rewards[rows] = self._labels.read(logits)
         return rewards
 
-    def _padded(self, dialogues: list[Dialogue]) -> Any:
-        """Right padding: a causal classifier then reads its score at each row's own last token."""
-        columns: dict[str, list[list[int]]] = {"input_ids": [dialogue.ids for dialogue in dialogues]}
+    def _padded(self, dialogues: list[Dialogue]) -> dict[str, Any]:
         types = [dialogue.types for dialogue in dialogues if dialogue.types is not None]
-        if types:
-            columns["token_type_ids"] = types
-        batch = self._tokenizer.pad(columns, padding=True, padding_side="right", return_tensors="pt")
-        return batch.to(self._network.device)
+        ids = [dialogue.ids for dialogue in dialogues]
+        return self._padding.batch(ids, types or None, device=self._network.device)
 
-    def _take_batch(self, rows: list[int], read: list[Dialogue]) -> list[int]:
+    def _take_batch(self, rows: list[int], read: dict[int, Dialogue]) -> list[int]:
         taken = [rows.pop()]
         longest = len(read[taken[0]].ids)
-        while rows and (len(taken) + 1) * longest <= self._batch_tokens and self._can_pad(longest, read[rows[-1]]):
+        while rows and (len(taken) + 1) * longest <= self._batch_tokens:
             taken.append(rows.pop())
         return taken
-
-    def _can_pad(self, longest: int, dialogue: Dialogue) -> bool:
-        return self._network.config.pad_token_id is not None or len(dialogue.ids) == longest
 
 
 def _load(ref: ModelRef, dtype: str, device: str | None) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForSequenceClassification
 
-    options: dict[str, Any] = {"revision": ref.commit, "trust_remote_code": False}
-    if ref.kind != "hub":
-        options["local_files_only"] = True
     tokenizer = load_classifier_tokenizer(ref)
     try:
-        with no_progress_bar():
-            network, loading = AutoModelForSequenceClassification.from_pretrained(
-                ref.location, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
-            )
-        require_all_weights(network, loading)
+        network = open_network(ref, dtype=dtype, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (OSError, ValueError, KeyError) as error:
         raise not_loadable(ref, error) from error
-    if network.config.pad_token_id is None:
-        network.config.pad_token_id = tokenizer.pad_token_id
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return network.to(device).eval(), tokenizer
+    require_input(ref, tokenizer, network)
+    return network, tokenizer

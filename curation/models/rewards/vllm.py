@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import InputError, ModelError
+from curation.models.classifier_network import Padding, open_network, says_how_many_labels
 from curation.models.identity import resolve_model
-from curation.models.positions import most_tokens_of_classifier
+from curation.models.positions import most_tokens
+from curation.models.protocols import Fault
 from curation.models.rewards.classifier import Dtype, classifier_fingerprint
 from curation.models.rewards.classifier_inputs import (
     Attributes,
@@ -22,6 +24,8 @@ from curation.models.rewards.classifier_inputs import (
     dialogue_tokens,
     load_classifier_tokenizer,
     not_loadable,
+    require_input,
+    too_long,
     wanted_labels,
 )
 from curation.models.vllm_engine import require_vllm, start_vllm
@@ -68,35 +72,46 @@ def open_vllm(
     fingerprint = vllm_fingerprint(model, attributes=attributes, max_length=max_length, dtype=dtype)
     require_vllm()
     import torch
-    from transformers import AutoConfig
 
     tokenizer = load_classifier_tokenizer(ref)
     try:
-        config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
+        # vLLM would start with a head of random numbers, or without a part of the files that it has no place for.
+        network = open_network(ref, device="meta")
     except (OSError, ValueError, KeyError) as error:
         raise not_loadable(ref, error) from error
-    labels = wanted_labels(config.id2label, attributes)
+    require_input(ref, tokenizer, network)
+    labels = wanted_labels(network.config, attributes)
     # vLLM reads on behind RoBERTa's last position, and scores what it finds there.
-    limit = min((n for n in (most_tokens_of_classifier(config), max_length) if n is not None), default=None)
+    limit = min((n for n in (most_tokens(network), max_length) if n is not None), default=None)
+    overrides = {} if says_how_many_labels(ref) else {"num_labels": network.config.num_labels}
     try:
         engine = start_vllm(
             model=ref.location, revision=ref.commit, runner="pooling", convert="classify", dtype=dtype,
-            max_model_len=limit, enforce_eager=not torch.cuda.is_available(), seed=0,
+            hf_overrides=overrides, max_model_len=limit, enforce_eager=not torch.cuda.is_available(), seed=0,
         )  # fmt: skip
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
-    return VllmReward(engine, tokenizer, labels, fingerprint=fingerprint)
+    return VllmReward(engine, tokenizer, labels, padding=Padding(network).token, fingerprint=fingerprint)
 
 
 class VllmReward:
-    """See ``curation.models.protocols.RewardModel``. A dialogue over the model's limit has no reward (NaN)."""
+    """See ``curation.models.protocols.RewardModel``. A dialogue that cannot be read whole has no reward (NaN).
 
-    def __init__(self, engine: Any, tokenizer: Any, labels: Labels, *, fingerprint: str) -> None:
+    Attributes:
+        faults: for each row of the last ``score``, why it has no reward, or None.
+    """
+
+    def __init__(
+        self, engine: Any, tokenizer: Any, labels: Labels, *, padding: int | None, fingerprint: str
+    ) -> None:
+        """``padding``: the model's config's; transformers reads the score at the last token that is another."""
         self._engine, self._tokenizer = engine, tokenizer
         self._labels = labels
+        self._pad = padding
         self.outputs = labels.names
         self.fingerprint = fingerprint
         self.max_length: int = engine.model_config.max_model_len
+        self.faults: list[Fault | None] = []
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
         """(n, outputs) logits.
@@ -108,17 +123,33 @@ class VllmReward:
         from vllm import PoolingParams
 
         rewards = np.full((len(responses), len(self.outputs)), np.nan)
+        self.faults = [None] * len(responses)
         rows, ids = [], []
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             dialogue = dialogue_tokens(self._tokenizer, prompt, response)
+            if isinstance(dialogue, Fault):
+                self.faults[row] = dialogue
+                continue
             if any(dialogue.types or ()):
                 raise ModelError(
                     "this reward model reads token types, which vLLM is not given: use it without vllm:"
                 )
-            if 0 < len(dialogue.ids) <= self.max_length:
-                rows.append(row)
-                ids.append({"prompt_token_ids": dialogue.ids})
+            if not 0 < len(dialogue.ids) <= self.max_length:
+                self.faults[row] = too_long(dialogue, self.max_length)
+                continue
+            rows.append(row)
+            ids.append({"prompt_token_ids": self._without_padding(dialogue.ids)})
         if rows:
             found = self._engine.classify(ids, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
             rewards[rows] = self._labels.read(np.asarray([one.outputs.probs for one in found]))
         return rewards
+
+    def _without_padding(self, ids: list[int]) -> list[int]:
+        """vLLM reads the score at the last token, transformers at the last that is not padding.
+
+        They differ where the token that ends the answer is the padding, too.
+        """
+        end = len(ids)
+        while end > 1 and ids[end - 1] == self._pad:
+            end -= 1
+        return ids[:end]
