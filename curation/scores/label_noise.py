@@ -117,9 +117,10 @@ def label_noise(
     fitted on the other folds
     with the EM of RE-PO: label i is right with probability w_i = p_i η / (p_i η + (1 − p_i)(1 − η)),
     p_i = σ(margin), η = mean w, starting at 0.9. Rows of one prompt share a fold. How much each kind of
-    difference counts is chosen by the marginal likelihood of the given labels (``evidence``); a kind that does
-    not agree with them gets no weight. The margins' scale and the final η are those that fit the given labels
-    best out of fold. With annotators, each has an η of their own. Votes of people add their log-odds.
+    difference counts is chosen by the marginal likelihood of the other folds' labels (``evidence``); a kind that
+    does not agree with them gets no weight. Two numbers see all labels, each row's own among them: the margins'
+    scale and the final η are those that fit the given labels best out of fold. With annotators, each has an η of
+    their own. Votes of people add their log-odds.
 
     Args:
         frame: ``prompt``, ``chosen``, ``rejected``: strings or lists of messages; where a Boolean ``flipped`` is
@@ -194,32 +195,43 @@ def _nothing(frame: pl.DataFrame, rejects: pl.DataFrame) -> LabelNoise:
 def _out_of_fold(
     blocks: dict[str, FloatArray], fold: npt.NDArray[np.int64], used: list[str], seed: int
 ) -> FloatArray:
-    """The log-odds of each given label from models without its fold, (rows,); says what did not count."""
-    variances = choose_variances(blocks, seed=seed).variances
-    words = [
-        [BLOCK_WORDS[name] for name, value in variances.items() if (value > 0.0) is given]
-        for given in (True, False)
-    ]
-    if words[0]:
-        used.append(f"a model of the other folds' labels from {', '.join(words[0])}")
-    if words[1]:
-        used.append(f"without weight, for they do not agree with the labels: {', '.join(words[1])}")
-    counting = {name: block for name, block in blocks.items() if variances[name] > 0.0}
+    """The log-odds of each given label from models without its fold, (rows,); says what did not count.
+
+    Which blocks count is chosen without the fold, too: chosen by all labels, blocks of mere noise agreed with 55 %
+    of 120 labels, for those that happened to agree were the ones that counted.
+    """
     margins = np.zeros(len(fold))
-    if not counting:
-        return margins
-    design = np.hstack(list(counting.values()))
-    # A block's features share its variance: their mean square over a row is 1 after this scaling.
-    ridge = np.concatenate(
-        [
-            np.full(block.shape[1], (block**2).sum(axis=1).mean() / variances[name])
-            for name, block in counting.items()
-        ]
-    )
-    for number in np.unique(fold):
+    numbers = np.unique(fold)
+    counted = dict.fromkeys(blocks, 0)
+    for number in numbers:
         out = fold == number
-        margins[out] = design[out] @ _repo_fit(design[~out], ridge)
+        rest = {name: block[~out] for name, block in blocks.items()}
+        variances = choose_variances(rest, seed=seed).variances
+        counting = [name for name, value in variances.items() if value > 0.0]
+        for name in counting:
+            counted[name] += 1
+        if counting:
+            # A block's features share its variance: their mean square over a row is 1 after this scaling.
+            ridge = np.concatenate(
+                [np.full(rest[n].shape[1], (rest[n] ** 2).sum(axis=1).mean() / variances[n]) for n in counting]
+            )
+            weights = _repo_fit(np.hstack([rest[name] for name in counting]), ridge)
+            margins[out] = np.hstack([blocks[name][out] for name in counting]) @ weights
+    _say_what_counted(counted, len(numbers), used)
     return margins
+
+
+def _say_what_counted(counted: dict[str, int], folds: int, used: list[str]) -> None:
+    with_weight = [
+        BLOCK_WORDS[name] + (f" (in {times} of {folds} folds)" if times < folds else "")
+        for name, times in counted.items()
+        if times
+    ]
+    without = [BLOCK_WORDS[name] for name, times in counted.items() if not times]
+    if with_weight:
+        used.append(f"a model of the other folds' labels from {', '.join(with_weight)}")
+    if without:
+        used.append(f"without weight, for they do not agree with the labels: {', '.join(without)}")
 
 
 def _repo_fit(design: FloatArray, ridge: FloatArray) -> FloatArray:

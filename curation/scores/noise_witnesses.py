@@ -16,7 +16,7 @@ from curation.errors import InputError
 from curation.scores.calibration import sigmoid
 from curation.scores.margins import read_margins
 from curation.scores.noise_models import annotator_losses
-from curation.scores.voters import METHOD_WORDS, Method, aggregate_votes, reward_votes
+from curation.scores.voters import METHOD_WORDS, Method, aggregate_votes, reliability, reward_votes
 
 __all__ = [
     "Annotators",
@@ -33,6 +33,7 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 _VOTES: Final = {"chosen": 1, "rejected": 0, "tie": None, "1": 1, "0": 0, "true": 1, "false": 0}
 _MOST_LOG_ODDS: Final = 4.0  # five like votes of strangers are no proof
+_MOST_PER_VOTE: Final = float(np.log(4.0))  # ours: a voter whom nobody checks is right four times in five, at best
 _PRIOR_ROWS: Final = 20.0  # an annotator's share of right labels starts at everybody's, worth so many rows
 _MIN_MODELS: Final = 3
 _EM_ROUNDS: Final = 50
@@ -72,6 +73,9 @@ def peoples_votes(
 ) -> PeoplesVotes:
     """Votes that stand in a column: lists of {voter, vote}, vote being chosen, rejected or tie (1, 0 or null).
 
+    Where one person alone votes on a pair, every method takes the vote for the truth and the voter for perfect. So
+    each vote moves the odds of its pair by no more than 4 to 1, and a voter's reliability follows from that.
+
     Raises:
         InputError: when the column is missing or is something else.
     """
@@ -82,9 +86,11 @@ def peoples_votes(
         return PeoplesVotes(found, pl.DataFrame(schema=VOTER_SCHEMA), 0, asked)
     said = aggregate_votes(votes, method=method, seed=seed)
     probability = np.clip(said.pairs["probability"].to_numpy(), 1e-6, 1 - 1e-6)
-    odds = np.log(probability) - np.log1p(-probability)
-    found[said.pairs["pair"].to_numpy()] = np.clip(odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
-    return PeoplesVotes(found, said.voters.select(list(VOTER_SCHEMA)), said.pairs.height, asked)
+    most = np.minimum(_MOST_LOG_ODDS, _MOST_PER_VOTE * said.pairs["votes"].to_numpy())
+    rows = said.pairs["pair"].to_numpy()
+    found[rows] = np.clip(np.log(probability) - np.log1p(-probability), -most, most)
+    chances = said.pairs.select("pair", probability=pl.Series(sigmoid(found[rows]), dtype=pl.Float64))
+    return PeoplesVotes(found, reliability(votes.drop_nulls(), chances), said.pairs.height, asked)
 
 
 def unreadable_votes(frame: pl.DataFrame, column: str) -> dict[int, str]:

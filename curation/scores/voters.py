@@ -16,7 +16,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.scores.glad import glad
 
-__all__ = ["METHODS", "METHOD_WORDS", "Method", "Votes", "aggregate_votes", "reward_votes"]
+__all__ = ["METHODS", "METHOD_WORDS", "Method", "Votes", "aggregate_votes", "reliability", "reward_votes"]
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["majority", "dawid_skene", "glad", "mace"]
@@ -60,12 +60,21 @@ def aggregate_votes(
     if method != "majority":
         found = _aggregated(known, method, rounds, seed)
         shares = shares.with_columns(probability=pl.col("pair").replace_strict(found, return_dtype=pl.Float64))
-    joined = known.join(shares.select("pair", "probability"), on="pair", how="left", maintain_order="left")
+    return Votes(shares, reliability(known, shares.select("pair", "probability")))
+
+
+def reliability(votes: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """``voter``, ``votes``, ``reliability``: the expected share of each voter's votes that are right.
+
+    Args:
+        votes: ``pair``, ``voter``, ``vote`` (1 or 0).
+        pairs: ``pair``, ``probability`` that the first answer is better.
+    """
+    joined = votes.join(pairs, on="pair", how="left", maintain_order="left")
     right = pl.when(pl.col("vote") == 1).then(pl.col("probability")).otherwise(1 - pl.col("probability"))
-    voters = joined.group_by("voter", maintain_order=True).agg(
+    return joined.group_by("voter", maintain_order=True).agg(
         votes=pl.len().cast(pl.Int64), reliability=right.mean()
     )
-    return Votes(shares, voters)
 
 
 def reward_votes(margins: FloatArray, models: list[str] | None = None) -> pl.DataFrame:
