@@ -30,7 +30,7 @@ from schemas.pair_labels import NOISE_SCORES
 
 __all__ = ["STAGE", "labelled_pairs", "labelled_scores"]
 
-_NOISE_VERSION = 3
+_NOISE_VERSION = 4
 _PEOPLE = ("annotator", "votes")
 _REWARDS = ("chosen_rewards", "rejected_rewards")
 _DECISIONS = ("flipped", "label_action", "label_smoothing", "weight", "target_margin")
