@@ -211,17 +211,19 @@ def _temporary(path: Path) -> tuple[Path, IO[bytes]]:
 
 def _clear_dead(path: Path) -> None:
     """Removes what killed processes have left beside ``path``: files of our naming that nobody holds a lock on."""
-    if os.name != "posix" or not path.parent.is_dir():
+    if os.name != "posix":
         return
     import fcntl
 
     ours = re.compile(rf"\.{re.escape(path.name)}\.\d+-[0-9a-f]{{8}}\.tmp")
-    for name in os.listdir(path.parent):
-        if ours.fullmatch(name):
-            # Of another user, on a disk without locks, or still written: it stays.
-            with contextlib.suppress(OSError), (path.parent / name).open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                (path.parent / name).unlink()
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # no folder yet, or one that may not be listed
+        names = [name for name in os.listdir(path.parent) if ours.fullmatch(name)]
+    for left in (path.parent / name for name in names):
+        # Of another user, on a disk without locks, or still written: it stays.
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 @contextlib.contextmanager
