@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,20 +88,27 @@ def dressed(data: Path) -> None:
 def languages() -> None:
     content = yaml.safe_load(LANGUAGES.read_text(encoding="utf-8"))
     detector = open_refusal_detector()
-    print("| language | refusals found | of | answers called refusals | of | unsure (0.4 to 0.6) |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    total = np.zeros(5, dtype=int)
+    print("| language | refusals found | called an answer, surely | answers called refusals | the same, unseen |")
+    print("| --- | --- | --- | --- | --- |")
+    totals: dict[str, list[list[int]]] = {"seen": [], "unseen": []}
     for name, sets in content.items():
-        refusals, answers = sets["refusals"], sets["answers"]
-        found = detector.detect([None] * (len(refusals) + len(answers)), refusals + answers).probability
-        said = found >= 0.5
-        unsure = int(((found > 0.4) & (found < 0.6)).sum())
-        cells = np.array(
-            [said[: len(refusals)].sum(), len(refusals), said[len(refusals) :].sum(), len(answers), unsure]
-        )
-        total += cells
-        print(f"| {name} | " + " | ".join(map(str, cells)) + " |")
-    print("| all | " + " | ".join(map(str, total)) + " |")
+        cells = [name]
+        for kind, unseen in (("seen", ""), ("unseen", "unseen_")):
+            refusals, answers = sets[f"{unseen}refusals"], sets[f"{unseen}answers"]
+            found = detector.detect([None] * (len(refusals) + len(answers)), refusals + answers).probability
+            mine, others = found[: len(refusals)], found[len(refusals) :]
+            counts = [(mine >= 0.5).sum(), len(mine), (mine <= 0.4).sum(), (others >= 0.5).sum(), len(others)]
+            totals[kind].append(counts)
+            cells += tally(counts)
+        print("| " + " | ".join([*cells[:4], ", ".join(cells[4:])]) + " |")
+    seen, unseen = (np.sum(totals[kind], axis=0) for kind in ("seen", "unseen"))
+    print("| " + " | ".join(["all", *tally(seen), ", ".join(tally(unseen))]) + " |")
+
+
+def tally(counts: Sequence[int]) -> list[str]:
+    """Refusals found, those surely missed, and false alarms."""
+    found, refusals, missed, alarms, answers = counts
+    return [f"{found} of {refusals}", str(missed), f"{alarms} of {answers}"]
 
 
 def main() -> None:

@@ -44,11 +44,15 @@ _GROUP: Final = 256
 """The encoder begins when so many answers wait for it: enough to lay those of like length side by side."""
 
 _UNREAD: Final = -0.4
-"""The logit of an answer in another script where no phrase of it is known: no refusal, and too little to be sure of
-that, whatever its punctuation and its few Latin words say (probability 0.4: the refusal dataset leaves it out).
+"""The logit of an answer in another script or language where no phrase of it is known: no refusal, and too little
+to be sure of that, whatever its punctuation and its few known words say (probability 0.4: the refusal dataset leaves
+it out).
 
 It is that of "None" or "[]", too, and of "No.", "Not toxic" or "You can't divide by zero." the most: there only the
 request could tell."""
+
+_ABROAD: Final = 1.5
+"""The logit of a known phrase that refuses in another language at least (probability 0.82)."""
 
 _OUTRIGHT: Final = 3.0
 """The logit of "Request denied." and its like at least (probability 0.95)."""
@@ -125,7 +129,7 @@ class Cascade:
         config: CascadeConfig,
         encoder: Callable[[], SupportsLogits],
     ) -> None:
-        """``encoder`` is called at the first answer that needs it; it reads no other script than Latin."""
+        """``encoder`` is called at the first answer that needs it; it reads English alone."""
         self.fingerprint = fingerprint
         self._lexical = lexical
         self._config = config
@@ -166,6 +170,8 @@ class Cascade:
         refusal = np.where(lifted, np.maximum(refusal, _PARTIAL_MARGIN), refusal)
         refusal = np.where(scores.unread | scores.either | nothing, _UNREAD, refusal)
         refusal = np.where(scores.terse, np.minimum(refusal, _UNREAD), refusal)
+        refusal = np.where(scores.refuses_abroad, np.maximum(refusal, _ABROAD), refusal)
+        refusal = np.where(scores.agrees_abroad, np.minimum(refusal, -_ABROAD), refusal)
         refusal = np.where(scores.outright, np.maximum(refusal, _OUTRIGHT), refusal)
         partial = np.where(scores.outright, np.minimum(partial, -_OUTRIGHT), partial)
         probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
@@ -197,7 +203,7 @@ class Cascade:
             here = slice(start, start + _SLICE)
             readings = [read(text) for text in texts[here]]
             scores = self._lexical.score(readings)
-            readable = np.array([r.mostly_latin for r in readings], dtype=bool)
+            readable = np.array([not r.foreign for r in readings], dtype=bool)
             unsure = (np.abs(scores.refusal) < self._config.gate) & ~told[here] & readable
             words.append(_Words(scores, np.array([r.cut for r in readings], dtype=bool), unsure))
             waiting += [undressed(texts[start + int(row)]) for row in np.flatnonzero(unsure)]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.refusals.dressing import spelled_out, uncapitalised, undressed
+from curation.refusals.languages import is_other_language
 
 __all__ = ["OPENING_WORDS", "Reading", "cue_names", "cues", "grams", "load_lexicon", "ngrams", "phrases_in", "read"]
 
@@ -60,6 +61,8 @@ class Reading(NamedTuple):
     """Whether the middle of the answer was left out."""
     capitals: bool
     """Whether all its letters are capitals."""
+    foreign: bool
+    """Whether it is in another script than Latin, or in another language than English."""
     named: str
     """Of a short answer the text with all that may be a name replaced, a title of many capitals too; else empty."""
 
@@ -90,7 +93,9 @@ def read(answer: str) -> Reading:
     sentences = [s for s in (part.strip() for part in _SENTENCE_END.split(plain.lower())) if s]
     masked = _NAME.sub("qname", uncapitalised(plain))
     named = _NAME.sub("qname", plain) if len(plain) <= _SHORT else ""
-    return Reading(sentences, masked, _shape(answer, text, plain, sentences), cut, plain.isupper(), named)
+    shape = _shape(answer, text, plain, sentences)
+    foreign = shape[_SHAPE.index("non_ascii")] >= _FEW_NON_ASCII or is_other_language("\n".join(sentences))
+    return Reading(sentences, masked, shape, cut, plain.isupper(), foreign, named)
 
 
 def _shape(answer: str, text: str, plain: str, sentences: Sequence[str]) -> tuple[float, ...]:

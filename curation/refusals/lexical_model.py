@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import ModelError
+from curation.refusals.languages import what_is_said
 from curation.refusals.lexical import Reading, cue_names, cues, grams, load_lexicon, phrases_in
 from curation.refusals.terse import refuses_or_answers, refuses_outright, says_little
 
@@ -26,7 +27,6 @@ _LOGS: Final = [0.0, *(1 + math.log(count) for count in range(1, 256))]
 
 _SAYS_NO: Final = "inability:first"
 _EXCUSES: Final = ("identity:first", "opinion:first", "ignorance:first")
-_HELPS: Final = "foreign_benign"
 _DECLINING: Final = frozenset({
     "inability", "apology", "identity", "opinion", "ignorance", "capability", "deflection",
     "foreign_refusal", "foreign_ignorance", "foreign_deflection",
@@ -48,8 +48,7 @@ class LexicalScores(NamedTuple):
     declines_first: npt.NDArray[np.bool_]
     """(n,), the first sentence says "I can't", and not for want of opinions or knowledge."""
     unread: npt.NDArray[np.bool_]
-    """(n,), in another script than Latin, and without a phrase of the lexicon that refuses: only punctuation and
-    single signs spoke."""
+    """(n,), in another script or language, and without a known phrase: only punctuation and single signs spoke."""
     terse: npt.NDArray[np.bool_]
     """(n,), a few words of which only the request could tell; see ``curation.refusals.terse``."""
     either: npt.NDArray[np.bool_]
@@ -62,6 +61,10 @@ class LexicalScores(NamedTuple):
     """(n,), the first sentence lacks the means, and no rule or principle is named."""
     contradicts: npt.NDArray[np.bool_]
     """(n,), the first sentence contradicts, and neither declines nor apologises."""
+    refuses_abroad: npt.NDArray[np.bool_]
+    """(n,), in another script or language, and refuses; see ``curation.refusals.languages``."""
+    agrees_abroad: npt.NDArray[np.bool_]
+    """(n,), likewise, and agrees."""
 
 
 class LexicalModel:
@@ -101,7 +104,6 @@ class LexicalModel:
         self._says_no = names.index(_SAYS_NO)
         self._excuses = [names.index(name) for name in _EXCUSES]
         groups = [name.rpartition(":")[0] for name in names]
-        self._phrases = [n for n, group in enumerate(groups) if group in lexicon and group != _HELPS]
         self._declining = [n for n, group in enumerate(groups) if group in _DECLINING]
         self._refusing = [n for n, group in enumerate(groups) if group in _REFUSING]
         self._not_ignorant = [names.index(f"{group}:first") for group in ("inability", "apology")]
@@ -146,7 +148,6 @@ class LexicalModel:
         """The logits of n answers."""
         out = np.empty((len(readings), len(self._bias)), dtype=np.float32)
         declines = np.zeros(len(readings), dtype=bool)
-        unread = np.zeros(len(readings), dtype=bool)
         terse = np.zeros(len(readings), dtype=bool)
         either = np.zeros(len(readings), dtype=bool)
         outright = np.zeros(len(readings), dtype=bool)
@@ -158,7 +159,6 @@ class LexicalModel:
         for position, (reading, (rows, values)) in enumerate(zip(readings, words, strict=True)):
             cue_values = cues(reading, self._lexicon, present[position])
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
-            unread[position] = not reading.mostly_latin and not cue_values[self._phrases].any()
             declining, refusing = cue_values[self._declining].any(), cue_values[self._refusing].any()
             terse[position] = says_little(reading, declines=bool(declining), refuses=bool(refusing))
             either[position] = refuses_or_answers(reading)
@@ -170,7 +170,13 @@ class LexicalModel:
             out[position] = self._bias + cue_values @ self._cue_weights
             if len(rows):
                 out[position] += values @ self._ngram_weights[rows]
-        said = (declines, unread, terse, either, outright, ignorant, incapable, contradicts)
+        refuses, agrees = np.zeros(len(readings), dtype=bool), np.zeros(len(readings), dtype=bool)
+        foreign = np.array([reading.foreign for reading in readings], dtype=bool)
+        abroad = np.flatnonzero(foreign)
+        if len(abroad):
+            refuses[abroad], agrees[abroad] = what_is_said([readings[row].sentences for row in abroad])
+        unread = foreign & ~refuses & ~agrees
+        said = (declines, unread, terse, either, outright, ignorant, incapable, contradicts, refuses, agrees)
         return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], *said)
 
     def _words(self, readings: Sequence[Reading]) -> list[tuple[npt.NDArray[np.int64], Floats]]:
