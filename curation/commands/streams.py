@@ -17,7 +17,7 @@ Output and rejects appear when the block ends well, and not otherwise. What is c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ class Stream:
         self._single: list[Reject] = []
         self._replaced: set[str] = set()
         self._binding = self._resolve()
-        bound = self._binding.fields.values() if self._binding else [needs.text]
+        bound: Iterable[Sequence[str]] = self._binding.fields.values() if self._binding else [needs.text]
         refuse_json_columns(source, (column for columns in bound for column in columns))
 
     @property

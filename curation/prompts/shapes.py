@@ -185,7 +185,7 @@ def _refuse_look_alikes(
     alike = {plain: c for c in frame.columns if (plain := c.strip().lower()) not in taken}
     for shape in better:
         found = [_named(field, (*frame.columns, *alike)) for field in SHAPES[shape].needs if field not in given]
-        named = [alike[column] for column in found if column in alike]
+        named = [alike[column] for column in found if column is not None and column in alike]
         if named and all(found):
             right = named[0].strip().lower()
             if right == "label" and not _are_verdicts(frame[named[0]]):
