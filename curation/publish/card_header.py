@@ -9,10 +9,13 @@ import polars as pl
 
 from curation.publish.writing import PublishedFile, arrow_schema
 
-__all__ = ["ConfigTable", "card_header", "data_tables"]
+__all__ = ["ConfigTable", "card_header", "data_tables", "with_keys_of"]
 
 _SIZES: Final = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "n>1B")
 _CONFIGS: Final = {"default": "data", "evidence": "evidence"}
+_OURS: Final = frozenset(
+    {"pretty_name", "license", "language", "task_categories", "tags", "size_categories", "dataset_info", "configs"}
+)
 
 
 class ConfigTable(NamedTuple):
@@ -110,6 +113,25 @@ def card_header(
         for config, folder in folders.items()
     ]
     return str(yaml.safe_dump(meta, sort_keys=False, allow_unicode=True, width=1000)).rstrip("\n")
+
+
+def with_keys_of(card: bytes, theirs: bytes) -> bytes:
+    """A card with the keys that only the header of another version of it has, such as ``extra_gated_prompt``.
+
+    People write them on the Hub, and no card of ours has them. A header that cannot be read adds nothing.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(theirs.split(b"---\n", 2)[1]) if theirs.startswith(b"---\n") else None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return card
+    added = {key: value for key, value in found.items() if key not in _OURS} if isinstance(found, dict) else {}
+    if not added or not card.startswith(b"---\n"):
+        return card
+    fence, header, body = card.split(b"---\n", 2)
+    more = yaml.safe_dump(added, sort_keys=False, allow_unicode=True, width=1000).encode()
+    return b"---\n".join((fence, header + more, body))
 
 
 def _size(rows: int) -> str:

@@ -22,7 +22,7 @@ from curation.publish.hub_errors import (
     refusal,
     wait_asked_for,
 )
-from curation.publish.published_folder import PublishedFolder
+from curation.publish.published_folder import CARD, PublishedFolder
 from curation.publish.pushing import PushPlan, PushResult, check_lineage, plan_push
 from curation.text import content_hash
 
@@ -58,6 +58,7 @@ class _Remote(NamedTuple):
     tags: Mapping[str, str]
     """Tag to commit."""
     history: History | None
+    card: bytes | None = None
 
 
 def push_to_hub(
@@ -113,7 +114,8 @@ class _Push:
     """One push; :meth:`run` may be called again after a failure, and does what is left."""
 
     def __init__(self, api: HfApi, published: PublishedFolder, repo_id: str, options: HubOptions) -> None:
-        self._api, self._published, self._repo_id, self._options = api, published, repo_id, options
+        self._api, self._repo_id, self._options = api, repo_id, options
+        self._folder = self._published = published
         self._on_repo: dict[str, Any] = {"repo_id": repo_id, "repo_type": _DATASET}
         self.doing = "read the repository"
         self._commit: str | None = None
@@ -134,6 +136,7 @@ class _Push:
                 remote = self._remote()
         if remote is None:
             remote = _Remote(None, options.private, {}, {}, None)
+        self._published = self._folder.with_keys_of(remote.card)
         self._check_visibility(remote)
         check_lineage(self._published, remote.history, where=self._repo_id, force=options.force)
         plan = plan_push(self._published, self._same(remote), earlier=remote.history)
@@ -173,16 +176,20 @@ class _Push:
         tree = self._api.list_repo_tree(**self._on_repo, recursive=True, revision=info.sha)
         files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         tags = {ref.name: ref.target_commit for ref in self._api.list_repo_refs(**self._on_repo).tags}
-        return _Remote(info.sha, bool(info.private), files, tags, self._history(info.sha, files))
+        manifest, card = (self._file(info.sha, files, path) for path in (MANIFEST, CARD))
+        history = History.from_bytes(manifest, where=f"{self._repo_id}/{MANIFEST}")
+        return _Remote(info.sha, bool(info.private), files, tags, history, card)
 
-    def _history(self, revision: str, files: Mapping[str, Any]) -> History | None:
-        if MANIFEST not in files:
+    def _file(self, revision: str, files: Mapping[str, Any], name: str) -> bytes | None:
+        """A file of the repository; None where there is none, or the very one that we have."""
+        facts = self._folder.facts
+        if name not in files or (name == CARD and CARD in facts and _is(files[CARD], facts[CARD])):
             return None
         with tempfile.TemporaryDirectory() as folder:
             path = self._api.hf_hub_download(
-                **self._on_repo, filename=MANIFEST, revision=revision, cache_dir=folder, force_download=True
+                **self._on_repo, filename=name, revision=revision, cache_dir=folder, force_download=True
             )
-            return History.from_bytes(Path(path).read_bytes(), where=f"{self._repo_id}/{MANIFEST}")
+            return Path(path).read_bytes()
 
     def _no_other_kind(self) -> None:
         """Refuse an id that is a model's or a space's: it was hardly meant for a dataset."""

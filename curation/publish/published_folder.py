@@ -7,14 +7,15 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from curation.errors import InputError
+from curation.publish.card_header import with_keys_of
 from curation.publish.history import MANIFEST, History
 
-__all__ = ["FileFacts", "PublishedFolder", "card_for"]
+__all__ = ["CARD", "FileFacts", "PublishedFolder", "card_for"]
 
-_CARD = "README.md"
+CARD: Final = "README.md"
 
 
 class FileFacts(NamedTuple):
@@ -86,10 +87,20 @@ class PublishedFolder:
 
     def with_card_for(self, location: str) -> PublishedFolder:
         """The same folder with a card that loads the dataset from another place."""
-        if _CARD not in self.paths:
+        if CARD not in self.paths:
             return self
-        card = card_for(self.read(_CARD), dataset=self.history.dataset, location=location)
-        return PublishedFolder(self.folder, filesystem=self._fs, replaced={**self._replaced, _CARD: card})
+        return self._with_card(card_for(self.read(CARD), dataset=self.history.dataset, location=location))
+
+    def with_keys_of(self, card: bytes | None) -> PublishedFolder:
+        """The same folder with what only the header of the card at its destination says."""
+        if card is None or CARD not in self.paths:
+            return self
+        mine = self.read(CARD)
+        both = with_keys_of(mine, card)
+        return self if both == mine else self._with_card(both)
+
+    def _with_card(self, card: bytes) -> PublishedFolder:
+        return PublishedFolder(self.folder, filesystem=self._fs, replaced={**self._replaced, CARD: card})
 
 
 def card_for(card: bytes, *, dataset: str, location: str) -> bytes:

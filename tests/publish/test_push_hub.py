@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from huggingface_hub.utils import disable_progress_bars
 
 from curation.errors import InputError, PushError
@@ -129,6 +130,22 @@ def test_what_others_put_there_stays(hub, tmp_path):
     repo.add(hub.tree(REPO) | {"LICENSE": b"mit", "assets/photo.png": b"\x89PNG2"}, "by hand", "main")
     push(hub, publish(tmp_path / "d", 60))
     assert {"LICENSE", "assets/photo.png"} <= set(hub.tree(REPO))
+
+
+def test_what_others_wrote_into_the_card_s_header_stays(hub, tmp_path):
+    push(hub, publish(tmp_path / "d", 50))
+    repo = hub.dataset(REPO)
+    gated = b"---\nextra_gated_prompt: 'You agree: not to misuse it.'\nlicense: other\n---\nBy hand.\n"
+    repo.add(hub.tree(REPO) | {"README.md": gated}, "by hand", "main")
+    push(hub, publish(tmp_path / "d", 60))
+    card = hub.tree(REPO)["README.md"].decode()
+    meta = yaml.safe_load(card.split("---\n")[1])
+    assert meta == {"license": "mit", "extra_gated_prompt": "You agree: not to misuse it."}
+    assert card.endswith('A card.\n\ndataset = load_dataset("team/pairs")\n')
+    assert push(hub, publish(tmp_path / "d", 60)).outcome == "unchanged"
+    repo.add(hub.tree(REPO) | {"README.md": b"---\n- [\n---\n"}, "torn", "main")
+    assert push(hub, publish(tmp_path / "d", 60)).outcome == "pushed"
+    assert yaml.safe_load(hub.tree(REPO)["README.md"].decode().split("---\n")[1]) == {"license": "mit"}
 
 
 def test_a_dry_run_changes_nothing(hub, tmp_path):
