@@ -22,6 +22,7 @@ from curation.engine import Batch, Done, Mapped, Step, StepReport, interrupts, r
 from curation.hygiene.band_step import BandStep
 from curation.hygiene.bands import Bands, band_keys
 from curation.ledger import Ledger
+from curation.models.judging import read_elsewhere
 from curation.progress import ProgressSink
 from curation.ray_cluster import Cluster
 from curation.ray_flow import Flow, Numbered
@@ -115,7 +116,7 @@ class RayEngine:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         gate = ray.remote(Gate).options(num_cpus=0, scheduling_strategy=here)
-        return gate.remote(attempts=1 + self.options.retries)
+        return gate.remote(1 + self.options.retries, read_elsewhere())
 
 
 def _windows(frame: pl.DataFrame, batch_rows: int) -> Iterator[list[dict[str, Any]]]:

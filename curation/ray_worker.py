@@ -23,10 +23,12 @@ from curation.batch_limits import is_out_of_memory, opening, watched
 from curation.engine import Batch, Mapped, Worker
 from curation.errors import CurationError
 from curation.models.identity import pin_commits
+from curation.models.judging import ReadBefore, reading
 
 __all__ = ["Caught", "Gate", "Result", "StepWorker", "frame_bytes", "frame_from", "result_from"]
 
 _GO: Final = "go"
+_NOT_READ: Final = ReadBefore(known=False)
 
 
 class Result(NamedTuple):
@@ -47,8 +49,9 @@ class Gate:
     tried for ever.
     """
 
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, attempts: int, read: ReadBefore = _NOT_READ) -> None:
         self._attempts = attempts
+        self._read, self._read_now = read, set[str]()
         self._stopped = False
         self._begun: Counter[int] = Counter()
         self._too_long: set[int] = set()
@@ -68,6 +71,14 @@ class Gate:
         """A batch that is not tried again: it would take as long."""
         self._too_long.add(number)
 
+    def could_be(self, judge: str) -> bool:
+        """See ``curation.models.judging.Read``: by any worker."""
+        return judge in self._read_now or self._read.could_be(judge)
+
+    def can_be(self, judge: str) -> None:
+        """See ``curation.models.judging.Read``."""
+        self._read_now.add(judge)
+
     def begun(self) -> int:
         """How many batches have been begun."""
         return len(self._begun)
@@ -76,6 +87,21 @@ class Gate:
         """From now on no batch is begun. Returns those that have been."""
         self._stopped = True
         return list(self._begun)
+
+
+class _ReadByAny:
+    """See ``curation.models.judging.Read``: what the gate knows of all workers."""
+
+    def __init__(self, gate: Any) -> None:
+        self._gate = gate
+
+    def could_be(self, judge: str) -> bool:
+        import ray
+
+        return bool(ray.get(self._gate.could_be.remote(judge)))
+
+    def can_be(self, judge: str) -> None:
+        self._gate.can_be.remote(judge)
 
 
 class StepWorker:
@@ -107,9 +133,9 @@ class StepWorker:
                 ray.get(self._gate.took_too_long.remote(number))
 
             if self._worker is None:
-                with opening(self._step.name, self._timeout, ended=ended):
+                with opening(self._step.name, self._timeout, ended=ended), reading(_ReadByAny(self._gate)):
                     self._worker = self._step.open()
-            with watched(self._step.name, rows.height, self._timeout, ended=ended):
+            with watched(self._step.name, rows.height, self._timeout, ended=ended), reading(_ReadByAny(self._gate)):
                 batch = self._worker(rows)
         if caught.error is not None:
             if is_out_of_memory(caught.error):

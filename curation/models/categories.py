@@ -92,7 +92,7 @@ class JudgeSorter:
     def __init__(self, taxonomy: Taxonomy, chat: ChatModel) -> None:
         self.taxonomy = taxonomy
         self._chat = chat
-        self._cut = CutReplies()
+        self._cut = CutReplies("sorter")
         self._sorted: dict[str, str | None] = {}
         # Where nothing holds it to the names, a model writes titles, and capitals of its own.
         self._known: dict[str, str | None] = {c.title.lower(): c.name for c in taxonomy.sortable}

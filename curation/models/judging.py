@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 from curation.errors import ModelError
 from curation.models.chat.protocol import ChatAnswer
@@ -21,10 +21,13 @@ from curation.text import content_hash
 __all__ = [
     "CHARACTERS_READ",
     "CutReplies",
+    "Read",
+    "ReadBefore",
     "block",
     "both_ends",
     "marker",
-    "read_before",
+    "read_elsewhere",
+    "reading",
     "reply_object",
     "was_cut",
     "without_thought",
@@ -34,7 +37,7 @@ _FENCE: Final = re.compile(r"^```(?:json)?\s*|\s*```$")
 _THOUGHT_ENDS: Final = "</think>"
 _LENGTH: Final = 16
 _CUT_BEFORE_STOP: Final = 20
-_READ_BEFORE: Final[ContextVar[bool]] = ContextVar("read_before", default=False)
+_READ: Final[ContextVar[Read | None]] = ContextVar("read", default=None)
 _HEAD: Final = 6_000
 _TAIL: Final = 2_000
 CHARACTERS_READ: Final = _HEAD + _TAIL
@@ -72,14 +75,43 @@ def reply_object(text: str) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+class Read(Protocol):
+    """Whether a judge's replies could be read elsewhere: in an earlier run, or by other workers of this one."""
+
+    def could_be(self, judge: str) -> bool:
+        """Whether any could."""
+        ...
+
+    def can_be(self, judge: str) -> None:
+        """One could, here."""
+        ...
+
+
+class ReadBefore(NamedTuple):
+    """See :class:`Read`: of judges that nobody else asks."""
+
+    known: bool
+
+    def could_be(self, judge: str) -> bool:
+        return self.known
+
+    def can_be(self, judge: str) -> None:
+        """Nobody else needs to know."""
+
+
 @contextmanager
-def read_before(known: bool) -> Iterator[None]:
-    """Judges that are opened in this block have been read in an earlier run, if ``known``: see ``CutReplies``."""
-    before = _READ_BEFORE.set(known)
+def reading(read: Read) -> Iterator[None]:
+    """Judges that are opened in this block ask ``read`` what others know: see ``CutReplies``."""
+    before = _READ.set(read)
     try:
         yield
     finally:
-        _READ_BEFORE.reset(before)
+        _READ.reset(before)
+
+
+def read_elsewhere() -> Read:
+    """Who knows of replies that could be read elsewhere."""
+    return _READ.get() or ReadBefore(known=False)
 
 
 class CutReplies:
@@ -89,9 +121,13 @@ class CutReplies:
     does one that was read before: what is left to ask may be just those replies that were cut.
     """
 
-    def __init__(self) -> None:
-        self._cut = 0
-        self._any = _READ_BEFORE.get()
+    def __init__(self, judge: str = "") -> None:
+        """
+        Args:
+            judge: tells those apart that work in one step.
+        """
+        self._judge, self._cut, self._any = judge, 0, False
+        self._elsewhere = read_elsewhere()
 
     def saw(self, answer: ChatAnswer, *, read: bool) -> None:
         """Count a reply.
@@ -99,9 +135,14 @@ class CutReplies:
         Raises:
             ModelError: when so many were cut, and none could be read.
         """
-        self._any = self._any or read
+        if read and not self._any:
+            self._any = True
+            self._elsewhere.can_be(self._judge)
         self._cut += not read and answer.finish_reason == "length"
-        if not self._any and self._cut >= _CUT_BEFORE_STOP:
+        if self._any or self._cut < _CUT_BEFORE_STOP:
+            return
+        self._any = self._elsewhere.could_be(self._judge)
+        if not self._any:
             raise ModelError(
                 f"the judge's first {self._cut} replies were cut after {answer.completion_tokens:,} tokens, and "
                 f"none could be read: raise max_new_tokens, which a model that reasons uses up before it writes"

@@ -13,7 +13,7 @@ from curation.engine import Step, StepReport, run_local
 from curation.engine_ray import RayEngine
 from curation.hygiene.bands import BandKeys
 from curation.ledger import Ledger
-from curation.models.judging import read_before
+from curation.models.judging import ReadBefore, reading
 from curation.progress import ProgressSink, SilentProgress
 from curation.recipe import Recipe
 from curation.sender import RemoteStep, run_apart
@@ -83,7 +83,7 @@ class Context:
             )
             self.ledger.forget_failures(step.key)
         options: dict[str, Any] = {"progress": self.progress, "again": again}
-        with read_before(self.ledger.has_rows(step.key)):
+        with reading(ReadBefore(self.ledger.has_rows(step.key))):
             report = self._computed(step, inputs, options)
         self.reports.append(report)
         return report

@@ -15,6 +15,8 @@ import polars as pl
 from curation.engine import Batch, failures_frame
 from curation.errors import ModelError
 from curation.ledger import Ledger, LedgerKey
+from curation.models.chat import ChatAnswer
+from curation.models.judging import CutReplies
 from curation.text import content_hash
 
 
@@ -104,6 +106,21 @@ class Thirds:
     def workers(self) -> set[int]:
         lines = Path(self.log).read_text().split("\n") if Path(self.log).exists() else []
         return {int(line.split()[1]) for line in lines if line and not line.startswith("open")}
+
+
+@dataclass(frozen=True)
+class AllCut(Thirds):
+    """A judge all of whose replies are cut off."""
+
+    def open(self) -> Any:
+        replies = CutReplies()
+
+        def judge(batch: pl.DataFrame) -> Batch:
+            for _ in range(batch.height):
+                replies.saw(ChatAnswer("{", "length", 1, 32), read=False)
+            return Thirds.__call__(self, batch)
+
+        return judge
 
 
 def process_number(prompts: list[Any], responses: list[str]) -> list[float]:

@@ -23,8 +23,10 @@ from curation.engine_ray import RayEngine
 from curation.errors import EngineError, ModelError
 from curation.hygiene.duplicates import deduplicate
 from curation.ledger import Ledger
+from curation.models.judging import ReadBefore, reading
 from curation.progress import LogProgress
 from curation.ray_flow import _UNDER_WAY
+from curation.ray_worker import Gate
 from curation.recipe import (
     Encoder,
     Generation,
@@ -49,7 +51,7 @@ from curation.streaming_batches import InBatches
 from curation.text import prompt_id
 from curation.workspace import Workspace
 from tests.assets.conftest import PLAIN, Location
-from tests.engine.steps import Thirds, contents, items
+from tests.engine.steps import AllCut, Thirds, contents, items
 
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
 pytest.importorskip("ray")
@@ -144,6 +146,23 @@ def test_an_error_of_ours_in_a_worker_is_raised_as_it_is(engine: RayEngine, ledg
     step = Thirds(str(tmp_path / "log"), broken="model")
     with pytest.raises(ModelError, match=r"^the weights are not there$"):
         engine.run(step, items(range(40)), ledger)
+
+
+def test_a_judge_whose_replies_are_all_cut_is_asked_no_further_unless_it_was_read_before(
+    engine: RayEngine, ledger: Ledger, tmp_path: Path
+) -> None:
+    step = AllCut(str(tmp_path / "log"), batch_rows=20)
+    with pytest.raises(ModelError, match="the judge's first 20 replies were cut after 32 tokens"):
+        engine.run(step, items(range(20)), ledger)
+    with reading(ReadBefore(known=True)):
+        assert engine.run(step, items(range(20)), ledger).computed == 20
+
+
+def test_what_one_worker_could_read_all_know() -> None:
+    gate = Gate(1)
+    gate.can_be("judge")
+    assert [gate.could_be(name) for name in ("judge", "sorter")] == [True, False]
+    assert Gate(1, ReadBefore(known=True)).could_be("sorter")
 
 
 def test_another_error_in_a_worker_is_one_line_that_names_it(

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from curation.errors import ModelError
 from curation.models.chat.protocol import ChatAnswer, TokenProbabilities
-from curation.models.judging import block, marker, reply_object, without_thought
+from curation.models.judging import CutReplies, block, marker, reading, reply_object, without_thought
 from curation.models.rewards.judge_parsing import parse_choice, parse_score, score_fault
 
 
@@ -96,3 +97,31 @@ def test_what_was_thought_is_neither_in_the_text_nor_in_the_tokens(
     found = without_thought(answer(text, reasoning, tokens))
     assert found.text.strip() == ("".join(REPLY) if "verdict" in text else "")
     assert tuple(token.token for token in found.tokens) == left
+
+
+class Elsewhere:
+    """What other workers know."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = set(known)
+
+    def could_be(self, judge: str) -> bool:
+        return judge in self.known
+
+    def can_be(self, judge: str) -> None:
+        self.known.add(judge)
+
+
+def cut_twenty(replies: CutReplies) -> None:
+    for _ in range(20):
+        replies.saw(ChatAnswer("{", "length", 1, 32), read=False)
+
+
+def test_a_judge_that_was_read_elsewhere_is_asked_on_and_another_is_not() -> None:
+    elsewhere = Elsewhere()
+    with reading(elsewhere):
+        reader, judge, sorter = CutReplies(), CutReplies(), CutReplies("sorter")
+    reader.saw(ChatAnswer("{}", "stop", 1, 1), read=True)
+    cut_twenty(judge)
+    with pytest.raises(ModelError, match="first 20 replies were cut"):
+        cut_twenty(sorter)
