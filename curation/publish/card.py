@@ -53,6 +53,11 @@ _ABOUT: Final[Mapping[str, str]] = {
     "retrieval_triplets": "Anchors with a positive and one hard negative a row, the nearest first.",
 }
 
+_RETRIEVAL_TRAINING: Final = (
+    "# A positive that stands in a batch twice would be a negative of its own anchor.\n"
+    'args = SentenceTransformerTrainingArguments("model", batch_sampler=BatchSamplers.NO_DUPLICATES)\n'
+    'SentenceTransformerTrainer(model=model, args=args, train_dataset=dataset["train"], loss=loss)'
+)
 _TRAINING: Final[Mapping[str, str]] = {
     "preference": 'DPOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "preference_unpaired": 'KTOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
@@ -60,8 +65,8 @@ _TRAINING: Final[Mapping[str, str]] = {
     "reward_augmented": 'DPOTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "sft": 'SFTTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
     "refusal": 'SFTTrainer(model=model, train_dataset=dataset["train"], processing_class=tokenizer)',
-    "retrieval": 'SentenceTransformerTrainer(model=model, train_dataset=dataset["train"], loss=loss)',
-    "retrieval_triplets": 'SentenceTransformerTrainer(model=model, train_dataset=dataset["train"], loss=loss)',
+    "retrieval": _RETRIEVAL_TRAINING,
+    "retrieval_triplets": _RETRIEVAL_TRAINING,
 }
 
 _LIMITATIONS: Final = (

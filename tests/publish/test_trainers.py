@@ -204,13 +204,14 @@ def test_sentence_transformers_trains_on(load, arguments, name):
         SentenceTransformerTrainingArguments,
     )
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
     from curation.models.encoder import _minilm_folder
 
     model = SentenceTransformer(str(_minilm_folder()), device="cpu")
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=SentenceTransformerTrainingArguments(**arguments),
+        args=SentenceTransformerTrainingArguments(**arguments, batch_sampler=BatchSamplers.NO_DUPLICATES),
         train_dataset=load(name)["train"],
         loss=MultipleNegativesRankingLoss(model),
     )
