@@ -150,7 +150,7 @@ def replies(data: bytes) -> None:
             token.token.encode()
             assert all(not math.isnan(p) for _, p in token.alternatives)
         read_verdict(answer)
-    assert rule in {"broken_json", "missing_choice", "invalid_unicode_answer"}
+    assert rule in {"broken_json", "missing_choice", "broken_off", "invalid_unicode_answer"}
     status = 400 + (data[0] if data else 0) % 200
     meaning_of_status(status, data, {}, model="m", key_variable="KEY", has_key=True)
     head = text[:200]

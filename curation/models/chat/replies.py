@@ -91,7 +91,7 @@ def answer_in(body: bytes) -> ChatAnswer:
     Of several choices (one was asked for) the first with index 0 is the answer.
 
     Raises:
-        Broken: ``broken_json``, ``missing_choice``, or ``invalid_unicode_answer``.
+        Broken: ``broken_json``, ``missing_choice``, ``broken_off`` or ``invalid_unicode_answer``.
     """
     try:
         reply = json.loads(body)
@@ -99,14 +99,16 @@ def answer_in(body: bytes) -> ChatAnswer:
         raise Broken("broken_json") from error
     choices = reply.get("choices") if isinstance(reply, dict) else None
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and choice.get("index", 0) == 0 and isinstance(choice.get("message"), dict):
+        if isinstance(choice, dict) and (choice.get("index") or 0) == 0 and isinstance(choice.get("message"), dict):
+            if choice.get("error") or choice.get("finish_reason") == "error":
+                raise Broken("broken_off")  # a gateway (OpenRouter) whose provider failed on the way
             return _answer(choice, reply.get("usage"))
     raise Broken("missing_choice")
 
 
 def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
     message = choice["message"]
-    text = next((t for k in ("content", "refusal") if (t := _text(message.get(k))) is not None), "")
+    text = next((t for k in ("content", "refusal") if (t := _text(message.get(k)))), "")
     thoughts = (*(message.get(k) for k in ("reasoning", "reasoning_content")), _thinking(message.get("content")))
     reasoning = next((t for one in thoughts if (t := _text(one)) is not None), None)
     reason = str(choice.get("finish_reason") or "unknown")
@@ -130,10 +132,11 @@ def _answer(choice: dict[str, Any], usage: Any) -> ChatAnswer:
 
 
 def _text(content: Any) -> str | None:
-    """A text, or the parts of type ``text`` of one; None for anything else."""
+    """A text, or the parts of one that are text or a refusal; None for anything else."""
     if isinstance(content, str) or not isinstance(content, list):
         return content if isinstance(content, str) else None
-    parts = [one["text"] for one in content if isinstance(one, dict) and isinstance(one.get("text"), str)]
+    said = (one.get("text", one.get("refusal")) for one in content if isinstance(one, dict))
+    parts = [part for part in said if isinstance(part, str)]
     return "".join(parts) if parts else None
 
 

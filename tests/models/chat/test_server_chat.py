@@ -21,7 +21,7 @@ from curation.models.chat import (
     chat_fingerprint,
     open_chat,
 )
-from curation.models.chat.replies import answer_in
+from curation.models.chat.replies import Broken, answer_in
 from curation.models.chat.request_body import request_seed
 from curation.models.chat.usage import Tokens, counted
 from curation.models.protocols import Fault
@@ -239,6 +239,29 @@ def test_an_answer_in_parts_is_one_text_and_its_thoughts_are_reasoning() -> None
     body = {"choices": [{"index": 0, "message": {"content": parts}, "finish_reason": "stop"}]}
     answer = answer_in(json.dumps(body).encode())
     assert (answer.text, answer.reasoning) == ("Yes", "hm")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "refusal": "No."},
+        {"content": "", "refusal": "No."},
+        {"content": [{"type": "refusal", "refusal": "No."}]},
+        {"content": [], "refusal": "No."},
+        {"content": "No.", "refusal": None},
+    ],
+)
+def test_a_refusal_is_the_answer_wherever_the_server_puts_it(message: dict[str, object]) -> None:
+    body = {"choices": [{"index": None, "message": message, "finish_reason": "stop"}]}
+    assert answer_in(json.dumps(body).encode()).text == "No."
+
+
+def test_an_answer_that_a_provider_broke_off_is_none() -> None:
+    half = {"index": 0, "message": {"content": "The first half"}, "finish_reason": "error"}
+    failed = half | {"finish_reason": None, "error": {"code": 502, "message": "upstream"}}
+    for choice in (half, failed):
+        with pytest.raises(Broken, match="broken_off"):
+            answer_in(json.dumps({"choices": [choice]}).encode())
 
 
 @pytest.mark.parametrize(
