@@ -51,6 +51,7 @@ class Fault:
     headers: dict[str, str]
     after: bool
     """Act first, then fail."""
+    body: bytes = b'{"error": "as ordered"}'
 
 
 class Hub:
@@ -74,11 +75,18 @@ class Hub:
         self._thread.join()
 
     def fail(
-        self, pattern: str, status: int | None, *, times: int = 1, after: bool = False, **headers: str
+        self,
+        pattern: str,
+        status: int | None,
+        *,
+        times: int = 1,
+        after: bool = False,
+        body: bytes = Fault.body,
+        **headers: str,
     ) -> None:
         """Let the next requests that match fail. Headers are given as ``retry_after="1"``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.faults.append(Fault(pattern, status, times, named, after))
+        self.faults.append(Fault(pattern, status, times, named, after, body))
 
     def dataset(self, repo_id: str) -> Repo:
         return self.repos["dataset", repo_id]
@@ -151,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
         else:
-            self._send(fault.status, b'{"error": "as ordered"}', fault.headers)
+            self._send(fault.status, fault.body, fault.headers)
 
     def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         try:

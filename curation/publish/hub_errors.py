@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ def check_repo_id(given: str) -> str:
 def is_of_the_hub(error: BaseException) -> bool:
     """Whether an error is the Hub's or the connection's, and not a fault of a program."""
     said = isinstance(error, ValueError) and str(error).startswith(_SAID_BY_THE_HUB)
-    return said or _is_lost(error) or _status(error) is not None or _is_of_storage(error)
+    return said or _is_lost(error) or _is_garbled(error) or _status(error) is not None or _is_of_storage(error)
 
 
 def passes_by_itself(error: BaseException) -> bool:
@@ -52,7 +53,7 @@ def passes_by_itself(error: BaseException) -> bool:
 
     Not what the Hub's storage refuses: hf_xet has tried that again by itself, for minutes.
     """
-    return _is_lost(error) or _status(error) in _PASSING
+    return _is_lost(error) or _is_garbled(error) or _status(error) in _PASSING
 
 
 def wait_asked_for(error: BaseException) -> float | None:
@@ -80,7 +81,10 @@ def refusal(error: BaseException, *, repo_id: str, endpoint: str, doing: str) ->
     """
     status = _status(error)
     if isinstance(error, ValueError) and str(error).startswith(_SAID_BY_THE_HUB):
-        return PushError(f"{repo_id}: cannot {doing}: {' '.join(str(error).split())[:300]}")
+        said = " ".join(str(error).split())
+        header = "README.md" in said
+        hint = "; see publish.license, publish.languages and publish.card_template of the recipe" if header else ""
+        return PushError(f"{repo_id}: cannot {doing}: {said[:300]}{hint}")
     if status is None:
         return _unanswered(error, head=f"{repo_id}: cannot {doing}", endpoint=endpoint)
     head = f"{repo_id}: cannot {doing}: HTTP {status} from {endpoint}"
@@ -107,6 +111,8 @@ def _unanswered(error: BaseException, *, head: str, endpoint: str) -> CurationEr
     if _is_lost(error):
         lost = f"{endpoint} cannot be reached ({type(_root(error)).__name__})"
         return PushError(f"{head}: {lost}. {kept}: run the same command again")
+    if _is_garbled(error):
+        return PushError(f"{head}: what {endpoint} answers is no JSON. {kept}: run the same command again later")
     said = re.sub(r"\?\S+", "", " ".join(str(error).split()))[:300]
     if _STATUS_IN_WORDS.search(said):
         return PushError(
@@ -133,6 +139,11 @@ def _is_lost(error: BaseException) -> bool:
     import httpx2
 
     return isinstance(_root(error), httpx2.TransportError)
+
+
+def _is_garbled(error: BaseException) -> bool:
+    """Whether an answer was a page for people, as of an overloaded Hub: the client does not always look first."""
+    return isinstance(error, json.JSONDecodeError)
 
 
 def _is_of_storage(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,23 @@ def test_why_the_hub_refuses_is_said(hub, tmp_path, status, error):
     hub.fail("POST .*/commit/", status, times=99, x_error_message="Private repository storage limit reached")
     with pytest.raises(error, match=f"HTTP {status} .*Private repository storage limit reached"):
         push(hub, publish(tmp_path / "d", 50))
+
+
+def test_a_page_for_people_in_place_of_an_answer_is_tried_again_and_said(hub, tmp_path):
+    page = {"status": 503, "body": b"<HTML>The request could not be satisfied.</HTML>"}
+    hub.fail("POST /api/validate-yaml", **page)
+    assert push(hub, publish(tmp_path / "d", 50)).outcome == "pushed"
+    hub.fail("POST /api/validate-yaml", times=99, **page)
+    with pytest.raises(PushError, match=r"cannot commit: what .* answers is no JSON\. Nothing was committed"):
+        push(hub, publish(tmp_path / "d", 50, card="Another."))
+
+
+def test_a_header_that_the_hub_does_not_take_is_said_with_the_keys_of_the_recipe(hub, tmp_path):
+    refused = json.dumps({"errors": [{"message": '"license" must be one of [apache-2.0, mit]'}]}).encode()
+    hub.fail("POST /api/validate-yaml", 400, body=refused)
+    with pytest.raises(PushError, match=r'"license" must be one of .*; see publish\.license, publish\.languages'):
+        push(hub, publish(tmp_path / "d", 50))
+    assert len(hub.titles(REPO)) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
