@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 
 from curation.errors import InputError, closest
+from curation.pairs.twin_types import common_type, with_common_types
 
 __all__ = [
     "BAND_ACTIONS",
@@ -75,6 +76,9 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
             ``margin`` holds numbers as text.
     """
     _need_turnable_margin(frame)
+    frame = with_common_types(
+        frame, ((n, twin) for n in frame.columns if (twin := _twin(n)) in frame.columns and twin)
+    )
     flip = where.fill_null(value=False)
     changed = {name: _turned(frame, name) for name in changed_by_a_flip(frame)}
     structure = _of_all_pairs(frame)
@@ -146,22 +150,12 @@ def _turned(frame: pl.DataFrame, name: str) -> pl.Expr | None:
 def _of_the_twin(frame: pl.DataFrame, name: str, twin: str) -> pl.Expr:
     kind, other = frame.schema[name], frame.schema[twin]
     numbers = kind.is_numeric() and other.is_numeric()
-    if not _can_hold_both(kind, other):
+    if common_type(kind, other) is None:
         raise InputError(
             f"columns {name!r} ({kind}) and {twin!r} ({other}) cannot change places in a flip: "
             f"give both in one form"
         )
     return -pl.col(twin) if name in _TURNED_TWINS and numbers else pl.col(twin)
-
-
-def _can_hold_both(kind: Any, other: Any) -> bool:
-    """Whether the values of two columns fit into one; an object may lack keys that others have: they are null."""
-    if isinstance(kind, pl.List) and isinstance(other, pl.List):
-        return _can_hold_both(kind.inner, other.inner)
-    if isinstance(kind, pl.Struct) and isinstance(other, pl.Struct):
-        fields = other.to_schema()
-        return all(_can_hold_both(one, fields.get(name, pl.Null())) for name, one in kind.to_schema().items())
-    return bool(kind == other or pl.Null in (kind, other) or (kind.is_numeric() and other.is_numeric()))
 
 
 def _turned_number(name: str, kind: pl.DataType) -> pl.Expr | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -191,3 +193,32 @@ def test_a_pair_without_a_band_is_kept(pairs: pl.DataFrame) -> None:
     view = apply_bands(some, {"ambiguous": "drop", "normal": ["flip", "weight"]})
     assert view.frame["chosen"].to_list() == ["a", "c", "D"]
     assert (view.rejects["row"].to_list(), view.frame["weight"].to_list()[:2]) == ([1], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([{"a": 1}, None], [{"a": 2.5, "b": ["x"]}, None]),
+        ([[{"a": 1}], []], [[{"a": 2.5, "b": None}, {"a": None, "b": "y"}], None]),
+        ([{"k": {"a": 1}}, {"k": None}], [{"k": {"b": "x"}}, {"k": {"b": None}}]),
+        ([[], None], [[{"a": [1]}], [None]]),
+        ([[1], [2, None]], [[0.5], []]),
+        ([None, None], [{"a": 1}, None]),
+    ],
+)
+def test_values_of_two_forms_change_places_as_they_are(one: list[Any], other: list[Any]) -> None:
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return {k: plain(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    for first, second in ((one, other), (other, one)):
+        frame = pl.DataFrame({"n": [0, 1], "chosen_x": first, "rejected_x": second})
+        for turned, (chosen, rejected) in (
+            (pl.lit(value=True), (second, first)),
+            (pl.lit(value=False), (first, second)),
+            (pl.col("n") == 0, ([second[0], first[1]], [first[0], second[1]])),
+        ):
+            found = flip_pairs(frame, turned)
+            assert plain(found["chosen_x"].to_list()) == plain(chosen)
+            assert plain(found["rejected_x"].to_list()) == plain(rejected)
