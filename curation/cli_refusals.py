@@ -51,6 +51,13 @@ def detect(
     input: InputFile,
     output: OutputFile,
     model: Annotated[str, typer.Option(help="a folder, a Hub id of a classifier, or embedded")] = "embedded",
+    refusal_label: Annotated[
+        list[str], typer.Option(help="a label of a classifier that means a refusal; default: those that say so")
+    ] = [],  # noqa: B006
+    classifier_input: Annotated[
+        str | None,
+        typer.Option(help="what a classifier reads: a text with {response} and maybe {prompt}; the answer alone"),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -88,8 +95,10 @@ def detect(
     from curation.commands.kept_replies import kept_replies
     from curation.commands.refusals import run_refusals
     from curation.models.categories import open_classifier_sorter, open_judge_sorter
-    from curation.models.refusals import open_refusal_judge
+    from curation.models.refusals import open_refusal_detector, open_refusal_judge
 
+    if judge is not None and (refusal_label or classifier_input is not None):
+        raise InputError("--refusal-label and --classifier-input are of a classifier: --judge names a chat model")
     if category_model is not None and category_judge is not None:
         raise InputError("--category-model and --category-judge: only one of the two can sort the prompts")
     sorter: Callable[[Taxonomy], Sorter] | None = None
@@ -102,7 +111,9 @@ def detect(
         done = run_refusals(
             input,
             output,
-            model=model if judge is None else open_refusal_judge(**_asked(judge), backend=judge_backend),
+            model=open_refusal_judge(**_asked(judge), backend=judge_backend)
+            if judge is not None
+            else open_refusal_detector(model, refusal_labels=refusal_label, classifier_input=classifier_input),
             taxonomy=None if taxonomy == "none" else taxonomy,
             sorter=sorter,
             calibration=calibration,

@@ -48,6 +48,7 @@ class SequenceClassifier:
     Attributes:
         labels: their names, in the order of the logits.
         multi_label: whether its config says that each label is a question of its own.
+        has_template: whether its tokenizer writes dialogues.
     """
 
     def __init__(self, network: Any, tokenizer: Any, *, max_length: int, batch_size: int) -> None:
@@ -58,6 +59,7 @@ class SequenceClassifier:
         names = {int(number): str(name) for number, name in network.config.id2label.items()}
         self.labels = [names[number] for number in sorted(names)]
         self.multi_label = network.config.problem_type == "multi_label_classification"
+        self.has_template = bool(tokenizer.chat_template)
         limit = most_tokens(network) or max_length
         self._max_length = min(max_length, limit)
         self._before, self._after = _special_tokens(tokenizer)

@@ -43,27 +43,38 @@ _NEGATED_LABEL: Final = re.compile(
 _CODE_VERSION: Final = 13  # raised when the reading of answers changes
 _NOT_AN_ANSWER: Final = 0.999
 _NO_ANSWER_YET: Final = 0.4
-_CLASSIFIER_VERSION: Final = 4  # raised when the reading of a classifier's labels or answers changes
+_FIELD: Final = re.compile(r"\{(prompt|response)\}")
+_CLASSIFIER_VERSION: Final = 5  # raised when the reading of a classifier's labels or answers changes
 
 
 def refusal_fingerprint(
-    model: str = "embedded", *, refusal_labels: Sequence[str] = (), max_length: int = 512
+    model: str = "embedded",
+    *,
+    refusal_labels: Sequence[str] = (),
+    classifier_input: str | None = None,
+    max_length: int = 512,
 ) -> str:
     """What a detector's numbers depend on.
 
     Raises:
-        InputError: when ``model`` names nothing.
+        InputError: when ``model`` names nothing, or takes no such options.
     """
     ref = resolve_model(model, embedded="refusals")
     if _is_bundled(ref):
+        if refusal_labels or classifier_input is not None:
+            raise InputError(
+                f"refusal detector {model!r} is no classifier: refusal_labels and classifier_input are not for it"
+            )
         return f"{ref.fingerprint}+minilm@{MINILM_SHA256[:12]}/v{_CODE_VERSION}"
-    return f"{ref.fingerprint}/{canonical_json([sorted(refusal_labels), max_length])}/v{_CLASSIFIER_VERSION}"
+    options = [sorted(refusal_labels), max_length, *([] if classifier_input is None else [classifier_input])]
+    return f"{ref.fingerprint}/{canonical_json(options)}/v{_CLASSIFIER_VERSION}"
 
 
 def open_refusal_detector(
     model: str = "embedded",
     *,
     refusal_labels: Sequence[str] = (),
+    classifier_input: str | None = None,
     max_length: int = 512,
     batch_size: int = 32,
     device: str | None = None,
@@ -74,25 +85,41 @@ def open_refusal_detector(
         model: a folder, a Hub id, or ``embedded``.
         refusal_labels: which labels of a classifier mean a refusal; by default those whose name says so,
             and does not deny it (``Non-refusal``).
+        classifier_input: what a classifier reads: a text with ``{response}`` in it, and ``{prompt}`` where it was
+            trained on both; by default the answer alone.
         max_length: tokens a classifier reads; longer answers keep both ends, and are reported as truncated.
         batch_size: answers in one forward pass of a classifier.
         device: ``cpu``, ``cuda``, …; None for the best one there is. The bundled detector uses the CPU.
 
     Raises:
-        InputError: when ``model`` names nothing, or no label means a refusal.
+        InputError: when ``model`` names nothing, no label means a refusal, or what it reads is not known.
         ModelError: when it cannot be loaded.
     """
     ref = resolve_model(model, embedded="refusals")
+    fingerprint = refusal_fingerprint(
+        model, refusal_labels=refusal_labels, classifier_input=classifier_input, max_length=max_length
+    )
     if _is_bundled(ref):
         return _open_bundled(ref)
-    fingerprint = refusal_fingerprint(model, refusal_labels=refusal_labels, max_length=max_length)
-    return _open_classifier(
+    if classifier_input is not None and "{response}" not in classifier_input:
+        raise InputError(f"classifier_input is {classifier_input!r}: expected {{response}} in it")
+    classifier = open_classifier(
         ref,
-        fingerprint,
-        refusal_labels=refusal_labels,
+        what="refusal detector",
+        or_else=", or a folder that make_refusals wrote",
         max_length=max_length,
         batch_size=batch_size,
         device=device,
+    )
+    if classifier.has_template and classifier_input is None:
+        raise InputError(
+            f"refusal detector {model!r} has a chat template, so it may be meant to read request and answer: set "
+            f"classifier_input to the text that its card gives it, with {{prompt}} and {{response}} in it, or to "
+            f"{{response}} for the answer alone"
+        )
+    refusing = _refusing(dict(enumerate(classifier.labels)), refusal_labels, ref.given)
+    return ClassifierDetector(
+        classifier, refusing, fingerprint=fingerprint, reads=classifier_input, most_of_prompt=max_length
     )
 
 
@@ -166,28 +193,6 @@ def _open_bundled(ref: ModelRef) -> Cascade:
     )
 
 
-def _open_classifier(
-    ref: ModelRef,
-    fingerprint: str,
-    *,
-    refusal_labels: Sequence[str],
-    max_length: int,
-    batch_size: int,
-    device: str | None,
-) -> ClassifierDetector:
-    classifier = open_classifier(
-        ref,
-        what="refusal detector",
-        or_else=", or a folder that make_refusals wrote",
-        max_length=max_length,
-        batch_size=batch_size,
-        device=device,
-    )
-    labels = dict(enumerate(classifier.labels))
-    refusing = _refusing(labels, refusal_labels, ref.given)
-    return ClassifierDetector(classifier, refusing, fingerprint=fingerprint)
-
-
 def _refusing(labels: dict[int, str], wanted: Sequence[str], model: str) -> list[int]:
     """The label numbers that mean a refusal; ``Non-refusal`` and its like do not."""
     missing = sorted(set(wanted) - set(labels.values()))
@@ -218,17 +223,40 @@ class ClassifierDetector:
     whatever the classifier makes of it; an answer that is reasoning without an end is never sure.
     """
 
-    def __init__(self, classifier: SequenceClassifier, refusing: Sequence[int], *, fingerprint: str) -> None:
+    def __init__(
+        self,
+        classifier: SequenceClassifier,
+        refusing: Sequence[int],
+        *,
+        fingerprint: str,
+        reads: str | None = None,
+        most_of_prompt: int = 512,
+    ) -> None:
+        """
+        Args:
+            reads: the text that it is given, with ``{response}`` and maybe ``{prompt}`` in it.
+            most_of_prompt: characters of a prompt, so that it leaves room for the answer.
+        """
         self._classifier = classifier
+        self._parts = _FIELD.split(reads or "{response}")
+        self._most_of_prompt = most_of_prompt
         self._refusing = list(refusing)
         self.fingerprint = fingerprint
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
-        """Probability and class of n answers; prompts are not read, nor is reasoning before an answer."""
+        """Probability and class of n answers. Reasoning before an answer is not read.
+
+        Raises:
+            InputError: when a prompt is needed and there is none.
+            ModelError: when a logit is not finite.
+        """
         responses, unfinished = spoken(responses)
-        found = self._classifier.classify(responses)
+        found = self._classifier.classify([self._text(p, r) for p, r in zip(prompts, responses, strict=True)])
+        apart = self._classifier.multi_label
         try:
-            probability = found.probabilities()[:, self._refusing].sum(axis=1)
+            refusing = found.probabilities(multi_label=apart)[:, self._refusing]
+            # Labels that exclude each other add up; of questions of their own the surest says yes.
+            probability = refusing.max(axis=1) if apart else refusing.sum(axis=1)
         except ModelError as error:
             raise ModelError(f"refusal detector {self.fingerprint}: {error}") from None
         blank = [is_empty_or_filtered(text) for text in responses]
@@ -237,3 +265,17 @@ class ClassifierDetector:
         classes = ["full_refusal" if p >= 0.5 else "compliance" for p in probability]
         kinds = ["empty_or_filtered" if none else None for none in blank]
         return RefusalScores(probability, classes, kinds, found.truncated)
+
+    def _text(self, prompt: str | None, response: str) -> str:
+        if prompt is None and "prompt" in self._parts[1::2]:
+            raise InputError(
+                "classifier_input has {prompt}, and there are answers without one: expected a column prompt, or "
+                "messages"
+            )
+        values = {"prompt": _both_ends(prompt or "", self._most_of_prompt), "response": response}
+        return "".join(values[part] if place % 2 else part for place, part in enumerate(self._parts))
+
+
+def _both_ends(text: str, most: int) -> str:
+    tail = most // 4
+    return text if len(text) <= most else f"{text[: most - tail]} … {text[-tail:]}"

@@ -70,6 +70,12 @@ class RefusalDetection(Section):
     refusal_labels: tuple[str, ...] = Field(
         default=(), description="labels of a classifier that mean a refusal; by default those whose name says so"
     )
+    classifier_input: str | None = Field(
+        default=None,
+        pattern=r"\{response\}",
+        description="what a classifier reads, as its card has it: a text with {response} in it, and {prompt} if it "
+        "was trained on both; the answer alone",
+    )
     max_length: int = Field(default=512, ge=8, description="tokens a classifier reads, of longer answers both ends")
     judge: RefusalJudge | None = Field(default=None, description="an LLM judges instead of model")
     calibration: str | None = Field(

@@ -74,8 +74,12 @@ def _uncalibrated(options: RefusalDetection) -> str:
         return judge_fingerprint(
             judge.model, asking=asking_of(judge), backend=judge.backend, revision=judge.revision
         )
-    labels, length = options.refusal_labels, options.max_length
-    return refusal_fingerprint(options.model, refusal_labels=labels, max_length=length)
+    return refusal_fingerprint(
+        options.model,
+        refusal_labels=options.refusal_labels,
+        classifier_input=options.classifier_input,
+        max_length=options.max_length,
+    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,10 @@ def _open(options: RefusalDetection) -> RefusalDetector:
             timeout=judge.timeout,
         )
     return open_refusal_detector(
-        options.model, refusal_labels=options.refusal_labels, max_length=options.max_length
+        options.model,
+        refusal_labels=options.refusal_labels,
+        classifier_input=options.classifier_input,
+        max_length=options.max_length,
     )
 
 

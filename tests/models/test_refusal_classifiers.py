@@ -1,0 +1,134 @@
+"""Refusal classifiers as they lie on the Hub: what they read, which labels, and in which batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import transformers
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.errors import InputError, ModelError
+from curation.models.refusals import open_refusal_detector, refusal_fingerprint
+from curation.recipe import RefusalDetection
+from curation.stages.refusals import RefusalStep
+from tests.models.rewards.test_hub_models import saved
+from tests.tiny_policies import tiny_tokenizer
+
+MINOS = "<|user|>\n{prompt}\n<|assistant|>\n{response}"
+LABELS = {"id2label": {0: "Non-refusal", 1: "Refusal"}, "label2id": {"Non-refusal": 0, "Refusal": 1}}
+ANSWERS = ["sat", "on the mat and then on the other mat and then on the mat again", "the {prompt} cat"]
+
+
+@pytest.fixture(scope="module")
+def minos(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A ModernBERT with the labels of NousResearch/Minos-v1."""
+    folder = tmp_path_factory.mktemp("minos")
+    tokenizer = tiny_tokenizer(chat_template=None)
+    torch.manual_seed(0)
+    config = transformers.ModernBertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=256, initializer_range=0.5, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, num_labels=2, **LABELS,
+    )  # fmt: skip
+    transformers.ModernBertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def expected(folder: str, texts: list[str]) -> Any:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        return [float(network(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0, 1]) for text in texts]
+
+
+def test_a_classifier_reads_request_and_answer_where_it_is_told_how(minos: str) -> None:
+    prompts = ["the cat", "the {response} mat", "on"]
+    texts = [f"<|user|>\n{p}\n<|assistant|>\n{a}" for p, a in zip(prompts, ANSWERS, strict=True)]
+    detector = open_refusal_detector(minos, classifier_input=MINOS, device="cpu")
+    found = detector.detect(prompts, ANSWERS).probability
+    np.testing.assert_allclose(found, expected(minos, texts), atol=1e-5)
+    bare = open_refusal_detector(minos, device="cpu").detect(prompts, ANSWERS).probability
+    np.testing.assert_allclose(bare, expected(minos, ANSWERS), atol=1e-5)
+    assert np.abs(bare - found).max() > 0.01
+    with pytest.raises(InputError, match="expected a column prompt"):
+        detector.detect([None], ["sat"])
+
+
+def test_a_long_request_leaves_room_for_the_answer(minos: str) -> None:
+    detector = open_refusal_detector(minos, classifier_input=MINOS, max_length=64, device="cpu")
+    found = detector.detect(["the cat " * 500] * 3, ["sat on it", "the other cat", "on the mat and then"])
+    assert len(set(found.probability.round(6))) == 3
+
+
+def test_what_a_classifier_reads_is_in_the_recipe_and_in_the_ledgers_key(minos: str) -> None:
+    options = RefusalDetection(model=minos, classifier_input=MINOS)
+    keys = {RefusalStep(o).key.producer for o in (options, RefusalDetection(model=minos))}
+    assert len(keys) == 2
+    with pytest.raises(ValidationError, match="classifier_input"):
+        RefusalDetection(model=minos, classifier_input="{prompt}")
+    with pytest.raises(InputError, match="not for it"):
+        refusal_fingerprint("embedded", classifier_input=MINOS)
+    with pytest.raises(InputError, match=r"expected \{response\}"):
+        open_refusal_detector(minos, classifier_input="answer", device="cpu")
+
+
+def test_one_with_a_chat_template_must_be_told_what_it_reads(tmp_path: Path) -> None:
+    folder = saved(tmp_path, num_labels=2, **LABELS)
+    with pytest.raises(InputError, match=r"has a chat template.*classifier_input"):
+        open_refusal_detector(folder, device="cpu")
+    assert open_refusal_detector(folder, classifier_input="{response}", device="cpu")
+
+
+@pytest.mark.parametrize("pad", [None, -1, 9])
+def test_a_batch_of_a_language_model_with_a_head_has_each_answers_own_number(tmp_path: Path, pad: Any) -> None:
+    """Whatever pads: its tokenizer has no padding, or pads on the left with another token than its config's."""
+    tokenizer = tiny_tokenizer(chat_template=None, pad=pad is not None)
+    tokenizer.padding_side = "left"
+    folder = saved(tmp_path, num_labels=2, tokenizer=tokenizer, pad_token_id=pad, **LABELS)
+    found = open_refusal_detector(folder, device="cpu").detect([None] * 3, ANSWERS).probability
+    np.testing.assert_allclose(found, expected(folder, ANSWERS), atol=1e-5)
+
+
+def test_labels_that_are_questions_of_their_own_do_not_share_one(tmp_path: Path) -> None:
+    names = {0: "refusal_safety", 1: "refusal_ability", 2: "polite"}
+    folder = saved(
+        tmp_path, num_labels=3, problem_type="multi_label_classification", id2label=names,
+        label2id={name: n for n, name in names.items()}, tokenizer=tiny_tokenizer(chat_template=None),
+    )  # fmt: skip
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ids = tiny_tokenizer()("sat", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        surest = float(network(ids).logits[0, :2].sigmoid().max())
+    found = open_refusal_detector(folder, device="cpu").detect([None], ["sat"]).probability
+    np.testing.assert_allclose(found, [surest], atol=1e-5)
+
+
+def test_a_guard_that_answers_in_words_is_no_classifier(tmp_path: Path) -> None:
+    """WildGuard, Llama Guard, ShieldGemma, Granite Guardian."""
+    with pytest.raises(ModelError, match=r"score\.weight.*asked as a judge"):
+        open_refusal_detector(saved(tmp_path, kind="ForCausalLM"), device="cpu")
+
+
+def test_the_command_takes_labels_and_what_is_read(minos: str, tmp_path: Path) -> None:
+    rows = [{"prompt": "the cat", "response": answer} for answer in ANSWERS]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["refusals", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "o.parquet"), "--taxonomy", "none"]
+    done = CliRunner().invoke(
+        app, [*given, "--model", minos, "--refusal-label", "Non-refusal", "--classifier-input", MINOS]
+    )
+    assert done.exit_code == 0, done.output
+    told = open_refusal_detector(minos, classifier_input=MINOS, device="cpu").detect(["the cat"] * 3, ANSWERS)
+    found = pl.read_parquet(tmp_path / "o.parquet")["refusal_probability"].to_numpy()
+    np.testing.assert_allclose(found, 1 - told.probability, atol=1e-5)
+    wrong = CliRunner().invoke(app, [*given, "--judge", "http://127.0.0.1:9/v1#m", "--refusal-label", "Refusal"])
+    assert isinstance(wrong.exception, InputError)
+    assert "--judge names a chat model" in str(wrong.exception)
