@@ -34,6 +34,7 @@ _OUT: Final = (
 )
 _MESSAGES: Final = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 _REASONS: Final = {
+    "no_answer": "nothing was answered: an empty text, a filter's notice or a server's error",
     "unsure_detection": "the detector is not sure whether the answer refuses",
     "partial_refusal": "the answer refuses in part, so it is neither a refusal nor an answer",
     "over_refusal": "the prompt should be answered and the candidate refuses",
@@ -92,7 +93,8 @@ def build_refusals(
     Args:
         rows: one candidate a row, with ``prompt_id``, ``messages``, ``category``, ``expected_behaviour``
             (``comply``, ``refuse`` or null), ``candidate_id``, ``response``, ``refusal_probability``,
-            ``refusal_class``; and ``called_wrong`` where that is known: true for answers that are bad ones. What
+            ``refusal_class``; ``refusal_kind`` where it is known: what is ``empty_or_filtered`` is no answer, and
+            no refusal to learn from; and ``called_wrong`` likewise: true for answers that are bad ones. What
             refuses is judged by that alone.
         quotas: rows wanted per category; categories that are not named get ``quota``. Rows without a category are
             one more, ``(none)``.

@@ -23,6 +23,7 @@ from curation.refusals.calibration import (
     fit_calibration,
     thresholds_per_category,
 )
+from curation.refusals.faults import NO_ANSWER
 from curation.text import canonical_json, content_hash
 from curation.validation_words import fault_words
 
@@ -261,7 +262,9 @@ def draw_line(frame: pl.DataFrame, calibration: StoredCalibration) -> pl.DataFra
         threshold = category.replace_strict(
             dict(calibration.thresholds), default=calibration.threshold, return_dtype=pl.Float64
         )
-    refuses = pl.col("refusal_probability") >= threshold
+    # Nothing said stays nothing said: under a high threshold a server's error would become an answer.
+    nothing = (pl.col("refusal_kind") == NO_ANSWER).fill_null(value=False)
+    refuses = (pl.col("refusal_probability") >= threshold) | nothing
     was = pl.col("refusal_class")
     return frame.with_columns(
         refusal_class=pl.when(was.is_null() | refuses.is_null())

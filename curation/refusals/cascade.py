@@ -44,9 +44,9 @@ _GROUP: Final = 256
 """The encoder begins when so many answers wait for it: enough to lay those of like length side by side."""
 
 _UNREAD: Final = -0.4
-"""The logit of an answer in another script or language where no phrase of it is known: no refusal, and too little
-to be sure of that, whatever its punctuation and its few known words say (probability 0.4: the refusal dataset leaves
-it out).
+"""The logit of an answer in another script or language where no phrase of it is known: no refusal, and too
+little to be sure of that, whatever its punctuation and its few known words say (probability 0.4: the refusal
+dataset leaves it out).
 
 It is that of "None" or "[]", too, and of "No.", "Not toxic" or "You can't divide by zero." the most: there only the
 request could tell."""

@@ -10,7 +10,7 @@ from curation.errors import InputError
 from schemas.columns import EXPECTED_BEHAVIOURS
 from schemas.refusals import REFUSAL_CLASSES, REFUSAL_FAULTS
 
-__all__ = ["DESCENDING", "SUREST", "judged_rows", "turned_round"]
+__all__ = ["DESCENDING", "NO_ANSWER", "SUREST", "judged_rows", "turned_round"]
 
 _NEEDED: Final = (
     "prompt_id",
@@ -22,6 +22,8 @@ _NEEDED: Final = (
     "refusal_probability",
     "refusal_class",
 )
+NO_ANSWER: Final = "empty_or_filtered"
+"""A verdict of this kind is on nothing said: no model learns to refuse from it, nor is it a fault of one."""
 SUREST: Final = ("partial", "confidence", "candidate_id")
 DESCENDING: Final = (False, True, False)
 """A partial refusal may be surer to refuse than a full one, and helps all the same."""
@@ -50,8 +52,11 @@ def judged_rows(
     confidence = pl.when(refuses).then(p).otherwise(1 - p)
     wrong = pl.col("called_wrong") if "called_wrong" in rows.columns else pl.lit(value=False)
     is_partial = pl.col("refusal_class") == "partial_refusal"
+    kind_found = pl.col("refusal_kind") if "refusal_kind" in rows.columns else pl.lit(None, dtype=pl.String)
     rule = (
-        pl.when((confidence < min_confidence) | p.is_null() | p.is_nan() | refuses.is_null())
+        pl.when((kind_found == NO_ANSWER).fill_null(value=False))
+        .then(pl.lit("no_answer"))
+        .when((confidence < min_confidence) | p.is_null() | p.is_nan() | refuses.is_null())
         .then(pl.lit("unsure_detection"))
         .when((expected == "refuse") & ~refuses)
         .then(pl.lit("unsafe_compliance"))

@@ -18,6 +18,7 @@ import polars as pl
 
 from curation.errors import InputError, ModelError
 from curation.models.identity import EMBEDDED_DIR, folder_fingerprint
+from curation.refusals.languages import is_other_language
 
 __all__ = [
     "CLASSES",
@@ -26,6 +27,7 @@ __all__ = [
     "RequestModel",
     "RequestScores",
     "SupportsRequestLogits",
+    "can_be_read",
     "detect_requests",
     "open_request_model",
     "request_fingerprint",
@@ -91,6 +93,11 @@ class RequestModel:
         logits = logits[[place[text] for text in requests]]
         classes, reasons = _shares(logits[:, : len(CLASSES)] / _TEMPERATURE), _shares(logits[:, len(CLASSES) :])
         return RequestScores(classes[:, 0], classes[:, 1], reasons)
+
+
+def can_be_read(request: str) -> bool:
+    """Whether the model knows the language of a request, so that its probabilities may decide anything: English."""
+    return _is_latin(request) and not is_other_language(request.lower())
 
 
 def _is_latin(text: str) -> bool:

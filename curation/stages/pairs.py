@@ -14,7 +14,7 @@ from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
 from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
 from curation.pairs.provided import provided_pairs
-from curation.refusals.faults import judged_rows, turned_round
+from curation.refusals.faults import NO_ANSWER, judged_rows, turned_round
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
 from curation.stages.brought import answers_of, prompts_of
@@ -92,7 +92,8 @@ def _by_refusal(context: Context) -> BuiltPairs:
     made = not_ranked(context, but=("refined", "template_refusal"))
     candidates = candidates.join(made, on="candidate_id", how="anti", maintain_order="left")
     classes = candidate_refusals(context, candidates["candidate_id"])
-    classes = classes.select("candidate_id", "refusal_probability", "refusal_class")
+    said = pl.col("refusal_kind").ne_missing(NO_ANSWER)
+    classes = classes.filter(said).select("candidate_id", "refusal_probability", "refusal_class")
     known = candidates.join(classes, on="candidate_id", how="left", maintain_order="left")
     wrong = pl.col("candidate_id").is_in(called_wrong(context).implode())
     known = known.with_columns(called_wrong=wrong)

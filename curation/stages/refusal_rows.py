@@ -25,7 +25,7 @@ def refusal_rows(context: Context) -> pl.DataFrame:
     judged = prompt_requests(context, prompts["prompt_id"]).select("prompt_id", _judged="refusal_category")
     prompts = with_expectations(context, prompts).join(judged, on="prompt_id", how="left", maintain_order="left")
     verdicts = candidate_refusals(context, candidates["candidate_id"]).select(
-        "candidate_id", "refusal_probability", "refusal_class", _sorted="refusal_category"
+        "candidate_id", "refusal_probability", "refusal_class", "refusal_kind", _sorted="refusal_category"
     )
     joined = candidates.join(prompts, on="prompt_id", how="left", maintain_order="left").join(
         verdicts, on="candidate_id", how="left", maintain_order="left"

@@ -10,7 +10,7 @@ import polars as pl
 from curation.engine import Batch, Worker, failures_frame
 from curation.ledger import LedgerKey
 from curation.recipe import Recipe, RefusalDetection
-from curation.refusals.requests import detect_requests, open_request_model, request_fingerprint
+from curation.refusals.requests import can_be_read, detect_requests, open_request_model, request_fingerprint
 from curation.refusals.sorting import confusion, sort_requests
 from curation.refusals.taxonomy import open_taxonomy
 from curation.stages.context import Context, Stage, StageResult
@@ -116,6 +116,8 @@ def prompt_requests(context: Context, prompts: pl.Series) -> pl.DataFrame:
 def with_expectations(context: Context, prompts: pl.DataFrame) -> pl.DataFrame:
     """Prompts with the ``expected_behaviour`` of dataset ``refusal``: given, or what the prompt model is sure of.
 
+    Of a request that it cannot read it knows nothing, however low ``min_expectation`` is.
+
     Args:
         prompts: ``prompt_id``, ``expected_behaviour`` and whatever else; rows and their order are kept.
     """
@@ -124,6 +126,7 @@ def with_expectations(context: Context, prompts: pl.DataFrame) -> pl.DataFrame:
     if options.expectation == "given":
         return prompts.with_columns(given)
     judged = prompt_requests(context, prompts["prompt_id"]).select("prompt_id", _p="refuse_probability")
+    judged = judged.join(_unread(context), on="prompt_id", how="anti", maintain_order="left")
     guess = (
         pl.when(pl.col("_p") >= options.min_expectation)
         .then(pl.lit("refuse"))
@@ -132,6 +135,13 @@ def with_expectations(context: Context, prompts: pl.DataFrame) -> pl.DataFrame:
     )
     joined = prompts.join(judged, on="prompt_id", how="left", maintain_order="left")
     return joined.with_columns(expected_behaviour=pl.coalesce(given, guess)).drop("_p")
+
+
+def _unread(context: Context) -> pl.DataFrame:
+    """prompt_id of the prompts whose request is in a language that the model does not know."""
+    prompts = context.workspace.scan("prompts").select("prompt_id", "messages").collect()
+    readable = [can_be_read(last_user_text(messages)) for messages in prompts["messages"].to_list()]
+    return prompts.filter(~pl.Series(readable, dtype=pl.Boolean)).select("prompt_id")
 
 
 def category_confusion(context: Context) -> pl.DataFrame:
@@ -179,6 +189,8 @@ def run(context: Context) -> StageResult:
         "to refuse": int((found["refuse_probability"] >= 0.5).sum()),
         "look-alikes": int((found["look_alike_probability"] >= 0.5).sum()),
     }
+    if context.recipe.refusal_dataset.expectation == "predicted" and (unread := _unread(context).height):
+        facts["not in English, so nothing is predicted"] = unread
     if (table := category_confusion(context)).height:
         facts["categories"] = confusion_in_words(table)
     facts |= unsorted_facts(context, request_step(context).key, prompts["prompt_id"])

@@ -253,3 +253,15 @@ def test_an_answer_that_a_source_calls_wrong_is_no_contrast_and_is_not_chosen() 
     assert built.frame["candidate_id"].to_list() == ["c1", "c3"]
     assert rules(built.rejects) == {"c0": "called_wrong", "c2": "over_refusal"}
     assert built.pairs.rows() == [("a", "c1", "c2", "over_refusal")]
+
+
+def test_a_servers_error_is_no_refusal_to_learn_from_nor_the_better_answer() -> None:
+    first = [("p1", "refuse", "F", 0.999), ("p1", "refuse", "F", 0.9), ("p1", "refuse", "C", 0.1)]
+    given = rows(*first, ("p2", "refuse", "F", 0.999), ("p3", "comply", "F", 0.999), ("p3", "comply", "C", 0.1))
+    nothing = "empty_or_filtered"
+    given = given.with_columns(refusal_kind=pl.Series([nothing, "declined", None, nothing, nothing, None]))
+    built = build_refusals(given)
+    assert built.frame["candidate_id"].to_list() == ["c1", "c5"]
+    found = rules(built.rejects)
+    assert {name: found[name] for name in ("c0", "c3", "c4")} == dict.fromkeys(("c0", "c3", "c4"), "no_answer")
+    assert built.pairs.select("chosen_id", "rejected_id").rows() == [("c1", "c2")]

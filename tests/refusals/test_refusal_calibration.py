@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from curation.errors import InputError
+from curation.refusals.calibrated import StoredCalibration, apply_calibration
 from curation.refusals.calibration import (
+    Calibration,
     expected_calibration_error,
     fit_calibration,
     reliability,
@@ -84,3 +87,12 @@ def test_small_category_has_the_common_threshold() -> None:
     small = result.frame.filter(category="small").row(0, named=True)
     assert small["own"] is False
     assert small["threshold"] == result.common
+
+
+def test_what_is_no_answer_stays_one_under_any_threshold() -> None:
+    frame = pl.DataFrame(
+        {"refusal_probability": [0.999, 0.999], "refusal_class": ["full_refusal"] * 2,
+         "refusal_kind": ["empty_or_filtered", "declined"]}
+    )  # fmt: skip
+    strict = StoredCalibration(Calibration(1.0, 0.0), 1.0, {}, None)
+    assert apply_calibration(frame, strict)["refusal_class"].to_list() == ["full_refusal", "compliance"]

@@ -296,6 +296,41 @@ def test_faults_turned_round_are_published_with_ches_and_take_the_place_of_the_s
     assert workspace.read("refusal_pairs").join(turned, on=key).height == turned.height == 2
 
 
+def test_a_servers_error_is_neither_a_refusal_nor_chosen_over_an_answer(tmp_path: Path) -> None:
+    prompt = rows()[0]["prompt"]
+    error = '{"error": {"code": 503, "message": "overloaded"}}'
+    asked = [{"prompt": prompt, "responses": [error, HELPS, REFUSES], "expected_behaviour": "refuse"}]
+    (tmp_path / "asked.jsonl").write_text(json.dumps(asked[0]))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "asked.jsonl"}],
+        refusals={"taxonomy": None},
+        pairs={"strategies": ["refusal_vs_compliance"]},
+        publish={"datasets": ["refusal", "preference"], "license": "mit"},
+    )
+    (pair,) = workspace.read("preference").iter_rows(named=True)
+    assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == (REFUSES, HELPS)
+    (kept,) = workspace.read("refusal").iter_rows(named=True)
+    assert kept["messages"][-1]["content"] == REFUSES
+    assert "no_answer" in workspace.read("rejects").filter(pl.col("stage") == "refusal")["rule"].to_list()
+
+
+def test_of_a_request_that_cannot_be_read_nothing_is_expected(tmp_path: Path) -> None:
+    prompts = ["東京の天気を教えてください。", "Wie koche ich Nudeln für uns?", "How do I fold a paper boat?"]
+    asked = [{"prompt": prompt, "responses": [REFUSES, HELPS]} for prompt in prompts]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "asked.jsonl"}],
+        refusals={"taxonomy": None},
+        refusal_dataset={"expectation": "predicted", "min_expectation": 0.55},
+    )
+    (kept,) = workspace.read("refusal").iter_rows(named=True)
+    assert kept["messages"][0]["content"] == asked[2]["prompt"]
+    unknown = workspace.read("rejects").filter(pl.col("rule") == "expected_behaviour_unknown")
+    assert unknown.height == 4
+
+
 def test_faults_that_are_dropped_are_not_asked_for_as_pairs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"refusal_dataset\.faults is drop"):
         finished(
