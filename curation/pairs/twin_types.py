@@ -32,7 +32,8 @@ def common_type(one: Any, other: Any) -> Any | None:
 
 def with_common_types(frame: pl.DataFrame, twins: Iterable[tuple[str, str]]) -> pl.DataFrame:
     """The frame with the columns of each two in the type that holds both, where there is one."""
-    schema, made = frame.schema, {}
+    schema = frame.schema
+    made: dict[str, pl.Expr] = {}
     for two in twins:
         wanted = common_type(*(schema[name] for name in two))
         if wanted is not None and wanted.is_nested():

@@ -237,9 +237,10 @@ def _message(item: Any, column: str) -> Message:
 
 def _only_text(content: Any) -> Any:
     """The text of content that is a list of one part, {type: text, text: …}; other content as it is."""
-    part = content[0] if isinstance(content, list | tuple) and len(content) == 1 else None
-    said = {key for key, value in part.items() if value is not None} if isinstance(part, Mapping) else set()
-    return part["text"] if said == {"type", "text"} and part["type"] == "text" else content
+    if not isinstance(content, list | tuple) or len(content) != 1 or not isinstance(content[0], Mapping):
+        return content
+    said = {key: value for key, value in content[0].items() if value is not None}
+    return said["text"] if said.keys() == {"type", "text"} and said["type"] == "text" else content
 
 
 def _hh_messages(text: str) -> list[Message]:
