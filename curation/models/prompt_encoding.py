@@ -10,13 +10,15 @@ from curation.candidates.reasoning import REASONING_MARKERS
 from curation.models.protocols import Fault
 from curation.text import Message, fault_in_text
 
-__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "holds", "left_out", "template_clock", "text_fault"]
+__all__ = ["TEMPLATE_ERRORS", "TODAY", "PromptEncoder", "holds", "left_out", "template_clock", "text_fault"]
 
 TEMPLATE_ERRORS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a model's template can raise besides Jinja's own errors: it is a program of somebody else."""
 _TODAY: Final = datetime(2024, 7, 26, tzinfo=UTC)
 """For a template that writes the date: what a model reads would change from day to day, and no key would say so.
 Llama's own templates write this one where they cannot ask."""
+TODAY: Final = f"{_TODAY:%d %b %Y}"
+"""The same as Llama's templates write it, which take it as ``date_string`` and then do not ask."""
 _END: Final = 32
 """Tokens at the end of a prompt in which a template may open the model's thought."""
 

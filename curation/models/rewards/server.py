@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from curation.errors import InputError, ModelError
 from curation.models.kept import keeper
+from curation.models.prompt_encoding import TODAY
 from curation.models.protocols import Fault
 from curation.models.rewards.server_calls import Calls, Unanswered
 from curation.text import Message, canonical_json, content_hash, messages_text
@@ -27,7 +28,7 @@ __all__ = ["ServerReward", "open_server", "server_fingerprint"]
 
 FloatArray = npt.NDArray[np.float64]
 _ROUTES: Final = ("score", "classify")
-_VERSION: Final = 2
+_VERSION: Final = 3
 _REFUSALS_BEFORE_STOP: Final = 20
 """Rows refused before any was answered, that show that the fault is not theirs."""
 _FAILURES_BEFORE_STOP: Final = 3
@@ -124,7 +125,13 @@ class ServerReward:
             content: dict[str, Any]
             if self._route == "classify":
                 messages = [*prompt, {"role": "assistant", "content": response}]
-                content = {"messages": messages, "add_generation_prompt": False, "use_activation": False}
+                content = {
+                    "messages": messages,
+                    "add_generation_prompt": False,
+                    "use_activation": False,
+                    # A server's clock would make the rewards of tomorrow other ones.
+                    "chat_template_kwargs": {"date_string": TODAY},
+                }
             else:
                 content = {"text_1": [messages_text(prompt)], "text_2": [response]}
             yield _Row(place, content, content_hash("score", self.fingerprint, canonical_json(content)))

@@ -48,6 +48,7 @@ def test_classify_gets_the_dialogue_as_messages_and_asks_for_raw_logits() -> Non
         found = open_reward(f"{url}/classify#m", batch_size=4).score([PROMPT] * 40, answers)
     assert found[:, 0].tolist() == [float(size) for size in range(1, 41)]
     assert all(body["messages"][:-1] == PROMPT and body["use_activation"] is False for body in asked)
+    assert {body["chat_template_kwargs"]["date_string"] for body in asked} == {"26 Jul 2024"}
     assert {body["messages"][-1]["role"] for body in asked} == {"assistant"}
 
 
