@@ -76,7 +76,7 @@ def what_is_said(answers: Sequence[Sequence[str]]) -> Said:
     return Said(at_once | (later & ~agrees), agrees & ~at_once & ~later)
 
 
-def _found(texts: Sequence[str], phrases: Sequence[str]) -> list[list[str]]:
+def _found(texts: Sequence[str], phrases: list[str]) -> list[list[str]]:
     safe = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # lone surrogates
     column = pl.Series(safe, dtype=pl.String).str.head(_FIRST_CHARACTERS)
     found: list[list[str]] = column.str.extract_many(phrases, overlapping=True).to_list()

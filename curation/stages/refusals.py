@@ -56,6 +56,8 @@ __all__ = [
 _STEP_VERSION = 3
 _VERDICT = ("refusal_probability", "refusal_class", "refusal_kind", "refusal_truncated")
 _KNOWN = "known_"
+_RAW = "raw_"
+"""Before columns of the inputs: the verdict as it was before any calibration, where it is in the ledger."""
 _SORTED = "sorted_into"
 """Column of the inputs: the category of the request, where stage ``requests`` has sorted it."""
 
@@ -146,15 +148,17 @@ class _Detecting:
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
         told = self._told(batch)
-        known, asked = batch.filter(told), batch.filter(~told)
-        batch, verdicts = pl.concat([asked, known]), self._verdicts(asked)
-        if not known.is_empty():
-            verdicts = pl.concat([verdicts, _known_verdicts(known)])
+        raw = _judged_before(batch) & ~told
+        known, before, asked = batch.filter(told), batch.filter(raw), batch.filter(~told & ~raw)
+        batch, verdicts = pl.concat([asked, before, known]), self._verdicts(asked)
+        for rows, prefix in ((before, _RAW), (known, _KNOWN)):
+            if not rows.is_empty():
+                verdicts = pl.concat([verdicts, _known_verdicts(rows, prefix)])
         category, unsorted = self._categories(batch, verdicts["refusal_class"])
         rows = verdicts.insert_column(-1, category.alias("refusal_category"))
         unread = rows["refusal_class"].is_null()
         if self.calibration is not None:
-            fresh = apply_calibration(rows.head(asked.height), self.calibration)
+            fresh = apply_calibration(rows.head(asked.height + before.height), self.calibration)
             rows = pl.concat([fresh, draw_line(rows.tail(known.height), self.calibration)])
         failures = [
             {
@@ -219,10 +223,17 @@ class _Detecting:
         return sort_requests(wanted, self.sorter)
 
 
-def _known_verdicts(batch: pl.DataFrame) -> pl.DataFrame:
+def _judged_before(batch: pl.DataFrame) -> pl.Series:
+    """Whether the detector's own verdict is in the ledger, row by row: a calibration need not ask for it again."""
+    if f"{_RAW}refusal_class" not in batch.columns:
+        return pl.Series([False] * batch.height, dtype=pl.Boolean)
+    return batch[f"{_RAW}refusal_class"].is_not_null()
+
+
+def _known_verdicts(batch: pl.DataFrame, prefix: str) -> pl.DataFrame:
     """What ``_verdicts`` gives, of rows whose verdict is in the ledger."""
-    return batch.select("candidate_id", pl.col(f"{_KNOWN}{name}" for name in _VERDICT)).rename(
-        {f"{_KNOWN}{name}": name for name in _VERDICT}
+    return batch.select("candidate_id", pl.col(f"{prefix}{name}" for name in _VERDICT)).rename(
+        {f"{prefix}{name}": name for name in _VERDICT}
     )
 
 
@@ -261,6 +272,17 @@ def _with_categories(context: Context, candidates: pl.DataFrame) -> pl.DataFrame
     return candidates.join(known, on="prompt_id", how="left", maintain_order="left")
 
 
+def _with_verdicts_before(context: Context, candidates: pl.DataFrame) -> pl.DataFrame:
+    """The answers with the detector's own verdict on each, where a run without a calibration has asked for it."""
+    options = context.recipe.refusals
+    if options is None or options.calibration is None:
+        return candidates
+    plain = RefusalStep(options.model_copy(update={"calibration": None})).key
+    found = context.ledger.fetch(plain, candidates["candidate_id"])
+    raw = found.select("candidate_id", pl.col(_VERDICT).name.prefix(_RAW))
+    return candidates.join(raw, on="candidate_id", how="left", maintain_order="left")
+
+
 def _sorted_since(context: Context, inputs: pl.DataFrame) -> pl.DataFrame | None:
     """Verdicts without the category that their request has by now: a judge's reply could not be read before."""
     options = context.recipe.refusals
@@ -280,7 +302,7 @@ def _sorted_since(context: Context, inputs: pl.DataFrame) -> pl.DataFrame | None
 def run(context: Context) -> StageResult:
     candidates = answered(context)
     step = refusal_step(context)
-    inputs = _with_categories(context, candidates)
+    inputs = _with_verdicts_before(context, _with_categories(context, candidates))
     report = context.compute(step, inputs, again=_sorted_since(context, inputs))
     found = candidate_refusals(context, candidates["candidate_id"])
     facts: dict[str, int | str] = {"computed": report.computed, "detector": report.producer}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -575,3 +576,29 @@ def test_a_verdict_is_drawn_anew_under_its_categorys_threshold_when_the_category
     assert verdict_on_the_lock(workspace) == ("compliance", "doors")
     assert workspace.read("refusals")["candidate_id"].is_unique().all()
     assert workspace.read("refusals").height == 2 * len(rows())
+
+
+def test_a_calibration_asks_for_no_verdict_that_is_known(tmp_path: Path) -> None:
+    calibration = {
+        "version": 1, "slope": 0.5, "intercept": 0.2, "threshold": 0.5, "thresholds": {}, "detector": None,
+    }  # fmt: skip
+    far = Verdicts()
+    with scripted(far) as server:
+        options = {"taxonomy": None, "judge": {"model": server.model(), "revision": "1"}}
+        workspace = finished(tmp_path, refusals=options)
+        before = workspace.read("refusals").sort("candidate_id")
+        asked = len(far.verdicts)
+        for threshold in (0.5, 0.999_999):
+            (tmp_path / "c.json").write_text(json.dumps(calibration | {"threshold": threshold}))
+            finished(tmp_path, refusals=options | {"calibration": "c.json"})
+    assert len(far.verdicts) == asked == 2 * len(rows())
+    found = workspace.read("refusals").filter(~pl.col("detector").is_in(before["detector"].unique().implode()))
+    strict, mild = (part.sort("candidate_id") for _, part in sorted(found.group_by("detector"), key=_refusing))
+    assert strict["refusal_class"].unique().to_list() == ["compliance"]
+    assert mild["refusal_class"].to_list() == before["refusal_class"].to_list()
+    logits = np.log(1e6 - 1) * np.where(before["refusal_class"] == "compliance", -1.0, 1.0)
+    assert mild["refusal_probability"].to_numpy() == pytest.approx(1 / (1 + np.exp(-(0.5 * logits + 0.2))))
+
+
+def _refusing(group: tuple[Any, pl.DataFrame]) -> int:
+    return group[1].filter(pl.col("refusal_class") != "compliance").height
