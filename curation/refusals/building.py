@@ -201,12 +201,20 @@ def _balance(kept: pl.DataFrame, contrast_per_refusal: float | None) -> tuple[pl
     return marked.filter(~pl.col("_over")), left
 
 
+def _without_token(response: str, name: str) -> str:
+    """An answer without the token that an earlier run wrote before it: its dataset may be a source."""
+    for token in (name, REFUSE, RESPOND):
+        if response.startswith(f"{token} "):
+            return response.removeprefix(f"{token} ")
+    return response
+
+
 def _published(kept: pl.DataFrame, tokens: Literal["behaviour", "category"], prepend: bool) -> pl.DataFrame:
     columns = kept.select("messages", "response", "refuses", "category").iter_rows(named=True)
     names, dialogues = [], []
     for row in columns:
         name = refusal_token(refuses=row["refuses"], category=row["category"], tokens=tokens)
-        answer = f"{name} {row['response']}" if prepend else row["response"]
+        answer = f"{name} {_without_token(row['response'], name)}" if prepend else row["response"]
         turns = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
         dialogues.append([*turns, {"role": "assistant", "content": answer}])
         names.append(name)

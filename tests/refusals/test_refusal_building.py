@@ -265,3 +265,11 @@ def test_a_servers_error_is_no_refusal_to_learn_from_nor_the_better_answer() -> 
     found = rules(built.rejects)
     assert {name: found[name] for name in ("c0", "c3", "c4")} == dict.fromkeys(("c0", "c3", "c4"), "no_answer")
     assert built.pairs.select("chosen_id", "rejected_id").rows() == [("c1", "c2")]
+
+
+def test_a_token_that_an_earlier_run_wrote_is_not_written_twice() -> None:
+    given = rows(("p1", "refuse", "F", 0.9), ("p2", "comply", "C", 0.1), ("p3", "refuse", "F", 0.9))
+    said = ["[refuse] No.", "[respond] Sure.", "[respond] I refuse."]
+    given = given.with_columns(response=pl.Series(said))
+    found = build_refusals(given, prepend=True).frame["messages"]
+    assert [m[-1]["content"] for m in found.to_list()] == ["[refuse] No.", "[respond] Sure.", "[refuse] I refuse."]
