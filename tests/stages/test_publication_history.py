@@ -147,6 +147,19 @@ def test_the_rows_of_every_change_are_kept_by_id(place):
     assert gone in text
 
 
+def test_whose_the_log_probabilities_are_is_in_the_card_or_they_go_by_other_names(place):
+    policy = {"batch_rows": 4}
+    place.run(source_rows(6), policy=policy)
+    read = {True: pl.read_parquet(place.folder_of() / "data/*.parquet")}
+    assert "for the reference of whatever is trained" in (place.folder_of() / "README.md").read_text()
+    plain = {"datasets": ["preference"], "license": "mit", "reference_logps": False}
+    place.run(None, policy=policy, publish=plain)
+    read[False] = pl.read_parquet(place.folder_of() / "data/*.parquet")
+    assert "ref_chosen_logps" not in read[False].columns
+    assert read[False]["chosen_logp"].to_list() == read[True]["ref_chosen_logps"].to_list()
+    assert "whatever is trained" not in (place.folder_of() / "README.md").read_text()
+
+
 def test_datasets_of_answers_say_why_too(place):
     publish = {"datasets": ["preference_unpaired", "sft"]}
     place.run(source_rows(20), publish=publish)
