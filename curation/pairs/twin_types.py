@@ -20,7 +20,9 @@ def common_type(one: Any, other: Any) -> Any | None:
         return None if inner is None else pl.List(inner)
     if isinstance(one, pl.Struct) and isinstance(other, pl.Struct):
         first, second = dict(one.to_schema()), dict(other.to_schema())
-        fields = {n: common_type(first.get(n, pl.Null()), second.get(n, pl.Null())) for n in {**first, **second}}
+        fields: dict[str, Any] = {
+            n: common_type(first.get(n, pl.Null()), second.get(n, pl.Null())) for n in {**first, **second}
+        }
         return None if None in fields.values() else pl.Struct(fields)
     if pl.Null in (one, other):
         return other if one == pl.Null else one
