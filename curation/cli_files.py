@@ -107,6 +107,13 @@ def negatives(
     corpus: Annotated[str | None, typer.Option(help="a file with a column text; default: all positives")] = None,
     num_negatives: Annotated[int, typer.Option(min=1)] = 3,
     model: Model = "embedded",
+    query_prompt: Annotated[
+        str | None,
+        typer.Option(help="put before anchors: 'query: ' for E5; default: the model's own, or none"),
+    ] = None,
+    document_prompt: Annotated[
+        str | None, typer.Option(help="put before documents: 'passage: ' for E5; default: the model's own")
+    ] = None,
     range_min: Annotated[int, typer.Option(min=0, help="skip so many of the nearest that are left")] = 0,
     range_max: Annotated[int | None, typer.Option(min=1, help="look no further than so many")] = None,
     max_score: Annotated[float | None, typer.Option(help="drop documents that score higher")] = None,
@@ -132,6 +139,8 @@ def negatives(
         output,
         corpus=corpus,
         model=model,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
         num_negatives=num_negatives,
         range_min=range_min,
         range_max=range_max,

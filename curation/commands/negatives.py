@@ -12,6 +12,7 @@ import polars as pl
 from curation.commands.streams import Stream, open_stream
 from curation.errors import InputError
 from curation.files import open_input
+from curation.models.encoder_files import RetrievalPrompts, retrieval_prompts
 from curation.models.identity import EMBEDDED
 from curation.negatives.index import check_index
 from curation.negatives.mining import MiningOptions
@@ -43,6 +44,8 @@ def run_negatives(
     corpus: str | Path | None = None,
     encoder: TextEncoder | None = None,
     model: str = EMBEDDED,
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
     doubts: Doubts | None = None,
     note: Callable[[str], None] = lambda message: None,
     **options: Unpack[MiningOptions],
@@ -58,6 +61,8 @@ def run_negatives(
         corpus: a file with the column ``text``; without it the positives of all rows are the corpus.
         encoder: a loaded encoder; None loads ``model``.
         model: a MODEL that is an encoder.
+        query_prompt, document_prompt: put before anchors and documents; the model's own where it has some. See
+            ``curation.models.encoder_files.retrieval_prompts``.
         doubts: the false-negative filters to run.
         note: is told what the corpus held.
         **options: of ``mine_hard_negatives``.
@@ -71,14 +76,17 @@ def run_negatives(
     documents = None if corpus is None else _read_corpus(corpus, note)
     with open_stream(input, output, text=("anchor", "positive"), chunk_rows=None, others=(corpus,)) as stream:
         waterfall, recall, method = pl.DataFrame(schema=WATERFALL_SCHEMA), 1.0, "flat"
+        prompts = retrieval_prompts(model, query=query_prompt, document=document_prompt)
         for rows in stream.chunks():
             kept = _without_self_pairs(rows, stream)
             if kept.is_empty():
                 continue
+            opened, queries = (encoder, None) if encoder is not None else _open(model, prompts)
             mined = mine_text_negatives(
                 anchors=kept["anchor"].to_list(),
                 positives=[[text] for text in kept["positive"]],
-                encoder=encoder or _open(model),
+                encoder=opened,
+                queries=queries,
                 corpus=documents,
                 doubts=doubts,
                 **options,
@@ -93,10 +101,12 @@ def run_negatives(
         return NegativesDone(stream.rows_written, stream.rejected, waterfall, recall, summary)
 
 
-def _open(model: str) -> TextEncoder:
+def _open(model: str, prompts: RetrievalPrompts) -> tuple[TextEncoder, TextEncoder]:
+    """The encoder for documents, and the same one for anchors."""
     from curation.models.encoder import open_encoder
 
-    return open_encoder(model)
+    documents = open_encoder(model, prompt=prompts.document)
+    return documents, documents.with_prompt(prompts.query)
 
 
 def _read_corpus(path: str | Path, note: Callable[[str], None]) -> list[str]:

@@ -117,6 +117,7 @@ def mine_text_negatives(
     anchors: Sequence[str],
     positives: Sequence[Sequence[str]],
     encoder: TextEncoder,
+    queries: TextEncoder | None = None,
     corpus: Sequence[str] | None = None,
     doubts: Doubts | None = None,
     **options: Unpack[MiningOptions],
@@ -130,6 +131,7 @@ def mine_text_negatives(
         anchors: n texts.
         positives: n lists of texts.
         encoder: gives L2-normalised vectors.
+        queries: for the anchors, where the model reads other words before them; None for the same.
         corpus: the documents to mine in, None for all positives. Positives it lacks are added.
         doubts: the false-negative filters to run.
         **options: of :func:`mine_hard_negatives`.
@@ -152,18 +154,18 @@ def mine_text_negatives(
     place = {normalise(text): row for row, text in enumerate(documents.texts)}
     itself = [[place[key]] if key in place else [] for key in distinct]
     embedded = encoder.encode(documents.texts)
-    queries = encoder.encode(first)
+    asked = (queries or encoder).encode(first)
     if doubts is not None:
         rules = _filters(doubts, first, documents.texts, shared, embedded)
         options["filters"] = [*options.get("filters", ()), *rules]
     mined = mine_hard_negatives(
-        anchor_embeddings=queries.vectors,
+        anchor_embeddings=asked.vectors,
         corpus_embeddings=embedded.vectors,
         positives=shared,
         exclude=itself if any(itself) else None,
         **options,
     )
-    truncated = int(embedded.truncated.sum() + queries.truncated.sum())
+    truncated = int(embedded.truncated.sum() + asked.truncated.sum())
     return MinedTexts(documents.texts, mined, anchor_of_row, truncated, documents.duplicates, documents.added)
 
 

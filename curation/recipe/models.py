@@ -20,6 +20,16 @@ class Encoder(Section):
         ge=8,
         description="tokens read of a text, at most as many as the model has positions; the model's own limit",
     )
+    query_prompt: str | None = Field(
+        default=None,
+        description='of hard negatives: put before each anchor, "query: " for E5; a text, or the name of a prompt '
+        "of the model; its own prompt query, if it has one",
+    )
+    document_prompt: str | None = Field(
+        default=None,
+        description='of hard negatives: put before each document, "passage: " for E5; the model\'s own prompt '
+        "document, passage or corpus, if it has one",
+    )
     batch_rows: int = Field(default=512, ge=1)
 
 

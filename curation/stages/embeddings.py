@@ -12,6 +12,7 @@ from curation.files import ROW, open_input
 from curation.files import rejects_frame as unread_rows
 from curation.ledger import FORGOTTEN, LedgerKey
 from curation.models.encoder import encoder_fingerprint, open_encoder
+from curation.models.encoder_files import RetrievalPrompts, retrieval_prompts
 from curation.models.protocols import Encoder
 from curation.prompts.texts import TextRows, text_columns
 from curation.recipe import Encoder as EncoderOptions
@@ -24,10 +25,13 @@ from curation.text_columns import message_texts, text_ids
 __all__ = [
     "STAGE",
     "EmbeddingStep",
+    "anchor_step",
     "corpus_rejects",
     "corpus_texts",
+    "document_step",
     "documents_of",
     "embedding_step",
+    "prompts_of",
     "text_id",
     "text_ids",
 ]
@@ -37,9 +41,14 @@ _STEP_VERSION = 1
 
 @dataclass(frozen=True)
 class EmbeddingStep:
-    """Encoding texts."""
+    """Encoding texts.
+
+    Attributes:
+        prompt: put before each text; None for what the model puts there by itself.
+    """
 
     options: EncoderOptions
+    prompt: str | None = None
 
     @property
     def name(self) -> str:
@@ -51,11 +60,13 @@ class EmbeddingStep:
 
     @property
     def key(self) -> LedgerKey:
-        producer = encoder_fingerprint(self.options.model, max_length=self.options.max_length)
+        o = self.options
+        producer = encoder_fingerprint(o.model, max_length=o.max_length, prompt=self.prompt)
         return LedgerKey("embeddings", "text_id", "model", f"{producer} step{_STEP_VERSION}")
 
     def open(self) -> Worker:
-        return _Encoding(open_encoder(self.options.model, max_length=self.options.max_length))
+        o = self.options
+        return _Encoding(open_encoder(o.model, max_length=o.max_length, prompt=self.prompt))
 
 
 @dataclass
@@ -78,6 +89,23 @@ def embedding_step(context: Context) -> EmbeddingStep:
     """The step that a recipe asks for; its encoder must be set."""
     assert context.recipe.encoder is not None
     return EmbeddingStep(context.recipe.encoder)
+
+
+def prompts_of(options: EncoderOptions) -> RetrievalPrompts:
+    """What an encoder reads before anchors and before documents when hard negatives are mined."""
+    return retrieval_prompts(options.model, query=options.query_prompt, document=options.document_prompt)
+
+
+def anchor_step(context: Context) -> EmbeddingStep:
+    """The recipe's encoder with what it reads before a query; where that is nothing, ``embeddings`` has run it."""
+    options = embedding_step(context).options
+    return EmbeddingStep(options, prompts_of(options).query)
+
+
+def document_step(context: Context) -> EmbeddingStep:
+    """The same for the documents that are searched."""
+    options = embedding_step(context).options
+    return EmbeddingStep(options, prompts_of(options).document)
 
 
 def text_id(text: str) -> str:

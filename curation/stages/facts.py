@@ -13,7 +13,7 @@ from curation.publish.gates import ALL_DATASETS, GateResult
 from curation.publish.report import Threshold
 from curation.recipe import Encoder, Recipe
 from curation.stages.context import Context
-from curation.stages.embeddings import EmbeddingStep, embedding_step
+from curation.stages.embeddings import EmbeddingStep, anchor_step, document_step, embedding_step
 from curation.stages.generations import generation_steps, rewriting_steps
 from curation.stages.judgements import judge_step
 from curation.stages.policy_stats import policy_step
@@ -57,6 +57,8 @@ def models_used(context: Context) -> list[dict[str, Any]]:
     found += [("rewriting", step.key.producer) for step in rewriting_steps(context)]
     if recipe.negatives is not None:
         found += [("guide", EmbeddingStep(guide).key.producer) for guide in recipe.negatives.guides]
+        asked = [anchor_step(context), document_step(context)] if recipe.encoder else []
+        found += [("negatives", step.key.producer) for step in asked if step.prompt is not None]
         rescorer = recipe.negatives.rescorer
         found += [("rescoring", rescoring_step(rescorer).key.producer)] if rescorer else []
     if recipe.label_noise is not None and recipe.builds_pairs:

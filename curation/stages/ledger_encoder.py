@@ -22,9 +22,11 @@ class LedgerEncoder:
     A text that the model failed on has a zero vector, which is like nothing.
     """
 
-    def __init__(self, context: Context, options: EncoderOptions | None = None) -> None:
+    def __init__(
+        self, context: Context, options: EncoderOptions | None = None, *, prompt: str | None = None
+    ) -> None:
         self._context = context
-        self._step = embedding_step(context) if options is None else EmbeddingStep(options)
+        self._step = EmbeddingStep(embedding_step(context).options if options is None else options, prompt)
         self.fingerprint = self._step.key.producer
         self.dimension = 0
         """Known once something has been encoded."""

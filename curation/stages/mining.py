@@ -19,7 +19,7 @@ from curation.negatives.store import CorpusIndex
 from curation.recipe import Negatives
 from curation.scores.similarity import vector_matrix
 from curation.stages.context import Context
-from curation.stages.embeddings import embedding_step, text_ids
+from curation.stages.embeddings import document_step, prompts_of, text_ids
 from curation.stages.kept_index import kept_index
 from curation.stages.ledger_encoder import LedgerEncoder
 from curation.stages.rescoring import LedgerScorer
@@ -45,7 +45,10 @@ def mining_corpus(context: Context, documents: pl.DataFrame, options: Negatives,
         documents: text, text_id, each once.
         anchors: how many will be searched for.
     """
-    key = embedding_step(context).key
+    step = document_step(context)
+    if step.prompt is not None:
+        context.compute(step, documents.select("text_id", "text"))
+    key = step.key
     in_memory = options.index in {"flat", "hnsw"} or (
         options.index == "auto" and searches_exactly(queries=anchors, rows=documents.height)
     )
@@ -112,11 +115,13 @@ def _filters(
         )
     guides = []
     for guide in options.guides:
-        encoder = LedgerEncoder(context, guide)
+        prompts = prompts_of(guide)
+        asking = LedgerEncoder(context, guide, prompt=prompts.query)
+        holding = LedgerEncoder(context, guide, prompt=prompts.document)
         guides.append(
             GuideFilter(
-                anchor_embeddings=encoder.encode(anchors["anchor"].to_list()).vectors,
-                corpus_embeddings=encoder.encode(texts).vectors,
+                anchor_embeddings=asking.encode(anchors["anchor"].to_list()).vectors,
+                corpus_embeddings=holding.encode(texts).vectors,
                 positives=positives,
                 margin=options.guide_margin,
             )

@@ -14,7 +14,7 @@ from curation.negatives.mining import MinedNegatives
 from curation.negatives.waterfall import emptying_rule
 from curation.publish.formats import retrieval_frame
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.embeddings import corpus_rejects, corpus_texts, embedding_step, text_ids
+from curation.stages.embeddings import anchor_step, corpus_rejects, corpus_texts, text_ids
 from curation.stages.hygiene import prompted_inputs
 from curation.stages.mining import MiningCorpus, mine, mining_corpus
 from curation.stages.other_answers import OtherAnswers, other_answers
@@ -41,7 +41,10 @@ def run(context: Context) -> StageResult:
     assert options is not None
     anchors = _anchors(context)
     corpus = mining_corpus(context, _documents(context), options, anchors=anchors.height)
-    vectors = context.ledger.fetch(embedding_step(context).key, anchors["text_id"]).select("text_id", "vector")
+    step = anchor_step(context)
+    if step.prompt is not None:
+        context.compute(step, anchors.select("text_id", text="anchor").unique("text_id", maintain_order=True))
+    vectors = context.ledger.fetch(step.key, anchors["text_id"]).select("text_id", "vector")
     lost = anchors.join(vectors, on="text_id", how="anti", maintain_order="left")
     anchors = anchors.join(vectors, on="text_id", maintain_order="left")
     own = _own_answers(context, corpus.documents, anchors)

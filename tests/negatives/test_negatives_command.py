@@ -168,3 +168,16 @@ def test_a_graph_finds_what_the_exact_search_does_and_says_its_recall(
 def test_a_storage_that_the_index_has_not_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="use index 'hnsw'"):
         run_negatives(tmp_path / "absent.jsonl", tmp_path / "out.parquet", index="flat", storage="int8")
+
+
+def test_prompts_are_put_before_anchors_and_documents(tmp_path: Path, encoder: SentenceEncoder) -> None:
+    out = tmp_path / "out.parquet"
+    given = write(tmp_path / "in.jsonl", [PAIRS[0], PAIRS[2]])
+    run_negatives(
+        given, out, query_prompt="query: ", document_prompt="passage: ", num_negatives=1, relative_margin=None
+    )
+    asked = encoder.encode([f"query: {row['anchor']}" for row in (PAIRS[0], PAIRS[2])]).vectors
+    held = encoder.encode([f"passage: {row['positive']}" for row in (PAIRS[0], PAIRS[2])]).vectors
+    np.testing.assert_allclose(pl.read_parquet(out)["positive_score"], (asked * held).sum(axis=1), atol=1e-5)
+    with pytest.raises(InputError, match="no prompt 'query'"):
+        run_negatives(given, out, query_prompt="query")

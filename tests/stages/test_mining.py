@@ -321,3 +321,27 @@ def test_another_prompts_answer_that_says_what_any_positive_says_is_left_out(min
     found = dict(mined.texts())
     assert pairs[0]["prompt"] not in found
     assert pairs[6]["prompt"] in found
+
+
+def test_anchors_and_documents_have_the_prompts_that_the_encoder_reads(mined: Mined) -> None:
+    from curation.models.encoder import encoder_fingerprint, open_encoder
+
+    pairs = rows(6)
+    (mined.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    encoder = {"model": "embedded", "query_prompt": "find: ", "document_prompt": "text: "}
+    given = {"encoder": encoder, "negatives": {"num_negatives": 1, "relative_margin": None}}
+    (mined.folder / "recipe.yaml").write_text(yaml.safe_dump(BARE | given))
+    run(mined.folder / "recipe.yaml", workspace=mined.workspace)
+    model = open_encoder("embedded")
+    asked = model.encode(["find: " + row["prompt"] for row in pairs]).vectors
+    held = model.encode(["text: " + row["chosen"] for row in pairs]).vectors
+    expected = {row["prompt"]: float(a @ h) for row, a, h in zip(pairs, asked, held, strict=True)}
+    found = mined.workspace.read("retrieval").select("anchor", "positive_score")
+    assert dict(found.iter_rows()) == pytest.approx(expected, abs=1e-5)
+    kept = mined.workspace.read("embeddings").group_by("model").len()
+    counts = {name.split(" ")[0]: n for name, n in kept.iter_rows()}
+    fingerprints = [encoder_fingerprint(prompt=prompt) for prompt in (None, "find: ", "text: ")]
+    assert counts == dict(zip(fingerprints, (18, 6, 12), strict=True))
+    again = run(mined.folder / "recipe.yaml", workspace=mined.workspace)
+    assert not any(stage.facts.get("computed") for stage in again.stages)
+    assert mined.workspace.read("embeddings").height == 36
