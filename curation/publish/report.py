@@ -17,6 +17,7 @@ import polars as pl
 
 from curation.publish import summary
 from curation.publish.gates import ALL_DATASETS, GateResult
+from curation.publish.next_steps import next_steps
 from curation.text import content_hash
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class ReportData(NamedTuple):
     """Rows of table ``searches``: how near documents were searched for, and with which recall."""
     models: Sequence[Mapping[str, Any]] = ()
     """``step``, ``producer``, ``computed``, ``reused``, ``failed``, ``seconds``."""
+    sources: Sequence[Mapping[str, Any]] = ()
+    """``source``, ``kind``, ``rows``, ``answers``, ``scored`` and ``rejected`` of each source."""
     gates: Sequence[GateResult] = ()
     thresholds: Sequence[Threshold] = ()
     versions: Mapping[str, str] = {}
@@ -110,6 +113,13 @@ def render_report(data: ReportData) -> str:
         groups=_groups(pairs),
         rejects=summary.reject_rows(data.rejects),
         sample=summary.sample_pairs(pairs),
+        steps=next_steps(
+            pairs=pairs,
+            models=data.models,
+            sources=data.sources,
+            datasets=list(data.datasets),
+            failed=any(gate.outcome == "failed" for gate in data.gates),
+        ),
     )
 
 

@@ -24,9 +24,11 @@ __all__ = ["STAGE"]
 def run(context: Context) -> StageResult:
     check_named(context)
     frames, rejects, how = [], [], []
+    answered = _answered_before(context)
     for source in context.recipe.sources:
         try:
             rows, dropped, read_as = _read(source, context.limit)
+            _check_answers_are_there(source, rows, read_as, answered)
         except InputError as error:
             if context.workspace.version("inputs") is None:
                 raise
@@ -81,6 +83,28 @@ def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame
         reason=pl.col("reason"),
     )
     return rows, rejects, read.read_as
+
+
+def _answered_before(context: Context) -> dict[str, str]:
+    """The sources that brought answers at the last run, and as what they were read."""
+    if context.workspace.version("inputs") is None:
+        return {}
+    before = context.workspace.scan("inputs").filter(pl.col("responses").list.len() > 0)
+    kinds = before.select("source", "kind").unique("source", keep="first", maintain_order=True).collect()
+    return dict(zip(kinds["source"].to_list(), kinds["kind"].to_list(), strict=True))
+
+
+def _check_answers_are_there(source: Source, rows: pl.DataFrame, read_as: str, answered: dict[str, str]) -> None:
+    """A column of answers that was renamed upstream leaves a file of prompts, and a dataset without its pairs.
+
+    Raises:
+        InputError: where the recipe does not say that prompts are meant.
+    """
+    if source.name in answered and source.format == "auto" and not (rows["responses"].list.len() > 0).any():
+        raise InputError(
+            f"{source.path}: the last run read it as {answered[source.name]}, now there are no answers: {read_as}; "
+            f"name the columns of the answers, or give the source format: {rows['kind'][0]} if none are meant"
+        )
 
 
 def _none_is_usable(source: Source, rejects: pl.DataFrame, rows: int) -> str:

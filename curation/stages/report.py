@@ -33,7 +33,7 @@ from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 8
+_VERSION: Final = 9
 
 
 def run(context: Context) -> StageResult:
@@ -101,11 +101,35 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         confusion=summarise_confusion(confused),
         searches=workspace.read("searches").to_dicts() if "retrieval" in recipe.publish.tables else (),
         models=models,
+        sources=_sources(workspace),
         gates=gate_results(workspace),
         thresholds=thresholds_used(workspace, recipe),
         versions=package_versions() | {f"table {name}": str(v) for name, v in table_versions(workspace).items()},
         datasets={name: split_sizes(context, name) for name in recipe.publish.datasets},
     )
+
+
+def _sources(workspace: Workspace) -> list[dict[str, Any]]:
+    """Of each source how it was read, and how many of its rows; the order is the recipe's."""
+    inputs = workspace.scan("inputs")
+    read = (
+        inputs.group_by("source", "kind", maintain_order=True)
+        .agg(
+            rows=pl.len(),
+            answers=pl.col("candidate_ids").list.len().sum(),
+            scored=pl.col("scores").is_not_null().sum(),
+        )
+        .collect()
+    )
+    rejects = workspace.scan("rejects").filter((pl.col("stage") == "inputs") & (pl.col("table") == "inputs"))
+    name = pl.col("row_id").str.replace(r"#\d+$", "")
+    rejected = (
+        rejects.select(source=name, row=pl.col("row_id")).unique().group_by("source").len("rejected").collect()
+    )
+    rows = read.join(rejected, on="source", how="left", maintain_order="left").with_columns(
+        pl.col("rejected").fill_null(0)
+    )
+    return rows.to_dicts()
 
 
 def _with_dangerous(context: Context, pairs: pl.DataFrame) -> pl.DataFrame:

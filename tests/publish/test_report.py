@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from curation.publish.gates import GateResult
+from curation.publish.next_steps import next_steps
 from curation.publish.refusing import BuiltSummary, RefusalSummary
 from curation.publish.report import ReportData, Threshold, format_number, render_report
 from curation.publish.summary import group_rows, reject_rows, sample_pairs, score_summary
@@ -243,6 +244,50 @@ def test_many_turns_are_cut_and_say_so():
     html = render_report(make_data(make_pairs(4, prompt=turns)))
     assert "earlier turns not shown: 3" in html
     assert "turn 2<" not in html
+
+
+SOURCE = {"source": "mine", "kind": "pair", "rows": 10, "answers": 20, "scored": 0, "rejected": 0}
+
+
+def steps(**changes):
+    given = {
+        "pairs": make_pairs(strength_mean=1.0),
+        "models": [],
+        "sources": [SOURCE],
+        "datasets": ["preference"],
+        "failed": False,
+    }
+    return [step.what for step in next_steps(**{**given, **changes})]
+
+
+def test_what_to_do_next_names_the_rule_that_dropped_most_and_how_to_push():
+    found = steps()
+
+    assert [what.split(" ")[0] for what in found] == ["rule_0", "Give"]
+    assert "dropped most, 7 pairs" in found[0]
+    assert steps(failed=True) == found[:1]
+    assert steps(pairs=make_pairs().clear(), datasets=[]) == []
+
+
+def test_what_to_do_next_warns_of_bundled_models_and_of_labels_that_yours_contradict():
+    against = make_pairs(strength_mean=-1.0)
+    bundled = [{"step": "rewards", "producer": "heads@1+minilm@2 step1"}]
+    own = [{"step": "rewards", "producer": "team/reward@1 step1"}]
+
+    assert any("small bundled models" in what and "sections rewards" in what for what in steps(models=bundled))
+    assert not any("contradict" in what for what in steps(models=bundled, pairs=against))
+    assert any("contradict the label of 100% of the kept" in what for what in steps(models=own, pairs=against))
+    assert not any("contradict" in what for what in steps(models=own, pairs=make_pairs(strength_mean=1.0)))
+
+
+def test_a_source_that_was_read_as_bare_prompts_beside_others_is_spoken_of():
+    prompts = {**SOURCE, "source": "pku", "kind": "prompt", "answers": 0}
+
+    assert any(what.startswith("pku: read as prompts without answers") for what in steps(sources=[SOURCE, prompts]))
+    assert not any("without answers" in what for what in steps(sources=[prompts]))
+    html = render_report(make_data(make_pairs())._replace(sources=[prompts]))
+    assert "What was read" in html
+    assert "<td>pku</td><td>prompt</td>" in html
 
 
 def test_a_run_without_pairs_has_a_report():
