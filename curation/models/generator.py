@@ -233,4 +233,6 @@ def _end_of_turn(tokenizer: Any) -> set[int]:
         return set()
     after = text.rpartition("answer")[2]
     ids = tokenizer(after, add_special_tokens=False)["input_ids"] if after else []
-    return set(ids[:1]) & set(tokenizer.all_special_ids)
+    # Many tokenizers give their end of turn no name of its own (Phi-3, Cohere): it is special all the same.
+    added = {i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
+    return set(ids[:1]) & (added | set(tokenizer.all_special_ids))

@@ -14,7 +14,7 @@ import torch
 
 from curation.errors import InputError
 from curation.models.identity import ModelRef
-from curation.models.policy.forward import is_out_of_memory
+from curation.models.policy.forward import is_out_of_memory, trunk
 from curation.models.policy.rendering import Rendered, Renderer
 from curation.models.policy.transformers_backend import load_model, load_tokenizer
 from curation.models.protocols import AnswerStates, Fault
@@ -58,7 +58,7 @@ class AnswerStatesReader:
         """The state at the answer's end and the mean state over it, (width,) each."""
         ids = np.concatenate([group.prompt, group.answers[0]])
         try:
-            layers = self._model.base_model(
+            layers = trunk(self._model)(
                 input_ids=torch.from_numpy(ids)[None].to(self._model.device),
                 use_cache=False,
                 output_hidden_states=True,

@@ -27,7 +27,17 @@ __all__ = [
     "packed_alone",
     "separate",
     "shared_cache",
+    "trunk",
 ]
+
+
+def trunk(model: Any) -> Any:
+    """What gives a causal language model's final states, without its output layer.
+
+    A part of a larger model (Llama 4's text model) may name a base that it does not have.
+    """
+    found = model.base_model
+    return model.model if found is model and hasattr(model, "model") else found
 
 
 class States(NamedTuple):
@@ -54,7 +64,7 @@ def packed(model: Any, groups: Sequence[Rendered], min_shared: int) -> States:
     layout = TreeLayout(tree)
     device = model.device
     with use_layout(layout):
-        rows = model.base_model(
+        rows = trunk(model)(
             input_ids=torch.from_numpy(tree.ids)[None].to(device),
             position_ids=torch.from_numpy(tree.positions)[None].to(device),
             use_cache=False,
@@ -72,7 +82,7 @@ def shared_cache(model: Any, groups: Sequence[Rendered], min_shared: int) -> Sta
     del min_shared
     gathered = _Gathered(model.device)
     for group in groups:
-        start = model.base_model(input_ids=_row(group.prompt, model), use_cache=True)
+        start = trunk(model)(input_ids=_row(group.prompt, model), use_cache=True)
         last = gathered.add(start.last_hidden_state[0, -1:])
         gathered.forwarded += len(group.prompt)
         gathered.where.append([])
@@ -80,7 +90,7 @@ def shared_cache(model: Any, groups: Sequence[Rendered], min_shared: int) -> Sta
             rows = last
             if len(answer) > 1:
                 cache = copy.deepcopy(start.past_key_values)
-                more = model.base_model(input_ids=_row(answer[:-1], model), past_key_values=cache, use_cache=True)
+                more = trunk(model)(input_ids=_row(answer[:-1], model), past_key_values=cache, use_cache=True)
                 rows = torch.cat([last, gathered.add(more.last_hidden_state[0])])
                 gathered.forwarded += len(answer) - 1
             gathered.where[-1].append(rows)
@@ -95,7 +105,7 @@ def separate(model: Any, groups: Sequence[Rendered], min_shared: int) -> States:
         gathered.where.append([])
         for answer in group.answers:
             sequence = _read(group.prompt, answer)
-            states = model.base_model(input_ids=_row(sequence, model), use_cache=False).last_hidden_state[0]
+            states = trunk(model)(input_ids=_row(sequence, model), use_cache=False).last_hidden_state[0]
             gathered.where[-1].append(gathered.add(states[len(group.prompt) - 1 :]))
             gathered.forwarded += len(sequence)
     return gathered.states()

@@ -45,7 +45,8 @@ class DoubleCopy:
     def fits(model: Any) -> bool:
         """Whether a copy makes sense: float32 weights, not too many, on a device that has float64."""
         small = sum(p.numel() for p in model.parameters()) <= _MOST_PARAMETERS
-        return small and model.dtype == torch.float32 and model.device.type in {"cpu", "cuda"}
+        whole = getattr(model, "quantization_method", None) is None
+        return small and whole and model.dtype == torch.float32 and model.device.type in {"cpu", "cuda"}
 
     def model(self) -> Any:
         if self._double is None:

@@ -2,7 +2,8 @@
 
 Tokens are decided here and nowhere else. With a template, the prompt's ids are the rendered dialogue with
 the generation prompt, and the answer's ids are what the rendered dialogue *with* the answer has after
-them: the end-of-turn token and whatever else the template writes are the answer's. Raw, they are
+them: the end-of-turn token and whatever else the template writes are the answer's. A thought that the template
+opens for the model at the end of the prompt is the answer's too, as the dialogue has it. Raw, they are
 ``tok(prompt)`` and ``tok(answer, add_special_tokens=False)``. A template is a program of somebody else: what
 it leaves out of a dialogue is a fault, and a date that it asks for is always the same one.
 """
@@ -15,9 +16,10 @@ from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 
+from curation.candidates.reasoning import REASONING_MARKERS
 from curation.errors import InputError
 from curation.models.policy.packing import IntArray
-from curation.models.prompt_encoding import TEMPLATE_ERRORS, template_clock
+from curation.models.prompt_encoding import TEMPLATE_ERRORS, holds, left_out, template_clock
 from curation.models.protocols import Fault
 from curation.text import Message, fault_in_text, messages_text
 
@@ -98,15 +100,16 @@ class Renderer:
         start = self._dialogue(messages, add_generation_prompt=True)
         if isinstance(start, Fault):
             return start
-        if fault := _left_out(messages, start):
+        if fault := left_out(messages, start, whose="policy"):
             return fault
+        start = _without_open_thought(start, messages[-1]["content"])
         texts: list[str | Fault] = [start]
         for answer in answers:
             text = self._dialogue([*messages, {"role": "assistant", "content": answer}])
             if isinstance(text, Fault):
                 texts.append(text._replace(rule="template_refuses_answer"))
             else:
-                texts.append(text if _holds(text.removeprefix(start), answer) else _CUT)
+                texts.append(text if holds(text.removeprefix(start), answer) else _CUT)
         return texts
 
     def _dialogue(self, messages: list[Message], *, add_generation_prompt: bool = False) -> str | Fault:
@@ -193,18 +196,15 @@ def _overflow(length: int, limit: int, reason: str) -> Fault:
     return Fault("context_overflow", str(length), f"{reason}: {length} tokens, at most {limit}")
 
 
-def _left_out(messages: Sequence[Message], text: str) -> Fault | None:
-    """Some templates have no place for a system message, and say nothing. What an earlier answer thought may go."""
-    for message in messages:
-        if message["role"] in {"system", "user"} and not _holds(text, message["content"]):
-            reason = f"the policy's template leaves out a message of the {message['role']}, or a part of it"
-            return Fault("template_drops_message", message["role"], reason)
-    return None
+def _without_open_thought(start: str, last: str) -> str:
+    """A prompt up to where the model's turn begins.
 
-
-def _holds(text: str, part: str) -> bool:
-    """Whether a text was rendered whole; white space is the template's to set."""
-    return part.strip() in text or "".join(part.split()) in "".join(text.split())
+    Templates of models that reason end it with "<think>", and write an answer's turn otherwise: with an empty
+    thought (Qwen3.5 and later), or with none (DeepSeek-R1). So no dialogue would begin with its prompt.
+    """
+    text = start.rstrip()
+    opening = next((o for o, _ in REASONING_MARKERS if text.endswith(o)), None)
+    return start if opening is None or last.rstrip().endswith(opening) else text.removesuffix(opening)
 
 
 def _prompt_fault(prompt: Sequence[Message] | str) -> Fault | None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from curation.errors import InputError, ModelError
+from curation.models.adapters import refuse_adapter
 from curation.models.identity import ModelRef
 from curation.models.policy.forward import METHODS, States, is_out_of_memory, packed_alone, separate
 from curation.models.policy.head import head_of
@@ -212,13 +213,18 @@ def load_tokenizer(ref: ModelRef) -> Any:
     """The policy's tokenizer.
 
     Raises:
+        InputError: when the model is an adapter.
         ModelError: when it cannot be loaded.
     """
     from transformers import AutoTokenizer
 
+    refuse_adapter(ref)
     try:
-        return AutoTokenizer.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        # With mistral-common, which vLLM brings, a Mistral model would get a tokenizer that has no template.
+        return AutoTokenizer.from_pretrained(
+            ref.location, revision=ref.commit, trust_remote_code=False, mistral_format=False
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise cannot_load(ref, "tokenizer", error) from error
 
 
@@ -226,24 +232,43 @@ def load_model(ref: ModelRef, *, dtype: str) -> Any:
     """The policy's weights, safetensors only, on the GPU where there is one, in evaluation mode.
 
     Raises:
+        InputError: when it is an adapter, which is no model by itself.
         ModelError: when they cannot be loaded, or the files hold only some of them.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
+    refuse_adapter(ref)
     try:
         with no_progress_bar():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                ref.location, revision=ref.commit, dtype=getattr(torch, dtype),
-                use_safetensors=True, trust_remote_code=False, output_loading_info=True,
-            )  # fmt: skip
-        model, loading = loaded
+            model, loading = _loaded(ref, dtype)
         require_all_weights(model, loading)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        # Quantised weights lie where they were loaded to, and may not be moved.
+        if getattr(model, "quantization_method", None) is None:
+            model = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
         raise cannot_load(ref, "weights", error) from error
-    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return model.eval()
+
+
+def _loaded(ref: ModelRef, dtype: str) -> tuple[Any, Any]:
+    """The model, and what was missing in its files. Of one that sees as well (Mistral Small 3) what reads text."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    def load(kind: Any) -> Any:
+        return kind.from_pretrained(
+            ref.location, revision=ref.commit, dtype=getattr(torch, dtype),
+            use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+        )  # fmt: skip
+
+    try:
+        found = load(AutoModelForCausalLM)
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        found = load(AutoModelForImageTextToText)
+    return found[0], found[1]
 
 
 def cannot_load(ref: ModelRef, what: str, error: Exception) -> ModelError:
