@@ -7,6 +7,7 @@ middle of a batch. Imports vLLM.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +24,12 @@ from curation.models.vllm_engine import require_vllm, start_vllm
 
 __all__ = ["VllmChat", "open_vllm_chat"]
 
+_LOG = logging.getLogger(__name__)
+
 _UNDER_WAY: Final = 512
 """Requests that vLLM has at once: twice what it runs at a time, so that it never waits for us."""
+_WHAT_FITS: Final = -1
+"""The model's own context, or as much of it as memory holds: else vLLM does not start where 128 k do not fit."""
 
 
 class VllmChat:
@@ -68,13 +73,26 @@ class VllmChat:
                         yield ChatReply(request.key, ids)
                     else:
                         keys[self._add(ids, request)] = request.key
-                for output in self._engine.llm_engine.step() if keys else ():
+                for output in self._step(keys) if keys else ():
                     key = keys.pop(_plain(output.request_id), None) if output.finished else None
                     if key is not None:
                         yield ChatReply(key, self._answer(output))
         finally:
             if keys:
                 self._engine.llm_engine.abort_request(list(keys))
+
+    def _step(self, keys: dict[str, str]) -> Any:
+        """What has been finished. An engine that has ended (out of memory, most often) is asked nothing more."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return self._engine.llm_engine.step()
+        except EngineDeadError:
+            keys.clear()
+            raise ModelError(
+                "vLLM's engine has ended while it worked; what it wrote before says why. Finished answers "
+                "are kept, and the next run goes on from them"
+            ) from None
 
     def _add(self, ids: tuple[int, ...], request: ChatRequest) -> str:
         name: str
@@ -134,17 +152,22 @@ def open_vllm_chat(model: str, options: ChatOptions, *, fingerprint: str) -> Vll
     tokenizer = load_tokenizer(ref)
     if not tokenizer.chat_template:
         raise InputError(f"generator {model!r} has no chat template: give a chat model, or add a template to it")
-    config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
     try:
+        config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
         engine = start_vllm(
-            model=ref.location, revision=ref.commit, disable_log_stats=True,
+            model=ref.location, revision=ref.commit, disable_log_stats=True, max_model_len=_WHAT_FITS,
             max_logprobs=max(options.top_logprobs, 1), enforce_eager=not _has_gpu(), **lora_engine,
         )  # fmt: skip
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, KeyError, ImportError) as error:
         raise ModelError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
+    context = int(engine.model_config.max_model_len)
+    own = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if own is not None and context < own:
+        message = "generator %r: memory holds %d of its %d tokens of context; longer prompts are rejected"
+        _LOG.warning(message, model, context, own)
     prompts = PromptEncoder(
         tokenizer,
-        context=engine.model_config.max_model_len,
+        context=context,
         max_new_tokens=options.max_new_tokens,
         system_prompt=options.system_prompt,
     )
