@@ -17,7 +17,9 @@ from curation.candidates.reasoning import REASONING_MARKERS, split_reasoning
 __all__ = ["Spoken", "speaks_of_helping", "spelled_out", "spoken", "uncapitalised", "undressed"]
 
 _MARKS: Final = tuple({mark for pair in REASONING_MARKERS for mark in pair})
+_FIRST_SIGNS: Final = tuple(sorted({mark[0] for mark in _MARKS}))
 _INVISIBLE: Final = "\ufeff\u200b\u200c\u200d\u2060"
+_DRESS: Final = ("*", "_", "#", ">", "—", "–", "--")
 _QUOTED_LINE: Final = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
 _HEADING: Final = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]+", re.MULTILINE)
 _STARS: Final = re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]{1,400}?)(?<=[^\s*])\1(?![\w*])")
@@ -47,7 +49,7 @@ _IM: Final = re.compile(
     re.IGNORECASE,
 )
 _CAPITALISED: Final = re.compile(
-    r"(?<=[\w,;:'’] )(?:A|Am|An|And|Are|As|Be|But|By|Can|Can[’']?t|Cannot|Do|Does|Don[’']?t|For|Have|Help|If|In|Is"
+    r" (?<=[\w,;:'’] )(?:A|Am|An|And|Are|As|Be|But|By|Can|Can[’']?t|Cannot|Do|Does|Don[’']?t|For|Have|Help|If|In|Is"
     r"|It|Me|My|Not?|Of|On|Or|Sorry|That|These|This|To|Unable|Was|Will|With|Won[’']?t|You|Your)\b"
 )
 _CAPITALS: Final = re.compile(r"\b[A-Z']{2,} [A-Z']{2,}\b")
@@ -57,6 +59,8 @@ _HELPING: Final = re.compile(
     r"\b(?:request|assist|comply|help (?:with|you)|answer|respond|provide|fulfil+|discuss)\b"
 )
 _ENDS: Final = re.compile(r"[.!?]")
+_OPENING: Final = 300
+"""A text that is not written so at its beginning is not looked at."""
 _FEWEST: Final = 3
 _LONG: Final = 20_000
 _MOST_SMALL: Final = 0.4
@@ -75,7 +79,11 @@ class Spoken(NamedTuple):
 def spoken(answers: Sequence[str]) -> Spoken:
     """The answers without the reasoning that models write before them, by ``candidates.reasoning``'s markers."""
     texts, unfinished = list(answers), [False] * len(answers)
-    rows = [row for row, text in enumerate(texts) if any(mark in text for mark in _MARKS)]
+    rows = [
+        row
+        for row, text in enumerate(texts)
+        if any(sign in text for sign in _FIRST_SIGNS) and any(mark in text for mark in _MARKS)
+    ]
     if not rows:
         return Spoken(texts, unfinished)
     given = [texts[row].encode("utf-8", "replace").decode("utf-8") for row in rows]  # lone surrogates
@@ -99,7 +107,7 @@ def undressed(answer: str) -> str:
         text = _APOSTROPHE_CODE.sub("'", text)
     if "</" in text and text.startswith("<"):
         text = _without_plain_tags(text)
-    if not text or (text[0].isalnum() and not {"*", "_", "#", ">", "—", "–", "-"} & set(text)):
+    if not text or (text[0].isalnum() and not any(mark in text for mark in _DRESS)):
         return text
     before, _, last = text.rpartition("\n")
     if before and _SIGNATURE.fullmatch(last) and not re.search(r"(?m)^[ \t]*[—–-]", before):
@@ -136,7 +144,8 @@ def uncapitalised(text: str) -> str:
 
     A line alone without a full stop may be the title that was asked for: it stays, unless it speaks of helping.
     """
-    if _CAPITALISED.search(text) is None and _CAPITALS.search(text) is None:
+    opening = text[:_OPENING]
+    if _CAPITALISED.search(opening) is None and _CAPITALS.search(opening) is None:
         return text
     if "\n" not in text and _ENDS.search(text) is None and not speaks_of_helping(text.lower()):
         return text

@@ -29,6 +29,8 @@ _FIRST_CHARACTERS: Final = 200
 _WORD: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _MOST_READ: Final = 600
 _FEWEST: Final = 2
+_SURELY: Final = 6
+"""So many common English words, and it is English: no other need be looked for."""
 _ACCENTED: Final = re.compile(r"[À-ÖØ-öø-ɏḀ-ỿ]")
 
 
@@ -40,8 +42,10 @@ def is_other_language(text: str) -> bool:
     Args:
         text: lower case; its beginning is looked at.
     """
-    words = set(_WORD.findall(text[:_MOST_READ]))
     in_english, languages = _words()
+    if len(in_english.intersection(text[:_MOST_READ].split())) >= _SURELY:
+        return False
+    words = set(_WORD.findall(text[:_MOST_READ]))
     english = len(words & in_english)
     counts: Counter[str] = Counter()
     for word in words & languages.keys():

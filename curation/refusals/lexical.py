@@ -91,8 +91,9 @@ def read(answer: str) -> Reading:
     if len(plain) < 12 and "qcode" not in plain:
         plain = text  # the whole answer stands in quotation marks
     sentences = [s for s in (part.strip() for part in _SENTENCE_END.split(plain.lower())) if s]
-    masked = _NAME.sub("qname", uncapitalised(plain))
-    named = _NAME.sub("qname", plain) if len(plain) <= _SHORT else ""
+    small = uncapitalised(plain)
+    masked = _NAME.sub("qname", small)
+    named = "" if len(plain) > _SHORT else masked if small is plain else _NAME.sub("qname", plain)
     shape = _shape(answer, text, plain, sentences)
     foreign = shape[_SHAPE.index("non_ascii")] >= _FEW_NON_ASCII or is_other_language("\n".join(sentences))
     return Reading(sentences, masked, shape, cut, plain.isupper(), foreign, named)
