@@ -133,7 +133,8 @@ def folds(data: Path, count: int = 1) -> None:
     split = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(answers, strata, [a.group for a in answers])
     given = features([a.text for a in answers], FOLDER)
     found = np.full((3, len(answers)), np.nan)
-    for _, (train, test) in zip(range(count), split, strict=False):
+    for fold, (train, test) in zip(range(count), split, strict=False):
+        print(f"fold {fold + 1} of {count}", flush=True)
         seen = {name: [answers[r] for r in train if names[r] == name] for name in sources}
         encoder = fine_tune(encoder_answers(seen))
         model = fit_lexical(answers, given, train, FOLDER)
@@ -148,7 +149,14 @@ def folds(data: Path, count: int = 1) -> None:
     row(*["---"] * 5)
     for name in sources:
         mine = np.flatnonzero((names == name) & np.isfinite(found[0]))
-        row(name, *(f"{100 * ((f[mine] > 0) == labels[mine]).mean():.1f}" for f in found), len(mine))
+        shares = [100 * float(((f[mine] > 0) == labels[mine]).mean()) for f in found]
+        row(name, *(f"{share:.1f}" for share in shares), len(mine))
+        FIGURES.add(
+            f"refusals held out by prompt, {name}",
+            shares[2],
+            "% accuracy",
+            conditions=f"{count} folds, {len(mine)} rows",
+        )
 
 
 def matrix(data: Path) -> None:
@@ -235,14 +243,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3, help="of the speed part")
-    parser.add_argument("--folds", type=int, default=5, help="of the part coconot, how many of the five")
+    parser.add_argument("--folds", type=int, help="how many of five: of coconot all, of folds one, if not given")
     options = parser.parse_args()
     options.data = shared_data(options.data)
     FIGURES.packages.append("scikit-learn")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn", "polars"))
     print(f"Python {platform.python_version()}, {packages}")
     for name in options.only:
-        given = {"speed": [options.rounds], "coconot": [options.folds]}.get(name, [])
+        given = {"speed": [options.rounds]}.get(name, [])
+        if name in ("coconot", "folds") and options.folds is not None:
+            given = [options.folds]
         PARTS[name](options.data, *given)
 
 

@@ -46,9 +46,7 @@ def test_answers_that_a_source_no_longer_brings_end_the_run_and_prompts_that_are
     renamed = [{"prompt": "one?", "winner": "a", "loser": "b"}]
     assert read(tmp_path, pairs).facts["mine is read as"] == "pair from chosen, rejected, prompt"
 
-    with pytest.raises(
-        InputError, match=r"last run read it as pair, now there are no answers: .* winner, loser"
-    ):
+    with pytest.raises(InputError, match=r"last run read it as pair, now there are no answers: .* winner, loser"):
         read(tmp_path, renamed)
 
     assert read(tmp_path, renamed, format="prompt").rows == 1
