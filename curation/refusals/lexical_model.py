@@ -174,7 +174,7 @@ class LexicalModel:
         foreign = np.array([reading.foreign for reading in readings], dtype=bool)
         abroad = np.flatnonzero(foreign)
         if len(abroad):
-            refuses[abroad], agrees[abroad] = what_is_said([readings[row].sentences for row in abroad])
+            refuses[abroad], agrees[abroad] = what_is_said([readings[row].sentences for row in abroad.tolist()])
         unread = foreign & ~refuses & ~agrees
         said = (declines, unread, terse, either, outright, ignorant, incapable, contradicts, refuses, agrees)
         return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], *said)
