@@ -7,18 +7,15 @@ differ in where workers run, and steps know nothing of them. Only ``local`` is h
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
 from curation.batch_limits import memory_named, opening, watched
 from curation.errors import InterruptedRun
+from curation.interrupts import interrupts
 from curation.ledger import Ledger, LedgerKey
 from curation.lifetimes import ending_what_begins
 from curation.progress import ProgressSink, SilentProgress
@@ -33,7 +30,6 @@ __all__ = [
     "StepReport",
     "Worker",
     "failures_frame",
-    "interrupts",
     "run_local",
     "run_step",
 ]
@@ -213,24 +209,3 @@ def _with_known(step: Step, inputs: pl.DataFrame, missing: pl.DataFrame, again: 
     rows = inputs.unique(id_column, keep="first", maintain_order=True)
     rows = rows.join(known, on=id_column, how="inner", maintain_order="left")
     return pl.concat([missing, rows], how="diagonal")
-
-
-@contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that the loop asks; the second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = False
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)

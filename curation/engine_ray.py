@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curation.engine import Batch, Done, Mapped, Step, StepReport, interrupts, run_step
+from curation.engine import Batch, Done, Mapped, Step, StepReport, run_step
 from curation.hygiene.band_step import BandStep
 from curation.hygiene.bands import Bands, band_keys
+from curation.interrupts import interrupts
 from curation.ledger import Ledger
 from curation.models.judging import read_elsewhere
 from curation.progress import ProgressSink

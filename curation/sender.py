@@ -28,8 +28,9 @@ from typing import IO, Any, Final, Protocol
 import polars as pl
 
 from curation import errors
-from curation.engine import StepReport, interrupts
+from curation.engine import StepReport
 from curation.errors import KEPT, CurationError, ModelError
+from curation.interrupts import interrupts
 from curation.journal import draining_marker, journal_path
 from curation.ledger import Ledger
 from curation.progress import ProgressSink, SilentProgress

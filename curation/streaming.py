@@ -17,8 +17,9 @@ from typing import Any, Final, NamedTuple, Protocol
 import polars as pl
 
 from curation.batch_limits import each_watched, memory_named, opening
-from curation.engine import StepReport, failures_frame, interrupts
+from curation.engine import StepReport, failures_frame
 from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
+from curation.interrupts import interrupts
 from curation.journal import Journal, is_draining, journal_path
 from curation.ledger import Ledger, LedgerKey
 from curation.lifetimes import ending_what_begins

@@ -370,6 +370,34 @@ def test_a_second_command_with_the_same_output_is_refused_before_it_asks(file: P
     assert not list(file.parent.glob("*.replies*"))
 
 
+def test_ctrl_c_waits_for_what_is_under_way_and_keeps_it(file: Path) -> None:
+    far, told, begun = Far("judge", 100), threading.Event(), threading.Semaphore(0)
+
+    def slow(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        begun.release()
+        told.wait(60)
+        return far(body)
+
+    with serving(slow) as url:
+        command = [sys.executable, "-m", "curation.cli", *arguments("judge", file.parent, url, "out.jsonl")]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for _ in range(ASKED["judge"]):
+            assert begun.acquire(timeout=30)
+        process.send_signal(signal.SIGINT)
+        said = ""
+        while "Ctrl-C again gives them up" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        told.set()
+        said += process.communicate()[1]
+        assert process.returncode == 130, said
+        assert f"{ASKED['judge']} replies of the server are kept" in " ".join(said.split())
+        assert CliRunner().invoke(app, arguments("judge", file.parent, url, "out.jsonl")).exit_code == 0
+    assert len(far.asked) == ASKED["judge"]
+
+
 def test_replies_that_others_wait_for_stay_alone(file: Path) -> None:
     far = Far("judge", 4)
     with serving(far) as url:

@@ -8,12 +8,15 @@ a thread of their own; the caller's iterable is only ever read by the caller's t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
+import sys
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
 from curation.errors import MissingExtraError, ModelError
+from curation.interrupts import interrupts_of_nobody
 from curation.models.chat.connection import Address, Connection
 from curation.models.chat.exchange import Exchange
 from curation.models.chat.protocol import ChatAnswer, ChatOptions, ChatReply, ChatRequest
@@ -24,6 +27,8 @@ __all__ = ["ServerChat"]
 _QUEUED_PER_SLOT: Final = 2
 """Requests taken from the caller for each one that the server may have at once: those under way, those that
 wait before they are sent again, and enough that the server is not kept waiting for us."""
+_LOOK_EVERY: Final = 0.1  # seconds: for Ctrl-C
+_UNDER_WAY: Final = "are under way and paid for, their replies are waited for; Ctrl-C again gives them up"
 
 
 class ServerChat:
@@ -53,34 +58,52 @@ class ServerChat:
         if first is None:
             return
         asks(self._address)
-        sent: dict[str, ChatRequest] = {}
         exchange = Exchange(self._address, self._options, self._connection)
-        room = self._connection.concurrency * _QUEUED_PER_SLOT
         with _LoopThread() as loop:
             try:
                 loop.wait_for(exchange.open())
-                under_way = 0
-                request: ChatRequest | None = first
-                while True:
-                    while request is not None and under_way < room:
-                        sent[request.key] = request
-                        loop.start(exchange.reply_to(request))
-                        under_way += 1
-                        request = next(waiting, None)
-                    if under_way == 0:
-                        return
-                    under_way -= 1
-                    try:
-                        reply = loop.next_result()
-                    except ModelError:
-                        exchange.stop_sending()
-                        for reply in loop.last_results(under_way):
-                            yield self._counted(reply, sent.pop(reply.key))
-                        raise
-                    yield self._counted(reply, sent.pop(reply.key))
+                with interrupts_of_nobody() as interrupted:
+                    yield from self._replies(exchange, loop, first, waiting, interrupted)
             finally:
                 loop.stop_tasks()
                 loop.wait_for(exchange.close())
+
+    def _replies(
+        self,
+        exchange: Exchange,
+        loop: _LoopThread,
+        first: ChatRequest,
+        waiting: Iterator[ChatRequest],
+        interrupted: Callable[[], bool],
+    ) -> Iterator[ChatReply]:
+        """Once one request ends all, or after Ctrl-C, those that are under way and no more."""
+        sent: dict[str, ChatRequest] = {}
+        room = self._connection.concurrency * _QUEUED_PER_SLOT
+        under_way = 0
+        request: ChatRequest | None = first
+        while True:
+            while request is not None and under_way < room:
+                sent[request.key] = request
+                loop.start(exchange.reply_to(request))
+                under_way += 1
+                request = next(waiting, None)
+            if under_way == 0:
+                return
+            try:
+                reply = loop.next_result(interrupted)
+            except (ModelError, KeyboardInterrupt) as end:
+                if isinstance(end, ModelError):
+                    under_way -= 1
+                elif interrupted():
+                    sys.stderr.write(f"stopping: {under_way:,} requests {_UNDER_WAY}\n")
+                else:
+                    raise
+                exchange.stop_sending()
+                for reply in loop.last_results(under_way):
+                    yield self._counted(reply, sent.pop(reply.key))
+                raise
+            under_way -= 1
+            yield self._counted(reply, sent.pop(reply.key))
 
     def _counted(self, reply: ChatReply, request: ChatRequest) -> ChatReply:
         options = self._options
@@ -114,11 +137,19 @@ class _LoopThread:
     def start(self, work: Coroutine[Any, Any, ChatReply]) -> None:
         self._loop.call_soon_threadsafe(self._start, work)
 
-    def next_result(self) -> ChatReply:
-        result = self._results.get()
-        if isinstance(result, BaseException):
-            raise result
-        return result
+    def next_result(self, interrupted: Callable[[], bool] = lambda: False) -> ChatReply:
+        """The next reply, or what ended its request.
+
+        Raises:
+            KeyboardInterrupt: when Ctrl-C was pressed. Not by the signal: that would lose a result that comes then.
+        """
+        while not interrupted():
+            with contextlib.suppress(queue.Empty):
+                result = self._results.get(timeout=_LOOK_EVERY)
+                if isinstance(result, BaseException):
+                    raise result
+                return result
+        raise KeyboardInterrupt
 
     def last_results(self, count: int) -> Iterator[ChatReply]:
         """The replies among the next results: what was under way is paid for, even when no more is sent."""
