@@ -152,8 +152,8 @@ def test_weights_other_than_the_known_ones_are_refused(tmp_path: Path) -> None:
         module._checked_sha256(tmp_path)
 
 
-def test_a_folder_without_a_model_is_a_model_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="could not be loaded"):
+def test_a_folder_without_a_model_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a folder without a model \(it is empty\)"):
         open_encoder(str(tmp_path), device="cpu")
 
 
