@@ -51,7 +51,7 @@ README: Final[tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]] = (
      (("refusals", "refusal detector, published test split"),)),
     ("the same, fitted without each fold's prompts, agreement with people on XSTest's completions",
      "benchmarks/refusals.md",
-     (("refusals", "refusals held out by prompt, xstest"),)),
+     (("refusals", "refusals held out by prompt, xstest_"),)),
     ("requests: to refuse or to answer, 5 folds by prompt; CoCoNot's to refuse, its contrast, XSTest",
      "benchmarks/refusals.md",
      (("refusals", "requests: refuse or answer, coconot_eval"),
