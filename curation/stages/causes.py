@@ -18,12 +18,14 @@ _UNKNOWN: Final = "not known: the tables of the version before are gone"
 _IS_GONE: Final = {
     "prompt": "its prompt is gone",
     "answer": "an answer is gone",
+    "turned": "its pair is turned round",
     "built": "other rows are built from its prompt",
     "rule": "dropped by ",
 }
 _IS_THERE: Final = {
     "prompt": "its prompt is new",
     "answer": "an answer is new",
+    "turned": "its pair was the other way round before",
     "built": "other rows were built from its prompt before",
     "rule": "no longer dropped by ",
 }
@@ -94,6 +96,7 @@ def _explained(
         .join(_dropped_inputs(elsewhere), on="prompt_id", how="left")
         .join(_dropped(elsewhere, dataset).unique(key), on=key, how="left")
         .join(_missing_answers(elsewhere, here, dataset, rows), on=key, how="left")
+        .join(_turned_round(elsewhere, here, dataset, rows), on=key, how="left")
         .sort("__row")
         .drop("__row")
     )
@@ -105,6 +108,8 @@ def _explained(
         .then(pl.lit(words["prompt"]))
         .when(pl.col("_answer_missing").fill_null(False))
         .then(pl.lit(words["answer"]))
+        .when(pl.col("_turned").fill_null(False))
+        .then(pl.lit(words["turned"]))
         .otherwise(pl.lit(words["built"]))
     )
     explained: pl.DataFrame = found.with_columns(reason=reason).select(*rows.columns, "source", "reason").collect()
@@ -167,3 +172,14 @@ def _missing_answers(elsewhere: _Tables, here: _Tables, dataset: str, rows: pl.D
         .unique()
         .with_columns(_answer_missing=pl.lit(True))
     )
+
+
+def _turned_round(elsewhere: _Tables, here: _Tables, dataset: str, rows: pl.DataFrame) -> pl.LazyFrame:
+    """The keys of rows whose two answers stand the other way round elsewhere: a label that a person corrected."""
+    key = list(ROW_KEYS[dataset])
+    if key[0] != "pair_id":
+        return rows.lazy().select(key).head(0).with_columns(_turned=pl.lit(True))
+    pairs = here.scan("pairs").join(rows.lazy().select(key), on="pair_id").select(*key, "chosen_id", "rejected_id")
+    others = elsewhere.scan("pairs").select(chosen_id="rejected_id", rejected_id="chosen_id")
+    turned = pairs.join(others, on=["chosen_id", "rejected_id"], how="semi")
+    return turned.select(key).unique().with_columns(_turned=pl.lit(True))

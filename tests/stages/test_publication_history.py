@@ -176,6 +176,18 @@ def test_an_answer_that_changed_is_another_row(place):
     assert place.reasons() == {("added", "an answer is new"): 1, ("removed", "an answer is gone"): 1}
 
 
+def test_a_label_that_a_person_corrected_is_said_to_be_turned_round(place):
+    plain = "It is a number like {} others, no more than that."
+    rows = [row | {"rejected": plain.format(i)} for i, row in enumerate(source_rows(6))]
+    place.run(rows)
+    rows[2] = {"prompt": rows[2]["prompt"], "chosen": rows[2]["rejected"], "rejected": rows[2]["chosen"]}
+    place.run(rows)
+    assert place.reasons() == {
+        ("added", "its pair was the other way round before"): 1,
+        ("removed", "its pair is turned round"): 1,
+    }
+
+
 def test_no_text_and_no_path_is_in_the_history(place):
     place.run(source_rows(12))
     place.run(source_rows(10))
