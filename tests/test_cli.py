@@ -429,6 +429,8 @@ def test_an_output_of_another_kind_is_refused_before_any_work(shell: Shell) -> N
 
 WAITING = """
 import time
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from curation import cli
 
 @cli.app.command()
@@ -442,6 +444,7 @@ cli.main()
 
 WHILE_TOLD = """
 import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from curation import cli
 
 say = cli._say

@@ -370,6 +370,15 @@ def test_a_second_command_with_the_same_output_is_refused_before_it_asks(file: P
     assert not list(file.parent.glob("*.replies*"))
 
 
+# A process that was started by one which ignores Ctrl-C ignores it, too.
+HEARS_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from curation import cli
+cli.main()
+"""
+
+
 def test_ctrl_c_waits_for_what_is_under_way_and_keeps_it(file: Path) -> None:
     far, told, begun = Far("judge", 100), threading.Event(), threading.Semaphore(0)
 
@@ -379,7 +388,7 @@ def test_ctrl_c_waits_for_what_is_under_way_and_keeps_it(file: Path) -> None:
         return far(body)
 
     with serving(slow) as url:
-        command = [sys.executable, "-m", "curation.cli", *arguments("judge", file.parent, url, "out.jsonl")]
+        command = [sys.executable, "-c", HEARS_CTRL_C, *arguments("judge", file.parent, url, "out.jsonl")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         for _ in range(ASKED["judge"]):
