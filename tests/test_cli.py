@@ -431,6 +431,7 @@ WAITING = """
 import time
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 from curation import cli
 
 @cli.app.command()
@@ -445,6 +446,7 @@ cli.main()
 WHILE_TOLD = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 from curation import cli
 
 say = cli._say

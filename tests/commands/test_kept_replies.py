@@ -370,10 +370,11 @@ def test_a_second_command_with_the_same_output_is_refused_before_it_asks(file: P
     assert not list(file.parent.glob("*.replies*"))
 
 
-# A process that was started by one which ignores Ctrl-C ignores it, too.
+# A process that was started by one which ignores or blocks Ctrl-C does so, too.
 HEARS_CTRL_C = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 from curation import cli
 cli.main()
 """
