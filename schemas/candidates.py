@@ -27,7 +27,9 @@ class Candidates(dy.Schema):
     parent_id = reference(nullable=True)
     reasoning = dy.String(nullable=True, description="what the model wrote before its answer")
     occurrences = dy.Int64(min=1)
-    provided_score = dy.Float64(nullable=True, description="the mean of the sources' own scores")
+    provided_score = dy.Float64(
+        nullable=True, description="the mean of the sources' own scores; null where these are on several scales"
+    )
 
     @dy.rule()
     def generated_has_generator(cls) -> pl.Expr:

@@ -10,9 +10,9 @@ __all__ = ["source_verdicts"]
 def source_verdicts(inputs: pl.DataFrame) -> pl.DataFrame:
     """What the sources say of their answers.
 
-    Right are a pair's chosen answer, an answer that is labelled good, the single best scored of several, and the
-    answer of a row that has only one and says nothing of it: one score says neither. Wrong are a pair's rejected
-    answer and an answer that is labelled bad. An answer of which sources say both is neither.
+    Right are a pair's chosen answer, an answer that is labelled good, the single best of a row with several scores,
+    and the answer of a row that has only one and says nothing of it: one score says neither. Wrong are a pair's
+    rejected answer and an answer that is labelled bad. An answer of which sources say both is neither.
 
     Args:
         inputs: rows of table ``inputs``.
@@ -30,6 +30,7 @@ def source_verdicts(inputs: pl.DataFrame) -> pl.DataFrame:
         label=_filled("labels", pl.Boolean),
         place=pl.int_ranges(0, pl.col("candidate_ids").list.len()),
         n=pl.col("candidate_ids").list.len(),
+        scored=pl.col("scores").list.drop_nulls().list.len(),
         best=pl.col("scores").list.max(),
     )
     each = rows.with_row_index("row").explode("candidate_id", "score", "label", "place")
@@ -44,7 +45,7 @@ def source_verdicts(inputs: pl.DataFrame) -> pl.DataFrame:
         )
         .when(pl.col("label").is_not_null())
         .then("label")
-        .when((pl.col("n") > 1) & top.fill_null(value=False))
+        .when((pl.col("scored") > 1) & top.fill_null(value=False))
         .then(True)
         .when((pl.col("n") == 1) & pl.col("score").is_null())
         .then(True)

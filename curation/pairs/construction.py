@@ -57,6 +57,7 @@ def build_pairs(
     *,
     strategy: Strategy = "best_vs_worst",
     score: str = "score",
+    within: str | None = None,
     min_margin: float = 0.0,
     max_margin: float = math.inf,
     per_prompt: int = 2,
@@ -82,6 +83,8 @@ def build_pairs(
               2023);
             - ``diverse``: ``per_prompt`` pairs in which answers recur as seldom as they can.
         score: the column that ranks; higher is better.
+        within: a column; only candidates of one prompt with the same value there are compared. A candidate may
+            stand in several rows, with the score that it has among those of each.
         min_margin: in the unit of the score, at least 0.
         max_margin: for ``margin_window``.
         per_prompt: for ``diverse``.
@@ -89,14 +92,15 @@ def build_pairs(
 
     Returns:
         The pairs in the order of the prompts, the largest margin first; and one reject for each prompt that
-        has none (``one_candidate``, ``tied_scores``, ``margin_too_small``, ``margin_outside_window``), each
-        unscored candidate (``no_score``) and each match without a winner (``match_tied``, ``match_too_close``).
+        has none (``one_candidate``, ``scores_not_comparable``, ``tied_scores``, ``margin_too_small``,
+        ``margin_outside_window``), each unscored candidate (``no_score``) and each match without a winner
+        (``match_tied``, ``match_too_close``).
 
     Raises:
         InputError: for a strategy that is not known, or bounds that leave no room.
     """
     _checked(strategy, min_margin, max_margin, per_prompt)
-    ranking = rank_candidates(candidates, score=score)
+    ranking = rank_candidates(candidates, score=score, within=within)
     undecided: pl.DataFrame | None = None
     match strategy:
         case "best_vs_random":
@@ -114,7 +118,8 @@ def build_pairs(
     matches = () if undecided is None else (_undecided(ranking, undecided, min_margin),)
     window = strategy == "margin_window"
     rejects = concat_rejects(_unscored(ranking), *matches, _without_pair(ranking, found, min_margin, window=window))
-    return BuiltPairs(pair_ids(_named(ranking, found).with_columns(strategy=pl.lit(strategy))), rejects)
+    pairs = pair_ids(_named(ranking, found).with_columns(strategy=pl.lit(strategy)))
+    return BuiltPairs(pairs.unique("pair_id", keep="first", maintain_order=True) if within else pairs, rejects)
 
 
 _PLAIN: Final = {
@@ -179,18 +184,9 @@ def _undecided(ranking: Ranking, matches: pl.DataFrame, min_margin: float) -> pl
 
 def _without_pair(ranking: Ranking, found: pl.DataFrame, min_margin: float, *, window: bool) -> pl.DataFrame:
     """Why a prompt is in no pair."""
-    ends = ranking.groups.with_columns(
-        best=ranking.frame["score"].gather(ranking.groups["start"]),
-        worst=ranking.frame["score"].gather(ranking.groups["start"] + ranking.groups["n"] - 1),
-    )
-    left = (
-        ranking.prompts.to_frame()
-        .with_row_index("prompt")
-        .join(found.select("prompt"), on="prompt", how="anti", maintain_order="left")
-        .join(ends, on="prompt", how="left", maintain_order="left")
-        .with_columns(pl.col("n").fill_null(0), spread=pl.col("best") - pl.col("worst"))
-    )
-    few, tied, small = pl.col("n") < 2, pl.col("spread") == 0, pl.col("spread") <= min_margin
+    left = _prompts_left(ranking, found)
+    few, apart = pl.col("n") < 2, pl.col("most") < 2
+    tied, small = pl.col("spread") == 0, pl.col("spread") <= min_margin
     other = "margin_outside_window" if window else "margin_too_small"
     text = "no margin of its pairs lies in the window; the largest is {}" if window else (
         "no two answers that were compared differ enough; the largest margin is {}"
@@ -202,6 +198,8 @@ def _without_pair(ranking: Ranking, found: pl.DataFrame, min_margin: float, *, w
         row_id=pl.col("prompt_id"),
         rule=pl.when(few)
         .then(pl.lit("one_candidate"))
+        .when(apart)
+        .then(pl.lit("scores_not_comparable"))
         .when(tied)
         .then(pl.lit("tied_scores"))
         .when(small)
@@ -211,11 +209,31 @@ def _without_pair(ranking: Ranking, found: pl.DataFrame, min_margin: float, *, w
         threshold=pl.lit(str(min_margin)),
         reason=pl.when(few)
         .then(pl.format("the prompt has {} scored candidates, a pair needs two", "n"))
+        .when(apart)
+        .then(pl.format("no two of the prompt's {} scored candidates have scores on one scale", "n"))
         .when(tied)
-        .then(pl.format("all {} candidates of the prompt have the same score", "n"))
+        .then(pl.format("all {} candidates of the prompt that were compared have the same score", "most"))
         .when(small)
         .then(pl.format("the largest margin is {}", "spread"))
         .otherwise(pl.format(text, "spread")),
+    )
+
+
+def _prompts_left(ranking: Ranking, found: pl.DataFrame) -> pl.DataFrame:
+    """The prompts without a pair: prompt_id, n (scored candidates), most (compared), spread (the largest)."""
+    named = ranking.prompts.to_frame().with_row_index("prompt")
+    paired = named.join(found.select("prompt"), on="prompt", how="semi")
+    left = named.join(paired, on="prompt_id", how="anti", maintain_order="left")
+    scored = left.join(ranking.frame, on="prompt", how="left", maintain_order="left")
+    sets = scored.group_by("prompt_id", "prompt", maintain_order=True).agg(
+        "candidate_id",
+        most=pl.col("candidate_id").count(),
+        spread=pl.col("score").max() - pl.col("score").min(),
+    )
+    return sets.group_by("prompt_id", maintain_order=True).agg(
+        n=pl.col("candidate_id").list.explode().drop_nulls().n_unique(),
+        most=pl.col("most").max(),
+        spread=pl.col("spread").max(),
     )
 
 

@@ -19,30 +19,37 @@ class Ranking(NamedTuple):
     """Every usable candidate, one row each."""
 
     frame: pl.DataFrame
-    """``prompt`` (u32, the prompt's place in the input), ``candidate_id``, ``score``; sorted by prompt, score
+    """``prompt`` (u32, the prompt's place in ``prompts``), ``candidate_id``, ``score``; sorted by prompt, score
     (highest first) and identifier."""
     groups: pl.DataFrame
     """``prompt``, ``start`` (i64, the row of its best), ``n`` (i64): the prompts with a usable candidate."""
     prompts: pl.Series
-    """The prompts' identifiers, in the order of the input."""
+    """The prompts' identifiers, in the order of the input; one for each set of answers that may be compared."""
     unscored: pl.DataFrame
     """``prompt_id``, ``candidate_id``, ``score`` of the candidates without a finite score."""
 
 
-def rank_candidates(candidates: pl.DataFrame, *, score: str) -> Ranking:
+def rank_candidates(candidates: pl.DataFrame, *, score: str, within: str | None = None) -> Ranking:
     """Put the candidates of each prompt in order; ties in the score go by identifier.
 
-    A candidate that stands twice counts once. Those without a finite score are set aside.
+    A candidate that stands twice counts once, of each value of ``within``: candidates of different values are not
+    put in one order. Those without a finite score are set aside.
     """
-    given = candidates.select("prompt_id", "candidate_id", score=pl.col(score).cast(pl.Float64))
-    prompts = given["prompt_id"].unique(maintain_order=True)
-    numbers = prompts.to_frame().with_row_index("prompt")
+    key = ["prompt_id"] if within is None else ["prompt_id", "within"]
+    given = candidates.select(
+        "prompt_id",
+        "candidate_id",
+        score=pl.col(score).cast(pl.Float64),
+        **({} if within is None else {"within": pl.col(within)}),
+    )
     finite = pl.col("score").is_finite().fill_null(value=False)
     usable = given.filter(finite)
-    if usable["candidate_id"].n_unique() < usable.height:
-        usable = usable.unique("candidate_id", keep="first", maintain_order=True)
+    numbers = _numbered(given, usable, key)
+    once = ["candidate_id", *key[1:]]
+    if usable.select(once).n_unique() < usable.height:
+        usable = usable.unique(once, keep="first", maintain_order=True)
     frame = (
-        usable.join(numbers, on="prompt_id", maintain_order="left")
+        usable.join(numbers, on=key, maintain_order="left")
         .select("prompt", "candidate_id", "score")
         .sort("prompt", "score", "candidate_id", descending=[False, True, False])
     )
@@ -54,7 +61,17 @@ def rank_candidates(candidates: pl.DataFrame, *, score: str) -> Ranking:
     unscored = given.filter(~finite).unique("candidate_id", keep="first", maintain_order=True)
     if unscored.height:
         unscored = unscored.join(frame, on="candidate_id", how="anti", maintain_order="left")
-    return Ranking(frame, groups, prompts, unscored)
+    return Ranking(frame, groups, numbers["prompt_id"], unscored)
+
+
+def _numbered(given: pl.DataFrame, usable: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """Each key with ``prompt``, its number in the order of the prompts; a prompt without a score has one, too."""
+    prompts = given.select("prompt_id").unique(maintain_order=True)
+    if key != ["prompt_id"]:
+        prompts = prompts.join(
+            usable.select(key).unique(maintain_order=True), on="prompt_id", how="left", maintain_order="left_right"
+        )
+    return prompts.with_row_index("prompt")
 
 
 def with_margin(ranking: Ranking, pairs: pl.DataFrame) -> pl.DataFrame:

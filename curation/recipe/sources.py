@@ -60,6 +60,12 @@ class Source(Section):
         default=None,
         description="whether the lowest score is the best, as of ranks and losses; needed for a column called rank",
     )
+    score_scale: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a name for what the scores mean: all scores of sources with one name are compared; else those "
+        "of one source, and where its rows hold several answers those of one row",
+    )
     category: str | None = Field(default=None, description="for rows without one")
     expected_behaviour: Literal["comply", "refuse"] | None = Field(default=None, description="for rows without one")
     license: str | None = Field(default=None, description="the licence of the source, for the card")

@@ -7,7 +7,9 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.candidates.checks import CUT_OFF
+from curation.pairs.source_scores import with_one_scale
 from curation.stages.answer_checks import checked_answers
+from curation.stages.brought import scores_of_sources
 from curation.stages.chosen_samples import chosen_samples
 from curation.stages.context import Context
 from curation.stages.duplicates import distinct_answers
@@ -48,9 +50,10 @@ def base_candidates(context: Context) -> BaseCandidates:
     candidates = found.group_by("candidate_id", maintain_order=True).agg(
         *(pl.col(c).first() for c in columns if c not in together),
         pl.col("occurrences").sum(),
-        pl.col("provided_score").mean(),
         pl.col("_weaker").all(),
     )
+    scores = with_one_scale(scores_of_sources(context))
+    candidates = candidates.join(scores, on="candidate_id", how="left", maintain_order="left")
     merged = found.height - candidates.height
     cut = candidates.filter(pl.col("finish_reason").is_in(CUT_OFF)).height
     distinct = distinct_answers(context, candidates.filter(~pl.col("_weaker")).drop("_weaker"))
@@ -61,13 +64,10 @@ def base_candidates(context: Context) -> BaseCandidates:
 
 def _provided(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """The answers that the sources bring."""
-    scores = pl.when(pl.col("scores").is_null()).then(
-        pl.lit(None, dtype=pl.Float64).repeat_by(pl.col("responses").list.len())
-    )
     exploded = (
         inputs.filter(pl.col("responses").list.len() > 0)
-        .select("prompt_id", "responses", "candidate_ids", scores=scores.otherwise(pl.col("scores")))
-        .explode("responses", "candidate_ids", "scores")
+        .select("prompt_id", "responses", "candidate_ids")
+        .explode("responses", "candidate_ids")
     )
     empty = TABLES["candidates"].create_empty().schema
     return exploded.select(
@@ -76,7 +76,7 @@ def _provided(inputs: pl.LazyFrame) -> pl.LazyFrame:
         response=pl.col("responses"),
         origin=pl.lit("provided"),
         occurrences=pl.lit(1, dtype=pl.Int64),
-        provided_score=pl.col("scores"),
+        provided_score=pl.lit(None, dtype=pl.Float64),
         _weaker=pl.lit(value=False),
         **{c: pl.lit(None, dtype=empty[c]) for c in _GENERATED_ONLY},
     )

@@ -9,12 +9,13 @@ from collections.abc import Collection
 
 import polars as pl
 
+from curation.pairs.source_scores import source_scores
 from curation.stages.context import Context
-from curation.stages.hygiene import kept_inputs
+from curation.stages.hygiene import kept_inputs, prompted_inputs
 from curation.stages.source_prompts import mutated_prompts
 from curation.workspace import Workspace
 
-__all__ = ["answers_of", "pair_sources", "prompts_of"]
+__all__ = ["answers_of", "pair_sources", "prompts_of", "scores_of_sources"]
 
 
 def prompts_of(context: Context, sources: Collection[str]) -> pl.Series:
@@ -28,6 +29,13 @@ def answers_of(context: Context, sources: Collection[str]) -> pl.Series:
     """The answers that one of these sources brings."""
     rows = kept_inputs(context).filter(pl.col("source").is_in(list(sources))).select("candidate_ids").collect()
     return rows["candidate_ids"].explode().drop_nulls().unique(maintain_order=True)
+
+
+def scores_of_sources(context: Context) -> pl.DataFrame:
+    """The sources' own scores of their answers, and which may be compared: see ``pairs.source_scores``."""
+    columns = ("source", "prompt_id", "candidate_ids", "scores")
+    scales = {source.name: source.score_scale for source in context.recipe.sources}
+    return source_scores(prompted_inputs(context).select(columns).collect(), scales)
 
 
 def pair_sources(workspace: Workspace, pairs: pl.DataFrame, *, named: Collection[str] = ()) -> pl.Series:

@@ -17,7 +17,7 @@ from curation.pairs.provided import provided_pairs
 from curation.refusals.faults import NO_ANSWER, judged_rows, turned_round
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
-from curation.stages.brought import answers_of, prompts_of
+from curation.stages.brought import answers_of, prompts_of, scores_of_sources
 from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import without_lost_answers, without_lost_opposites
@@ -66,6 +66,7 @@ def run(context: Context) -> StageResult:
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.kept["strategy"].value_counts(sort=True).iter_rows()}
     facts |= consistent.facts
+    facts |= {} if candidates is None else _compared_apart(candidates)
     if consistent.kept.is_empty() and options.strategies == ("provided",):
         facts["no source brings a pair"] = _OTHERS
     return context.write("pairs", "pairs", consistent.kept, rejects=rejects, facts=facts)
@@ -76,11 +77,26 @@ def _by_score(context: Context, candidates: pl.DataFrame, strategy: str) -> Buil
     return build_pairs(
         candidates,
         strategy=cast(Strategy, strategy),
+        within=_within(candidates),
         min_margin=options.min_margin,
         max_margin=math.inf if options.max_margin is None else options.max_margin,
         per_prompt=options.per_prompt,
         seed=context.recipe.seed,
     )
+
+
+def _within(candidates: pl.DataFrame) -> str | None:
+    return "compared" if "compared" in candidates.columns else None
+
+
+def _compared_apart(candidates: pl.DataFrame) -> dict[str, str]:
+    """How many prompts have answers whose scores were not compared, for nothing says that they mean the same."""
+    if _within(candidates) is None:
+        return {}
+    sets = candidates.drop_nulls("score").group_by("prompt_id").agg(pl.col("compared").n_unique())
+    apart = sets.filter(pl.col("compared") > 1).height
+    why = "of several sources or rows: give sources of one scale the same score_scale, if they are to be"
+    return {"prompts with scores that are not all compared": f"{apart:,}, {why}"} if apart else {}
 
 
 def _by_refusal(context: Context) -> BuiltPairs:
@@ -143,7 +159,7 @@ def _ches_aware(context: Context, candidates: pl.DataFrame, facts: dict[str, int
 def _safest(context: Context, candidates: pl.DataFrame) -> tuple[BuiltPairs, AwarePairs]:
     """Every pair above the margin, and of each prompt's the strongest that is safe."""
     options = context.recipe.pairs
-    every = build_pairs(candidates, strategy="all", min_margin=options.min_margin)
+    every = build_pairs(candidates, strategy="all", within=_within(candidates), min_margin=options.min_margin)
     stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
     key = ["prompt_id", "chosen_id", "rejected_id"]
     scores = explode_pairs(stats).select(*key, "ln_ches")
@@ -167,15 +183,19 @@ def ches_aware_facts(context: Context) -> dict[str, int | float]:
 
 
 def _scored(context: Context) -> pl.DataFrame:
-    """Every candidate with the score that ranks it: prompt_id, candidate_id, score."""
+    """Every candidate with the score that ranks it: prompt_id, candidate_id, score.
+
+    Scores of sources have ``compared``, too, and a candidate has a row for each value of it.
+    """
     candidates = (
         context.workspace.scan("candidates")
-        .select("prompt_id", "candidate_id", "provided_score")
+        .select("prompt_id", "candidate_id")
         .collect()
         .join(not_ranked(context), on="candidate_id", how="anti", maintain_order="left")
     )
     if context.recipe.pairs.score == "provided":
-        return candidates.rename({"provided_score": "score"})
+        scores = scores_of_sources(context).select("candidate_id", "compared", "score")
+        return candidates.join(scores, on="candidate_id", how="left", maintain_order="left")
     # Means over different models could not be compared: an answer is ranked where every model has scored it.
     known = candidate_rewards(context, candidates["candidate_id"])
     rewards = known.filter(~pl.col("rewards").list.eval(pl.element().is_null()).list.any())
@@ -236,6 +256,6 @@ STAGE = Stage(
     ),
     run=run,
     table="pairs",
-    version=2,
+    version=3,
     enabled=lambda recipe: recipe.builds_pairs,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from curation.publish.goals import goal_frame, goal_scores
+from curation.stages.brought import scores_of_sources
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.preference import kept_pairs
 
@@ -14,9 +15,10 @@ __all__ = ["STAGE"]
 def run(context: Context) -> StageResult:
     options = context.recipe.publish.goals
     preference = context.workspace.read("preference")
-    if options.score == "provided":
-        preference = _with_provided(context, preference)
-    built = goal_frame(goal_scores(preference, scale=options.scale), instruction=options.instruction)
+    # Each scale of the sources is mapped to the goals' by itself.
+    parts = _with_provided(context, preference) if options.score == "provided" else [preference]
+    scored = pl.concat(goal_scores(part, scale=options.scale) for part in parts)
+    built = goal_frame(scored, instruction=options.instruction)
     twice = built.frame.filter(pl.col("goal_of") == "rejected").height
     once = built.frame.height - 2 * twice
     return context.write(
@@ -28,26 +30,26 @@ def run(context: Context) -> StageResult:
     )
 
 
-def _with_provided(context: Context, preference: pl.DataFrame) -> pl.DataFrame:
-    """The sources' own scores, in the place of the models' rewards."""
-    scores = context.workspace.scan("candidates").select("candidate_id", "provided_score").collect()
-    sides = kept_pairs(context).select("pair_id", "chosen_id", "rejected_id")
-    for side in ("chosen", "rejected"):
-        named = scores.select(
-            pl.col("candidate_id").alias(f"{side}_id"), pl.concat_list("provided_score").alias(f"{side}_rewards")
-        )
-        sides = sides.join(named, on=f"{side}_id", how="left")
-    return preference.drop("chosen_rewards", "rejected_rewards").join(
-        sides, on="pair_id", how="left", maintain_order="left"
-    )
+def _with_provided(context: Context, preference: pl.DataFrame) -> list[pl.DataFrame]:
+    """The pairs with the sources' own scores in the place of the models' rewards, those of each scale together."""
+    scores = scores_of_sources(context).group_by("candidate_id", "scale", maintain_order=True)
+    means = scores.agg(_rewards=pl.concat_list(pl.col("score").mean()))
+    both = kept_pairs(context).select("pair_id", "chosen_id", "rejected_id")
+    for side, key in (("chosen", []), ("rejected", ["scale"])):
+        named = means.rename({"candidate_id": f"{side}_id", "_rewards": f"{side}_rewards"})
+        both = both.join(named, on=[f"{side}_id", *key], maintain_order="left")
+    both = both.unique("pair_id", keep="first", maintain_order=True)
+    plain = preference.drop("chosen_rewards", "rejected_rewards")
+    return plain.join(both, on="pair_id", how="left", maintain_order="left").partition_by("scale")
 
 
 STAGE = Stage(
     name="reward_augmented",
     group="datasets",
     description="Each selected pair under the goal of either answer's score: reward-augmented data.",
-    needs=("preference", "pairs", "candidates"),
+    needs=("inputs", "hygiene", "prompts", "preference", "pairs", "candidates"),
     run=run,
     table="reward_augmented",
+    version=2,
     enabled=lambda recipe: "reward_augmented" in recipe.publish.tables,
 )

@@ -25,6 +25,7 @@ def test_sides_labels_and_the_best_score() -> None:
     assert verdicts({"kind": "unpaired", "candidate_ids": ["a"], "labels": [False]}) == {"a": False}
     assert verdicts({"candidate_ids": ["a", "b", "c"], "scores": [1.0, 3.0, None]}) == {"b": True}
     assert verdicts({"candidate_ids": ["a", "b"], "scores": [3.0, 3.0]}) == {}
+    assert verdicts({"candidate_ids": ["a", "b"], "scores": [1.0, None]}) == {}  # the best of one score is no best
     assert verdicts(pair, {"kind": "unpaired", "candidate_ids": ["a"], "labels": [False]}) == {"b": False}
 
 

@@ -29,7 +29,9 @@ def by_source(workspace: Workspace) -> dict[str, int]:
 
 def test_a_pair_is_of_the_source_that_brought_its_answers(tmp_path: Path, monkeypatch: Any) -> None:
     with_shared(monkeypatch)
-    result = done(tmp_path, pairs={"strategies": ["all"]}, gates={"max_duplicate_rate": 1.0})
+    together = [{"path": str(tmp_path / f"{name}.jsonl"), "score_scale": "stars"} for name in ("first", "second")]
+    options = {"sources": together, "gates": {"max_duplicate_rate": 1.0}}
+    result = done(tmp_path, pairs={"strategies": ["all"]}, **options)
     workspace = result.workspace
     published = workspace.read("preference")
     theirs = {name: {a for row in part for a in row["responses"]} for name, part in

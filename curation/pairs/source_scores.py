@@ -1,0 +1,54 @@
+"""The scores that sources give to answers, and which of them may be compared. Pairs are built in ``construction``.
+
+Sources score on scales of their own, and one row's ranks, or its winner, say nothing of another row's answers. So
+scores are compared within one source, and where its rows hold several answers, within a row (and the rows that
+score the same answers, of which the mean counts). Those of sources that name one ``score_scale`` are all compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+__all__ = ["source_scores", "with_one_scale"]
+
+
+def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.DataFrame:
+    """Each answer's score beside those that it may be compared with.
+
+    Args:
+        inputs: rows of table ``inputs``.
+        scales: of each source the scale that the recipe names, or None for one of its own.
+
+    Returns:
+        ``prompt_id``, ``candidate_id``, ``scale`` (what the number means), ``compared`` (the answers of a prompt
+        with the same number here may be compared) and ``score``, the mean of several: a row for each answer and
+        ``compared``, in the order of the input. Answers without a score are left out.
+    """
+    scored = inputs.filter(pl.col("scores").list.drop_nulls().list.len() > 0)
+    named = pl.col("source").replace_strict(dict(scales), return_dtype=pl.String)
+    several = (pl.col("candidate_ids").list.len() > 1).any().over("source") & named.is_null()
+    together = pl.when(several).then(pl.col("candidate_ids").list.sort().list.join(" "))
+    keyed = scored.select(
+        "prompt_id",
+        "candidate_ids",
+        "scores",
+        # A scale that has a name is not the source that is called so.
+        scale=pl.when(named.is_null())
+        .then(pl.format("source {}", "source"))
+        .otherwise(pl.format("scale {}", named)),
+        together=together,
+    ).with_row_index("row")
+    keyed = keyed.with_columns(compared=pl.col("row").first().over("scale", "prompt_id", "together"))
+    each = keyed.explode("candidate_ids", "scores").filter(pl.col("scores").is_finite())
+    return each.group_by(
+        "prompt_id", pl.col("candidate_ids").alias("candidate_id"), "compared", maintain_order=True
+    ).agg(pl.col("scale").first(), score=pl.col("scores").mean())
+
+
+def with_one_scale(scores: pl.DataFrame) -> pl.DataFrame:
+    """Each answer's mean score where all its scores are on one scale: candidate_id, provided_score."""
+    one = pl.col("scale").n_unique() == 1
+    means = scores.group_by("candidate_id", maintain_order=True).agg(pl.when(one).then(pl.col("score").mean()))
+    return means.rename({"score": "provided_score"})

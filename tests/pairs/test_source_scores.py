@@ -1,0 +1,146 @@
+"""Scores of sources: which are compared with each other, and that no pair rests on two of other scales."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curation.pairs.source_scores import source_scores, with_one_scale
+from curation.pipeline import RunResult, run
+from curation.recipe import Recipe
+
+Row = tuple[str, str, list[str], list[float | None] | None]
+"""source, prompt, answers, their scores"""
+
+PROMPT = "What is good for slugs?"
+
+
+def inputs(rows: list[Row]) -> pl.DataFrame:
+    schema = {
+        "source": pl.String, "prompt_id": pl.String, "candidate_ids": pl.List(pl.String),
+        "scores": pl.List(pl.Float64),
+    }  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def compared(rows: list[Row], **scales: str) -> list[dict[str, float]]:
+    """The sets of answers that may be compared, each with its scores."""
+    named = {source: scales.get(source) for source, *_ in rows}
+    found = source_scores(inputs(rows), named)
+    sets = found.partition_by("prompt_id", "compared")
+    return [dict(part.select("candidate_id", "score").iter_rows()) for part in sets]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sets"),
+    [
+        # Answers of one source, a row each; the mean of what several say of one.
+        ([("s", "p", ["a"], [1]), ("s", "p", ["b"], [2]), ("s", "p", ["a"], [4])], [{"a": 2.5, "b": 2.0}]),
+        # Two sources.
+        ([("s", "p", ["a"], [4]), ("t", "p", ["b"], [0.9])], [{"a": 4.0}, {"b": 0.9}]),
+        # Ranks, or the winner of a match, hold within their row.
+        ([("s", "p", ["a", "b"], [1, 0]), ("s", "p", ["c", "d"], [0, 0])],
+         [{"a": 1.0, "b": 0.0}, {"c": 0.0, "d": 0.0}]),
+        # And in rows of the same answers, whatever their order there.
+        ([("s", "p", ["a", "b"], [1, 0]), ("s", "p", ["b", "a"], [1, 0])], [{"a": 0.5, "b": 0.5}]),
+        # A row that lost an answer is still one of its own.
+        ([("s", "p", ["a", "b"], [1, 0]), ("s", "p", ["c"], [1])], [{"a": 1.0, "b": 0.0}, {"c": 1.0}]),
+        # No score, or none that is a number, is none.
+        ([("s", "p", ["a", "b"], [1, None]), ("s", "p", ["c"], None)], [{"a": 1.0}]),
+        ([("s", "p", ["a"], [1]), ("s", "q", ["b"], [2])], [{"a": 1.0}, {"b": 2.0}]),
+    ],
+)  # fmt: skip
+def test_scores_are_compared_within_a_source_and_a_row(rows: list[Row], sets: list[dict[str, float]]) -> None:
+    assert compared(rows) == sets
+
+
+def test_scores_of_one_named_scale_are_compared_across_sources_and_rows() -> None:
+    rows: list[Row] = [("s", "p", ["a", "b"], [1, 5]), ("t", "p", ["c"], [3]), ("u", "p", ["d"], [0.3])]
+    assert compared(rows, s="stars", t="stars") == [{"a": 1.0, "b": 5.0, "c": 3.0}, {"d": 0.3}]
+    assert compared(rows, s="u") == [{"a": 1.0, "b": 5.0}, {"c": 3.0}, {"d": 0.3}]  # a name is no source
+
+
+def test_an_answer_of_two_scales_has_no_score_of_its_own() -> None:
+    rows: list[Row] = [("s", "p", ["a", "b"], [4, 2]), ("t", "p", ["b"], [0.9]), ("s", "p", ["a", "c"], [2, 1])]
+    scores = source_scores(inputs(rows), {"s": None, "t": None})
+    assert dict(with_one_scale(scores).iter_rows()) == {"a": 3.0, "b": None, "c": 1.0}
+
+
+def done(
+    folder: Path, sources: dict[str, list[dict[str, Any]]], *, scale: str | None = None, **pairs: Any
+) -> RunResult:
+    for name, rows in sources.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given: dict[str, Any] = {
+        "sources": [{"path": str(folder / f"{name}.jsonl"), "score_scale": scale} for name in sources],
+        "encoder": None, "rewards": [], "refusals": None, "policy": None,
+        "splits": {"train": 1.0, "validation": 0.0, "test": 0.0},
+        "pairs": {"score": "provided", **pairs},
+        "gates": {"max_duplicate_rate": 1.0},
+        "publish": {"datasets": ["preference"]},
+    }  # fmt: skip
+    return run(Recipe.model_validate(given), workspace=folder / "workspace")
+
+
+def said(result: RunResult) -> set[tuple[str, str]]:
+    published = result.workspace.read("preference")
+    sides = [published[side].list.first().struct.field("content") for side in ("chosen", "rejected")]
+    return set(zip(*(side.to_list() for side in sides), strict=True))
+
+
+STARS = [
+    {"prompt": PROMPT, "response": "Beer traps.", "score": 2},
+    {"prompt": PROMPT, "response": "Salt.", "score": 1},
+]
+SHARES = [
+    {"prompt": PROMPT, "response": "Toads.", "score": 0.9},
+    {"prompt": PROMPT, "response": "Wishes.", "score": 0.1},
+]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["best_vs_worst", "best_vs_random", "best_vs_median", "best_vs_each", "all", "tournament", "diverse"],
+)
+def test_no_pair_compares_the_scores_of_two_sources(tmp_path: Path, strategy: str) -> None:
+    result = done(tmp_path, {"stars": STARS, "shares": SHARES}, strategies=[strategy])
+    assert said(result) == {("Beer traps.", "Salt."), ("Toads.", "Wishes.")}
+    facts = next(stage.facts for stage in result.stages if stage.stage == "pairs")
+    assert facts["prompts with scores that are not all compared"].startswith("1, of several sources")
+
+
+def test_a_shared_scale_compares_them_and_has_nothing_to_tell(tmp_path: Path) -> None:
+    result = done(tmp_path, {"stars": STARS, "shares": SHARES}, scale="one", strategies=["best_vs_worst"])
+    assert said(result) == {("Beer traps.", "Wishes.")}
+    facts = next(stage.facts for stage in result.stages if stage.stage == "pairs")
+    assert "prompts with scores that are not all compared" not in facts
+
+
+def test_a_prompt_whose_scores_are_each_of_another_source_says_so(tmp_path: Path) -> None:
+    pair = {"prompt": "And for snails?", "responses": ["A board.", "Hope."], "scores": [5, 1]}
+    result = done(
+        tmp_path, {"stars": STARS[:1], "shares": SHARES[:1], "good": [pair]}, strategies=["best_vs_worst"]
+    )
+    assert said(result) == {("A board.", "Hope.")}
+    rejects = result.workspace.read("rejects")
+    assert rejects["rule"].to_list() == ["scores_not_comparable"]
+    assert "2 scored candidates" in rejects["reason"][0]
+
+
+def test_sources_that_say_the_opposite_of_two_answers_contradict_each_other(tmp_path: Path) -> None:
+    other = [{**STARS[0], "score": 0.1}, {**STARS[1], "score": 0.9}]
+    good = {"prompt": "And for snails?", "responses": ["A board.", "Hope."], "scores": [5, 1]}
+    result = done(tmp_path, {"stars": STARS, "shares": other, "good": [good]}, strategies=["best_vs_worst"])
+    assert said(result) == {("A board.", "Hope.")}
+    assert set(result.workspace.read("rejects")["rule"]) == {"contradictory_pair"}
+
+
+def test_a_pair_that_two_sources_agree_on_is_built_once(tmp_path: Path) -> None:
+    both = [{**STARS[0], "score": 0.9}, {**STARS[1], "score": 0.1}]
+    result = done(tmp_path, {"stars": STARS, "shares": both}, strategies=["all"])
+    assert said(result) == {("Beer traps.", "Salt.")}
+    assert result.workspace.read("rejects").is_empty()
