@@ -19,7 +19,7 @@ def run_summary(result: RunResult) -> list[str]:
     """The lines to print after a run."""
     workspace = result.workspace
     lines = [""]
-    for (dataset,), rules in workspace.read("waterfall").group_by(["dataset"], maintain_order=True):
+    for (dataset,), rules in workspace.read("waterfall").sort("dataset").group_by(["dataset"], maintain_order=True):
         lines += [f"{dataset}: what was dropped, and why", *_waterfall(rules), ""]
     others = _other_rejects(workspace.read("rejects"), workspace.read("waterfall"))
     if others:
@@ -50,7 +50,7 @@ def _waterfall(rules: pl.DataFrame) -> list[str]:
 def _mining(row: dict[str, Any]) -> str:
     """For mined negatives: anchors with too few candidates, and what a looser threshold would give."""
     short, threshold = row["anchors_short"], row["next_threshold"]
-    said = f"; {short:,} anchors short" if short else ""
+    said = f"; {short:,} {'anchor' if short == 1 else 'anchors'} short" if short else ""
     if threshold is not None:
         said += f"; {threshold:.4g} in place of {row['threshold']:.4g} would leave {row['next_left']:,}"
         said += " after all thresholds"

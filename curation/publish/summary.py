@@ -156,7 +156,7 @@ def reject_rows(rejects: pl.DataFrame) -> list[dict[str, Any]]:
     """Rejects by table, stage and rule, the most frequent first, with a reason and five ids each."""
     if rejects.is_empty():
         return []
-    return (
+    rules = (
         rejects.sort("row_id")
         .group_by("table", "stage", "rule")
         .agg(
@@ -168,6 +168,15 @@ def reject_rows(rejects: pl.DataFrame) -> list[dict[str, Any]]:
         .sort("rows", "table", "stage", "rule", descending=[True, False, False, False])
         .to_dicts()
     )
+    return [row | {"threshold": _as_number(row["threshold"])} for row in rules]
+
+
+def _as_number(threshold: str | None) -> float | str | None:
+    """Table ``rejects`` holds thresholds as texts, a float with all its digits."""
+    try:
+        return None if threshold is None else float(threshold)
+    except ValueError:
+        return threshold
 
 
 def sample_pairs(pairs: pl.DataFrame) -> list[SamplePair]:

@@ -33,7 +33,7 @@ from curation.workspace import Workspace
 
 __all__ = ["STAGE", "rewrite_report"]
 
-_VERSION: Final = 9
+_VERSION: Final = 10
 
 
 def run(context: Context) -> StageResult:

@@ -180,6 +180,15 @@ def nasty_everywhere(value: Any) -> Any:
     return [nasty_everywhere(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+def test_a_rate_of_no_answers_is_none():
+    counts = dict.fromkeys(("answers", "over_refusals", "to_answer", "to_refuse", "unsafe_compliances"), 0)
+    group = {"name": "g", "refusing": None, "partial": None, **counts, "to_answer": 5}
+    refusals = RefusalSummary(9, 0.5, 4, 1, 5, 1, [("source", [group])], [], [])
+    text = Page(render_report(make_data(make_pairs())._replace(refusals=refusals))).in_the_open
+    assert "0 of 5" in text
+    assert "0 of 0" not in text
+
+
 def test_no_text_of_any_field_is_markup(html):
     pairs = make_pairs(20, prompt=[{"role": NASTY, "content": NASTY}], generator_chosen="g", generator_rejected="g")
     group = {
@@ -316,13 +325,15 @@ def test_what_other_gates_let_through_is_not_said_to_be_unpublished():
 def test_a_warning_is_not_shown_as_a_failure():
     data = make_data(make_pairs())
     warned = GateResult("max_size_change", "preference", 0.9, 0.5, False, False, "is the change")
-    nothing = GateResult("max_tie_rate", "preference", None, 0.5, True, True, "nothing to measure")
+    nothing = GateResult("max_tie_rate", "preference", None, 0.5, True, True, "there are no rewards")
     html = render_report(data._replace(gates=[*data.gates, warned, nothing]))
     assert '<div class="banner warned">' in html
     assert '<div class="banner failed">' not in html
     text = Page(html).in_the_open
     assert "3 gates: 1 warns, 1 passed, 1 had nothing to measure." in text
     assert "A warning keeps nothing from being published." in text
+    assert "there are no rewards" in html, "it is folded away"
+    assert "there are no rewards" not in text
     both = render_report(data._replace(gates=[warned, warned._replace(blocking=True, message="too much")]))
     assert '<div class="banner failed">' in both
     assert '<div class="banner warned">' in both
@@ -360,6 +371,14 @@ def test_reject_rows_name_five_ids_a_rule():
     rows = reject_rows(make_data(make_pairs()).rejects)
     assert sum(r["rows"] for r in rows) == 20
     assert all(len(r["ids"]) == 5 for r in rows)
+
+
+def test_thresholds_of_rejects_are_numbers_where_they_can_be():
+    rejects = make_data(make_pairs()).rejects
+    given = pl.when(pl.col("rule") == "rule_0").then(pl.lit("-0.6703271783965026")).otherwise(pl.lit("en, de"))
+    html = render_report(make_data(make_pairs())._replace(rejects=rejects.with_columns(threshold=given)))
+    assert '<td class="right">−0.670</td>' in html
+    assert '<td class="right">en, de</td>' in html
 
 
 def test_score_summary_ignores_what_is_not_finite():
