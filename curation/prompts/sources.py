@@ -116,7 +116,7 @@ def read_source(
         return SourceRows(good, rejects, tree.rows_read + len(file.rejects), "dialogues of messages, a row each")
     main = {field: column for field, column in columns.items() if field not in EXTRAS}
     if better is not None:
-        for column in (better.column, better.first, better.second):
+        for column in (*better.columns, better.first, better.second):
             check_path(column, file.schema, file.mixed, name=path, key="better")
         main |= {"chosen": better.first, "rejected": better.second}
     shapes = AUTO if format == "auto" and better is None else ("pair",) if better is not None else (format,)
@@ -181,7 +181,7 @@ def _read_as(file: InputFile, reading: _Reading) -> str:
     said = f"{binding.shape} from {', '.join(read)}"
     beside = list(reading.extras.values())
     if verdicts is not None:
-        beside.append(verdicts.column)
+        beside += verdicts.columns
         said += f"; by {verdicts.column}: " + ", ".join(
             f"{count:,} {column}" for column, count in sorted(reading.seen.items())
         )
@@ -205,8 +205,8 @@ def _inputs(frame: pl.DataFrame, reading: _Reading) -> tuple[pl.DataFrame, pl.Da
     canonical, rejects = normalise(frame, binding, whole=False)
     position = {row: index for index, row in enumerate(frame[ROW].to_list())}
     if reading.verdicts is not None:
-        told = cells(frame, reading.verdicts.column, mixed=binding.mixed)
-        said = {row: told[index] for row, index in position.items()}
+        told = {column: cells(frame, column, mixed=binding.mixed) for column in reading.verdicts.columns}
+        said = {row: {name: cell[index] for name, cell in told.items()} for row, index in position.items()}
         canonical, ties = with_verdicts(canonical, reading.verdicts, said, reading.seen)
         rejects = pl.concat([rejects, ties])
         reading.others.update(

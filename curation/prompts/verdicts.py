@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from curation.files import Reject, rejects_frame
+from curation.files import Reject, RowError, rejects_frame
+from curation.prompts.shapes import LABELS
 
 __all__ = ["TIE", "Verdicts", "verdict_key", "verdicts_of", "with_verdicts"]
 
@@ -26,12 +27,19 @@ class Verdicts(NamedTuple):
     first: str
     second: str
     values: dict[str, str]
+    only_if: dict[str, str] = {}  # noqa: RUF012
+    """A column of answers to the one that must be true where its answer is the better one."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that are read beside the answers."""
+        return list(dict.fromkeys([self.column, *self.only_if.values()]))
 
 
-def verdicts_of(column: str, values: Mapping[str, str]) -> Verdicts:
+def verdicts_of(column: str, values: Mapping[str, str], only_if: Mapping[str, str] | None = None) -> Verdicts:
     """
     Raises:
-        ValueError: when the values do not name exactly two columns of answers.
+        ValueError: when the values do not name exactly two columns of answers, or ``only_if`` another one.
     """
     answers = list(dict.fromkeys(name for name in values.values() if name != TIE))
     if len(answers) != 2:
@@ -39,7 +47,11 @@ def verdicts_of(column: str, values: Mapping[str, str]) -> Verdicts:
             f"expected values that name two columns of answers (and {TIE!r}), such as {{1: human_ref_A, 0: "
             f"human_ref_B}}, found {len(answers)}"
         )
-    return Verdicts(column, answers[0], answers[1], {verdict_key(key): name for key, name in values.items()})
+    for name in only_if or ():
+        if name not in answers:
+            raise ValueError(f"only_if: {name!r} is no column of answers: values name {' and '.join(answers)}")
+    verdicts = {verdict_key(key): name for key, name in values.items()}
+    return Verdicts(column, answers[0], answers[1], verdicts, dict(only_if or {}))
 
 
 def verdict_key(value: Any) -> str:
@@ -53,34 +65,24 @@ def verdict_key(value: Any) -> str:
 
 
 def with_verdicts(
-    pairs: pl.DataFrame, verdicts: Verdicts, said: Mapping[int, Any], seen: Counter[str]
+    pairs: pl.DataFrame, verdicts: Verdicts, said: Mapping[int, Mapping[str, Any]], seen: Counter[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Pairs read with the first column as chosen, turned as the file says; ties and unknown values are rejects.
+    """Pairs read with the first column as chosen, turned as the file says; what says neither is a reject.
 
     Args:
         pairs: row, prompt, chosen, rejected.
-        said: the cell of the verdicts' column by row.
+        said: by row the cells of the verdicts' columns.
         seen: counts what each value gave, for the run's facts.
     """
     better: list[str | None] = []
     faults: list[Reject] = []
     for row in pairs["row"].to_list():
-        found, reason = _better(verdicts, said[row])
+        cells = said[row]
+        found = _better(verdicts, cells[verdicts.column])
         seen[found or "unknown"] += 1
-        better.append(found)
-        if found is None:
-            value = str(said[row])[:32]
-            wanted = ", ".join(verdicts.values)
-            faults.append(Reject(row, "unknown_label", value, f"{verdicts.column} {reason} {wanted}"))
-        elif found == TIE:
-            faults.append(
-                Reject(
-                    row,
-                    "tied_label",
-                    verdicts.column,
-                    "the file calls neither answer better, or those who were asked disagree",
-                )
-            )
+        fault = _fault(verdicts, found, cells)
+        faults += [] if fault is None else [fault.at(row)]
+        better.append(found if fault is None else None)
     frame = pairs.with_columns(pl.Series("better", better, dtype=pl.String))
     turned = pl.col("better") == verdicts.second
     kept = frame.filter(pl.col("better").is_in([verdicts.first, verdicts.second])).with_columns(
@@ -90,10 +92,26 @@ def with_verdicts(
     return kept.drop("better"), rejects_frame(faults)
 
 
-def _better(verdicts: Verdicts, cell: Any) -> tuple[str | None, str]:
+def _better(verdicts: Verdicts, cell: Any) -> str | None:
     """Which column is better; several people's answers in one cell count where all say the same."""
     cells: Sequence[Any] = cell if isinstance(cell, list) and cell else [cell]
     found = {verdicts.values.get(verdict_key(one)) for one in cells}
     if None in found:
-        return None, "is none of"
-    return (found.pop() if len(found) == 1 else TIE), ""
+        return None
+    return found.pop() if len(found) == 1 else TIE
+
+
+def _fault(verdicts: Verdicts, found: str | None, cells: Mapping[str, Any]) -> RowError | None:
+    """Why a row makes no pair."""
+    if found is None:
+        wanted = ", ".join(verdicts.values)
+        value = str(cells[verdicts.column])[:32]
+        return RowError("unknown_label", value, f"{verdicts.column} is none of {wanted}")
+    if found == TIE:
+        reason = "the file calls neither answer better, or those who were asked disagree"
+        return RowError("tied_label", verdicts.column, reason)
+    column = verdicts.only_if.get(found)
+    fit = LABELS.get(verdict_key(cells[column]).lower()) if column else True
+    if fit is None:
+        return RowError("unknown_label", str(cells[column])[:32], f"{column} is neither true nor false")
+    return None if fit else RowError("unfit_chosen", f"{column}", f"{found} is better, and {column} is false")

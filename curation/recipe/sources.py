@@ -20,6 +20,11 @@ class Better(Section):
         description="each value of it → the column of the answer that it calls better, or tie: "
         "{1: human_ref_A, 0: human_ref_B}; a row with another value is a reject, and so is a tie"
     )
+    only_if: dict[str, str] = Field(
+        default_factory=dict,
+        description="the column of an answer → a column that must be true for it to be chosen: {response_0: "
+        "is_response_0_safe}; else the row is a reject",
+    )
 
     @field_validator("values", mode="before")
     @classmethod
@@ -35,7 +40,7 @@ class Better(Section):
 
     @model_validator(mode="after")
     def _two_answers(self) -> Better:
-        verdicts_of(self.column, self.values)
+        verdicts_of(**self.model_dump())
         return self
 
 

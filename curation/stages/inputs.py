@@ -56,7 +56,7 @@ def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame
         name=source.name,
         format=source.format,
         columns=source.columns,
-        better=None if source.better is None else verdicts_of(source.better.column, source.better.values),
+        better=None if source.better is None else verdicts_of(**source.better.model_dump()),
         lower_is_better=source.lower_is_better,
         limit=limit,
     )
@@ -127,5 +127,5 @@ STAGE = Stage(
     needs=(),
     run=run,
     table="inputs",
-    version=2,
+    version=3,
 )

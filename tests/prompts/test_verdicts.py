@@ -149,3 +149,32 @@ def test_the_recipe_takes_a_list_of_columns_where_several_are_read() -> None:
     assert source.columns == {"responses": ("a", "b"), "prompt": "q"}
     with pytest.raises(ValidationError, match="prompt: expected the name of a column, or a list of names"):
         Source(path="x.csv", columns={"prompt": 3})
+
+
+def test_an_answer_that_another_column_calls_unfit_is_not_chosen(tmp_path: Path) -> None:
+    row = {"prompt": "one?", "a": GOOD, "b": BAD}
+    better = Better(column="said", values={0: "a", 1: "b"}, only_if={"a": "a_is_safe", "b": "b_is_safe"})
+
+    found = read(
+        tmp_path,
+        *(
+            {**row, "said": said, "a_is_safe": a, "b_is_safe": b}
+            for said, a, b in [(0, True, False), (0, False, True), (1, True, False), (1, False, 1), (0, None, True)]
+        ),
+        better=verdicts_of(**better.model_dump()),
+    )
+
+    assert found.rows["row"].to_list() == [0, 3]
+    assert found.rows["responses"].to_list() == [[GOOD, BAD], [BAD, GOOD]]
+    assert found.rejects.select("row", "rule", "value").rows() == [
+        (1, "unfit_chosen", "a_is_safe"), (2, "unfit_chosen", "b_is_safe"), (4, "unknown_label", "None"),
+    ]  # fmt: skip
+    assert "beside them said, a_is_safe, b_is_safe" in found.read_as
+
+
+def test_what_an_answer_needs_names_an_answer_and_a_column_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="only_if: 'c' is no column of answers: values name a and b"):
+        Better(column="said", values={0: "a", 1: "b"}, only_if={"c": "c_is_safe"})
+    better = verdicts_of("said", {"0": "a", "1": "b"}, {"a": "a_is_saef"})
+    with pytest.raises(InputError, match=r"'a_is_saef'.*did you mean 'a_is_safe'"):
+        read(tmp_path, {"prompt": "one?", "a": GOOD, "b": BAD, "said": 0, "a_is_safe": True}, better=better)
