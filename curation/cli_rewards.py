@@ -256,6 +256,7 @@ class _Voting(StrEnum):
     dawid_skene = "dawid_skene"
     glad = "glad"
     mace = "mace"
+    noisy_bradley_terry = "noisy_bradley_terry"
 
 
 @scores.command("label-noise")

@@ -73,6 +73,9 @@ def peoples_votes(
 ) -> PeoplesVotes:
     """Votes that stand in a column: lists of {voter, vote}, vote being chosen, rejected or tie (1, 0 or null).
 
+    Where ``frame`` has ``prompt``, ``chosen`` and ``rejected``, noisy Bradley–Terry knows an answer again that
+    stands in several rows of a prompt.
+
     Where one person alone votes on a pair, every method takes the vote for the truth and the voter for perfect. So
     each vote moves the odds of its pair by no more than 4 to 1, and a voter's reliability follows from that.
 
@@ -112,7 +115,14 @@ def unreadable_votes(frame: pl.DataFrame, column: str) -> dict[int, str]:
 def _vote_rows(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     """``pair`` (row number), ``voter``, ``vote``, of rows whose votes can be read."""
     rows = _vote_words(frame, column)
-    return rows.select("pair", "voter", vote=pl.col("word").replace_strict(_VOTES, return_dtype=pl.Int64))
+    votes = rows.select("pair", "voter", vote=pl.col("word").replace_strict(_VOTES, return_dtype=pl.Int64))
+    if not {"prompt", "chosen", "rejected"} <= set(frame.columns):
+        return votes
+    answers = frame.select(
+        first=pl.concat_str(pl.struct("prompt").hash(), pl.struct("chosen").hash(), separator=" "),
+        second=pl.concat_str(pl.struct("prompt").hash(), pl.struct("rejected").hash(), separator=" "),
+    )
+    return votes.hstack(answers[votes["pair"]])
 
 
 def _vote_words(frame: pl.DataFrame, column: str) -> pl.DataFrame:

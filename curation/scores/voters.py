@@ -1,4 +1,6 @@
-"""Many voters on one pair: majority, Dawid–Skene and MACE through crowd-kit, and GLAD. Voters are people or models.
+"""Many voters on one pair: majority, Dawid–Skene and MACE through crowd-kit, GLAD, and noisy Bradley–Terry.
+
+Voters are people or models.
 
 A vote says that the first answer of a pair is better (1) or the second (0); ties are left out of a vote.
 """
@@ -7,24 +9,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
+from curation.scores.calibration import sigmoid
 from curation.scores.glad import glad
+from curation.scores.noisy_bradley_terry import noisy_bradley_terry
 
 __all__ = ["METHODS", "METHOD_WORDS", "Method", "Votes", "aggregate_votes", "reliability", "reward_votes"]
 
 FloatArray = npt.NDArray[np.float64]
-Method = Literal["majority", "dawid_skene", "glad", "mace"]
+IntArray = npt.NDArray[np.int64]
+Method = Literal["majority", "dawid_skene", "glad", "mace", "noisy_bradley_terry"]
 METHOD_WORDS: Final[Mapping[Method, str]] = {
     "majority": "majority", "dawid_skene": "Dawid-Skene", "glad": "GLAD", "mace": "MACE",
+    "noisy_bradley_terry": "noisy Bradley-Terry",
 }  # fmt: skip
 """What each is called in a report."""
-METHODS: Final[tuple[Method, ...]] = ("majority", "dawid_skene", "glad", "mace")
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+_ANSWERS: Final = ("first", "second")
 
 
 class Votes(NamedTuple):
@@ -43,10 +50,12 @@ def aggregate_votes(
     """One probability a pair from the votes of many.
 
     Dawid and Skene (1979), GLAD (Whitehill et al. 2009) and MACE (Hovy et al. 2013) weigh voters by how
-    well they fit the rest; majority is the share of votes.
+    well they fit the rest; majority is the share of votes. Noisy Bradley–Terry (Chen et al. 2013) gives every
+    answer a score, so that votes on a and b, and on b and c, say something of a and c.
 
     Args:
-        votes: ``pair`` and ``voter`` (any type), ``vote`` (1, 0, or null, which is left out).
+        votes: ``pair`` and ``voter`` (any type), ``vote`` (1, 0, or null, which is left out); ``first`` and
+            ``second`` say which answers of a pair stand in others, too (any one type; else it has its own).
         rounds: EM iterations.
         seed: of MACE's restarts.
 
@@ -101,7 +110,8 @@ def _checked(votes: pl.DataFrame, method: str) -> pl.DataFrame:
     missing = [name for name in ("pair", "voter", "vote") if name not in votes.columns]
     if missing:
         raise InputError(f"column {missing[0]!r} is missing: found {', '.join(votes.columns)}")
-    known = votes.select("pair", "voter", "vote").drop_nulls()
+    answers = _ANSWERS if set(_ANSWERS) <= set(votes.columns) else ()
+    known = votes.select("pair", "voter", "vote", *answers).drop_nulls()
     if known.is_empty():
         raise InputError("no vote is left: every row lacks a pair, a voter or a vote")
     wrong = known.filter(~pl.col("vote").is_in([0, 1]))
@@ -112,7 +122,7 @@ def _checked(votes: pl.DataFrame, method: str) -> pl.DataFrame:
 
 def _aggregated(known: pl.DataFrame, method: str, rounds: int, seed: int) -> dict[Any, float]:
     """P(first answer) of each pair."""
-    if known["vote"].n_unique() == 1:
+    if known["vote"].n_unique() == 1 and method != "noisy_bradley_terry":  # whose pairs may share answers
         return dict.fromkeys(known["pair"].to_list(), float(known["vote"][0]))
     # Plain numbers keep crowd-kit from comparing strings.
     pairs, voters = (
@@ -122,7 +132,22 @@ def _aggregated(known: pl.DataFrame, method: str, rounds: int, seed: int) -> dic
     if method == "glad":
         by_code = glad(pairs, voters, votes, rounds=rounds)
         return dict(zip(known["pair"].to_list(), by_code[pairs].tolist(), strict=True))
+    if method == "noisy_bradley_terry":
+        first, second = _answer_codes(known, pairs)
+        better, worse = np.where(votes == 1, first, second), np.where(votes == 1, second, first)
+        scores = noisy_bradley_terry(better, worse, voters).scores
+        return dict(zip(known["pair"].to_list(), sigmoid(scores[first] - scores[second]).tolist(), strict=True))
     return _crowdkit(known["pair"].to_list(), (pairs, voters, votes), method, rounds, seed)
+
+
+def _answer_codes(known: pl.DataFrame, pairs: IntArray) -> tuple[IntArray, IntArray]:
+    """The codes of the two answers of each vote's pair."""
+    if not set(_ANSWERS) <= set(known.columns):
+        return 2 * pairs, 2 * pairs + 1
+    codes = (
+        pl.concat([known[name].alias("answer") for name in _ANSWERS]).rank("dense").to_numpy().astype(np.int64) - 1
+    )
+    return codes[: known.height], codes[known.height :]
 
 
 def _crowdkit(

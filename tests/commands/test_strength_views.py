@@ -231,7 +231,7 @@ def test_a_file_of_rejects_alone_has_an_output_and_reasons(tmp_path: Path) -> No
     assert pl.read_parquet(tmp_path / "out.rejects.parquet").height == 3
 
 
-@pytest.mark.parametrize("method", ["majority", "dawid_skene", "glad"])
+@pytest.mark.parametrize("method", ["majority", "dawid_skene", "glad", "noisy_bradley_terry"])
 def test_votes_are_joined_by_the_method_that_the_command_names(tmp_path: Path, method: Method) -> None:
     # Two are always of one mind; a third is against them on every row, and a fourth on every second one.
     words = [

@@ -285,7 +285,13 @@ def test_votes_of_another_kind_are_an_input_error() -> None:
 
 @pytest.mark.parametrize(
     ("method", "word"),
-    [("majority", "majority"), ("glad", "GLAD"), ("mace", "MACE"), ("dawid_skene", "Dawid-Skene")],
+    [
+        ("majority", "majority"),
+        ("glad", "GLAD"),
+        ("mace", "MACE"),
+        ("dawid_skene", "Dawid-Skene"),
+        ("noisy_bradley_terry", "noisy Bradley-Terry"),
+    ],
 )
 def test_reward_models_are_voters_by_the_method_that_is_asked_for(method: Method, word: str) -> None:
     frame, flipped = noisy(80)
