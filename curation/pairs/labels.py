@@ -10,13 +10,14 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from curation.pairs.views import flip_pairs
+from curation.pairs.views import BAND_ACTIONS, flip_pairs, pair_weight
 from curation.tables import concat_rejects, rejects_frame
 from schemas.pair_labels import NOISE_SCORES
 
 __all__ = ["Decided", "decide_labels", "relabelled"]
 
-_ORDER: Final = ("drop", "flip", "soft_label", "margin", "weight")
+_ORDER: Final = BAND_ACTIONS[1:]
+"""keep is none."""
 _STAGE: Final = "pair_labels"
 
 
@@ -43,7 +44,7 @@ def decide_labels(
     without either a pair keeps smoothing 0 and weight 1.
 
     Args:
-        pairs: ``pair_id``, ``strength_band``, ``strength_mean``, ``label_probability``,
+        pairs: ``pair_id``, ``strength_band``, ``strength_mean``, ``strength_std``, ``label_probability``,
             ``label_noise_probability``, ``suggested_action`` and ``in_cycle``; all but the first and the last
             may be null.
         bands: band to actions; ``suggestions``: suggested action (drop, flip) to actions.
@@ -75,7 +76,7 @@ def decide_labels(
         action=pl.when("_gone").then(pl.lit("drop")).otherwise(_joined(words)),
         flipped=flipped,
         label_smoothing=pl.when("_soft_label").then(1 - right.clip(0.5, 1.0)).otherwise(0.0).fill_null(0.0),
-        weight=pl.when("_weight").then((2 * right - 1).clip(lower_bound=0.0)).otherwise(1.0).fill_null(1.0),
+        weight=pair_weight(right),
         target_margin=target if asks_margin else pl.lit(None, dtype=pl.Float64),
         label_noise_probability="label_noise_probability",
         suggested_action="suggested_action",

@@ -7,7 +7,7 @@ What a trainer reads of these columns: ``margin`` (TRL's reward and DPO trainers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import polars as pl
 
@@ -21,13 +21,14 @@ __all__ = [
     "apply_bands",
     "changed_by_a_flip",
     "flip_pairs",
+    "pair_weight",
     "reward_augmented",
     "soft_labels",
     "was_flipped",
 ]
 
-BandAction = Literal["keep", "drop", "flip", "soft_label", "margin", "weight"]
-BAND_ACTIONS: Final[tuple[BandAction, ...]] = ("keep", "drop", "flip", "soft_label", "margin", "weight")
+BandAction = Literal["keep", "drop", "flip", "soft_label", "margin", "weight", "uncertainty_weight"]
+BAND_ACTIONS: Final[tuple[BandAction, ...]] = get_args(BandAction)
 _CHOSEN, _REJECTED = "chosen", "rejected"
 _SIGNED: Final = (
     "strength_mean",
@@ -201,10 +202,9 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     """Do with each ``strength_band`` what the recipe says.
 
     Every row gets ``label_smoothing`` (0 unless ``soft_label``), ``margin`` (0 unless ``margin``: then
-    ``strength_mean``, at least 0) and ``weight`` (1 unless ``weight``: then 2·label_probability − 1, at least 0,
-    so that a label which is probably wrong never weighs). A column that the frame has of that name stays as it
-    is where no band asks for another. A band may have several actions; a band without any is kept as it is, and so
-    is a pair without a band.
+    ``strength_mean``, at least 0) and ``weight`` (1 unless asked for; see :func:`pair_weight`). A column that the
+    frame has of that name stays as it is where no band asks for another. A band may have several actions; a band
+    without any is kept as it is, and so is a pair without a band.
 
     Raises:
         InputError: when a band or an action is not known, or the strength columns are missing.
@@ -218,7 +218,9 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
         for name in names:
             if name not in BAND_ACTIONS:
                 raise InputError(f"action {name!r} of band {band!r} is not known: {', '.join(BAND_ACTIONS)}")
-    for column in ("strength_band", "strength_mean", "label_probability"):
+    needed = ["strength_band", "strength_mean", "label_probability"]
+    needed += ["strength_std"] if any("uncertainty_weight" in names for names in wanted.values()) else []
+    for column in needed:
         if column not in frame.columns:
             raise InputError(f"column {column!r} is missing: run `curation strength` first")
 
@@ -233,25 +235,40 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
         value=pl.col("strength_band"),
         reason=pl.lit("the recipe drops pairs of this strength band"),
     )
-    soft, margin, weight, flip = has("soft_label"), has("margin"), has("weight"), has("flip")
     kept = frame.filter(~has("drop"))
-    marked = kept.with_columns(_soft=soft, _margin=margin, _weight=weight, _flip=flip)
+    marked = kept.with_columns(has(action).alias(f"_{action}") for action in BAND_ACTIONS)
     asked = {action for names in wanted.values() for action in names}
     flips = "flip" in asked
     marked = marked.drop("margin", strict=False) if "margin" in asked else marked  # every row gets another
     turned = flip_pairs(marked, pl.col("_flip")) if flips else marked.with_columns(flipped=was_flipped(marked))
-    right = pl.col("label_probability")
+    right, mean = pl.col("label_probability"), pl.col("strength_mean")
     targets = {
-        ("soft_label", "label_smoothing"): pl.when("_soft").then(1 - right.clip(0.5, 1.0)).otherwise(0.0),
-        ("margin", "margin"): pl.when("_margin").then(pl.col("strength_mean").clip(lower_bound=0.0)).otherwise(0.0),
-        ("weight", "weight"): pl.when("_weight").then((2 * right - 1).clip(lower_bound=0.0)).otherwise(1.0),
+        "label_smoothing": ({"soft_label"}, pl.when("_soft_label").then(1 - right.clip(0.5, 1.0)).otherwise(0.0)),
+        "margin": ({"margin"}, pl.when("_margin").then(mean.clip(lower_bound=0.0)).otherwise(0.0)),
+        "weight": ({"weight", "uncertainty_weight"}, pair_weight(right, spread="strength_std" in frame.columns)),
     }
     view = turned.with_columns(
-        value.alias(column)
-        for (action, column), value in targets.items()
-        if action in asked or column not in frame.columns
+        value.alias(column) for column, (by, value) in targets.items() if by & asked or column not in frame.columns
     )
-    return BandView(view.drop("_soft", "_margin", "_weight", "_flip"), dropped)
+    return BandView(view.drop(f"_{action}" for action in BAND_ACTIONS), dropped)
+
+
+def pair_weight(right: pl.Expr, *, spread: bool = True) -> pl.Expr:
+    """``weight`` of pairs that columns ``_weight`` and ``_uncertainty_weight`` mark; 1 for the others.
+
+    ``weight``: 2 P(label right) − 1, at least 0, so that a label which is probably wrong never weighs.
+    ``uncertainty_weight``: exp(−σ²) of the models' margins (Zhang et al. 2025, Ctrl-U: the variance of rewards is
+    their uncertainty U, and a loss counts e^−U times). Both: their product.
+
+    Args:
+        right: the probability.
+        spread: whether there is ``strength_std``, σ.
+    """
+    by_label = pl.when("_weight").then((2 * right - 1).clip(lower_bound=0.0)).otherwise(1.0).fill_null(1.0)
+    if not spread:
+        return by_label
+    certain = pl.when("_uncertainty_weight").then((-(pl.col("strength_std") ** 2)).exp()).otherwise(1.0)
+    return by_label * certain.fill_null(1.0)
 
 
 def reward_augmented(frame: pl.DataFrame, *, chosen_score: str, rejected_score: str) -> pl.DataFrame:

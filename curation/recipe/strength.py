@@ -13,7 +13,7 @@ from curation.recipe.base import Section
 
 __all__ = ["BandActions", "LabelNoise", "NoiseActions", "RewardTraining", "Strength"]
 
-Action = Literal["drop", "flip", "soft_label", "margin", "weight"]
+Action = Literal["drop", "flip", "soft_label", "margin", "weight", "uncertainty_weight"]
 
 
 class BandActions(Section):
@@ -36,6 +36,7 @@ class Strength(Section):
 
     drop: a reject. flip: chosen and rejected change places, and `flipped` says so. soft_label: the column
     `label_smoothing`. margin: the column `margin`, 0 elsewhere. weight: the column `weight`, 1 elsewhere.
+    uncertainty_weight: the same column, by how far the models agree (both: the product).
     """
 
     scaling: Literal["robust", "none"] = Field(
@@ -84,7 +85,7 @@ class LabelNoise(Section):
 
     folds: int = Field(default=5, ge=2, description="fitted without the pairs of a prompt, so many times")
     rewards: bool = Field(default=True, description="the recipe's reward models are witnesses too")
-    vote_method: Literal["majority", "dawid_skene", "glad", "mace"] = Field(
+    vote_method: Literal["majority", "dawid_skene", "glad", "mace", "noisy_bradley_terry"] = Field(
         default="dawid_skene",
         description="how votes are joined: of people, where a source has them (columns annotator, votes), and of "
         "reward models",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from typing import Any
 
 import polars as pl
@@ -9,7 +11,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from curation.errors import InputError
+from curation.pairs.labels import decide_labels
 from curation.pairs.views import apply_bands, flip_pairs, reward_augmented, soft_labels
+from curation.scores.strength import BANDS, preference_strength
 
 
 @pytest.fixture
@@ -222,3 +226,27 @@ def test_values_of_two_forms_change_places_as_they_are(one: list[Any], other: li
             found = flip_pairs(frame, turned)
             assert plain(found["chosen_x"].to_list()) == plain(chosen)
             assert plain(found["rejected_x"].to_list()) == plain(rejected)
+
+
+def test_the_less_the_models_agree_the_less_a_pair_weighs() -> None:
+    margins = [[0.4, -0.2, 0.1, 0.3, -0.6], [1.0, 1.0, 1.0, 1.0, 1.0], [-2.0, -1.0, -2.0, -1.0, -2.0]]
+    frame = pl.DataFrame({"chosen_rewards": margins, "rejected_rewards": [[0.0] * 5] * 3})
+    scored = preference_strength(frame, scaling="none").frame
+    weights = {}
+    for asked in ("weight", "uncertainty_weight", "weight uncertainty_weight"):
+        actions = {band: asked.split() for band in BANDS}
+        weights[asked] = apply_bands(scored, actions).frame["weight"].to_list()
+    # Ctrl-U: e to the minus variance, by the standard library.
+    expected = [math.exp(-statistics.pvariance(row)) for row in margins]
+    assert weights["uncertainty_weight"] == pytest.approx(expected)
+    both = [a * b for a, b in zip(weights["weight"], expected, strict=True)]
+    assert weights["weight uncertainty_weight"] == pytest.approx(both)
+    assert weights["weight uncertainty_weight"][2] == 0.0  # all models are against the label
+
+    decided = scored.with_columns(
+        pair_id=pl.int_range(pl.len()).cast(pl.String), in_cycle=False,
+        label_noise_probability=pl.lit(None, dtype=pl.Float64), suggested_action=pl.lit(None, dtype=pl.String),
+    )  # fmt: skip
+    labels = decide_labels(decided, bands=actions, suggestions={}).frame
+    assert labels["weight"].to_list() == pytest.approx(both)
+    assert set(labels["action"]) == {"weight+uncertainty_weight"}
