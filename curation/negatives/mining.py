@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, TypedDict
 import polars as pl
 
 from curation.errors import InputError
+from curation.negatives.barred import search_past
 from curation.negatives.filters import CandidateFilter, Thresholds
-from curation.negatives.index import TARGET_RECALL, IndexKind, check_index, search
+from curation.negatives.index import TARGET_RECALL, IndexKind, Searched, check_index, search
 from curation.negatives.inputs import Embeddings, Float32, Int64, Storage, as_ragged, checked_embeddings
 from curation.negatives.sampling import Sampling, check_sampling
 from curation.negatives.select import Inputs, Plan, select
@@ -82,6 +83,7 @@ def mine_hard_negatives(
     target_recall: float = TARGET_RECALL,
     threads: int | None = None,
     exclude: Any = None,
+    barred: CandidateFilter | None = None,
     filters: Sequence[CandidateFilter] = (),
 ) -> MinedNegatives:
     """For each anchor, corpus rows that are near it and are not its positives.
@@ -114,6 +116,8 @@ def mine_hard_negatives(
         threads: how many to use, by default ``OMP_NUM_THREADS`` or all cores.
         exclude: corpus row numbers per anchor that must not become negatives (the anchor itself, say),
             in one of the forms of ``positives``.
+        barred: says which documents are out of the question for which anchor; they are passed over as if they were
+            not in the corpus, and ``range_max`` does not count them (see ``barred``).
         filters: further rules, run in order after the thresholds; see ``false_negatives``.
 
     Raises:
@@ -151,12 +155,20 @@ def mine_hard_negatives(
     most_excluded = 0 if inputs.excluded is None else int(inputs.excluded.counts.max(initial=0))
     k = range_max + most_positives + most_excluded
     how: _SearchOptions = {"target_recall": target_recall, "seed": seed, "threads": threads}
-    if isinstance(index, CorpusIndex):
-        searched = index.search(anchors, k, exact=corpus, **how)
+
+    def look(which: Any, depth: int) -> Searched:
+        if isinstance(index, CorpusIndex):
+            return index.search(anchors[which], depth, exact=corpus, **how)
+        return search(anchors[which], corpus, depth, index=index, storage=storage, **how)
+
+    passed = None
+    if barred is None:
+        searched = look(slice(None), k)
     else:
-        searched = search(anchors, corpus, k, index=index, storage=storage, **how)
+        searched, counts = search_past(look, barred, anchors=len(anchors), k=k, rows=len(corpus))
+        passed = (barred.rule, counts)
     plan = Plan(num_negatives, range_min, range_max, thresholds, filters, sampling, temperature, seed)
-    return MinedNegatives(*select(searched.found, inputs, plan), searched.recall, searched.method)
+    return MinedNegatives(*select(searched.found, inputs, plan, passed), searched.recall, searched.method)
 
 
 def _check(anchors: Embeddings, corpus: Embeddings, *, num_negatives: int, range_min: int) -> None:

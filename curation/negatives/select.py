@@ -59,8 +59,12 @@ class Selected(NamedTuple):
     waterfall: pl.DataFrame
 
 
-def select(found: Found, inputs: Inputs, plan: Plan) -> Selected:
-    """Runs the rules over what was found and draws, block by block of anchors."""
+def select(found: Found, inputs: Inputs, plan: Plan, passed: tuple[str, Int64] | None = None) -> Selected:
+    """Runs the rules over what was found and draws, block by block of anchors.
+
+    Args:
+        passed: for the account, a rule that barred documents before the search counted, and (n,) how many.
+    """
     anchors, corpus = inputs.anchors.vectors, inputs.corpus.vectors
     n = len(anchors)
     negatives = np.full((n, plan.wanted), -1, np.int64)
@@ -77,6 +81,10 @@ def select(found: Found, inputs: Inputs, plan: Plan) -> Selected:
             positive_scores=positive_scores[part],
             alive=rows >= 0,
         )
+        if passed is None:
+            waterfall.start(candidates.alive)
+        else:
+            waterfall.start_past(passed[0], int(passed[1][part].sum()), candidates.alive)
         _apply_rules(candidates, inputs, plan, waterfall)
         chosen = pick(candidates, plan.wanted, sampling=plan.sampling, temperature=plan.temperature, rng=rng)
         waterfall.remove("not_sampled", ~chosen, candidates.alive)
@@ -91,7 +99,6 @@ def _apply_rules(candidates: Candidates, inputs: Inputs, plan: Plan, waterfall: 
     """Every rule in order; clears ``candidates.alive``."""
     rows, alive = candidates.rows, candidates.alive
     start, stop = int(candidates.anchors[0]), int(candidates.anchors[-1]) + 1
-    waterfall.start(alive)
     zeros = inputs.anchors.zeros, inputs.corpus.zeros
     if any(map(len, zeros)):
         no_direction: Bool = np.isin(candidates.anchors, zeros[0])[:, None] | np.isin(rows, zeros[1])

@@ -39,6 +39,11 @@ class Waterfall:
         """The candidates that the search returned."""
         self._count("retrieved", None, 0, alive)
 
+    def start_past(self, rule: str, barred: int, alive: Bool) -> None:
+        """The same, and as a rule what the search passed over: it was retrieved, and is in no mask."""
+        self._count("retrieved", None, 0, alive, more=barred)
+        self._count(rule, None, barred, alive)
+
     def remove(self, rule: str, mask: Bool, alive: Bool, *, threshold: float | None = None) -> None:
         """Applies a rule: clears ``alive`` where ``mask`` is true, and counts it."""
         gone = mask & alive
@@ -58,12 +63,12 @@ class Waterfall:
         """One row a rule, in the order they ran; ``retrieved`` is first and removes nothing."""
         return pl.DataFrame([{"rule": rule, **row} for rule, row in self._rows.items()], schema=WATERFALL_SCHEMA)
 
-    def _count(self, rule: str, threshold: float | None, removed: int, alive: Bool) -> None:
+    def _count(self, rule: str, threshold: float | None, removed: int, alive: Bool, *, more: int = 0) -> None:
         row = self._rows.setdefault(rule, dict.fromkeys(list(WATERFALL_SCHEMA)[1:]))
         row["threshold"] = threshold
         for column, amount in (
             ("removed", removed),
-            ("left", int(np.count_nonzero(alive))),
+            ("left", int(np.count_nonzero(alive)) + more),
             ("anchors_short", self._short(alive)),
         ):
             row[column] = (row[column] or 0) + amount

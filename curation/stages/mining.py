@@ -92,6 +92,7 @@ def mine(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options:
         index=corpus.corpus_index if corpus.corpus_index is not None else options.index,
         storage=options.storage if options.index == "hnsw" else None,
         target_recall=options.target_recall,
+        barred=SplitFilter(anchors=anchors["split"].to_list(), documents=_splits_of(context, corpus)),
         filters=_filters(context, anchors, corpus, options),
     )
 
@@ -99,10 +100,8 @@ def mine(context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options:
 def _filters(
     context: Context, anchors: pl.DataFrame, corpus: MiningCorpus, options: Negatives
 ) -> list[CandidateFilter]:
-    """What no recipe can want, then the false-negative rules that this one asks for, cheap ones first."""
-    rules: list[CandidateFilter] = [
-        SplitFilter(anchors=anchors["split"].to_list(), documents=_splits_of(context, corpus))
-    ]
+    """The false-negative rules that the recipe asks for, cheap ones first."""
+    rules: list[CandidateFilter] = []
     positives, texts = anchors["positives"].to_list(), corpus.documents["text"].to_list()
     if options.near_positive is not None:
         rules.append(
