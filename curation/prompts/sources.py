@@ -22,6 +22,7 @@ How columns are recognised is in ``shapes``; how files are read in ``curation.fi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -108,41 +109,17 @@ def read_source(
     check_direction(name, columns, lower_is_better)
     file = open_input(path)
     if format == "tree":
-        tree = read_tree(file, columns, limit=limit)
-        tree_reading = _Reading(tree.binding, {}, name, lower_is_better=bool(lower_is_better))
-        good, bad = _inputs(tree.frame, tree_reading)
-        _check_scores(path, good, lower_is_better)
-        rejects = pl.concat([bad, tree.rejects, rejects_frame(file.rejects)]).sort("row", maintain_order=True)
-        return SourceRows(good, rejects, tree.rows_read + len(file.rejects), "dialogues of messages, a row each")
-    main = {field: column for field, column in columns.items() if field not in EXTRAS}
-    if better is not None:
-        for column in (*better.columns, better.first, better.second):
-            check_path(column, file.schema, file.mixed, name=path, key="better")
-        main |= {"chosen": better.first, "rejected": better.second}
-    shapes = AUTO if format == "auto" and better is None else ("pair",) if better is not None else (format,)
-    head = first_rows(file)
-    binding = resolve(head, name=path, shapes=shapes, columns=main, mixed=file.mixed)
-    unfilled: Binding | None = None
-    if format == "auto" and binding.shape == "response" and _blank(head, binding):
-        # Sets of prompts often carry an answer column that nobody filled in.
-        unfilled = binding
-        binding = resolve(head, name=path, shapes=("prompt",), columns=main, mixed=file.mixed)
-    check_used(path, columns, binding if unfilled is None else unfilled)
+        return _read_dialogues(file, columns, name=name, lower_is_better=lower_is_better, limit=limit)
+    binding = _binding(file, format, columns, better)
     refuse_json_columns(file, (column for paths in binding.fields.values() for column in paths))
     extras = extra_columns(file, columns)
     if better is not None:
         extras = {field: column for field, column in extras.items() if field not in SIDED}
     reading = _Reading(binding, extras, name, better, bool(lower_is_better))
-    rows: list[pl.DataFrame] = []
-    bad_rows: list[pl.DataFrame] = []
+    rows, bad_rows = [pl.DataFrame(schema=INPUTS_SCHEMA)], []
     seen = 0
     for chunk in file.chunks():
         frame = chunk if limit is None else chunk.filter(pl.col(ROW) < limit)
-        if unfilled is not None and not _blank(frame, unfilled):
-            # Somebody filled it in after all, further down.
-            return read_source(
-                path, name=name, format="response", columns=columns, lower_is_better=lower_is_better, limit=limit
-            )
         seen += frame.height
         good, bad = _inputs(frame, reading)
         rows.append(good)
@@ -151,26 +128,60 @@ def read_source(
             break
     unreadable = [reject for reject in file.rejects if limit is None or reject.row < limit]
     bad_rows.append(rejects_frame(unreadable))
-    read = pl.concat(rows) if rows else pl.DataFrame(schema=INPUTS_SCHEMA)
-    _check_verdicts(path, reading)
-    _check_scores(path, read, lower_is_better)
+    read = pl.concat(rows)
+    _check_verdicts(file, reading)
+    _check_scores(file, read, lower_is_better)
     faults = pl.concat(bad_rows).sort("row", maintain_order=True)
     return SourceRows(read, faults, seen + len(unreadable), _read_as(file, reading))
 
 
-def _check_scores(path: str, rows: pl.DataFrame, lower_is_better: bool | None) -> None:
+def _binding(file: InputFile, format: str, columns: ColumnMap, better: Verdicts | None) -> Binding:
+    """What the columns of a file hold: as the recipe says, or as its first rows look."""
+    main = {field: column for field, column in columns.items() if field not in EXTRAS}
+    shapes = AUTO if format == "auto" else (format,)
+    if better is not None:
+        for column in (*better.columns, better.first, better.second):
+            check_path(column, file.schema, file.mixed, name=file.name, key="better")
+        main |= {"chosen": better.first, "rejected": better.second}
+        shapes = ("pair",)
+    head = first_rows(file)
+    binding = resolve(head, name=file.name, shapes=shapes, columns=main, mixed=file.mixed)
+    check_used(file.name, columns, binding)
+    if format == "auto" and binding.shape == "response" and _is_unfilled(file, binding):
+        return resolve(head, name=file.name, shapes=("prompt",), columns=main, mixed=file.mixed)
+    return binding
+
+
+def _is_unfilled(file: InputFile, binding: Binding) -> bool:
+    """Whether nobody filled in the column of answers, as in many a set of prompts."""
+    return _blank(file.head(), binding) and all(_blank(part, binding) for part in file.chunks())
+
+
+def _read_dialogues(
+    file: InputFile, columns: ColumnMap, *, name: str, lower_is_better: bool | None, limit: int | None
+) -> SourceRows:
+    tree = read_tree(file, columns, limit=limit)
+    good, bad = _inputs(tree.frame, _Reading(tree.binding, {}, name, lower_is_better=bool(lower_is_better)))
+    _check_scores(file, good, lower_is_better)
+    unreadable = [reject for reject in file.rejects if limit is None or reject.row < limit]
+    rejects = pl.concat([bad, tree.rejects, rejects_frame(unreadable)]).sort("row", maintain_order=True)
+    said = f"dialogues, a message a row, from {', '.join(tree.columns)}; {tree.leaves:,} that nobody answered"
+    return SourceRows(good, rejects, tree.rows_read + len(unreadable), said + _not_read(file, tree.columns))
+
+
+def _check_scores(file: InputFile, rows: pl.DataFrame, lower_is_better: bool | None) -> None:
     if lower_is_better is not None and rows.height and rows["scores"].is_null().all():
         raise InputError(
-            f"{path}: lower_is_better is not used: no scores are read; name their column by columns.scores (of "
-            f"several answers a row) or columns.score (of one)"
+            f"{file.name}: lower_is_better is not used: no scores are read; name their column by columns.scores "
+            f"(of several answers a row) or columns.score (of one)"
         )
 
 
-def _check_verdicts(path: str, reading: _Reading) -> None:
+def _check_verdicts(file: InputFile, reading: _Reading) -> None:
     verdicts = reading.verdicts
     if verdicts is not None and reading.seen and set(reading.seen) == {"unknown"}:
         raise InputError(
-            f"{path}: better.values: no row of column {verdicts.column!r} holds one of "
+            f"{file.name}: better.values: no row of column {verdicts.column!r} holds one of "
             f"{', '.join(verdicts.values)}; found {', '.join(sorted(reading.others)[:5])}"
         )
 
@@ -187,12 +198,14 @@ def _read_as(file: InputFile, reading: _Reading) -> str:
         )
     if beside:
         said += f"; beside them {', '.join(beside)}"
-    used = {column for path in (*read, *beside) for column in (path, path.split(".")[0])}
+    return said + _not_read(file, [*read, *beside])
+
+
+def _not_read(file: InputFile, paths: Iterable[str]) -> str:
+    used = {column for path in paths for column in (path, path.split(".")[0])}
     left = [column for column in file.schema if column not in used]
-    if left:
-        more = f" and {len(left) - 6} more" if len(left) > 6 else ""
-        said += f"; not read: {', '.join(left[:6])}{more}"
-    return said
+    more = f" and {len(left) - 6} more" if len(left) > 6 else ""
+    return f"; not read: {', '.join(left[:6])}{more}" if left else ""
 
 
 def _blank(head: pl.DataFrame, binding: Binding) -> bool:

@@ -15,6 +15,7 @@ from curation.errors import InputError, closest
 from curation.files import ROW, InputFile, Reject, rejects_frame
 from curation.prompts.dialogues import role_of
 from curation.prompts.shapes import MESSAGES_DTYPE, Binding, ColumnMap
+from curation.text import ROLES
 from curation.text_columns import nested_series
 
 __all__ = ["TREE_COLUMNS", "Tree", "read_tree"]
@@ -25,6 +26,9 @@ TREE_COLUMNS: Final = {
 """Field to column, as OpenAssistant calls them; ``score`` has no column of its own accord."""
 
 
+_ASKING: Final = tuple(role for role in ROLES if role != "assistant")
+
+
 class Tree(NamedTuple):
     """A file of messages, read."""
 
@@ -33,6 +37,10 @@ class Tree(NamedTuple):
     binding: Binding
     rejects: pl.DataFrame
     rows_read: int
+    columns: list[str]
+    """Those that were read."""
+    leaves: int
+    """Messages that are no answer, and that nothing replies to: where a dialogue was left off, nothing is wrong."""
 
 
 class _Message(NamedTuple):
@@ -52,7 +60,8 @@ def read_tree(file: InputFile, columns: ColumnMap, *, limit: int | None) -> Tree
     """
     frame = file.whole()
     frame = frame if limit is None else frame.filter(pl.col(ROW) < limit)
-    messages, faults = _messages(frame, _paths(file, columns))
+    paths = _paths(file, columns)
+    messages, faults = _messages(frame, paths)
     by_id = {message.id: message for message in messages}
     answered: dict[str, list[_Message]] = {}
     for message in messages:
@@ -71,7 +80,7 @@ def read_tree(file: InputFile, columns: ColumnMap, *, limit: int | None) -> Tree
             continue
         prompt = [{"role": message.role, "content": message.text} for message in path]
         made.append((answers[0].row, prompt, [a.text for a in answers], [a.score for a in answers]))
-    faults += [_unused(message) for message in messages if _is_unused(message, answered)]
+    faults += [fault for message in messages if (fault := _fault(message))]
     numbers, prompts, responses, scores = (list(column) for column in zip(*made, strict=True)) if made else [[]] * 4
     data = [
         pl.Series(ROW, numbers, dtype=pl.Int64),
@@ -81,7 +90,9 @@ def read_tree(file: InputFile, columns: ColumnMap, *, limit: int | None) -> Tree
     ]
     bound = ("prompt", "responses", *(["scores"] if "score" in columns else []))
     binding = Binding("responses", {field: (field,) for field in bound}, frozenset(), file.name)
-    return Tree(pl.DataFrame(data), binding, rejects_frame(faults), frame.height)
+    parents = {message.parent for message in messages}
+    leaves = sum(message.role in _ASKING and message.id not in parents for message in messages)
+    return Tree(pl.DataFrame(data), binding, rejects_frame(faults), frame.height, list(paths.values()), leaves)
 
 
 def _paths(file: InputFile, columns: ColumnMap) -> dict[str, str]:
@@ -142,13 +153,10 @@ def _path(by_id: Mapping[str, _Message], end: str) -> list[_Message] | None:
     return path[::-1]
 
 
-def _is_unused(message: _Message, answered: Mapping[str, list[_Message]]) -> bool:
-    if message.role == "assistant":
-        return message.parent is None
-    return message.id not in answered
-
-
-def _unused(message: _Message) -> Reject:
-    if message.role == "assistant":
+def _fault(message: _Message) -> Reject | None:
+    """What is wrong with a message by itself. One that asks, and nobody answered, is only a leaf."""
+    if message.role not in ROLES:
+        return Reject(message.row, "unknown_role", message.role[:32], f"the role is none of {', '.join(ROLES)}")
+    if message.role == "assistant" and message.parent is None:
         return Reject(message.row, "null_prompt", "parent_id", "an answer that replies to no message")
-    return Reject(message.row, "no_assistant_turn", "message_id", "no answer to this message is in the file")
+    return None

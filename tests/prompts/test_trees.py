@@ -36,13 +36,30 @@ def test_replies_to_a_message_are_the_answers_to_the_dialogue_down_to_it(tmp_pat
     assert found.rows["row"].to_list() == [1, 4]
     assert found.rows_read == 5
     assert found.rejects.height == 0
+    assert found.read_as.endswith("from message_id, parent_id, text, role, rank; 0 that nobody answered")
+
+
+def test_a_message_that_nobody_answered_is_counted_and_no_fault(tmp_path: Path) -> None:
+    rows = [
+        {"message_id": "rules", "parent_id": None, "role": "system", "text": "Be kind.", "lang": "en"},
+        {**MESSAGES[0], "parent_id": "rules"},
+        *MESSAGES[1:],
+        {"message_id": "leaf", "parent_id": "deep", "role": "prompter", "text": "and then?"},
+        {"message_id": "alone", "parent_id": None, "role": "prompter", "text": "anyone?"},
+    ]
+
+    found = read(tmp_path, rows)
+
+    assert found.rejects.height == 0
+    assert found.read_as.endswith("; 2 that nobody answered; not read: lang, rank")
+    assert [m["content"] for m in found.rows["messages"][0]] == ["Be kind.", "one?"]
 
 
 def test_every_message_that_no_prompt_is_made_of_has_a_reason(tmp_path: Path) -> None:
     rows = [
         *MESSAGES,
         {"message_id": "lost", "parent_id": "gone", "role": "assistant", "text": "x"},
-        {"message_id": "alone", "parent_id": None, "role": "prompter", "text": "anyone?"},
+        {"message_id": "odd", "parent_id": "q", "role": "asistant", "text": "x"},
         {"message_id": "top", "parent_id": None, "role": "assistant", "text": "x"},
         {"message_id": "again", "parent_id": "good", "role": "assistant", "text": "x"},
         {"message_id": "q", "parent_id": None, "role": "prompter", "text": "another"},
@@ -56,7 +73,7 @@ def test_every_message_that_no_prompt_is_made_of_has_a_reason(tmp_path: Path) ->
     assert found.rows.height == 2
     assert found.rejects.select("row", "rule").rows() == [
         (5, "no_parent"),
-        (6, "no_assistant_turn"),
+        (6, "unknown_role"),
         (7, "null_prompt"),
         (8, "no_user_turn"),
         (9, "repeated_message_id"),
