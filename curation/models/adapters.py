@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from curation.errors import InputError
-from curation.models.identity import ModelRef
+from curation.models.identity import ModelRef, model_file
 
 __all__ = ["refuse_adapter"]
 
@@ -18,20 +16,9 @@ def refuse_adapter(ref: ModelRef) -> None:
     Raises:
         InputError: what to do with it.
     """
-    if _has(ref, "adapter_config.json"):
+    if model_file(ref, "adapter_config.json") is not None:
         raise InputError(
             f"model {ref.given!r} holds an adapter (adapter_config.json), which is no model by itself: merge it "
             f"into its model (peft: merge_and_unload, then save_pretrained), without that file; "
             f"generation with backend vllm takes an adapter as lora"
         )
-
-
-def _has(ref: ModelRef, name: str) -> bool:
-    if ref.kind != "hub":
-        return (Path(ref.location) / name).is_file()
-    from huggingface_hub import errors, hf_hub_download
-
-    try:
-        return bool(hf_hub_download(ref.location, name, revision=ref.commit))
-    except (errors.EntryNotFoundError, errors.HTTPError, OSError):  # type: ignore[attr-defined]
-        return False

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from curation.errors import InputError
-from curation.models.identity import EMBEDDED, ModelRef, resolve_model
+from curation.models.identity import EMBEDDED, ModelRef, model_file, resolve_model
 
-__all__ = ["EncoderFiles", "RetrievalPrompts", "encoder_files", "retrieval_prompts"]
+__all__ = ["EncoderFiles", "RetrievalPrompts", "encoder_files", "has_half_width", "retrieval_prompts"]
 
 _SETTINGS: Final = "config_sentence_transformers.json"
 _ENCODER: Final = "SentenceTransformer"
@@ -26,6 +25,7 @@ _KINDS: Final = {
 }
 _HEADS: Final = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 """Architectures that read a text for another purpose; of a language model (ForCausalLM) an encoder can be made."""
+_HALF: Final = ("bfloat16", "float16")
 
 
 class EncoderFiles(NamedTuple):
@@ -39,6 +39,8 @@ class EncoderFiles(NamedTuple):
     """``cosine``, ``dot``, …: what it was trained for."""
     has_modules: bool
     """Whether its files say how a text's vector is made; without, sentence-transformers decides."""
+    half_width: bool
+    """Whether its weights are in half the width (bfloat16, float16)."""
 
 
 def encoder_files(ref: ModelRef) -> EncoderFiles:
@@ -49,7 +51,8 @@ def encoder_files(ref: ModelRef) -> EncoderFiles:
     """
     modules, settings = _read(ref, "modules.json"), _read(ref, _SETTINGS) or {}
     kind = settings.get("model_type") or _ENCODER
-    architectures = (_read(ref, "config.json") or {}).get("architectures") or []
+    config = _read(ref, "config.json") or {}
+    architectures = config.get("architectures") or []
     if modules is None and kind == _ENCODER and any(str(a).endswith(_HEADS) for a in architectures):
         kind = f"a {architectures[0]}, which gives labels or scores and no vectors"
     elif _has_router(modules):
@@ -60,7 +63,25 @@ def encoder_files(ref: ModelRef) -> EncoderFiles:
         )
     prompts = {str(k): str(v) for k, v in (settings.get("prompts") or {}).items() if v is not None}
     default = prompts.get(settings.get("default_prompt_name") or "", "")
-    return EncoderFiles(prompts, default, settings.get("similarity_fn_name") or "cosine", modules is not None)
+    if modules and not config:  # an older layout: the network in a folder of its own
+        config = _read(ref, f"{modules[0].get('path')}/config.json") or {}
+    half = (config.get("dtype") or config.get("torch_dtype")) in _HALF
+    return EncoderFiles(prompts, default, settings.get("similarity_fn_name") or "cosine", modules is not None, half)
+
+
+def has_half_width(model: str = EMBEDDED) -> bool:
+    """Whether an encoder's weights are in half the width.
+
+    Raises:
+        InputError: when ``model`` is no encoder.
+    """
+    return _files_of(model).half_width
+
+
+def _files_of(model: str) -> EncoderFiles:
+    if model == EMBEDDED:
+        return EncoderFiles({}, "", "cosine", has_modules=True, half_width=False)
+    return encoder_files(resolve_model(model, embedded="encoder"))
 
 
 class RetrievalPrompts(NamedTuple):
@@ -84,10 +105,7 @@ def retrieval_prompts(
     Raises:
         InputError: when ``model`` is no encoder, or has no prompt of a name.
     """
-    if model == EMBEDDED:
-        files = EncoderFiles({}, "", "cosine", has_modules=True)
-    else:
-        files = encoder_files(resolve_model(model, embedded="encoder"))
+    files = _files_of(model)
     return RetrievalPrompts(
         _prompt(model, files, query, ("query",)), _prompt(model, files, document, ("document", "passage", "corpus"))
     )
@@ -113,20 +131,10 @@ def _has_router(modules: Any) -> bool:
 
 def _read(ref: ModelRef, name: str) -> Any:
     """A JSON file of a model; None where it has none."""
-    path = Path(ref.location) / name if ref.kind != "hub" else _downloaded(ref, name)
-    if path is None or not path.is_file():
+    path = model_file(ref, name)
+    if path is None:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"encoder {ref.given!r}: its {name} is no JSON: {error}") from None
-
-
-def _downloaded(ref: ModelRef, name: str) -> Path | None:
-    """Where the Hub cannot be asked, the copy in the cache, or None: loading says then what is wrong."""
-    from huggingface_hub import errors, hf_hub_download
-
-    try:
-        return Path(hf_hub_download(ref.location, name, revision=ref.commit))
-    except (errors.EntryNotFoundError, errors.HTTPError, OSError):  # type: ignore[attr-defined]
-        return None

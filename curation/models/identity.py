@@ -23,6 +23,7 @@ __all__ = [
     "folder_fingerprint",
     "hub_commit",
     "missing_on_hub",
+    "model_file",
     "named_commits",
     "pin_commits",
     "resolve_model",
@@ -65,6 +66,19 @@ class ModelRef:
     def commit(self) -> str | None:
         """The Hub's commit that the fingerprint names, and so the one to load: a branch may have moved on since."""
         return hub_commit(self.location, self.revision) if self.kind == "hub" else None
+
+
+def model_file(ref: ModelRef, name: str) -> Path | None:
+    """A small file of a model; None where it has none. Without the Hub, that of the copy in the cache."""
+    if ref.kind != "hub":
+        path = Path(ref.location) / name
+        return path if path.is_file() else None
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(ref.location, name, revision=ref.commit))
+    except (errors.EntryNotFoundError, errors.HTTPError, OSError):  # type: ignore[attr-defined]
+        return None
 
 
 def resolve_model(model: str, *, embedded: str) -> ModelRef:

@@ -12,7 +12,7 @@ from curation.files import ROW, open_input
 from curation.files import rejects_frame as unread_rows
 from curation.ledger import FORGOTTEN, LedgerKey
 from curation.models.encoder import encoder_fingerprint, open_encoder
-from curation.models.encoder_files import RetrievalPrompts, retrieval_prompts
+from curation.models.encoder_files import RetrievalPrompts, has_half_width, retrieval_prompts
 from curation.models.protocols import Encoder
 from curation.prompts.texts import TextRows, text_columns
 from curation.recipe import Encoder as EncoderOptions
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _STEP_VERSION = 1
+_HALF_WIDTH_VERSION = 2
+"""Of encoders with weights in half the width, whose vectors of before were off by some thousandths."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class EmbeddingStep:
     def key(self) -> LedgerKey:
         o = self.options
         producer = encoder_fingerprint(o.model, max_length=o.max_length, prompt=self.prompt)
-        return LedgerKey("embeddings", "text_id", "model", f"{producer} step{_STEP_VERSION}")
+        version = _HALF_WIDTH_VERSION if has_half_width(o.model) else _STEP_VERSION
+        return LedgerKey("embeddings", "text_id", "model", f"{producer} step{version}")
 
     def open(self) -> Worker:
         o = self.options

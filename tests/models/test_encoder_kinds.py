@@ -16,7 +16,9 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, X
 
 from curation.errors import InputError, ModelError
 from curation.models.encoder import encoder_fingerprint, open_encoder
-from curation.models.encoder_files import RetrievalPrompts, retrieval_prompts
+from curation.models.encoder_files import RetrievalPrompts, has_half_width, retrieval_prompts
+from curation.recipe import Encoder
+from curation.stages.embeddings import EmbeddingStep
 from tests.tiny_policies import tiny_tokenizer
 
 TEXTS = ["the cat sat", "on the mat and then the other cat sat on it", "no"]
@@ -57,6 +59,24 @@ def test_weights_in_half_the_width_give_vectors_of_length_one(tmp_path: Path, dt
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     alone = np.concatenate([model.encode([text]).vectors for text in TEXTS])
     np.testing.assert_allclose(vectors, alone, atol=1e-6)
+
+
+def test_vectors_of_half_the_width_that_an_older_version_kept_are_made_anew(tmp_path: Path) -> None:
+    """They were a few thousandths off; those of other encoders were right, and are found again."""
+    versions = {"whole": torch.float32, "half": torch.float16, "brain": torch.bfloat16}
+    keys = {
+        name: EmbeddingStep(Encoder(model=encoder(tmp_path / name, dtype=dtype))).key.producer
+        for name, dtype in versions.items()
+    }
+    assert {name: key.rpartition(" ")[2] for name, key in keys.items()} == {
+        "whole": "step1", "half": "step2", "brain": "step2",
+    }  # fmt: skip
+    assert EmbeddingStep(Encoder()).key.producer.endswith(" step1")
+    older = tmp_path / "older"
+    (older / "0_Transformer").mkdir(parents=True)
+    (older / "modules.json").write_text('[{"idx": 0, "path": "0_Transformer", "type": "x.Transformer"}]')
+    (older / "0_Transformer" / "config.json").write_text('{"torch_dtype": "float16"}')
+    assert has_half_width(str(older))
 
 
 def test_a_static_encoder_reads_all_of_a_text(tmp_path: Path) -> None:
