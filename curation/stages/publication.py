@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Final
 
 import polars as pl
 
+from curation.models.identity import EMBEDDED
 from curation.publish.card import (
     CardData,
     card_figures,
@@ -28,9 +30,12 @@ from curation.stages.context import Context, Stage, StageResult
 from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, models_used, package_versions, table_versions, thresholds_used
 from curation.stages.forms import published_rows, table_of
+from curation.stages.policy_stats import policy_step
 from schemas.columns import SPLITS
 
 __all__ = ["STAGES"]
+
+_LOG = logging.getLogger(__name__)
 
 _OF_PAIRS: Final = frozenset({"preference", "preference_unpaired", "reward", "reward_augmented", "sft"})
 
@@ -43,6 +48,11 @@ _REFERENCE: Final = (
     "and what is built on it, takes them for the reference of whatever is trained. Later versions compute "
     "their own, and fail with precompute_ref_log_probs where they find the columns. Remove both to train another "
     "model, or in that way."
+)
+_BUNDLED_REFERENCE: Final = (
+    "%s: ref_chosen_logps and ref_rejected_logps are of the small bundled policy, which nobody trains, and TRL "
+    "0.12 to 0.28 takes them for your model's reference: name that model as policy.model, or set "
+    "publish.reference_logps to false"
 )
 
 
@@ -85,6 +95,10 @@ def run(context: Context, *, dataset: str) -> StageResult:
         extra_files=beside_the_data,
     )
     facts = {"folder": folder, "changed": "yes" if written.changed else "no"}
+    if "ref_chosen_logps" in view.frame.columns:
+        facts["ref_chosen_logps and ref_rejected_logps are of"] = policy_step(context).key.producer
+        if policy_step(context).options.model == EMBEDDED:
+            _LOG.warning(_BUNDLED_REFERENCE, dataset)
     wanted = context.recipe.splits.model_dump(include=set(SPLITS))
     if frame.height and (
         empty := [name for name in SPLITS if wanted[name] > 0 and name not in set(frame["split"])]

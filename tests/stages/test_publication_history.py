@@ -147,9 +147,11 @@ def test_the_rows_of_every_change_are_kept_by_id(place):
     assert gone in text
 
 
-def test_whose_the_log_probabilities_are_is_in_the_card_or_they_go_by_other_names(place):
+def test_whose_the_log_probabilities_are_is_in_the_card_or_they_go_by_other_names(place, caplog):
     policy = {"batch_rows": 4}
     place.run(source_rows(6), policy=policy)
+    assert "of the small bundled policy, which nobody trains" in caplog.text
+    caplog.clear()
     read = {True: pl.read_parquet(place.folder_of() / "data/*.parquet")}
     assert "for the reference of whatever is trained" in (place.folder_of() / "README.md").read_text()
     plain = {"datasets": ["preference"], "license": "mit", "reference_logps": False}
@@ -158,6 +160,7 @@ def test_whose_the_log_probabilities_are_is_in_the_card_or_they_go_by_other_name
     assert "ref_chosen_logps" not in read[False].columns
     assert read[False]["chosen_logp"].to_list() == read[True]["ref_chosen_logps"].to_list()
     assert "whatever is trained" not in (place.folder_of() / "README.md").read_text()
+    assert "bundled policy" not in caplog.text
 
 
 def test_datasets_of_answers_say_why_too(place):
