@@ -80,9 +80,14 @@ def ches(
     output_gradients: Annotated[
         bool, typer.Option("--output-gradients", help="also test each pair for gradient entanglement")
     ] = False,
+    template_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="a variable of the chat template, such as enable_thinking=false"),
+    ] = None,
 ) -> None:
     """Add CHES, token counts, log-probabilities and difficulty to pairs."""
     from curation.commands.ches import run_ches
+    from curation.models.template_options import named_options
 
     with _rows("ches") as bar:
         done = run_ches(
@@ -95,6 +100,7 @@ def ches(
             max_length=max_length,
             backend=backend.value,
             output_gradients=output_gradients,
+            template_options=named_options(template_option or ()),
             progress=bar,
         )
     console.print(done.summary, markup=False, soft_wrap=True)

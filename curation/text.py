@@ -23,6 +23,7 @@ __all__ = [
     "canonical_json",
     "content_hash",
     "fault_in_text",
+    "json_or_text",
     "last_user_text",
     "messages_text",
     "normalise",
@@ -132,6 +133,14 @@ def fault_in_text(text: str | None) -> str | None:
     except UnicodeEncodeError:
         return "invalid_unicode"
     return None
+
+
+def json_or_text(text: str) -> Any:
+    """A value of an option as it is typed: what is no JSON is a text, but for Python's ``True`` and ``False``."""
+    try:
+        return json.loads(text.lower() if text in {"True", "False"} else text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def canonical_json(value: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from curation.commands.streams import open_stream
 from curation.models.identity import EMBEDDED
@@ -40,6 +41,7 @@ def run_ches(
     backend: Backend = "transformers",
     max_length: int | None = None,
     output_gradients: bool = False,
+    template_options: Mapping[str, Any] | None = None,
     progress: StepProgress | None = None,
 ) -> ChesDone:
     """Adds CHES, token counts, log-probabilities and difficulty to the rows of a file.
@@ -59,7 +61,8 @@ def run_ches(
             ``prompt`` and ``responses``.
         output: the file to write.
         policy: a MODEL, or an open policy.
-        raw, dtype, batch_tokens, backend, max_length, output_gradients: see ``curation.models.policy.open_policy``.
+        raw, dtype, batch_tokens, backend, max_length, output_gradients, template_options: see
+            ``curation.models.policy.open_policy``.
         progress: is told of rows as they are written.
 
     Raises:
@@ -81,6 +84,7 @@ def run_ches(
                 backend=backend,
                 max_length=max_length,
                 output_gradients=output_gradients,
+                template_options=template_options,
             )
         check_raw(opened, raw)
         for chunk in stream.chunks():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from curation.models.attention import honour_soft_cap
 from curation.models.identity import ModelRef
 from curation.models.quiet import no_progress_bar
 from curation.models.weights import require_all_weights, require_no_other_weights
@@ -31,8 +32,8 @@ def open_network(ref: ModelRef, *, dtype: str = "float32", device: str) -> Any:
         device: ``meta`` for the structure alone: the files are looked through, and not read.
 
     Raises:
-        OSError, KeyError, ValueError: when it cannot be loaded, when its files do not hold all of it or
-            hold more, or when they are those of a model of another kind.
+        OSError, KeyError, ValueError, ImportError: when it cannot be loaded, when its files do not hold all of
+            it or hold more, or when they are those of a model of another kind.
     """
     import torch
 
@@ -56,10 +57,7 @@ def open_network(ref: ModelRef, *, dtype: str = "float32", device: str) -> Any:
                 f"judges each token or step"
             )
     require_no_other_weights(network, loading)
-    if getattr(network.config.get_text_config(), "attn_logit_softcapping", None):
-        # The default implementation of attention leaves Gemma 2's cap out without a word.
-        network.set_attn_implementation("eager")
-    return network.to(device).eval()
+    return honour_soft_cap(network).to(device).eval()
 
 
 def _loaded(ref: ModelRef, **options: Any) -> tuple[Any, Any]:

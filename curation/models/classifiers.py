@@ -15,6 +15,7 @@ from curation.errors import ModelError
 from curation.models.classifier_network import Padding, open_network
 from curation.models.identity import ModelRef
 from curation.models.positions import most_tokens
+from curation.models.tokenizers import open_tokenizer
 
 __all__ = ["Classified", "SequenceClassifier", "open_classifier"]
 
@@ -104,14 +105,12 @@ def open_classifier(
         ModelError: when it cannot be loaded, or its files do not hold all of it.
     """
     import torch
-    from transformers import AutoTokenizer
 
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        options: dict[str, Any] = {"revision": ref.commit, "local_files_only": ref.kind != "hub"}
-        tokenizer = AutoTokenizer.from_pretrained(ref.location, trust_remote_code=False, **options)
+        tokenizer = open_tokenizer(ref)
         network = open_network(ref, device=where)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         detail = str(error).splitlines()[0] if str(error) else "no message"
         raise ModelError(
             f"{what} {ref.given!r} could not be loaded ({type(error).__name__}: {detail}): "

@@ -9,7 +9,7 @@ tokens, in large batches and in small ones in reverse order, gave the same texts
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from curation.errors import InputError
@@ -17,6 +17,7 @@ from curation.models.identity import resolve_model
 from curation.models.prompt_encoding import PromptEncoder
 from curation.models.protocols import Fault, Generation
 from curation.models.sampling_limits import check_sampling
+from curation.models.template_options import check_template_options
 from curation.text import Message, canonical_json, content_hash
 
 __all__ = ["TransformersGenerator", "end_tokens", "generator_fingerprint", "open_generator"]
@@ -34,10 +35,18 @@ class _Sampling(NamedTuple):
     top_p: float
     seed: int
     system_prompt: str | None
+    template_options: Mapping[str, Any] | None
 
     def checked(self) -> _Sampling:
         check_sampling(max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p)
+        check_template_options(self.template_options)
         return self
+
+    def key(self) -> str:
+        """Template options are in it where there are any, so that no key of before has changed."""
+        given = self._asdict()
+        options = given.pop("template_options")
+        return content_hash(canonical_json(given | ({"template_options": options} if options else {})))[:12]
 
 
 class _Request(NamedTuple):
@@ -56,15 +65,16 @@ def generator_fingerprint(
     top_p: float,
     seed: int,
     system_prompt: str | None = None,
+    template_options: Mapping[str, Any] | None = None,
 ) -> str:
     """What the answers depend on: weights and revision, and every parameter of the sampling.
 
     Raises:
         InputError: when ``model`` is no model or a parameter is out of its range.
     """
-    sampling = _Sampling(max_new_tokens, temperature, top_p, seed, system_prompt).checked()
+    sampling = _Sampling(max_new_tokens, temperature, top_p, seed, system_prompt, template_options).checked()
     name = resolve_model(model, embedded="policy").fingerprint
-    return f"{name}/transformers{_VERSION}/{content_hash(canonical_json(sampling._asdict()))[:12]}"
+    return f"{name}/transformers{_VERSION}/{sampling.key()}"
 
 
 def open_generator(
@@ -75,6 +85,7 @@ def open_generator(
     top_p: float,
     seed: int,
     system_prompt: str | None = None,
+    template_options: Mapping[str, Any] | None = None,
     batch_tokens: int = _DEFAULT_BATCH_TOKENS,
 ) -> TransformersGenerator:
     """Load a causal language model with a chat template to sample from, in float32.
@@ -86,13 +97,14 @@ def open_generator(
         top_p: tokens are drawn from the smallest set that has this probability.
         seed: of all random numbers.
         system_prompt: put before every prompt that has no system message of its own.
+        template_options: variables of the chat template.
         batch_tokens: tokens, prompts and answers together, that are held at once.
 
     Raises:
         InputError: when ``model`` is no model, has no chat template, or a parameter is out of its range.
         ModelError: when the model cannot be loaded.
     """
-    sampling = _Sampling(max_new_tokens, temperature, top_p, seed, system_prompt).checked()
+    sampling = _Sampling(max_new_tokens, temperature, top_p, seed, system_prompt, template_options).checked()
     fingerprint = generator_fingerprint(model, **sampling._asdict())
     ref = resolve_model(model, embedded="policy")
     from curation.models.policy.transformers_backend import load_model, load_tokenizer
@@ -123,15 +135,13 @@ class TransformersGenerator:
         self._batch_tokens = batch_tokens
         from curation.models.policy.transformers_backend import same_rope_up_to
 
-        if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
-            # The default implementation of attention leaves the cap out without a word.
-            model.set_attn_implementation("eager")
         context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._prompts = PromptEncoder(
             tokenizer,
             context=context,
             max_new_tokens=sampling.max_new_tokens,
             system_prompt=sampling.system_prompt,
+            template_options=sampling.template_options,
         )
         self._same_rope_up_to = same_rope_up_to(model.config.get_text_config())
         self._ends = end_tokens(model, tokenizer)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from curation.candidates.reasoning import REASONING_MARKERS
 from curation.models.protocols import Fault
+from curation.models.template_options import template_variables
 from curation.text import Message, fault_in_text
 
-__all__ = ["TEMPLATE_ERRORS", "TODAY", "PromptEncoder", "holds", "left_out", "template_clock", "text_fault"]
+__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "holds", "left_out", "text_fault"]
 
 TEMPLATE_ERRORS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a model's template can raise besides Jinja's own errors: it is a program of somebody else."""
-_TODAY: Final = datetime(2024, 7, 26, tzinfo=UTC)
-"""For a template that writes the date: what a model reads would change from day to day, and no key would say so.
-Llama's own templates write this one where they cannot ask."""
-TODAY: Final = f"{_TODAY:%d %b %Y}"
-"""The same as Llama's templates write it, which take it as ``date_string`` and then do not ask."""
 _END: Final = 32
 """Tokens at the end of a prompt in which a template may open the model's thought."""
 
@@ -30,16 +25,26 @@ class PromptEncoder:
         context: tokens that the model can read, prompt and answer together; None where there is no limit.
         max_new_tokens: room that is kept for the answer.
         system_prompt: put before every prompt that has no system message of its own.
+        template_options: variables of the template.
+
+    Raises:
+        InputError: when the template reads no variable of such a name.
     """
 
     def __init__(
-        self, tokenizer: Any, *, context: int | None, max_new_tokens: int, system_prompt: str | None
+        self,
+        tokenizer: Any,
+        *,
+        context: int | None,
+        max_new_tokens: int,
+        system_prompt: str | None,
+        template_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._context = context
         self._max_new_tokens = max_new_tokens
         self._system_prompt = system_prompt
-        self._clock = template_clock(tokenizer)
+        self._variables = template_variables(tokenizer, template_options)
 
     def encode(self, prompt: Sequence[Message]) -> tuple[int, ...] | Fault:
         """The tokens of a prompt with the opening of its answer, or why there are none."""
@@ -76,25 +81,20 @@ class PromptEncoder:
         return "" if opening is None else end[end.rindex(opening) :]
 
     def _render(self, messages: list[Message]) -> str | Fault:
-        """The prompt as text, or a fault: a template may also drop the system message without a word."""
+        """The prompt as text, or a fault: a template may also drop a message without a word."""
         from jinja2.exceptions import TemplateError
 
         system = messages[0]["content"] if messages[0]["role"] == "system" else None
         try:
             text: str = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, **self._clock
+                messages, add_generation_prompt=True, tokenize=False, **self._variables
             )
         except (TemplateError, *TEMPLATE_ERRORS) as error:
             if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
                 return _no_system_prompt()
             return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")
-        return _no_system_prompt() if system is not None and system.strip() not in text else text
-
-
-def template_clock(tokenizer: Any) -> dict[str, Any]:
-    """What to give ``apply_chat_template`` so that a template which writes the date writes the same each day."""
-    asks = "strftime_now" in str(tokenizer.chat_template)
-    return {"strftime_now": _TODAY.strftime} if asks else {}
+        dropped = left_out(messages, text, whose="generator")
+        return _no_system_prompt() if dropped is not None and dropped.value == "system" else dropped or text
 
 
 def left_out(messages: Sequence[Message], text: str, *, whose: str) -> Fault | None:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any, Final
 
-from curation.errors import MissingExtraError
+from curation.errors import MissingExtraError, ModelError
 from curation.lifetimes import end_later
 
-__all__ = ["require_vllm", "start_vllm"]
+__all__ = ["EngineOptions", "engine_alive", "require_vllm", "start_vllm"]
 
 _MOST_CPU_CACHE: Final = 4 << 30
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where vLLM runs, by its own names; None for its default. Nothing here changes an answer, or a fingerprint."""
+
+    tensor_parallel_size: int | None = None
+    """GPUs that one model is split over."""
+    gpu_memory_utilization: float | None = None
+    """The share of a GPU's memory that weights and cache get."""
+    max_model_len: int | None = None
+    """Tokens of prompt and answer together; a longer prompt has a fault."""
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not left to vLLM."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def require_vllm() -> None:
@@ -22,22 +42,44 @@ def require_vllm() -> None:
         raise MissingExtraError("vllm", "vllm")
 
 
-def start_vllm(**options: Any) -> Any:
+def start_vllm(given: str, **options: Any) -> Any:
     """A ``vllm.LLM``; its processes end with the step that asked for it (see ``curation.lifetimes``).
 
     Args:
+        given: the model as the user wrote it, for an error.
         **options: of ``vllm.LLM``. Remote code is never run.
 
     Raises:
         MissingExtraError: when vLLM is not installed.
-        RuntimeError, ValueError, OSError: when vLLM cannot load the model.
+        ModelError: when vLLM cannot load the model.
     """
     require_vllm()
     from vllm import LLM
 
-    engine = LLM(**(_cpu_cache() | options), trust_remote_code=False)
+    try:
+        engine = LLM(**(_cpu_cache() | options), trust_remote_code=False)
+    except (RuntimeError, ValueError, OSError, KeyError, ImportError) as error:
+        raise ModelError(f"vLLM cannot load {given!r}: {' '.join(str(error).split())[:300]}") from error
     end_later(engine.llm_engine.engine_core.shutdown)
     return engine
+
+
+@contextmanager
+def engine_alive() -> Iterator[None]:
+    """An engine that ends while it is asked in this block (out of memory, most often) is an error of one line.
+
+    Raises:
+        ModelError: when it does.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError:
+        raise ModelError(
+            "vLLM's engine has ended while it worked; what it wrote before says why. What was finished before is "
+            "kept, and the next run goes on from there"
+        ) from None
 
 
 def _cpu_cache() -> dict[str, int]:

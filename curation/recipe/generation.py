@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
 
@@ -21,11 +21,15 @@ _NOT_PARAMETERS: Final = frozenset(
         "attempts",
         "patience",
         "api_key_variable",
+        "tensor_parallel_size",
+        "gpu_memory_utilization",
+        "max_model_len",
         "samples",
         "only_as_rejected",
         "opens_thought",
     }
 )
+_OF_VLLM: Final = ("dtype", "quantization", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len")
 
 
 class Generation(Section):
@@ -62,8 +66,12 @@ class Generation(Section):
     )
     extra_body: dict[str, Any] | None = Field(
         default=None,
-        description="further fields of a server's request, by its own names: {reasoning_effort: low}, "
-        "{chat_template_kwargs: {enable_thinking: false}}",
+        description="further fields of a server's request, by its own names: {reasoning_effort: low}",
+    )
+    template_options: dict[str, Any] | None = Field(
+        default=None,
+        description="variables of the model's chat template: {enable_thinking: false}; a server gets them as "
+        "chat_template_kwargs, which vLLM and SGLang take",
     )
     concurrency: int = Field(default=64, ge=1, le=4096, description="requests that a server has at once")
     timeout: float = Field(default=600.0, gt=0, description="seconds for one reply of a server")
@@ -73,6 +81,27 @@ class Generation(Section):
         default="OPENAI_API_KEY", pattern=r"^[A-Za-z_]\w*$", description="environment variable with a server's key"
     )
     batch_rows: int = Field(default=16, ge=1, description="answers that transformers makes at once")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="vllm: the width that the model runs in; its own"
+    )
+    quantization: str | None = Field(
+        default=None, min_length=1, description="vllm: fp8, bitsandbytes, …; as the model's files are"
+    )
+    tensor_parallel_size: int | None = Field(
+        default=None, ge=1, description="vllm: GPUs that the model is split over; 1"
+    )
+    gpu_memory_utilization: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="vllm: the share of a GPU's memory that it takes; vLLM's own",
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        ge=1,
+        description="vllm: tokens of a prompt with its answer, and a longer one is a reject; the model's own "
+        "context, or what memory holds of it",
+    )
     only_as_rejected: bool = Field(
         default=False, description="an older or hotter model, for negatives: no score ever chooses its answers"
     )
@@ -81,6 +110,13 @@ class Generation(Section):
         description="a server whose chat template opens the model's reasoning: an answer without a closing marker "
         "is unfinished reasoning (docs/candidates.md)",
     )
+
+    @model_validator(mode="after")
+    def _has_a_vllm(self) -> Generation:
+        given = [name for name in _OF_VLLM if getattr(self, name) is not None]
+        if given and self.backend != "vllm":
+            raise ValueError(f"{given[0]} is of backend vllm, and this one is {self.backend}")
+        return self
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -63,6 +63,11 @@ class Reward(Section):
         description="of relevance: the encoder (a folder, a Hub id, or embedded; embedded). Of heads: where their "
         "encoder lies now, if not where it was",
     )
+    references: str | None = Field(
+        default=None,
+        description="of relevance: a file (relative to the recipe) with prompt and reference, the known answer of "
+        "prompts that have one; answers to these are held against it",
+    )
 
     @field_validator("attributes", mode="before")
     @classmethod
@@ -85,10 +90,12 @@ class Reward(Section):
             raise ValueError("expected a weight other than 0: the reward would be 0 for every answer")
         return given
 
+    _OPTIONS: ClassVar = ("attributes", "dtype", "max_length", "encoder", "references")
+
     @property
     def options(self) -> dict[str, Any]:
         """What is given of the model's own options; whether it takes them, it says itself."""
-        known = {name: getattr(self, name) for name in ("attributes", "dtype", "max_length", "encoder")}
+        known = {name: getattr(self, name) for name in self._OPTIONS}
         return {name: value for name, value in known.items() if value is not None}
 
 
@@ -111,6 +118,9 @@ class Policy(Section):
 
     model: str = Field(default="embedded", description="a folder, a Hub id, or embedded")
     raw: bool = Field(default=False, description="join prompt and answer without the chat template")
+    template_options: dict[str, Any] | None = Field(
+        default=None, description="variables of the chat template: {enable_thinking: false}"
+    )
     dtype: Literal["float32", "bfloat16"] = "float32"
     backend: Literal["transformers", "vllm"] = Field(
         default="transformers",

@@ -56,6 +56,7 @@ def ches(
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     max_length: int | None = None,
     output_gradients: bool = False,
+    template_options: Mapping[str, Any] | None = None,
 ) -> ChesScored:
     """Centered hidden embedding similarity of preference pairs (Razin et al., ICLR 2025, Definition 2).
 
@@ -65,7 +66,8 @@ def ches(
         policy: a MODEL, or a policy that is already open (``raw``, ``dtype``, … are then its own, and
             ``raw`` must repeat how it was opened).
         raw: token ids are tok(prompt), then tok(answer, add_special_tokens=False); else by chat template.
-        dtype, batch_tokens, max_length, output_gradients: see ``curation.models.policy.open_policy``.
+        dtype, batch_tokens, max_length, output_gradients, template_options: see
+            ``curation.models.policy.open_policy``.
 
     Returns:
         Rows in input order with ``ches``, ``ln_ches`` (high: training on the pair tends to lower the chosen
@@ -88,6 +90,7 @@ def ches(
             batch_tokens=batch_tokens,
             max_length=max_length,
             output_gradients=output_gradients,
+            template_options=template_options,
         )
     check_raw(opened, raw)
     numbered = frame if ROW in frame.columns else frame.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))

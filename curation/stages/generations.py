@@ -20,6 +20,7 @@ from curation.models.chat import (
     ChatReply,
     ChatRequest,
     Connection,
+    EngineOptions,
     chat_fingerprint,
     is_address,
     open_chat,
@@ -99,19 +100,21 @@ class GenerationStep:
             backend=o.backend,
             revision=o.revision,
             connection=connection,
+            engine=EngineOptions(o.tensor_parallel_size, o.gpu_memory_utilization, o.max_model_len),
             batch_rows=o.batch_rows,
         )
         return _Sampling(self, model)
 
     def most(self, row: Mapping[str, Any]) -> float:
         """See ``curation.models.chat.usage.most_tokens``."""
-        return 0.0 if self.price is None else self.price.of(self._most_tokens(row))
+        return 0.0 if self.price is None else self.price.of(self.most_tokens(row))
 
     def cost(self, row: Mapping[str, Any], answer: ChatAnswer) -> float | None:
         """What an answer cost; what it can cost at most where the server did not count tokens."""
-        return None if self.price is None else self.price.of(counted(answer, self._most_tokens(row)))
+        return None if self.price is None else self.price.of(counted(answer, self.most_tokens(row)))
 
-    def _most_tokens(self, row: Mapping[str, Any]) -> Tokens:
+    def most_tokens(self, row: Mapping[str, Any]) -> Tokens:
+        """What a request can take at most."""
         system = row["system_prompt"] or self.options.system_prompt
         return most_tokens(row["messages"], system, self.options.max_new_tokens)
 
@@ -127,6 +130,9 @@ class GenerationStep:
             json_schema=o.json_schema,
             lora=o.lora,
             extra_body=o.extra_body,
+            template_options=o.template_options or None,
+            dtype=o.dtype,
+            quantization=o.quantization,
         )
 
 

@@ -42,8 +42,9 @@ class PolicyStep:
     def key(self) -> LedgerKey:
         o = self.options
         producer = policy_fingerprint(
-            o.model, raw=o.raw, dtype=o.dtype, max_length=o.max_length, output_gradients=o.output_gradients
-        )
+            o.model, raw=o.raw, dtype=o.dtype, max_length=o.max_length, output_gradients=o.output_gradients,
+            template_options=o.template_options,
+        )  # fmt: skip
         return LedgerKey("policy_stats", "stats_id", "policy", f"{producer} step{_STEP_VERSION}")
 
     def open(self) -> Worker:
@@ -56,6 +57,7 @@ class PolicyStep:
             batch_tokens=o.batch_tokens,
             backend=o.backend,
             output_gradients=o.output_gradients,
+            template_options=o.template_options,
         )
         return _Passing(policy)
 

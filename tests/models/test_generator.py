@@ -38,7 +38,7 @@ def ask(text: str, system: str | None = None) -> list[Message]:
 
 def generator(model: Any = None, tokenizer: Any = None, **options: Any) -> TransformersGenerator:
     batch_tokens = options.pop("batch_tokens", 4096)
-    sampling = _Sampling(**({"system_prompt": None} | DEFAULTS | options))
+    sampling = _Sampling(**({"system_prompt": None, "template_options": None} | DEFAULTS | options))
     return TransformersGenerator(
         tiny_model("llama") if model is None else model,
         tiny_tokenizer() if tokenizer is None else tokenizer,
@@ -172,6 +172,16 @@ def test_a_template_without_a_system_message_is_a_fault(template: str) -> None:
     assert isinstance(found[0], Fault)
     assert found[0].rule == "system_prompt_unsupported"
     assert isinstance(generator(tokenizer=tokenizer).generate([ask("the cat")], [0])[0], Generation)
+
+
+def test_a_template_that_drops_a_part_of_the_dialogue_is_a_fault() -> None:
+    """The model would answer another question than the prompt's, and be paid and judged for it."""
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE.replace("in messages %}", "in messages[-1:] %}", 1))
+    turns = [*ask("the cat"), {"role": "assistant", "content": "sat"}, *ask("where?")]
+    found = generator(tokenizer=tokenizer).generate([turns, ask("where?")], [0, 0])
+    assert isinstance(found[0], Fault)
+    assert (found[0].rule, found[0].value) == ("template_drops_message", "user")
+    assert isinstance(found[1], Generation)
 
 
 def test_the_system_prompt_is_put_before_prompts_that_have_none() -> None:

@@ -52,13 +52,16 @@ def test_pairs_that_nearly_cancel_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gram", "near"),
+    ("gram", "tokens", "near"),
     [
-        ([[4.0, 4.01], [4.01, 9.0]], True),
-        ([[4.0, 3.0], [3.0, 9.0]], False),
-        ([[4.0, 4.0], [4.0, 4.0]], False),
-        ([[4.0, np.nan], [np.nan, np.nan]], False),
+        ([[4.0, 4.01], [4.01, 9.0]], [2, 2], True),
+        ([[4.0, 4.01], [4.01, 9.0]], [2, 3], True),
+        ([[4.0, 3.0], [3.0, 9.0]], [2, 2], False),
+        ([[4.0, 6.01], [6.01, 9.0]], [2, 2], False),
+        ([[4.0, 6.01], [6.01, 9.0]], [2, 3], True),  # alike token by token: 4 / 4 and 6.01 / 6
+        ([[4.0, 4.0], [4.0, 4.0]], [2, 2], False),
+        ([[4.0, np.nan], [np.nan, np.nan]], [2, 0], False),
     ],
 )
-def test_what_counts_as_cancelling(gram: list[list[float]], near: bool) -> None:
-    assert cancels(np.array(gram)) is near
+def test_what_counts_as_cancelling(gram: list[list[float]], tokens: list[int], near: bool) -> None:
+    assert cancels(np.array(gram), np.array(tokens)) is near

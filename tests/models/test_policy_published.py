@@ -15,10 +15,12 @@ from curation.errors import InputError, ModelError
 from curation.models.generator import end_tokens
 from curation.models.identity import resolve_model
 from curation.models.policy import open_policy
+from curation.models.policy.answer_reader import open_reader
 from curation.models.policy.rendering import Rendered, Renderer
 from curation.models.policy.stats import PolicyStats
-from curation.models.policy.transformers_backend import load_tokenizer
-from curation.models.prompt_encoding import template_clock
+from curation.models.policy.transformers_backend import load_model, load_tokenizer
+from curation.models.rewards.classifier_inputs import load_classifier_tokenizer
+from curation.models.template_options import template_variables
 from tests.tiny_policies import ARCHITECTURES, CHAT_TEMPLATE, save_policy, tiny_model, tiny_tokenizer
 
 _TURNS = (
@@ -79,7 +81,7 @@ def test_published_templates_hold_an_answer_and_nothing_of_the_prompt(path: Path
         assert answer in text
         assert "the cat?" not in text
     turns = [{"role": "user", "content": "the cat?"}, {"role": "assistant", "content": "on the mat"}]
-    whole = tokenizer.apply_chat_template(turns, return_dict=False, **template_clock(tokenizer))
+    whole = tokenizer.apply_chat_template(turns, return_dict=False, **template_variables(tokenizer))
     assert [*found.prompt, *found.answers[0]] == whole
 
 
@@ -133,6 +135,22 @@ def test_models_with_a_part_that_sees_are_read(tmp_path: Path, make: Any) -> Non
     np.testing.assert_allclose(found.logps[0], expected, rtol=1e-5)
 
 
+def test_a_cap_of_attention_scores_holds_for_whoever_loads_the_model(tmp_path: Path) -> None:
+    """transformers' default attention leaves it out, and policy, sampler and label noise would read otherwise."""
+    model, tokenizer = tiny_model("gemma2"), tiny_tokenizer()
+    ref = resolve_model(str(save_policy(tmp_path, "gemma2")), embedded="policy")
+    turns = [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "on the mat"}]
+    ids = torch.tensor([tokenizer.apply_chat_template(turns, return_dict=False)])
+    plain = tiny_model("gemma2")
+    plain.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        states = model(ids, output_hidden_states=True).hidden_states
+        assert (plain(ids, output_hidden_states=True).hidden_states[2] - states[2]).abs().max() > 1e-2
+        assert (load_model(ref, dtype="float32")(ids).logits - model(ids).logits).abs().max() < 1e-5
+    read = open_reader(ref, dtype="float32", fingerprint="").states([turns[:1]], ["on the mat"])
+    np.testing.assert_allclose(read.end[0], states[1][0, -1].numpy(), atol=1e-5)
+
+
 def test_an_adapter_is_no_policy(tmp_path: Path) -> None:
     """With peft and without, transformers would read other weights, under one key."""
     folder = save_policy(tmp_path, "llama")
@@ -153,10 +171,11 @@ def test_a_package_that_a_quantised_model_needs_is_named(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(find_spec("mistral_common") is None, reason="mistral-common is not installed")
-def test_a_mistral_model_keeps_its_template_where_mistral_common_is_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("load", [load_tokenizer, load_classifier_tokenizer])
+def test_a_mistral_model_keeps_its_template_where_mistral_common_is_installed(tmp_path: Path, load: Any) -> None:
     import mistral_common
 
     folder = save_policy(tmp_path, "mistral")
     data = Path(str(mistral_common.__file__)).parent / "data" / "tekken_240911.json"
     (folder / "tekken.json").symlink_to(data)
-    assert load_tokenizer(resolve_model(str(folder), embedded="policy")).chat_template == CHAT_TEMPLATE
+    assert load(resolve_model(str(folder), embedded="policy")).chat_template == CHAT_TEMPLATE

@@ -9,7 +9,15 @@
 ``opening.py``.
 """
 
-from curation.models.chat.opening import BACKENDS, Connection, backend_of, chat_fingerprint, is_address, open_chat
+from curation.models.chat.opening import (
+    BACKENDS,
+    Connection,
+    EngineOptions,
+    backend_of,
+    chat_fingerprint,
+    is_address,
+    open_chat,
+)
 from curation.models.chat.protocol import (
     ChatAnswer,
     ChatModel,
@@ -27,6 +35,7 @@ __all__ = [
     "ChatReply",
     "ChatRequest",
     "Connection",
+    "EngineOptions",
     "TokenProbabilities",
     "backend_of",
     "chat_fingerprint",

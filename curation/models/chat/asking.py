@@ -5,7 +5,6 @@ The same words are keys of the judges in a recipe. What a judge is asked, and ho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qs
@@ -13,6 +12,7 @@ from urllib.parse import parse_qs
 from curation.errors import InputError, closest
 from curation.models.chat.connection import DEFAULT_KEY_VARIABLE
 from curation.models.chat.protocol import ChatOptions
+from curation.text import json_or_text
 
 __all__ = ["VERDICT", "Asking", "read_asking", "split_options"]
 
@@ -103,10 +103,6 @@ def _number(name: str, text: str, kind: Callable[[str], _Number]) -> _Number:
 def _place(body: dict[str, Any], name: str, text: str) -> None:
     """``body.a.b=true`` is {"a": {"b": true}}; what is no JSON is a text."""
     *path, last = name.removeprefix(_BODY).split(".")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = text
     for step in path:
         inner = body.setdefault(step, {})
         if not isinstance(inner, dict):
@@ -114,4 +110,4 @@ def _place(body: dict[str, Any], name: str, text: str) -> None:
         body = inner
     if last in body:
         raise InputError(f"option {name} is given twice, as a field and as what holds fields")
-    body[last] = value
+    body[last] = json_or_text(text)

@@ -64,4 +64,5 @@ def _sampling(options: ChatOptions) -> dict[str, Any]:
         "top_p": options.top_p,
         "seed": options.seed,
         "system_prompt": options.system_prompt,
+        "template_options": options.template_options,
     }

@@ -13,14 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from curation.errors import InputError, MissingExtraError, ModelError
+from curation.errors import InputError, MissingExtraError
 from curation.models.chat.protocol import ChatAnswer, ChatOptions, ChatReply, ChatRequest, TokenProbabilities
 from curation.models.chat.request_body import request_seed
 from curation.models.generator import end_tokens
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.prompt_encoding import PromptEncoder
 from curation.models.protocols import Fault
-from curation.models.vllm_engine import require_vllm, start_vllm
+from curation.models.vllm_engine import EngineOptions, engine_alive, require_vllm, start_vllm
 
 __all__ = ["VllmChat", "open_vllm_chat"]
 
@@ -73,32 +73,26 @@ class VllmChat:
                         yield ChatReply(request.key, ids)
                     else:
                         keys[self._add(ids, request)] = request.key
-                for output in self._step(keys) if keys else ():
+                for output in self._step() if keys else ():
                     key = keys.pop(_plain(output.request_id), None) if output.finished else None
                     if key is not None:
                         yield ChatReply(key, self._answer(output))
         finally:
+            # An engine that has ended is not told, by vLLM itself.
             if keys:
                 self._engine.llm_engine.abort_request(list(keys))
 
-    def _step(self, keys: dict[str, str]) -> Any:
-        """What has been finished. An engine that has ended (out of memory, most often) is asked nothing more."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        try:
+    def _step(self) -> Any:
+        with engine_alive():
             return self._engine.llm_engine.step()
-        except EngineDeadError:
-            keys.clear()
-            raise ModelError(
-                "vLLM's engine has ended while it worked; what it wrote before says why. Finished answers "
-                "are kept, and the next run goes on from them"
-            ) from None
 
     def _add(self, ids: tuple[int, ...], request: ChatRequest) -> str:
         name: str
-        (name,) = self._engine.enqueue(
-            [{"prompt_token_ids": list(ids)}], [self._parameters(request)], lora_request=self._lora, use_tqdm=False
-        )
+        with engine_alive():
+            (name,) = self._engine.enqueue(
+                [{"prompt_token_ids": list(ids)}], [self._parameters(request)], lora_request=self._lora,
+                use_tqdm=False,
+            )  # fmt: skip
         return _plain(name)
 
     def _parameters(self, request: ChatRequest) -> Any:
@@ -134,7 +128,7 @@ class VllmChat:
         )
 
 
-def open_vllm_chat(model: str, options: ChatOptions, *, fingerprint: str) -> VllmChat:
+def open_vllm_chat(model: str, options: ChatOptions, *, engine: EngineOptions, fingerprint: str) -> VllmChat:
     """Start vLLM with a model.
 
     Raises:
@@ -147,22 +141,25 @@ def open_vllm_chat(model: str, options: ChatOptions, *, fingerprint: str) -> Vll
     require_vllm()
     from transformers import AutoConfig
 
-    from curation.models.policy.transformers_backend import load_tokenizer
+    from curation.models.policy.transformers_backend import cannot_load, load_tokenizer
 
     tokenizer = load_tokenizer(ref)
     if not tokenizer.chat_template:
         raise InputError(f"generator {model!r} has no chat template: give a chat model, or add a template to it")
     try:
         config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
-        engine = start_vllm(
-            model=ref.location, revision=ref.commit, disable_log_stats=True, max_model_len=_WHAT_FITS,
-            max_logprobs=max(options.top_logprobs, 1), enforce_eager=not _has_gpu(), **lora_engine,
-        )  # fmt: skip
-    except (RuntimeError, ValueError, OSError, KeyError, ImportError) as error:
-        raise ModelError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
-    context = int(engine.model_config.max_model_len)
+    except (OSError, ValueError, KeyError) as error:
+        raise cannot_load(ref, "configuration", error) from error
+    widths = {"dtype": options.dtype, "quantization": options.quantization}
+    started = start_vllm(
+        model,
+        model=ref.location, revision=ref.commit, disable_log_stats=True, max_logprobs=max(options.top_logprobs, 1),
+        enforce_eager=not _has_gpu(), **lora_engine, **{name: value for name, value in widths.items() if value},
+        **({"max_model_len": _WHAT_FITS} | engine.given),
+    )  # fmt: skip
+    context = int(started.model_config.max_model_len)
     own = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if own is not None and context < own:
+    if engine.max_model_len is None and own is not None and context < own:
         message = "generator %r: memory holds %d of its %d tokens of context; longer prompts are rejected"
         _LOG.warning(message, model, context, own)
     prompts = PromptEncoder(
@@ -170,9 +167,10 @@ def open_vllm_chat(model: str, options: ChatOptions, *, fingerprint: str) -> Vll
         context=context,
         max_new_tokens=options.max_new_tokens,
         system_prompt=options.system_prompt,
+        template_options=options.template_options,
     )
     ends = sorted(end_tokens(SimpleNamespace(config=config, generation_config=_generation_config(ref)), tokenizer))
-    return VllmChat(engine, prompts, options, ends=ends, lora=lora, fingerprint=fingerprint)
+    return VllmChat(started, prompts, options, ends=ends, lora=lora, fingerprint=fingerprint)
 
 
 def _adapter(lora: str | None) -> tuple[Any, dict[str, Any]]:

@@ -7,15 +7,19 @@ from typing import Final
 
 from curation.errors import InputError
 from curation.models.chat.connection import Connection, address_of, is_address
+from curation.models.chat.counting import CountedChat, counter
 from curation.models.chat.protocol import ChatModel, ChatOptions
 from curation.models.chat.request_body import FIELDS
 from curation.models.kept import keeper
 from curation.models.sampling_limits import check_sampling
+from curation.models.template_options import check_template_options
+from curation.models.vllm_engine import EngineOptions
 from curation.text import canonical_json, content_hash
 
 __all__ = [
     "BACKENDS",
     "Connection",
+    "EngineOptions",
     "backend_of",
     "chat_fingerprint",
     "is_address",
@@ -49,6 +53,9 @@ def chat_fingerprint(
     chosen = backend_of(model, backend)
     if options.extra_body and chosen != "server":
         raise InputError(f"backend {chosen} has no extra_body: only a server's requests have fields")
+    for name in ("dtype", "quantization"):
+        if chosen != "vllm" and getattr(options, name) is not None:
+            raise InputError(f"backend {chosen} has no {name}: it is of vllm in this process")
     if chosen == "server":
         address = address_of(model)
         where = f"{address.name}@{revision or content_hash(address.url)[:8]}"
@@ -70,6 +77,7 @@ def open_chat(
     *,
     backend: str = "auto",
     connection: Connection | None = None,
+    engine: EngineOptions | None = None,
     revision: str | None = None,
     batch_rows: int = 64,
 ) -> ChatModel:
@@ -78,6 +86,7 @@ def open_chat(
     Args:
         model, options, backend, revision: as for :func:`chat_fingerprint`.
         connection: how a server is called.
+        engine: where vLLM in this process runs.
         batch_rows: answers that transformers makes at once.
 
     Raises:
@@ -92,8 +101,12 @@ def open_chat(
         from curation.models.chat.kept import KeptChat
         from curation.models.chat.server import ServerChat
 
-        server = ServerChat(address_of(model), options, connection or Connection(), fingerprint=fingerprint)
-        kept = keeper()
+        kept, counted, address = keeper(), counter(), address_of(model)
+        server: ChatModel
+        if counted is not None:
+            server = CountedChat(address, options, counted, fingerprint=fingerprint)
+        else:
+            server = ServerChat(address, options, connection or Connection(), fingerprint=fingerprint)
         return server if kept is None else KeptChat(server, kept)
     if chosen == "transformers":
         from curation.models.chat.in_process import open_transformers_chat
@@ -101,7 +114,7 @@ def open_chat(
         return open_transformers_chat(model, options, requests_at_once=batch_rows)
     from curation.models.chat.in_process_vllm import open_vllm_chat
 
-    return open_vllm_chat(model, options, fingerprint=fingerprint)
+    return open_vllm_chat(model, options, engine=engine or EngineOptions(), fingerprint=fingerprint)
 
 
 def backend_of(model: str, backend: str = "auto") -> str:
@@ -126,6 +139,11 @@ def _check(options: ChatOptions) -> None:
     check_sampling(max_new_tokens=options.max_new_tokens, temperature=options.temperature, top_p=options.top_p)
     if not 0 <= options.top_logprobs <= 20:
         raise InputError(f"top_logprobs is {options.top_logprobs}, expected 0 to 20")
+    check_template_options(options.template_options)
+    if options.template_options and "chat_template_kwargs" in (options.extra_body or ()):
+        raise InputError(
+            "extra_body has chat_template_kwargs, and template_options are the same: give one of the two"
+        )
     ours = [name for name in options.extra_body or () if name in FIELDS]
     if ours:
         raise InputError(f"extra_body names {ours[0]!r}, which every request has already: give it as an option")

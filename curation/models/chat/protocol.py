@@ -44,7 +44,13 @@ class ChatOptions:
     lora: str | None = None
     """Name of an adapter."""
     extra_body: Mapping[str, Any] | None = None
-    """Further fields of a server's request, by its own names: ``reasoning_effort``, ``chat_template_kwargs``."""
+    """Further fields of a server's request, by its own names: ``reasoning_effort``."""
+    template_options: Mapping[str, Any] | None = None
+    """Variables of the chat template: ``{"enable_thinking": False}``; for a server its ``chat_template_kwargs``."""
+    dtype: str | None = None
+    """The width that vLLM in this process runs a model in; the model's own."""
+    quantization: str | None = None
+    """How vLLM in this process quantises, by its own name (``fp8``, ``bitsandbytes``); as the model's files are."""
     json_schema_optional: bool = False
     """Whether a server without structured outputs may answer all the same, for a caller who checks every reply.
     It changes no answer of a server that has them, so it is not in the fingerprint."""

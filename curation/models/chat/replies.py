@@ -48,9 +48,10 @@ _FIELDS: Final = {
     "logprobs": re.compile(r"\blogprobs\b"),
     "top_p": re.compile(r"\btop_?p\b"),
     "temperature": re.compile(r"\btemperature\b"),
+    "chat_template_kwargs": re.compile(r"\bchat_template_kwargs\b"),
     "response_format": re.compile(r"\bresponse_?format\b|json_?schema|structured.outputs?"),
 }
-"""What may be left out of a request, and how an error names it."""
+"""What a server may not take, and how an error names it."""
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,60}")
 _LONGEST_WAIT: Final = 600.0
 _CUT: Final = frozenset({"max_tokens", "model_length", "max_output_tokens"})

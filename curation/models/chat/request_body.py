@@ -38,6 +38,7 @@ _ADVICE: Final = {
     "temperature": "give it temperature 1, which is then left out",
     "top_p": "give it top_p 1, which is then left out",
     "response_format": "leave json_schema out, or ask a server with structured outputs",
+    "chat_template_kwargs": "leave template_options out, or give what this server has instead as extra_body",
 }
 
 
@@ -70,6 +71,8 @@ class RequestBody:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if self._top_logprobs:
             body |= {"logprobs": True, "top_logprobs": self._top_logprobs}
+        if o.template_options:
+            body["chat_template_kwargs"] = dict(o.template_options)
         return {name: value for name, value in body.items() if name not in self._left_out} | dict(
             o.extra_body or {}
         )

@@ -11,6 +11,7 @@ import copy
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from curation.models.protocols import FloatArray
@@ -23,12 +24,21 @@ _MOST_PARAMETERS: Final = 200_000_000
 """Above it a float64 copy of the weights (1.6 GB) costs more than the digits are worth."""
 
 
-def cancels(gram: FloatArray) -> bool:
-    """Whether any ordered pair's CHES is so small beside the squared norm that float32 loses it.
+def cancels(gram: FloatArray, tokens: npt.NDArray[np.int64]) -> bool:
+    """Whether any ordered pair's CHES, or its length-normalised CHES, is so small that float32 loses it.
+
+    The two are small for different pairs: answers of which one is long and the other short, and that are alike
+    token by token, have a large CHES and a length-normalised one near zero.
 
     Args:
         gram: (k, k); rows of candidates with a fault are NaN. Equal answers, whose CHES is exactly 0, do not count.
+        tokens: (k,) lengths of the answers; 0 for a candidate with a fault.
     """
+    lengths = np.maximum(tokens, 1)
+    return _is_small(gram) or _is_small(gram / np.outer(lengths, lengths))
+
+
+def _is_small(gram: FloatArray) -> bool:
     squared = np.diag(gram)[:, None]
     ches = np.abs(gram - squared)
     return bool(np.any((ches > 0) & (squared > _CANCELLATION * ches)))

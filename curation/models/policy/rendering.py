@@ -11,7 +11,7 @@ it leaves out of a dialogue is a fault, and a date that it asks for is always th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
@@ -19,8 +19,9 @@ import numpy as np
 from curation.candidates.reasoning import REASONING_MARKERS
 from curation.errors import InputError
 from curation.models.policy.packing import IntArray
-from curation.models.prompt_encoding import TEMPLATE_ERRORS, holds, left_out, template_clock
+from curation.models.prompt_encoding import TEMPLATE_ERRORS, holds, left_out
 from curation.models.protocols import Fault
+from curation.models.template_options import template_variables
 from curation.text import Message, fault_in_text, messages_text
 
 __all__ = ["Rendered", "Renderer"]
@@ -51,16 +52,27 @@ class Renderer:
         tokenizer: a tokenizer of transformers.
         raw: no chat template.
         max_length: the most tokens that a prompt and an answer may have together.
+        template_options: variables of the template.
+
+    Raises:
+        InputError: when there is no template, or it reads no variable of such a name.
     """
 
-    def __init__(self, tokenizer: Any, *, raw: bool, max_length: int | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        raw: bool,
+        max_length: int | None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
         if not raw and not tokenizer.chat_template:
             raise InputError(
                 f"policy {tokenizer.name_or_path!r} has no chat template: give one that has, or "
                 "score the text as it is with --raw"
             )
         self._tokenizer = tokenizer
-        self._clock = template_clock(tokenizer)
+        self._variables = template_variables(tokenizer, template_options)
         self._raw = raw
         self._max_length = max_length
 
@@ -117,7 +129,7 @@ class Renderer:
 
         try:
             text: str = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=add_generation_prompt, tokenize=False, **self._clock
+                messages, add_generation_prompt=add_generation_prompt, tokenize=False, **self._variables
             )
         except (TemplateError, *TEMPLATE_ERRORS) as error:
             return Fault("template_refuses_prompt", str(error), "the policy's template cannot hold it")

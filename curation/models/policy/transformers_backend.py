@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 
 from curation.errors import InputError, ModelError
 from curation.models.adapters import refuse_adapter
+from curation.models.attention import honour_soft_cap
 from curation.models.identity import ModelRef
 from curation.models.policy.forward import METHODS, States, is_out_of_memory, packed_alone, separate
 from curation.models.policy.head import head_of
@@ -26,6 +27,7 @@ from curation.models.policy.stats import PolicyStats
 from curation.models.policy.summary import summarise
 from curation.models.protocols import Fault
 from curation.models.quiet import no_progress_bar
+from curation.models.tokenizers import open_tokenizer
 from curation.models.weights import require_all_weights
 from curation.text import Message
 
@@ -63,6 +65,7 @@ class TransformersPolicy:
         batch_tokens: int,
         output_gradients: bool,
         method: str | None = None,
+        template_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self.model = model
@@ -75,10 +78,8 @@ class TransformersPolicy:
         config = model.config.get_text_config()
         context = getattr(config, "max_position_embeddings", None)
         limits = [n for n in (context, max_length) if n is not None]
-        if getattr(config, "attn_logit_softcapping", None):
-            # The default implementation of attention leaves the cap out without a word.
-            model.set_attn_implementation("eager")
-        self.renderer = Renderer(tokenizer, raw=raw, max_length=min(limits, default=None))
+        limit = min(limits, default=None)
+        self.renderer = Renderer(tokenizer, raw=raw, max_length=limit, template_options=template_options)
         self._min_shared = 1 if model.device.type == "cpu" else 16
         self._same_rope_up_to = same_rope_up_to(config)
         with torch.inference_mode():
@@ -142,7 +143,7 @@ class TransformersPolicy:
             return stats
         refined = []
         for group, one in zip(groups, stats, strict=True):
-            if not group.answers or not cancels(one.gram):
+            if not group.answers or not cancels(one.gram, one.tokens):
                 refined.append(one)
                 continue
             again = self._states([group], model=self._double.model())
@@ -216,14 +217,9 @@ def load_tokenizer(ref: ModelRef) -> Any:
         InputError: when the model is an adapter.
         ModelError: when it cannot be loaded.
     """
-    from transformers import AutoTokenizer
-
     refuse_adapter(ref)
     try:
-        # With mistral-common, which vLLM brings, a Mistral model would get a tokenizer that has no template.
-        return AutoTokenizer.from_pretrained(
-            ref.location, revision=ref.commit, trust_remote_code=False, mistral_format=False
-        )
+        return open_tokenizer(ref)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise cannot_load(ref, "tokenizer", error) from error
 
@@ -249,7 +245,7 @@ def load_model(ref: ModelRef, *, dtype: str) -> Any:
         if is_out_of_memory(error):
             raise
         raise cannot_load(ref, "weights", error) from error
-    return model.eval()
+    return honour_soft_cap(model).eval()
 
 
 def _loaded(ref: ModelRef, dtype: str) -> tuple[Any, Any]:

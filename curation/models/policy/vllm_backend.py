@@ -10,7 +10,7 @@ tokens are read, and what comes out is compared with what vLLM reports of them (
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,7 @@ from curation.models.policy.summary import summarise
 from curation.models.policy.transformers_backend import cannot_load, load_tokenizer, same_rope_up_to
 from curation.models.policy.vllm_check import check_logps, made_up_sequences, reported_logps
 from curation.models.protocols import Fault
-from curation.models.vllm_engine import require_vllm, start_vllm
+from curation.models.vllm_engine import engine_alive, require_vllm, start_vllm
 from curation.text import Message
 
 __all__ = ["VllmPolicy", "open_vllm_policy"]
@@ -93,10 +93,11 @@ def _states(engine: Any, sequences: Sequence[IntArray]) -> list[torch.Tensor]:
 
     if not sequences:
         return []
-    outputs = engine.encode(
-        [{"prompt_token_ids": sequence.tolist()} for sequence in sequences],
-        PoolingParams(task="token_embed", use_activation=False), pooling_task="token_embed", use_tqdm=False,
-    )  # fmt: skip
+    with engine_alive():
+        outputs = engine.encode(
+            [{"prompt_token_ids": sequence.tolist()} for sequence in sequences],
+            PoolingParams(task="token_embed", use_activation=False), pooling_task="token_embed", use_tqdm=False,
+        )  # fmt: skip
     return [output.outputs.data for output in outputs]
 
 
@@ -109,6 +110,7 @@ def open_vllm_policy(
     batch_tokens: int,
     max_length: int | None,
     output_gradients: bool,
+    template_options: Mapping[str, Any] | None,
 ) -> VllmPolicy:
     """Start vLLM with a policy.
 
@@ -130,21 +132,18 @@ def open_vllm_policy(
     limit = min((n for n in (context, max_length) if n is not None), default=None)
     _check_rope(ref, config, limit)
     tokenizer = load_tokenizer(ref)
-    renderer = Renderer(tokenizer, raw=raw, max_length=limit)
+    renderer = Renderer(tokenizer, raw=raw, max_length=limit, template_options=template_options)
     head = make_head(config, _output_weight(ref, config).to(getattr(torch, dtype)), None)
     longest = min((n for n in (limit, context and context - 1) if n is not None), default=_PROBED_CONTEXT)
     made_up = made_up_sequences(config.get_text_config().vocab_size, tokenizer.all_special_ids, longest=longest)
-    named: Any = dtype
-    try:
-        reported = reported_logps(ref, made_up, dtype=dtype)
-        engine = start_vllm(
-            model=ref.location, revision=ref.commit, runner="pooling", convert="embed", dtype=named,
-            pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
-            max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
-            enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
-        )  # fmt: skip
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ModelError(f"vLLM cannot load {ref.given!r}: {' '.join(str(error).split())[:300]}") from error
+    reported = reported_logps(ref, made_up, dtype=dtype)
+    engine = start_vllm(
+        ref.given,
+        model=ref.location, revision=ref.commit, runner="pooling", convert="embed", dtype=dtype,
+        pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
+        max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
+        enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
+    )  # fmt: skip
     check_logps(ref, made_up, _states(engine, made_up), reported, head, dtype=dtype)
     return VllmPolicy(engine, renderer, head, fingerprint=fingerprint, raw=raw, output_gradients=output_gradients)
 

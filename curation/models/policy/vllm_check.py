@@ -8,7 +8,7 @@ we think it is not, a scale that the config names otherwise, or states from befo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from curation.models.identity import ModelRef
 from curation.models.policy.head import Head, token_logps
 from curation.models.policy.packing import IntArray
 from curation.models.protocols import FloatArray
-from curation.models.vllm_engine import start_vllm
+from curation.models.vllm_engine import engine_alive, start_vllm
 
 __all__ = ["check_logps", "made_up_sequences", "reported_logps"]
 
@@ -44,10 +44,10 @@ def reported_logps(ref: ModelRef, sequences: Sequence[IntArray], *, dtype: str) 
     """What vLLM says of each token after the first, from an engine that is ended before this returns."""
     from vllm import SamplingParams
 
-    named: Any = dtype
-    with ending_what_begins():
+    with ending_what_begins(), engine_alive():
         engine = start_vllm(
-            model=ref.location, revision=ref.commit, runner="generate", dtype=named,
+            ref.given,
+            model=ref.location, revision=ref.commit, runner="generate", dtype=dtype,
             max_model_len=max(_LEAST_LENGTH, max(map(len, sequences)) + 1), max_num_seqs=len(sequences),
             kv_cache_memory_bytes=_CACHE_BYTES, enable_prefix_caching=False, enforce_eager=True, seed=0,
         )  # fmt: skip

@@ -167,7 +167,7 @@ def _load(ref: ModelRef, dtype: str, device: str | None) -> tuple[Any, Any]:
     tokenizer = load_classifier_tokenizer(ref)
     try:
         network = open_network(ref, dtype=dtype, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise not_loadable(ref, error) from error
     require_input(ref, tokenizer, network)
     return network, tokenizer

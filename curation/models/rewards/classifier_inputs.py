@@ -16,8 +16,10 @@ import numpy.typing as npt
 from curation.errors import InputError, ModelError
 from curation.models.classifier_network import reads_last_token
 from curation.models.identity import ModelRef
-from curation.models.prompt_encoding import TEMPLATE_ERRORS, holds, left_out, template_clock
+from curation.models.prompt_encoding import TEMPLATE_ERRORS, holds, left_out
 from curation.models.protocols import Fault
+from curation.models.template_options import template_variables
+from curation.models.tokenizers import open_tokenizer
 from curation.text import Message, messages_text
 
 __all__ = [
@@ -83,7 +85,7 @@ def _rendered(tokenizer: Any, turns: list[Message]) -> str | Fault:
     from jinja2.exceptions import TemplateError
 
     try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False, **template_clock(tokenizer))
+        text: str = tokenizer.apply_chat_template(turns, tokenize=False, **template_variables(tokenizer))
     except (TemplateError, *TEMPLATE_ERRORS) as error:
         roles = {turn["role"] for turn in turns}
         said = " with a system message" if "system" in roles else ""
@@ -155,14 +157,9 @@ def load_classifier_tokenizer(ref: ModelRef) -> Any:
     Raises:
         ModelError: when there is none.
     """
-    from transformers import AutoTokenizer
-
-    options: dict[str, Any] = {"revision": ref.commit, "trust_remote_code": False}
-    if ref.kind != "hub":
-        options["local_files_only"] = True
     try:
-        return AutoTokenizer.from_pretrained(ref.location, **options)
-    except (OSError, ValueError, KeyError) as error:
+        return open_tokenizer(ref)
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise not_loadable(ref, error) from error
 
 

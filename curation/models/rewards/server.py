@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from curation.errors import InputError, ModelError
 from curation.models.kept import keeper
-from curation.models.prompt_encoding import TODAY
 from curation.models.protocols import Fault
 from curation.models.rewards.server_calls import Calls, Unanswered
+from curation.models.template_options import TODAY
 from curation.text import Message, canonical_json, content_hash, messages_text
 
 __all__ = ["ServerReward", "open_server", "server_fingerprint"]

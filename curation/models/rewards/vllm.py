@@ -28,7 +28,7 @@ from curation.models.rewards.classifier_inputs import (
     too_long,
     wanted_labels,
 )
-from curation.models.vllm_engine import require_vllm, start_vllm
+from curation.models.vllm_engine import engine_alive, require_vllm, start_vllm
 from curation.text import Message
 
 __all__ = ["VllmReward", "open_vllm", "vllm_fingerprint"]
@@ -77,20 +77,18 @@ def open_vllm(
     try:
         # vLLM would start with a head of random numbers, or without a part of the files that it has no place for.
         network = open_network(ref, device="meta")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise not_loadable(ref, error) from error
     require_input(ref, tokenizer, network)
     labels = wanted_labels(network.config, attributes)
     # vLLM reads on behind RoBERTa's last position, and scores what it finds there.
     limit = min((n for n in (most_tokens(network), max_length) if n is not None), default=None)
     overrides = {} if says_how_many_labels(ref) else {"num_labels": network.config.num_labels}
-    try:
-        engine = start_vllm(
-            model=ref.location, revision=ref.commit, runner="pooling", convert="classify", dtype=dtype,
-            hf_overrides=overrides, max_model_len=limit, enforce_eager=not torch.cuda.is_available(), seed=0,
-        )  # fmt: skip
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ModelError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
+    engine = start_vllm(
+        model,
+        model=ref.location, revision=ref.commit, runner="pooling", convert="classify", dtype=dtype,
+        hf_overrides=overrides, max_model_len=limit, enforce_eager=not torch.cuda.is_available(), seed=0,
+    )  # fmt: skip
     return VllmReward(engine, tokenizer, labels, padding=Padding(network).token, fingerprint=fingerprint)
 
 
@@ -140,7 +138,9 @@ class VllmReward:
             rows.append(row)
             ids.append({"prompt_token_ids": self._without_padding(dialogue.ids)})
         if rows:
-            found = self._engine.classify(ids, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
+            parameters = PoolingParams(use_activation=False)
+            with engine_alive():
+                found = self._engine.classify(ids, pooling_params=parameters, use_tqdm=False)
             rewards[rows] = self._labels.read(np.asarray([one.outputs.probs for one in found]))
         return rewards
 

@@ -110,6 +110,13 @@ def no_schemas(body: Body) -> tuple[int, Body] | None:
     }
 
 
+def no_templates(body: Body) -> tuple[int, Body] | None:
+    if "chat_template_kwargs" not in body:
+        return None
+    said = "Unrecognized request argument supplied: chat_template_kwargs"
+    return 400, {"error": {"message": said, "type": "invalid_request_error", "param": None, "code": None}}
+
+
 def ask(model: str, count: int = 12, **options: Any) -> list[ChatAnswer | Fault]:
     chat = open_chat(model, ChatOptions(max_new_tokens=9, **options))
     requests = [ChatRequest(str(row), ({"role": "user", "content": f"q {row}"},)) for row in range(count)]
@@ -152,6 +159,11 @@ def test_fewer_log_probabilities_are_better_than_none() -> None:
         (openai_reasoning, {"temperature": 0.0}, "takes no temperature 0 for this model: give it temperature 1"),
         (anthropic, {"temperature": 0.7, "top_p": 0.9}, "takes no top_p 0.9 for this model: give it top_p 1"),
         (no_schemas, {"json_schema": {"type": "object"}}, "takes no response_format .* leave json_schema out"),
+        (
+            no_templates,
+            {"template_options": {"a": 1}},
+            "takes no chat_template_kwargs .* leave template_options out",
+        ),
     ],
 )
 def test_what_may_not_go_ends_the_call_with_the_first_reply(says: Says, options: dict[str, Any], word: str) -> None:
@@ -191,6 +203,14 @@ def test_further_fields_are_sent_and_are_part_of_the_fingerprint() -> None:
         chat_fingerprint("embedded", ChatOptions(extra_body=extra))
     with pytest.raises(InputError, match="'temperature', which every request has already"):
         chat_fingerprint(server.model, ChatOptions(extra_body={"temperature": 1}))
+    with pytest.raises(InputError, match="extra_body has chat_template_kwargs, and template_options are the same"):
+        chat_fingerprint(server.model, ChatOptions(extra_body=extra, template_options={"enable_thinking": False}))
+
+
+def test_variables_of_the_template_are_sent_as_vllm_takes_them() -> None:
+    with strict(lambda body: None) as server:
+        ask(server.model, template_options={"enable_thinking": False})
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in server.bodies)
 
 
 def test_a_field_of_the_users_own_that_is_not_taken_is_named() -> None:
