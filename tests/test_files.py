@@ -364,6 +364,11 @@ def test_parquet_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
         ("torn.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:-12], "not whole gzip after line"),
         ("bytes.parquet", b"PAR1 and then nothing", "not a whole parquet file"),
         ("what.xml", b"<a/>", "no format has the suffix '.xml', expected .jsonl"),
+        ("what.jsonl.zst", b"x", r"or hf://.*; unpack it \(zstd -d\)"),
+        ("what.tsv", b"a\tb\n", r"or hf://.*; write it with commas: pandas\.read_csv"),
+        ("mac.csv", b"a,b\r1,2\r", "line 1 is not CSV: a carriage return stands in a cell without quotes"),
+        ("semicolon.csv", b"prompt;the answer\n1;2\n", "'prompt;the answer': its names are separated by ';'"),
+        ("tab.csv", b"prompt\tanswer\n1\t2\n", r"separated by '\\t', expected commas"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:

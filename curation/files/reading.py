@@ -23,6 +23,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.files import arrow, records
 from curation.files.columns import Columns, ColumnTypes
+from curation.files.comma_separated import Csv
 from curation.files.rejects import Reject
 
 __all__ = ["CHUNK_ROWS", "INPUT_FORMS", "ROW", "InputFile", "open_input", "read_frame"]
@@ -34,6 +35,16 @@ CHUNK_ROWS: Final = 8192
 _CHUNK_BYTES: Final = 64 * 2**20
 
 INPUT_FORMS: Final = ".jsonl, .jsonl.gz, .json, .parquet, .csv or hf://owner/name[/config][:split]"
+
+_REMEDIES: Final = {
+    (".zst", ".zstd"): "unpack it (zstd -d)",
+    (".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z"): "unpack it",
+    (".tsv", ".tab"): r"write it with commas: pandas.read_csv(…, sep='\t').to_csv(…, index=False)",
+    (".xlsx", ".xls", ".ods"): "save the sheet as .csv",
+    (".arrow", ".feather", ".pkl", ".pickle"): "write it with pandas or datasets: to_parquet(…)",
+    (".txt",): "write each text as one line of a .jsonl",
+}
+"""What to do with files of other kinds."""
 
 
 class InputFile:
@@ -102,7 +113,8 @@ def open_input(path: str | Path) -> InputFile:
     for suffixes, reader in _RECORD_READERS:
         if path.name.endswith(suffixes):
             return _record_input(name, reader(path))
-    raise InputError(f"{name}: no format has the suffix {path.suffix!r}, expected {INPUT_FORMS}")
+    remedy = next((f"; {said}" for suffixes, said in _REMEDIES.items() if path.suffix.lower() in suffixes), "")
+    raise InputError(f"{name}: no format has the suffix {path.suffix!r}, expected {INPUT_FORMS}{remedy}")
 
 
 def read_frame(path: str | Path) -> tuple[pl.DataFrame, list[Reject]]:
@@ -118,7 +130,7 @@ def read_frame(path: str | Path) -> tuple[pl.DataFrame, list[Reject]]:
 _RECORD_READERS: Final = (
     ((".jsonl", ".jsonl.gz", ".ndjson"), records.JsonLines),
     ((".json", ".json.gz"), records.json_reader),
-    ((".csv", ".csv.gz"), records.Csv),
+    ((".csv", ".csv.gz"), Csv),
 )
 
 

@@ -1,4 +1,4 @@
-"""JSON lines, JSON and CSV as rows of Python values. Frames of them are made at the end of the file.
+"""JSON lines and JSON as rows of Python values; CSV is in ``comma_separated``. Frames are made at the end.
 
 A reader can be asked for its records again and again: the first time for the types, then for the rows.
 """
@@ -6,7 +6,6 @@ A reader can be asked for its records again and again: the first time for the ty
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import re
 from collections.abc import Iterator
@@ -22,20 +21,10 @@ from curation.files.lines import decoded, lines_of, open_binary
 from curation.files.rejects import Reject
 from curation.validation_words import kind_of
 
-__all__ = ["Csv", "Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
+__all__ = ["BOM", "Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
 
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,17})")
-_FLOAT: Final = re.compile(
-    r"[-+]?(?:(?:0|[1-9]\d*)\.\d*(?:[eE][-+]?\d+)?|(?:0|[1-9]\d*)[eE][-+]?\d+|\.\d+|nan|NaN|inf|Infinity)"
-)
-_BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_OF_TEXTS: Final = {
-    "prompt", "instruction", "input", "question", "query", "chosen", "rejected", "response", "completion", "output",
-    "answer", "system", "system_prompt", "anchor", "positive", "text",
-}  # fmt: skip
-_LONGEST_CELL: Final = 2**31 - 1
 
 
 class Record(NamedTuple):
@@ -73,7 +62,7 @@ class JsonLines:
         row, decoder = 0, JsonDecoder()
         with open_binary(self._path) as file:
             for number, raw in enumerate(lines_of(self._path, file), start=1):
-                line = raw.removeprefix(_BOM) if number == 1 else raw
+                line = raw.removeprefix(BOM) if number == 1 else raw
                 if line.isspace() or not line:
                     continue
                 place = f"{self._path}: line {number}"
@@ -146,62 +135,10 @@ class Json:
         return InputError(f"{self._path}: line {line} is not JSON: broken or cut off")
 
 
-class Csv:
-    """Comma-separated values with a header; an empty cell is null.
-
-    A column is numbers, booleans or JSON lists when each of its cells is; otherwise it is text, as written. One
-    with the name of texts (:data:`_OF_TEXTS`) is text, or lists of turns: an answer may well be 42.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._as_text: frozenset[str] | None = None
-
-    def columns(self, learned: Columns) -> Columns:
-        schema = {name: pl.String() if name in learned.mixed else t for name, t in learned.schema.items()}
-        self._as_text = frozenset(name for name, dtype in schema.items() if dtype == pl.String)
-        return Columns(schema)
-
-    def records(self) -> Iterator[Record | Reject]:
-        csv.field_size_limit(_LONGEST_CELL)
-        as_text = self._as_text or frozenset()
-        with open_binary(self._path) as file:
-            lines = enumerate(lines_of(self._path, file), start=1)
-            # The mark goes before the line is read: a name in quotes after it would keep them.
-            bare = ((number, line.removeprefix(_BOM) if number == 1 else line) for number, line in lines)
-            rows = self._rows(decoded(line, f"{self._path}: line {number}") for number, line in bare)
-            header = next(rows, [])
-            self._check_header(header)
-            for row, cells in enumerate(rows):
-                pairs = zip(header, cells, strict=True)
-                values = {n: (cell or None) if n in as_text else _guess(cell, n) for n, cell in pairs}
-                yield Record(row, values, sum(map(len, cells)))
-
-    def _rows(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        reader = csv.reader(lines, strict=True)
-        width = 0
-        try:
-            for cells in reader:
-                if not cells:
-                    continue
-                width = width or len(cells)
-                if len(cells) != width:
-                    found = f"line {reader.line_num} has {len(cells)} cells"
-                    raise InputError(f"{self._path}: {found}, expected {width} as in the header")
-                yield cells
-        except csv.Error as error:
-            raise InputError(f"{self._path}: line {reader.line_num} is not CSV: {error}") from error
-
-    def _check_header(self, header: list[str]) -> None:
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise InputError(f"{self._path}: line 1 names column {twice[0]!r} twice, expected each once")
-
-
 def json_reader(path: Path) -> Reader:
     """The reader for a ``.json`` file, which may hold JSON lines, too."""
     with open_binary(path) as file:
-        data = b"".join(lines_of(path, file)).removeprefix(_BOM)
+        data = b"".join(lines_of(path, file)).removeprefix(BOM)
     first, _, rest = data.lstrip().partition(b"\n")
     if first.startswith(b"{") and rest.strip():
         with contextlib.suppress(ValueError, RecursionError):
@@ -278,28 +215,3 @@ def _skip(text: str, position: int) -> int:
     while position < len(text) and text[position] in " \t\r\n":
         position += 1
     return position
-
-
-def _guess(cell: str, column: str) -> Any:
-    """The value that a CSV cell spells, for columns in which every cell spells one."""
-    if not cell:
-        return None
-    if column in _OF_TEXTS:
-        said = _json_list(cell)
-        return said if said and all(isinstance(turn, dict | str | None) for turn in said) else cell
-    if cell in _BOOLEANS:
-        return _BOOLEANS[cell]
-    if _INTEGER.fullmatch(cell) and cell != "-0":
-        return int(cell)
-    if _FLOAT.fullmatch(cell):
-        return float(cell)
-    said = _json_list(cell)
-    return cell if said is None else said
-
-
-def _json_list(cell: str) -> list[Any] | None:
-    if cell[0] == "[":
-        with contextlib.suppress(ValueError, RecursionError):
-            found: list[Any] = json.loads(cell)
-            return found
-    return None
