@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -32,7 +32,7 @@ def detect_refusals(
 
     Args:
         frame: one answer a row.
-        response: the column of answers: text, or lists of messages whose last is read.
+        response: the column of answers: text, or lists of messages, of which the last is the answer.
         prompt: the column of requests, texts or lists of messages, whose last user turn is sorted into a category;
             where the frame has none, no categories are assigned.
         detector: a MODEL (a folder, a Hub id, ``embedded``) or an open detector.
@@ -43,8 +43,9 @@ def detect_refusals(
         The frame with ``refusal_probability`` (of a partial or full refusal), ``refusal_class``
         (``compliance``, ``partial_refusal``, ``full_refusal``), ``refusal_kind``, ``refusal_truncated``
         (only the beginning and the end of the answer were read) and, where there is a prompt, ``refusal_category``
-        (null where the request belongs to no category). Answers that are null get nulls, and so do
-        those on which a judge gave no verdict that can be read.
+        (null where the request belongs to no category). Answers that are null get nulls, and so do those on which
+        a judge gave no verdict that can be read, and lists whose last message calls a tool or is not the
+        assistant's: nothing was said there that refuses, and nothing that answers.
 
     Raises:
         InputError: when a column is missing or holds something else.
@@ -100,7 +101,7 @@ def _detect(
 
 
 def _texts(column: pl.Series, *, last: bool) -> list[str | None]:
-    """Strings as they are; of messages the last one's content, or all of them joined."""
+    """Strings as they are; of messages the last one's content, if it is an answer, or all of them joined."""
     if column.dtype in (pl.String, pl.Null):
         return column.cast(pl.String).to_list()
     texts: list[str | None] = []
@@ -118,7 +119,12 @@ def _requests(column: pl.Series, texts: list[str | None]) -> list[str | None]:
     ]
 
 
-def _message_text(value: Any, column: str, row: int, *, last: bool) -> str:
+def _message_text(value: Any, column: str, row: int, *, last: bool) -> str | None:
+    if last and isinstance(value, list):
+        # What was said and called before the answer is none of it.
+        value = value[-1:]
+        if value and not _is_said(value[0]):
+            return None
     try:
         messages = as_messages(value, role="assistant" if last else "user")
     except ValueError as error:
@@ -126,6 +132,14 @@ def _message_text(value: Any, column: str, row: int, *, last: bool) -> str:
     if last:
         return messages[-1]["content"] if messages else ""
     return messages_text(messages)
+
+
+def _is_said(message: Any) -> bool:
+    """Whether a message is an answer in words: not one that calls a tool, and not the user's or a tool's."""
+    if not isinstance(message, Mapping):
+        return True
+    calls = message.get("tool_calls") or message.get("function_call")
+    return not calls and message.get("role") in (None, "assistant")
 
 
 def _categories(prompts: Sequence[str | None], taxonomy: str | CategoryAssigner) -> pl.Series:
