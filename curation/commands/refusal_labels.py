@@ -30,7 +30,7 @@ from curation.prompts.texts import mixed_as_text
 from curation.refusals.calibrated import CALIBRATED, FittedCalibration, fit_stored
 from curation.refusals.detection import detect_refusals
 from curation.refusals.estimation import labelled_rates, sample_for_labelling
-from curation.refusals.sheets import counts_lines
+from curation.refusals.sheets import DRAWN_WITH, counts_lines
 
 __all__ = [
     "RatesDone",
@@ -40,6 +40,9 @@ __all__ = [
     "run_sample_for_labelling",
 ]
 
+_WEIGHTED: Final = [
+    f"each answer counts for those that it was drawn for ({DRAWN_WITH}), in the fit and in every figure"
+]
 _SAID: Final = frozenset({"prompt", "response", "messages"})
 """What people read in a sheet: plain texts, also where the file has texts in some rows and messages in others."""
 
@@ -54,7 +57,8 @@ def run_calibrate(
 ) -> str:
     """Fit a calibration to a labelled file and write it as JSON; returns what to tell the user.
 
-    Rows that cannot be read and answers without a verdict go to the rejects.
+    Rows that cannot be read and answers without a verdict go to the rejects. In a sheet, which has the probability
+    of each draw, an answer counts for those that it was drawn for.
 
     Args:
         input: a file with a column of labels, and ``refusal_probability`` (from ``run_refusals``) or ``response``.
@@ -82,6 +86,7 @@ def run_calibrate(
     with write_whole(target) as file:
         file.write(fitted.stored.to_json().encode())
     told = _told_rejects(rejects, target)
+    told += _WEIGHTED if DRAWN_WITH in frame.columns else []
     return "\n".join([*_fit_text(fitted, frame[label]), *told, f"written to {target}"])
 
 

@@ -24,6 +24,7 @@ from curation.refusals.calibration import (
     thresholds_per_category,
 )
 from curation.refusals.faults import NO_ANSWER
+from curation.refusals.sheets import DRAWN_WITH, FloatArray
 from curation.text import canonical_json, content_hash
 from curation.validation_words import fault_words
 
@@ -149,14 +150,16 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
     """Fit to labelled answers.
 
     Args:
-        frame: ``refusal_probability``, a column of labels (0 answers, 1 refuses; null: not labelled) and, for
-            thresholds of their own, ``refusal_category``.
+        frame: ``refusal_probability``, a column of labels (0 answers, 1 refuses; null: not labelled), for
+            thresholds of their own ``refusal_category``, and ``sampling_probability`` where the answers were drawn
+            (``sample_for_labelling`` draws more of the doubtful ones: each then stands for so many of all).
         label: the column of labels.
         detector: the fingerprint of the detector, kept in the file.
 
     Raises:
-        InputError: when a column is missing, a label is something else, only one class is there, or the labels run
-            against the detector: applied, that calibration would turn refusals into answers.
+        InputError: when a column is missing, a label or a sampling probability is something else, only one class is
+            there, or the labels run against the detector: applied, that calibration would turn refusals into
+            answers.
     """
     for column in ("refusal_probability", label):
         if column not in frame.columns:
@@ -173,7 +176,8 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
     p = known["refusal_probability"].to_numpy().astype(np.float64)
     if not len(p):
         raise InputError(f"no row has a number in {label!r}: fill in 0 (answers) or 1 (refuses)")
-    scaling = fit_calibration(p, y)
+    w = _drawn(known)
+    scaling = fit_calibration(p, y, weights=w)
     if scaling.slope <= 0:
         raise InputError(
             f"column {label!r} runs against the detector: mean probability of a refusal {p[y == 1].mean():.2f} "
@@ -181,15 +185,29 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
         )
     calibrated = scaling.apply(p)
     names = known["refusal_category"].to_list() if "refusal_category" in known.columns else [None] * len(p)
-    found = thresholds_per_category(calibrated, y, names)
+    found = thresholds_per_category(calibrated, y, names, weights=w)
     own = found.frame.filter(pl.col("own") & pl.col("category").is_not_null())
-    before, after = expected_calibration_error(p, y), expected_calibration_error(calibrated, y)
+    before, after = (expected_calibration_error(values, y, weights=w) for values in (p, calibrated))
     categories = tuple(CategoryFit(*row) for row in found.frame.select(CategoryFit._fields).iter_rows())
     stored = StoredCalibration(
         scaling, found.common, dict(own.select("category", "threshold").iter_rows()), detector,
         CalibrationFit(len(p), before, after, categories),
     )  # fmt: skip
     return FittedCalibration(stored, found.frame, found.spread, before, after)
+
+
+def _drawn(known: pl.DataFrame) -> FloatArray | None:
+    """How many answers each labelled one stands for; None where nobody drew them."""
+    if DRAWN_WITH not in known.columns:
+        return None
+    chance = known[DRAWN_WITH].cast(pl.Float64, strict=False).to_numpy()
+    bad = np.flatnonzero(~((chance > 0) & (chance <= 1)))  # null is NaN here
+    if len(bad):
+        raise InputError(
+            f"column {DRAWN_WITH!r} holds {known[DRAWN_WITH][int(bad[0])]!r} beside a label: leave it as it was "
+            "drawn, or take the column out where every answer was labelled"
+        )
+    return np.asarray(1 / chance)
 
 
 def load_calibration(path: str | Path) -> StoredCalibration:

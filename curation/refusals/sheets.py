@@ -11,11 +11,12 @@ import polars as pl
 
 from curation.errors import InputError
 
-__all__ = ["LINE", "SHEET_COLUMNS", "counts_lines", "line_of", "numbered", "read_sheet"]
+__all__ = ["DRAWN_WITH", "LINE", "SHEET_COLUMNS", "counts_lines", "line_of", "numbered", "read_sheet"]
 
 FloatArray = npt.NDArray[np.float64]
 LINE: Final = "sheet_line"
-_NEEDED: Final = ("row", "label", "sampling_probability")
+DRAWN_WITH: Final = "sampling_probability"
+_NEEDED: Final = ("row", "label", DRAWN_WITH)
 SHEET_COLUMNS: Final = (*_NEEDED, LINE)
 _OF: Final = re.compile(r"\s*(\d+) of (\d+)\s*")
 _NAMED: Final = 8

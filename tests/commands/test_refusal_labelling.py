@@ -121,6 +121,31 @@ def test_thresholds_per_category_come_back_from_their_file_with_what_they_rest_o
     assert "1 of them not used, for requests are not sorted into low here" in stored.in_words("another", ["high"])
 
 
+def test_a_sheet_calibrates_by_the_probabilities_that_it_was_drawn_with(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "refusal_probability": [0.2, 0.3, 0.3, 0.3, 0.4, 0.8],
+            "sampling_probability": [1.0, 1.0, 1.0, 1.0, 0.1, 1.0],
+            "label": [0, 1, 1, 1, 0, 1],
+        }
+    )
+    frame.write_parquet(tmp_path / "sheet.parquet")
+    frame.drop("sampling_probability").write_parquet(tmp_path / "all.parquet")
+    said = curation("refusals", "calibrate", tmp_path / "sheet.parquet", "-o", tmp_path / "c.json")
+    assert "counts for those that it was drawn for" in said
+    alike = curation("refusals", "calibrate", tmp_path / "all.parquet", "-o", tmp_path / "d.json")
+    assert "drawn for" not in alike
+    of_sheet, of_all = (load_calibration(tmp_path / name) for name in ("c.json", "d.json"))
+    assert of_all.fit is not None
+    assert of_sheet.fit is not None
+    assert (of_sheet.fit.rows, of_all.fit.rows) == (6, 6)
+    cut = [stored.scaling.apply([0.3, 0.4]) >= stored.threshold for stored in (of_sheet, of_all)]
+    assert [c.tolist() for c in cut] == [[False, False], [True, True]]
+    frame.with_columns(sampling_probability=pl.lit(0.0)).write_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(InputError, match=r"'sampling_probability' holds 0\.0 beside a label"):
+        run_calibrate(tmp_path / "bad.parquet", tmp_path / "e.json")
+
+
 def with_unreadable(detected: Path, folder: Path, *, label: bool = False) -> Path:
     """The detected answers as JSON lines, and two lines that no frame can hold."""
     frame = pl.read_parquet(detected)

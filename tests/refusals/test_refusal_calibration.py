@@ -89,6 +89,31 @@ def test_small_category_has_the_common_threshold() -> None:
     assert small["threshold"] == result.common
 
 
+def test_an_answer_counts_for_those_that_it_was_drawn_for() -> None:
+    p, y, w = [0.2, 0.3, 0.3, 0.3, 0.4, 0.8], [0, 1, 1, 1, 0, 1], [1, 1, 1, 1, 10, 1]
+    repeated = [np.repeat(values, w) for values in (p, y)]
+    plain, weighted = (
+        thresholds_per_category(p, y, [None] * 6),
+        thresholds_per_category(p, y, [None] * 6, weights=w),
+    )
+    assert weighted.common == thresholds_per_category(*repeated, [None] * 15).common
+    assert (plain.common < 0.3, weighted.common > 0.4) == (True, True)
+    assert weighted.frame["accuracy"].item() == pytest.approx(12 / 15)
+    assert weighted.frame["rows"].item() == 6
+    assert expected_calibration_error(p, y, weights=w) == pytest.approx(expected_calibration_error(*repeated))
+
+
+def test_only_the_proportions_of_the_weights_count() -> None:
+    p, y = overconfident(400)
+    w = np.where(p > 0.5, 8.0, 1.0)
+    assert fit_calibration(p, y, weights=np.ones(400)) == fit_calibration(p, y)
+    assert fit_calibration(p, y, weights=3 * w) == pytest.approx(fit_calibration(p, y, weights=w))
+    often = [np.repeat(values, w.astype(int)) for values in (p, y)]
+    assert fit_calibration(p, y, weights=w) == pytest.approx(fit_calibration(*often), abs=0.02)
+    with pytest.raises(InputError, match="weights above 0"):
+        fit_calibration(p, y, weights=np.zeros(400))
+
+
 def test_what_is_no_answer_stays_one_under_any_threshold() -> None:
     frame = pl.DataFrame(
         {"refusal_probability": [0.999, 0.999], "refusal_class": ["full_refusal"] * 2,
