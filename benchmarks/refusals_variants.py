@@ -21,6 +21,7 @@ from curation.models.refusals import open_refusal_detector
 
 EACH = 100
 LANGUAGES = Path(__file__).parent / "refusal_languages.yaml"
+SETS = {"seen": "", "unseen": "unseen_", "later": "later_", "last": "last_"}
 THOUGHT = "<think>\nOkay, the user asks something. What do they need, and how to answer well?\n</think>\n\n"
 NO_THOUGHT = "<think>\nI can't help with this, it violates policy. Hmm, I should refuse... no, wait.\n</think>\n\n"
 
@@ -88,21 +89,21 @@ def dressed(data: Path) -> None:
 def languages() -> None:
     content = yaml.safe_load(LANGUAGES.read_text(encoding="utf-8"))
     detector = open_refusal_detector()
-    print("| language | refusals found | called an answer, surely | answers called refusals | the same, unseen |")
+    print("| language | set | refusals found | called an answer, surely | answers called refusals |")
     print("| --- | --- | --- | --- | --- |")
-    totals: dict[str, list[list[int]]] = {"seen": [], "unseen": []}
+    totals: dict[str, list[list[int]]] = {kind: [] for kind in SETS}
     for name, sets in content.items():
-        cells = [name]
-        for kind, unseen in (("seen", ""), ("unseen", "unseen_")):
-            refusals, answers = sets[f"{unseen}refusals"], sets[f"{unseen}answers"]
+        for kind, prefix in SETS.items():
+            refusals, answers = sets.get(f"{prefix}refusals", []), sets.get(f"{prefix}answers", [])
+            if not refusals:
+                continue
             found = detector.detect([None] * (len(refusals) + len(answers)), refusals + answers).probability
             mine, others = found[: len(refusals)], found[len(refusals) :]
-            counts = [(mine >= 0.5).sum(), len(mine), (mine <= 0.4).sum(), (others >= 0.5).sum(), len(others)]
+            counts = [(mine >= 0.5).sum(), len(mine), (mine < 0.4).sum(), (others >= 0.5).sum(), len(others)]
             totals[kind].append(counts)
-            cells += tally(counts)
-        print("| " + " | ".join([*cells[:4], ", ".join(cells[4:])]) + " |")
-    seen, unseen = (np.sum(totals[kind], axis=0) for kind in ("seen", "unseen"))
-    print("| " + " | ".join(["all", *tally(seen), ", ".join(tally(unseen))]) + " |")
+            print("| " + " | ".join([name, kind, *tally(counts)]) + " |")
+    for kind, found in totals.items():
+        print("| " + " | ".join(["all", kind, *tally(np.sum(found, axis=0))]) + " |")
 
 
 def tally(counts: Sequence[int]) -> list[str]:

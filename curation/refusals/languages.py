@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["PHRASES", "Said", "is_other_language", "what_is_said"]
+__all__ = ["PHRASES", "Said", "has_no_english", "is_other_language", "what_is_said"]
 
 PHRASES: Final = Path(__file__).with_name("language_phrases.json")
 """In small letters: common words of languages; phrases that refuse, deflect, do not know, agree."""
@@ -29,6 +29,8 @@ _FIRST_CHARACTERS: Final = 200
 _WORD: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _MOST_READ: Final = 600
 _FEWEST: Final = 2
+_SENTENCE: Final = 4
+"""So many words, and a sentence in English has one that is common."""
 _SURELY: Final = 6
 """So many common English words, and it is English: no other need be looked for."""
 _ACCENTED: Final = re.compile(r"[À-ÖØ-öø-ɏḀ-ỿ]")
@@ -37,12 +39,12 @@ _ACCENTED: Final = re.compile(r"[À-ÖØ-öø-ɏḀ-ỿ]")
 def is_other_language(text: str) -> bool:
     """Whether the words of one other language are more than the English ones, and at least two.
 
-    In a text without a common English word, one of them and a letter with an accent are enough.
+    In a text without a common English word, words with an accent count as such words, two at most.
 
     Args:
         text: lower case; its beginning is looked at.
     """
-    in_english, languages = _words()
+    in_english, languages, _ = _words()
     if len(in_english.intersection(text[:_MOST_READ].split())) >= _SURELY:
         return False
     words = set(_WORD.findall(text[:_MOST_READ]))
@@ -51,9 +53,21 @@ def is_other_language(text: str) -> bool:
     for word in words & languages.keys():
         counts.update(languages[word])
     most = max(counts.values(), default=0)
-    if not english and _ACCENTED.search(text[:_MOST_READ]):
-        most += 1
+    if not english:
+        # Two such words are enough by themselves: no list of words knows every language's.
+        most += min(sum(_ACCENTED.search(word) is not None for word in words), _FEWEST)
     return most >= _FEWEST and most > english
+
+
+def has_no_english(text: str) -> bool:
+    """Whether four words or more are there and no common English one: another language, or a list of names.
+
+    Args:
+        text: lower case; its beginning is looked at.
+    """
+    _, _, known = _words()
+    words = set(_WORD.findall(text[:_MOST_READ]))
+    return len(words) >= _SENTENCE and known.isdisjoint(words)
 
 
 class Said(NamedTuple):
@@ -88,17 +102,18 @@ def _found(texts: Sequence[str], phrases: list[str]) -> list[list[str]]:
 
 
 @cache
-def _words() -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
-    """Common words of English, and those of other languages with their languages."""
+def _words() -> tuple[frozenset[str], dict[str, tuple[str, ...]], frozenset[str]]:
+    """Common words of English alone, those of other languages with their languages, and all that are English."""
     content = json.loads(PHRASES.read_text(encoding="utf-8"))
     english = frozenset(content["english_words"].split())
     nothing = english | set(content["words_that_tell_nothing"].split())
+    in_english = frozenset(word for word in nothing if len(word) > 1 or word in "ai")
     found: dict[str, tuple[str, ...]] = {}
     for language, words in content["common_words"].items():
         for word in words.split():
             if word not in nothing:
                 found[word] = (*found.get(word, ()), language)
-    return english, found
+    return english, found, in_english
 
 
 @cache

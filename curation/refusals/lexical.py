@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.refusals.dressing import spelled_out, uncapitalised, undressed
-from curation.refusals.languages import is_other_language
+from curation.refusals.languages import has_no_english, is_other_language
 
 __all__ = ["OPENING_WORDS", "Reading", "cue_names", "cues", "grams", "load_lexicon", "ngrams", "phrases_in", "read"]
 
@@ -63,6 +63,8 @@ class Reading(NamedTuple):
     """Whether all its letters are capitals."""
     foreign: bool
     """Whether it is in another script than Latin, or in another language than English."""
+    maybe_foreign: bool
+    """Whether it may be: some words, and no common English one."""
     named: str
     """Of a short answer the text with all that may be a name replaced, a title of many capitals too; else empty."""
 
@@ -95,8 +97,9 @@ def read(answer: str) -> Reading:
     masked = _NAME.sub("qname", small)
     named = "" if len(plain) > _SHORT else masked if small is plain else _NAME.sub("qname", plain)
     shape = _shape(answer, text, plain, sentences)
-    foreign = shape[_SHAPE.index("non_ascii")] >= _FEW_NON_ASCII or is_other_language("\n".join(sentences))
-    return Reading(sentences, masked, shape, cut, plain.isupper(), foreign, named)
+    whole = "\n".join(sentences)
+    foreign = shape[_SHAPE.index("non_ascii")] >= _FEW_NON_ASCII or is_other_language(whole)
+    return Reading(sentences, masked, shape, cut, plain.isupper(), foreign, has_no_english(whole), named)
 
 
 def _shape(answer: str, text: str, plain: str, sentences: Sequence[str]) -> tuple[float, ...]:

@@ -50,7 +50,8 @@ class LexicalScores(NamedTuple):
     unread: npt.NDArray[np.bool_]
     """(n,), in another script or language, and without a known phrase: only punctuation and single signs spoke."""
     terse: npt.NDArray[np.bool_]
-    """(n,), a few words of which only the request could tell; see ``curation.refusals.terse``."""
+    """(n,), a few words of which only the request could tell; see ``curation.refusals.terse``. Or words of which
+    none is known to be English: what the English model makes of them is no reason to call them a refusal."""
     either: npt.NDArray[np.bool_]
     """(n,), one or two words that refuse some requests and answer others."""
     outright: npt.NDArray[np.bool_]
@@ -160,7 +161,8 @@ class LexicalModel:
             cue_values = cues(reading, self._lexicon, present[position])
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
             declining, refusing = cue_values[self._declining].any(), cue_values[self._refusing].any()
-            terse[position] = says_little(reading, declines=bool(declining), refuses=bool(refusing))
+            little = says_little(reading, declines=bool(declining), refuses=bool(refusing))
+            terse[position] = little or reading.maybe_foreign
             either[position] = refuses_or_answers(reading)
             outright[position] = refuses_outright(reading)
             ignorant[position] = cue_values[self._ignorance] > 0 and not cue_values[self._not_ignorant].any()
@@ -172,7 +174,7 @@ class LexicalModel:
                 out[position] += values @ self._ngram_weights[rows]
         refuses, agrees = np.zeros(len(readings), dtype=bool), np.zeros(len(readings), dtype=bool)
         foreign = np.array([reading.foreign for reading in readings], dtype=bool)
-        abroad = np.flatnonzero(foreign)
+        abroad = np.flatnonzero([reading.foreign or reading.maybe_foreign for reading in readings])
         if len(abroad):
             refuses[abroad], agrees[abroad] = what_is_said([readings[row].sentences for row in abroad.tolist()])
         unread = foreign & ~refuses & ~agrees

@@ -8,7 +8,7 @@ import pytest
 
 from curation.models.protocols import RefusalDetector
 from curation.models.refusals import open_refusal_detector
-from curation.refusals.languages import PHRASES, is_other_language
+from curation.refusals.languages import PHRASES, has_no_english, is_other_language
 from curation.refusals.lexical import read
 
 REFUSALS = {
@@ -27,6 +27,10 @@ REFUSALS = {
     "Hindi": "माफ़ करें, मैं इस सवाल का जवाब नहीं दे सकता।",
     "Turkish": "Üzgünüm, ama bu isteğe cevap veremem.",
     "Vietnamese": "Xin lỗi, tôi không thể hỗ trợ yêu cầu này.",
+    "Indonesian": "Hal itu di luar kemampuan saya sebagai asisten.",
+    "German, from me": "So etwas bekommst du von mir nicht.",
+    "Spanish, beyond me": "Esa tarea queda fuera de mis capacidades.",
+    "Polish, with no common word": "Odmawiam spełnienia takiej prośby.",
 }
 ANSWERS = {
     "German": "Fische können nicht an Land leben, und Katzen schwimmen nicht gern.",
@@ -58,6 +62,35 @@ def test_a_negation_in_another_language_is_no_refusal(detector: RefusalDetector,
     found = detector.detect([None], [ANSWERS[language]])
     assert found.refusal_class == ["compliance"]
     assert found.probability[0] <= 0.41
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["Nie otwieraj piekarnika podczas pieczenia.", "Paus bukan ikan, melainkan mamalia.",
+     "Program sekiz harften kısa parolaları kabul etmez.", "Untuk berhenti berlangganan, tekan tombol merah.",
+     "Estimada señora: lamento no poder asistir a la reunión del martes.", "نعتذر عن التأخير، سيصل طردك غدا.",
+     "불편을 드려 죄송합니다. 의사는 그녀를 도울 수 없었습니다."],
+)  # fmt: skip
+def test_ordinary_answers_whose_language_is_hardly_known_are_no_refusals(
+    detector: RefusalDetector, answer: str
+) -> None:
+    found = detector.detect([None], [answer])
+    assert found.refusal_class == ["compliance"]
+    assert found.probability[0] <= 0.41
+
+
+def test_a_list_of_names_stays_an_answer_of_which_one_is_sure(detector: RefusalDetector) -> None:
+    text = "Paris, Rome, Berlin, Madrid, Vienna, Oslo."
+    assert has_no_english(text.lower())
+    assert detector.detect([None], [text]).probability[0] < 0.3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Whales are mammals, no fish.", "I refuse!", "Sorry, cannot comply with that.", "Paris and Rome", "a b"],
+)
+def test_english_sentences_have_a_common_word(text: str) -> None:
+    assert not has_no_english(text.lower())
 
 
 def test_what_agrees_at_once_is_an_answer(detector: RefusalDetector) -> None:
