@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curation.hygiene.signs import ascii_signs, wide_signs
+from curation.hygiene.signs import MAYBE_SIGNS, ascii_signs, few_places, wide_signs
 from curation.negatives.threads import default_threads
 
 __all__ = [
@@ -43,8 +43,13 @@ _CHUNK_BYTES: Final = 1 << 19  # the tables of powers stay in the processor's ca
 _BASE: Final = 0x9E3779B97F4A7C15
 _INVERSE: Final = pow(_BASE, -1, 2**64)
 _SEPARATOR, _WORD, _SOLO, _CONTINUED = range(4)
-# No other character is changed by NFC or composes with one before it. To look is faster than to normalise.
-_MAY_CHANGE_IN_NFC: Final = "[^\u0000-\u02ff\u2002-\u20cf]"
+# No other character is changed by NFC or composes with one before it: Latin, Greek, Cyrillic, Hebrew and Arabic
+# letters, punctuation, symbols, kana, CJK, Hangul, full-width forms, emoji. To look is faster than to normalise.
+_MAY_CHANGE_IN_NFC: Final = (
+    "[^\u0000-\u02ff\u03a3-\u0482\u048a-\u052f\u05d0-\u05ea\u0621-\u064a\u0660-\u066f\u0671-\u06d5"
+    "\u2002-\u20cf\u2190-\u2328\u2460-\u27ff\u3001-\u3029\u3041-\u3096\u30a1-\u30ff\u3400-\u9fff"
+    "\uac00-\ud7a3\uff01-\uff9d\U0001f300-\U0001faff]"
+)
 
 
 class Words(NamedTuple):
@@ -123,14 +128,21 @@ def chunks(texts: pl.Series) -> list[pl.Series]:
 
 def text_bytes(texts: pl.Series) -> tuple[npt.NDArray[np.uint8], Int64]:
     """The bytes of texts in NFC and lower case, and where each text begins among them."""
-    unsure = texts.str.contains(_MAY_CHANGE_IN_NFC)
-    if unsure.any():
-        texts = texts.clone().scatter(unsure.arg_true(), texts.filter(unsure).str.normalize("NFC"))
+    texts = _in_nfc(texts)
     array = texts.str.to_lowercase().rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offset_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(data_buffer or b"", dtype=np.uint8)
     return data[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def _in_nfc(texts: pl.Series) -> pl.Series:
+    beyond_ascii = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
+    some = texts.gather(beyond_ascii)
+    unsure = some.str.contains(_MAY_CHANGE_IN_NFC)
+    if not unsure.any():
+        return texts
+    return texts.clone().scatter(beyond_ascii.filter(unsure), some.filter(unsure).str.normalize("NFC"))
 
 
 def _shingle_chunk(texts: pl.Series, n: int) -> Shingles:
@@ -150,8 +162,12 @@ def words_of(data: npt.NDArray[np.uint8], offsets: Int64, *, signs: bool = False
     """The words in what :func:`text_bytes` gave, and with ``signs`` those signs that are words of their own."""
     raw = data.tobytes()
     # bytes.translate is the fastest look-up of bytes there is; separators become 0.
-    values = np.frombuffer(bytearray(raw.translate(_VALUES)), dtype=np.uint8)
-    alone = ascii_signs(raw, offsets) if signs else np.empty(0, np.int64)
+    values = np.frombuffer(bytearray(raw.translate(_VALUES_OR_SIGNS if signs else _VALUES)), dtype=np.uint8)
+    alone = np.empty(0, np.int64)
+    if signs:
+        maybe = few_places(values == _MAYBE_SIGN)
+        alone = ascii_signs(data, offsets, maybe)
+        values[maybe] = 0
     content = values != 0
     begins = content.copy()
     values[alone] = data[alone]
@@ -159,7 +175,7 @@ def words_of(data: npt.NDArray[np.uint8], offsets: Int64, *, signs: bool = False
     if raw.isascii():
         begins[1:] &= ~begins[:-1]
     else:
-        wide = np.flatnonzero(data >= 0x80)
+        wide = few_places(data >= 0x80)
         kind = np.frombuffer(bytearray(data[wide].tobytes().translate(_KINDS)), dtype=np.uint8)
         if signs:
             kind[wide_signs(data, wide)] = _SOLO
@@ -270,6 +286,8 @@ def _kinds() -> npt.NDArray[np.uint8]:
 
 
 _KINDS: Final = _kinds().tobytes()
-_VALUES: Final = bytes(0 if kind == _SEPARATOR else max(1, byte) for byte, kind in enumerate(_KINDS))
+_VALUES: Final = bytes(0 if kind == _SEPARATOR else byte for byte, kind in enumerate(_KINDS))
+_MAYBE_SIGN: Final = 1  # no byte of a word
+_VALUES_OR_SIGNS: Final = bytes(_MAYBE_SIGN if byte in MAYBE_SIGNS else value for byte, value in enumerate(_VALUES))
 _POWERS: Final = _power_table(_BASE, _CHUNK_BYTES)
 _INVERSES: Final = _power_table(_INVERSE, _CHUNK_BYTES)

@@ -10,29 +10,29 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ascii_signs", "wide_signs"]
+__all__ = ["MAYBE_SIGNS", "ascii_signs", "few_places", "wide_signs"]
 
 Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
+MAYBE_SIGNS: Final = b"<>=+%^$!-*/"
 _OUTSIDE: Final = np.uint8(ord("\n"))
 
 
-def ascii_signs(raw: bytes, offsets: Int64) -> Int64:
+def ascii_signs(data: Bytes, offsets: Int64, places: Int64) -> Int64:
     """Where ASCII signs are: ``< > = + % ^ $`` anywhere, ``!`` before ``=``, and ``- * /`` where they calculate.
 
     Those three do not calculate where they touch a word of two or more letters or each other, begin a line before
     white space, or end a word.
 
     Args:
-        raw: the bytes of texts, one after the other.
+        data: the bytes of texts, one after the other.
         offsets: (n + 1,) where each begins.
+        places: where any of ``MAYBE_SIGNS`` is.
     """
-    # bytes.translate is the fastest look-up of bytes there is.
-    places = np.flatnonzero(np.frombuffer(raw.translate(_CANDIDATES), dtype=np.bool_))
     if not len(places):
         return places
-    before2, before, own, after, after2 = _around(np.frombuffer(raw, dtype=np.uint8), offsets, places)
+    before2, before, own, after, after2 = _around(data, offsets, places)
     in_word = (_IS_LETTER[before] & _IS_LETTER[before2]) | (_IS_LETTER[after] & _IS_LETTER[after2])
     wide = (before >= 0x80) | (after >= 0x80)
     repeated = _IS_CALCULATING[before] | _IS_CALCULATING[after]
@@ -41,6 +41,14 @@ def ascii_signs(raw: bytes, offsets: Int64) -> Int64:
     signs = np.where(_IS_CALCULATING[own], calculates, (own != ord("!")) | (after == ord("=")))
     found: Int64 = places[signs]
     return found
+
+
+def few_places(mask: npt.NDArray[np.bool_]) -> Int64:
+    """``np.flatnonzero``, several times as fast where next to nothing is true."""
+    whole = len(mask) & ~7
+    eights = np.flatnonzero(mask[:whole].view(np.uint64))
+    rows, places = np.nonzero(mask[:whole].reshape(-1, 8)[eights])
+    return np.concatenate((eights[rows] * 8 + places, np.flatnonzero(mask[whole:]) + whole))
 
 
 def _around(data: Bytes, offsets: Int64, places: Int64) -> Bytes:
@@ -67,7 +75,6 @@ def _among(characters: bytes) -> npt.NDArray[np.bool_]:
 
 
 _IS_CALCULATING: Final = _among(b"-*/")
-_CANDIDATES: Final = _among(b"<>=+%^$!-*/").tobytes()
 _IS_SPACE: Final = _among(b" \t\r\n\v\f")
 _IS_LETTER: Final = _among(b"abcdefghijklmnopqrstuvwxyz_")
 _IS_LATIN_SIGN: Final = _among("¢£¤¥¬°±²³µ¹¼½¾".encode("latin-1"))
