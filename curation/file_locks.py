@@ -85,5 +85,7 @@ def _owner(folder: Path, name: str) -> Path:
 
 
 def _holder(folder: Path, name: str) -> str:
-    owner = _owner(folder, name)
-    return owner.read_text().strip() if owner.exists() else "another process"
+    try:
+        return _owner(folder, name).read_text().strip()
+    except OSError:  # nobody has said, or who did is just gone
+        return "another process"

@@ -132,7 +132,10 @@ class Journal:
         text = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()
         line = b"%08x %s\n" % (zlib.crc32(text), text)
         try:
-            if os.write(self._file, line) != len(line):
+            written = os.write(self._file, line)
+            if written != len(line):
+                # Else the next entry, once there is room again, would stand on a torn line and be lost with it.
+                os.ftruncate(self._file, self.size - written)
                 raise OSError("only a part of a line was written")
             if self._failed is not None:
                 raise self._failed
@@ -182,12 +185,26 @@ class Journal:
         return os.fstat(self._file).st_size
 
     def entry_at(self, place: int) -> dict[str, Any]:
-        """The entry that was appended when the journal had this size."""
+        """The entry that was appended when the journal had this size.
+
+        Raises:
+            WorkspaceError: when it is there no more, because something else writes to the file.
+        """
         line = b""
         while b"\n" not in line:
-            line += os.pread(self._file, _READ_AT_ONCE, place + len(line))
-        (entry,) = entries_in(line[: line.index(b"\n") + 1]).entries
-        return entry
+            more = os.pread(self._file, _READ_AT_ONCE, place + len(line))
+            if not more:
+                break
+            line += more
+        entries = entries_in(line[: line.find(b"\n") + 1]).entries
+        if not entries:
+            raise self._cannot("read", OSError("what was kept is there no more, or is not what was written"))
+        return entries[0]
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file is there under its name: whoever held it before may have taken it away."""
+        return os.fstat(self._file).st_nlink > 0
 
     def hold(self) -> bool:
         """Keep other processes from holding this file, until it is closed; False where one does.

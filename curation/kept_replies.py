@@ -65,9 +65,9 @@ class KeptReplies:
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         """See ``Keeper``. The file is ours before anything is asked."""
-        journal = self._open()
-        self.unused.discard(key)
         with self._adding:
+            journal = self._open()
+            self.unused.discard(key)
             place = self._places.get(key)
         return self._known.get(key) if place is None else journal.entry_at(place)
 
@@ -107,7 +107,7 @@ class KeptReplies:
         self._journal = None
 
     def _open(self) -> Journal:
-        if self._journal is None:
+        while self._journal is None:
             journal = self._open_files.enter_context(Journal(self.path))
             if not journal.hold():
                 self._open_files.close()
@@ -115,5 +115,8 @@ class KeptReplies:
                     f"another process keeps replies of a server in {self.path}: wait until it is done, or write to "
                     f"another place"
                 )
-            self._journal = journal
+            if journal.in_place:
+                self._journal = journal
+            else:  # Who held it took it away between our two steps: what we wrote to it would go with it.
+                self._open_files.close()
         return self._journal

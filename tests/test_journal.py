@@ -100,3 +100,26 @@ def test_a_disk_that_fails_between_two_answers_ends_the_run_at_the_next_one(
             time.sleep(0.005)
         with pytest.raises(WorkspaceError, match=r"cannot write .*Input/output error"):
             journal.append(ENTRIES[1])
+
+
+def test_an_answer_of_which_the_disk_took_a_part_does_not_spoil_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "j", 2)
+    real = os.write
+    with Journal(tmp_path / "j") as journal:
+        monkeypatch.setattr("curation.journal.os.write", lambda file, data: real(file, data[:20]))
+        with pytest.raises(WorkspaceError, match="only a part"):
+            journal.append(ENTRIES[2])
+        monkeypatch.undo()
+        journal.append(ENTRIES[3])
+        assert journal.read() == ([*ENTRIES[:2], ENTRIES[3]], 0)
+
+
+@pytest.mark.parametrize("left", [0, 30])
+def test_an_entry_that_somebody_cut_off_meanwhile_is_an_error(tmp_path: Path, left: int) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.append(ENTRIES[0])
+        os.truncate(tmp_path / "j", left)
+        with pytest.raises(WorkspaceError, match="there no more"):
+            journal.entry_at(0)
