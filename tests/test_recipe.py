@@ -187,6 +187,15 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
             "sources: [{path: a, better: {column: x, values: {1: a}}}]",
             ["sources.0.better", "two columns of answers"],
         ),
+        (
+            "sources: [{path: a}]\ngeneration:\n  - model: localhost:8000/v1#qwen",
+            [", line 3: generation.0.model", "write http://localhost:8000/v1#qwen"],
+        ),
+        (
+            "sources: [{path: a}]\nrewards: [{model: 'judge:10.0.0.7:8000/v1#m?rubric=safety'}]",
+            ["rewards.0.model", "write judge:http://10.0.0.7:8000/v1#m?rubric=safety"],
+        ),
+        ("sources: [{path: a}]\nrefusals: {model: api.example.com/v1#m}", ["refusals.model", "without http://"]),
         ("a: !!python/object/apply:os.system [id]", ["not YAML"]),
     ],
 )
@@ -194,6 +203,17 @@ def test_an_error_names_the_field_and_what_is_allowed(tmp_path: Path, text: str,
     found = message(tmp_path, text)
     for part in parts:
         assert part in found
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["embedded", "owner/name@v1", "my.org/v1", "./localhost-3", "vllm:owner/name", "python:a.b:c", "http://h:1/v1#m",
+     "judge:https://h/v1#m", "judge:owner/name", "/models/a:b"],
+)  # fmt: skip
+def test_what_is_no_address_is_left_as_it_is(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"sources: [{{path: a}}]\nrewards: [{{model: '{model}'}}]")
+    assert load_recipe(path).rewards[0].model == model
 
 
 def test_a_source_may_take_the_keys_of_another(tmp_path: Path) -> None:

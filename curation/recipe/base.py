@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import re
+from typing import Any, Final, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 __all__ = ["Section"]
+
+_NO_SCHEME: Final = re.compile(r"(judge:)?((?:localhost|[\w.-]+:\d+)(?:[/#?].*)?|[\w-]+(?:\.[\w-]+)+/v\d+\S*#.+)")
+"""An address without its ``http://``: the name of this machine, a port, or a path of an API and a model's name."""
 
 
 class Section(BaseModel):
@@ -21,6 +25,16 @@ class Section(BaseModel):
         if not isinstance(given, dict):
             return given
         return {key: None if value == "none" and cls._may_be_null(key) else value for key, value in given.items()}
+
+    @field_validator("model", check_fields=False)
+    @classmethod
+    def _says_its_scheme(cls, model: Any) -> Any:
+        """Else it would be looked for as a folder or on the Hub, once the run has begun."""
+        found = _NO_SCHEME.fullmatch(model) if isinstance(model, str) else None
+        if found is not None:
+            example = f"{found[1] or ''}http://{found[2]}"
+            raise ValueError(f"it looks like an address without http:// or https://: write {example}")
+        return model
 
     @classmethod
     def _may_be_null(cls, key: Any) -> bool:
