@@ -25,6 +25,11 @@ def test_normalise_unifies_line_ends_and_composed_letters() -> None:
     assert normalise("caf\u0065\u0301 \r\nbar\t\n") == "café\nbar"
 
 
+@pytest.mark.parametrize(("one", "other"), [("10²", "102"), ("1½", "11⁄2"), ("ﬁne", "fine"), ("１", "1")])
+def test_normalise_keeps_what_may_mean_something_else(one: str, other: str) -> None:
+    assert normalise(one) != normalise(other)
+
+
 @given(st.lists(texts, max_size=4), st.lists(texts, max_size=4))
 def test_content_hash_tells_parts_apart(left: list[str], right: list[str]) -> None:
     assert (content_hash(*left) == content_hash(*right)) == (left == right)

@@ -111,7 +111,9 @@ def _fault(verdicts: Verdicts, found: str | None, cells: Mapping[str, Any]) -> R
         reason = "the file calls neither answer better, or those who were asked disagree"
         return RowError("tied_label", verdicts.column, reason)
     column = verdicts.only_if.get(found)
-    fit = LABELS.get(verdict_key(cells[column]).lower()) if column else True
+    if column is None:
+        return None
+    fit = LABELS.get(verdict_key(cells[column]).lower())
     if fit is None:
         return RowError("unknown_label", str(cells[column])[:32], f"{column} is neither true nor false")
-    return None if fit else RowError("unfit_chosen", f"{column}", f"{found} is better, and {column} is false")
+    return None if fit else RowError("unfit_chosen", column, f"{found} is better, and {column} is false")
