@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -133,14 +134,14 @@ def refuse_json_text(values: pl.Series, *, name: str) -> None:
 def refuse_json_columns(source: InputFile, columns: Iterable[str]) -> None:
     """:func:`refuse_json_text` of columns of a file, whatever the order of its rows: one plain text is enough.
 
-    The file is read until each column has one, which is within its first rows but for a column of JSON text.
+    The file is read until each column has one, which is among the head's rows but for a column of JSON text.
 
     Raises:
         InputError: as there.
     """
     schema, mixed = source.schema, source.mixed
     kinds: dict[str, set[str]] = {c: set() for c in columns if schema.get(c) == pl.String and c not in mixed}
-    parts = source.chunks()
+    parts = itertools.chain([source.head()], source.chunks())
     while kinds and (part := next(parts, None)) is not None:
         found = {column: _json_kinds(part[column]) for column in kinds}
         kinds = {c: kinds[c] | more for c, more in found.items() if more is not None}
