@@ -86,6 +86,10 @@ def score(
     encoder: Annotated[
         str | None, typer.Option(help="of relevance: its encoder; of heads: where theirs lies now")
     ] = None,
+    references: Annotated[
+        str | None,
+        typer.Option(help="of relevance: a file with prompt and reference, the known answers of prompts"),
+    ] = None,
 ) -> None:
     """Add rewards to answers or pairs, one entry for each model. The word score may be left out.
 
@@ -95,8 +99,9 @@ def score(
     from curation.commands.rewards import run_rewards
     from curation.recipe import load_rewards
 
-    given = {"attributes": _attributes(attribute), "dtype": dtype and dtype.value, "max_length": max_length}
-    options = {name: value for name, value in (given | {"encoder": encoder}).items() if value is not None}
+    given = {"attributes": _attributes(attribute), "dtype": dtype and dtype.value, "max_length": max_length,
+             "encoder": encoder, "references": references}  # fmt: skip
+    options = {name: value for name, value in given.items() if value is not None}
     if models is not None and (model or options):
         raise InputError(
             f"--models {models} names the models and their options: give no --model and no option of one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_origin
 
@@ -71,9 +72,10 @@ def load_rewards(path: str | os.PathLike[str]) -> tuple[Reward, ...]:
         raise RecipeError(f"{where}: expected the key 'rewards' with a list of models, as in a recipe")
     _check_no_secret(raw["rewards"], where, "rewards")
     try:
-        return _Rewards.model_validate(raw).rewards
+        rewards = _Rewards.model_validate(raw).rewards
     except ValidationError as error:
         raise RecipeError(f"{where}: {_first_fault(error)}") from error
+    return tuple(_reward(reward, Path(path).resolve().parent) for reward in rewards)
 
 
 class _Rewards(BaseModel):
@@ -165,19 +167,29 @@ def _flattened(annotation: Any) -> list[Any]:
     return [annotation] if not inner else [leaf for part in inner for leaf in _flattened(part)]
 
 
-def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
-    def absolute(path: str | None) -> str | None:
-        if path is None or "://" in path:
-            return path
-        return str(folder / os.path.expanduser(path))
+def _absolute(path: str | None, folder: Path) -> str | None:
+    if path is None or "://" in path:
+        return path
+    return str(folder / os.path.expanduser(path))
 
+
+def _reward(reward: Reward, folder: Path) -> Reward:
+    return reward.model_copy(update={"references": _absolute(reward.references, folder)})
+
+
+def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    absolute = partial(_absolute, folder=folder)
     sources = tuple(s.model_copy(update={"path": absolute(s.path)}) for s in recipe.sources)
     negatives = recipe.negatives and recipe.negatives.model_copy(
-        update={"corpus": absolute(recipe.negatives.corpus)}
+        update={
+            "corpus": absolute(recipe.negatives.corpus),
+            "rescorer": recipe.negatives.rescorer and _reward(recipe.negatives.rescorer, folder),
+        }
     )
     return recipe.model_copy(
         update={
             "sources": sources,
+            "rewards": tuple(_reward(reward, folder) for reward in recipe.rewards),
             "workspace": absolute(recipe.workspace),
             "negatives": negatives,
             "hygiene": _hygiene(recipe.hygiene, absolute),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from curation.recipe.base import Section
 
-__all__ = ["Encoder", "PairJudge", "Policy", "Reward"]
+__all__ = ["Encoder", "MemoryShare", "PairJudge", "Policy", "Reward", "SplitOver"]
+
+SplitOver = Annotated[int | None, Field(ge=1, description="vllm: GPUs that the model is split over; 1")]
+MemoryShare = Annotated[
+    float | None,
+    Field(gt=0.0, le=1.0, description="vllm: the share of a GPU's memory that it takes; vLLM's own"),
+]
 
 
 class Encoder(Section):
@@ -126,6 +132,8 @@ class Policy(Section):
         default="transformers",
         description="what runs it; numbers agree up to rounding, so both share a ledger",
     )
+    tensor_parallel_size: SplitOver = None
+    gpu_memory_utilization: MemoryShare = None
     output_gradients: bool = Field(
         default=False,
         description="also test each pair for gradient entanglement (Yuan et al. 2024), through the output layer",
@@ -133,3 +141,10 @@ class Policy(Section):
     batch_tokens: int = Field(default=4096, ge=16, description="tokens in one forward pass")
     max_length: int | None = Field(default=None, ge=16, description="longest prompt and answer, in tokens")
     batch_rows: int = Field(default=64, ge=1, description="prompts kept in one commit")
+
+    @model_validator(mode="after")
+    def _has_a_vllm(self) -> Policy:
+        given = [name for name in ("tensor_parallel_size", "gpu_memory_utilization") if getattr(self, name)]
+        if given and self.backend != "vllm":
+            raise ValueError(f"{given[0]} is of backend vllm, and this one is {self.backend}")
+        return self

@@ -43,7 +43,7 @@ _PREFIXES: Final = {
 }
 
 
-_GIVEN: Final = ("attributes", "dtype", "max_length", "encoder")
+_GIVEN: Final = ("attributes", "dtype", "max_length", "encoder", "references")
 """The options that a recipe and the command can give."""
 
 

@@ -1,25 +1,43 @@
-"""R3, the relevance reward: does an open-ended answer speak of the question, at length, without repetition?
+"""R3, the relevance reward: does an answer speak of the question, at length, without repetition, or as one known?
 
-r = relevance × (tokens / 100) × (unique trigrams / trigrams) (Kim et al. 2024, R3; the last two factors keep
-an answer from copying the question). Relevance here is the encoder's cosine of prompt and answer; tokens
-are words. For open-ended prompts only: where an answer is right or wrong, use a model that knows.
+Open-ended prompts: r = relevance × (tokens / 100) × (unique trigrams / trigrams) (Kim et al. 2024; the last two
+keep an answer from copying the question). Relevance here is the encoder's cosine of prompt and answer; tokens are
+words. Constrained prompts, which have a known answer: its relevance to the answer, stretched over the range of the
+other reward, × (unique trigrams / trigrams), and nothing for length. The published code stretches 0 to 3.5, inner
+products of its encoder, to 0 to the longest answer's reward; a cosine ends at 1. An answer near the known one is
+not proved right: "17" and "71" are near.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from curation.errors import InputError
+from curation.files import ROW, open_input
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import Encoder
-from curation.text import Message, last_user_text
+from curation.prompts.texts import refuse_json_columns
+from curation.text import Message, as_messages, canonical_json, content_hash, last_user_text, normalise, prompt_id
 
-__all__ = ["RelevanceReward", "open_relevance", "relevance_fingerprint", "relevance_reward", "unique_trigrams"]
+__all__ = [
+    "RelevanceReward",
+    "factuality_map",
+    "open_relevance",
+    "read_references",
+    "relevance_fingerprint",
+    "relevance_reward",
+    "unique_trigrams",
+]
 
 FloatArray = npt.NDArray[np.float64]
 _WORD: Final = re.compile(r"\w+")
@@ -33,47 +51,146 @@ def relevance_reward(relevance: npt.ArrayLike, tokens: npt.ArrayLike, unique: np
     )
 
 
+def factuality_map(relevance: npt.ArrayLike, unique: npt.ArrayLike, *, max_tokens: int) -> FloatArray:
+    """Relevance to the known answer, from 0 to 1, on 0 to max_tokens / 100, × unique-trigram ratio, elementwise."""
+    top = max_tokens / _TOKENS_PER_UNIT
+    return np.asarray(np.asarray(relevance, dtype=np.float64) * top * np.asarray(unique))
+
+
 def unique_trigrams(words: Sequence[str]) -> float:
     """The share of a text's word trigrams that are different; 1 where there are fewer than three words."""
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return len(set(trigrams)) / len(trigrams) if trigrams else 1.0
 
 
+def read_references(path: str | Path) -> dict[str, str]:
+    """The known answer of each prompt, by ``prompt_id``; a row without one says nothing.
+
+    Args:
+        path: a file with ``prompt`` (text or messages) and ``reference``.
+
+    Raises:
+        InputError: when it cannot be read, lacks a column, has a prompt or an answer that is none, or two answers
+            to one prompt.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:  # not of this machine, or not there: reading says so
+        return dict(_read_references(str(path), 0, 0))
+    return dict(_read_references(str(path), found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=4)
+def _read_references(path: str, changed: int, size: int) -> Mapping[str, str]:
+    """Read once, for a run asks for fingerprints many times; again when the file has changed."""
+    source = open_input(path)
+    for name in ("prompt", "reference"):
+        if name not in source.schema:
+            found = ", ".join(source.schema)
+            raise InputError(f"{path}: column {name!r} is missing: found {found}; expected prompt and reference")
+    refuse_json_columns(source, ("prompt", "reference"))
+    frame = source.whole()
+    if source.rejects:
+        raise InputError(f"{path}, row {source.rejects[0].row}: {source.rejects[0].reason}")
+    known: dict[str, str] = {}
+    for row, *cells in frame.select(ROW, "prompt", "reference").iter_rows():
+        # Where a column's types differ between rows, each cell is JSON text.
+        prompt, answer = (
+            json.loads(cell) if name in source.mixed and cell is not None else cell
+            for name, cell in zip(("prompt", "reference"), cells, strict=True)
+        )
+        if answer is None:
+            continue
+        try:
+            key = prompt_id(as_messages(prompt))
+        except ValueError as error:
+            raise InputError(f"{path}, row {row}, prompt: {error}") from error
+        if not isinstance(answer, str) or not answer.strip():
+            raise InputError(
+                f"{path}, row {row}: reference is empty or no text, expected the known answer, or null"
+            )
+        if normalise(known.setdefault(key, answer)) != normalise(answer):
+            raise InputError(f"{path}, row {row}: a second reference for this prompt, expected one a prompt")
+    return known
+
+
 def relevance_fingerprint(
-    model: str = "relevance", *, encoder: str = EMBEDDED, max_tokens: int = 400, device: str | None = None
+    model: str = "relevance",
+    *,
+    encoder: str = EMBEDDED,
+    references: str | None = None,
+    max_tokens: int = 400,
+    device: str | None = None,
 ) -> str:
-    """The encoder and the length beyond which words count no more."""
-    return f"relevance/{max_tokens}+{encoder_fingerprint(encoder)}"
+    """The encoder, the length beyond which words count no more, and the known answers."""
+    return _fingerprint({} if references is None else read_references(references), encoder, max_tokens)
+
+
+def _fingerprint(known: Mapping[str, str], encoder: str, max_tokens: int) -> str:
+    answers = f"+references@{content_hash(canonical_json(sorted(known.items())))}" if known else ""
+    return f"relevance/{max_tokens}+{encoder_fingerprint(encoder)}{answers}"
 
 
 def open_relevance(
-    model: str = "relevance", *, encoder: str = EMBEDDED, max_tokens: int = 400, device: str | None = None
+    model: str = "relevance",
+    *,
+    encoder: str = EMBEDDED,
+    references: str | None = None,
+    max_tokens: int = 400,
+    device: str | None = None,
 ) -> RelevanceReward:
     """R3 over any encoder.
 
     Args:
+        references: a file with the known answers of constrained prompts (:func:`read_references`); None for none.
         max_tokens: the length incentive stops growing here (ours; the paper has no limit).
     """
-    fingerprint = relevance_fingerprint(encoder=encoder, max_tokens=max_tokens)
-    return RelevanceReward(open_encoder(encoder, device=device), fingerprint=fingerprint, max_tokens=max_tokens)
+    known = {} if references is None else read_references(references)
+    return RelevanceReward(
+        open_encoder(encoder, device=device),
+        fingerprint=_fingerprint(known, encoder, max_tokens),
+        max_tokens=max_tokens,
+        references=known,
+    )
 
 
 class RelevanceReward:
-    """See ``curation.models.protocols.RewardModel``."""
+    """See ``curation.models.protocols.RewardModel``.
+
+    Attributes:
+        compared, scored: how many answers had a known one beside them so far, and how many there were.
+    """
 
     outputs = ("relevance",)
 
-    def __init__(self, encoder: Encoder, *, fingerprint: str, max_tokens: int) -> None:
+    def __init__(
+        self, encoder: Encoder, *, fingerprint: str, max_tokens: int, references: Mapping[str, str] | None = None
+    ) -> None:
         self._encoder = encoder
         self._max_tokens = max_tokens
+        self._references = references or {}
         self.fingerprint = fingerprint
+        self.compared = self.scored = 0
 
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> FloatArray:
         """(n, 1) rewards."""
         count = len(responses)
-        vectors = self._encoder.encode([*(last_user_text(prompt) for prompt in prompts), *responses]).vectors
+        known = [self._references.get(prompt_id(prompt)) if self._references else None for prompt in prompts]
+        asked = [last_user_text(prompt) if one is None else one for prompt, one in zip(prompts, known, strict=True)]
+        vectors = self._encoder.encode([*asked, *responses]).vectors
         cosine = np.einsum("nd,nd->n", vectors[:count], vectors[count:], dtype=np.float64)
         words = [_WORD.findall(response.lower()) for response in responses]
         tokens = np.minimum([len(w) for w in words], self._max_tokens) if count else np.zeros(0)
         unique = np.array([unique_trigrams(w) for w in words])
-        return relevance_reward(cosine, tokens, unique).reshape(count, 1)
+        constrained = np.array([one is not None for one in known], dtype=bool)
+        self.compared += int(constrained.sum())
+        self.scored += count
+        factual = factuality_map(cosine, unique, max_tokens=self._max_tokens)
+        return np.where(constrained, factual, relevance_reward(cosine, tokens, unique)).reshape(count, 1)
+
+    @property
+    def note(self) -> str:
+        """How many answers were held against a known one; empty without any known."""
+        if not self._references:
+            return ""
+        return f"{self.compared:,} of {self.scored:,} answers were held against the reference of their prompt"
