@@ -1,6 +1,6 @@
 """Checks: what the gates measured, on the asset that it is about. They report; the publishing assets refuse."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import dagster as dg
@@ -17,13 +17,14 @@ __all__ = ["gate_checks"]
 _ASSET: Final = {dataset: dataset for dataset in DATASETS if dataset in GATES_OF} | {ALL_DATASETS: "gates"}
 
 
-def gate_checks() -> dg.AssetChecksDefinition:
+def gate_checks(*, prefix: Sequence[str] = ()) -> dg.AssetChecksDefinition:
     """One check for each gate of each dataset. It runs after ``gates``, which measures them."""
+    gates = dg.AssetKey([*prefix, "gates"])
     specs = {
         (dataset, gate): dg.AssetCheckSpec(
             name=gate,
-            asset=_ASSET[dataset],
-            additional_deps=[] if dataset == ALL_DATASETS else ["gates"],
+            asset=[*prefix, _ASSET[dataset]],
+            additional_deps=[] if dataset == ALL_DATASETS else [gates],
             description=_description(gate, dataset),
         )
         for dataset in _ASSET
@@ -52,7 +53,8 @@ def _description(gate: str, dataset: str) -> str:
     kept = "nothing" if dataset == ALL_DATASETS else "nothing that is made from it"
     return (
         f"{bound} gates.{gate} of the recipe: {Gates.model_fields[gate].description}. "
-        f"Where it fails, {kept} is published, unless gates.warn_only names the gate."
+        f"Where it fails, {kept} is published, unless gates.warn_only names the gate: the publishing asset "
+        f"refuses, so that Dagster itself need not block anything."
     )
 
 

@@ -1,6 +1,6 @@
 """One thin asset for each stage: run it, return its metadata. What a stage does is in ``curation.stages``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -22,14 +22,14 @@ _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8), wa
 _RETRY: Final = dg.RetryPolicy(max_retries=1, delay=30)
 
 
-def stage_asset(stage: Stage) -> dg.AssetsDefinition:
-    """The asset of a stage."""
+def stage_asset(stage: Stage, *, prefix: Sequence[str] = ()) -> dg.AssetsDefinition:
+    """The asset of a stage; ``prefix`` is what the keys of all assets begin with."""
 
     @dg.asset(
-        name=stage.name,
+        key=[*prefix, stage.name],
         group_name=stage.group,
         description=stage.description,
-        deps=list(stage.needs),
+        deps=[dg.AssetKey([*prefix, name]) for name in stage.needs],
         kinds=_kinds(stage),
         pool="gpu" if stage.uses_model else None,
         code_version=str(stage.version),
@@ -47,9 +47,9 @@ def stage_asset(stage: Stage) -> dg.AssetsDefinition:
     return asset
 
 
-def stage_assets() -> Iterator[dg.AssetsDefinition]:
+def stage_assets(*, prefix: Sequence[str] = ()) -> Iterator[dg.AssetsDefinition]:
     """The assets of all stages, in the order of a run."""
-    return (stage_asset(stage) for stage in STAGES)
+    return (stage_asset(stage, prefix=prefix) for stage in STAGES)
 
 
 def _kinds(stage: Stage) -> set[str]:

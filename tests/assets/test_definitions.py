@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import yaml
 
 from assets.definitions import build_defs, defs
@@ -59,6 +60,21 @@ def test_assets_depend_on_what_their_stages_need() -> None:
     for stage in STAGES:
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey(stage.name)).parent_keys}
         assert parents == set(stage.needs)
+
+
+def test_two_recipes_of_one_dagster_have_no_key_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = build_defs().resolve_asset_graph()
+    monkeypatch.setenv("CURATION_ASSET_PREFIX", "mine")
+    prefixed = build_defs()
+    dg.Definitions.validate_loadable(prefixed)
+    graph = prefixed.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {f"mine/{s.name}" for s in STAGES}
+    for check in (plain.asset_check_keys, graph.asset_check_keys):
+        assert check
+    assert plain.asset_check_keys.isdisjoint(graph.asset_check_keys)
+    for stage in STAGES:
+        parents = {key.to_user_string() for key in graph.get(dg.AssetKey(["mine", stage.name])).parent_keys}
+        assert parents == {f"mine/{name}" for name in stage.needs}
 
 
 def test_assets_that_load_a_model_are_in_the_gpu_pool() -> None:

@@ -46,6 +46,18 @@ def test_a_run_publishes_what_the_command_line_publishes(
             assert content == (by_hand / path).read_bytes(), path
 
 
+def test_a_recipe_with_a_prefix_is_materialized_and_checked_under_it(
+    location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CURATION_ASSET_PREFIX", "mine")
+    location.write(PLAIN)
+    result = location.materialize(gates={"min_rows": 1000})
+    assert not result.success
+    measured = checks(result)
+    assert not measured["mine/preference", "min_rows"].passed
+    assert metadata(result, "mine__gates")["dagster/row_count"] > 0
+
+
 def test_a_second_run_calls_no_model_and_leaves_every_data_version(
     scored: tuple[Location, dg.ExecuteInProcessResult],
 ) -> None:
