@@ -1,6 +1,6 @@
 """Where an answer can be made wrong by changing a number or a symbol, and how.
 
-Which of the places is taken is the caller's.
+Which of the places is taken is the caller's; what numbers and sums are worth is in ``expressions``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from typing import Final, NamedTuple
+
+from curation.candidates.expressions import NUMBER, TOLD, differ, joined, near_to, parts, rounded, value_of
 
 __all__ = [
     "Edit",
@@ -32,9 +34,8 @@ class Edit(NamedTuple):
     new: str
 
 
-_NUMBER: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 # Not part of a word, a date, a time, a version, a URL, an ordinal or another number.
-_ALONE: Final = re.compile(rf"(?<![\w.,:/#@\\-])(?<!\d[-–])(?:{_NUMBER})(?![\w@]|[.,:/-]\d|[-–]\d|\^)")
+_ALONE: Final = re.compile(rf"(?<![\w.,:/#@\\-])(?<!\d[-–])(?:{NUMBER})(?![\w@]|[.,:/-]\d|[-–]\d|\^)")
 _THAN: Final = (
     r"(?:more|less|fewer|greater|larger|smaller|bigger|higher|lower|older|younger|longer|shorter)[ \t]+than"
 )
@@ -48,12 +49,11 @@ _SKIPPED: Final = re.compile(
     rf"|(?<![\d.,])\d[\d.,]*+%?(?=(?:[ \t]+\w+)?[ \t]+(?:is|are|was|were)[ \t]+(?:much[ \t]+)?{_THAN})",
     re.IGNORECASE | re.MULTILINE,
 )
-_OPERAND: Final = rf"(?:[$€£]?(?:{_NUMBER})|[a-zA-Z](?![a-zA-Z]))%?"
+_OPERAND: Final = rf"(?:[$€£]?(?:{NUMBER})|[a-zA-Z](?![a-zA-Z]))%?"
 _TERMS: Final = re.compile(
     rf"(?<![\w.,$€£)\]^])(?:{_OPERAND})"
     rf"(?:[ \t]*[+−×*÷/·][ \t]*(?:{_OPERAND})|[ \t]+-[ \t]+(?:{_OPERAND}))+(?![\w^(\[]|\.\d)"
 )
-_OPERATOR: Final = re.compile(r"[ \t]*([+−×*÷/·]|(?<=[ \t])-(?=[ \t]))[ \t]*")
 _COMPARISON: Final = re.compile(
     rf"(?<![\w.,^)])({_OPERAND})([ \t]*)(<=|>=|[<>≤≥])([ \t]*)({_OPERAND})(?![\w^(]|\.\d)"
 )
@@ -69,23 +69,18 @@ _EQUATED: Final = "=≈≠"
 _AFTER_COMPARISON: Final = re.compile(r"[^\s>=-][ \t]*[<>≤≥]=?[ \t]*[-+−–]?[ \t]*$")
 """No arrow, and no mark of a quotation at the beginning of a line."""
 _OPERATES: Final = "+-−–×*÷/·^"
-_TOLD: Final = 100
-"""An error in a number with decimals or many digits is one of at least one part in so many."""
-_LEAST_NEAR: Final = Fraction(_TOLD - 2, _TOLD)
-_MOST_NEAR: Final = Fraction(_TOLD + 2, _TOLD)
+_LEAST_NEAR: Final = Fraction(TOLD - 2, TOLD)
+_MOST_NEAR: Final = Fraction(TOLD + 2, TOLD)
 """Bounds, as shares of a number, of all that could be told from it only by a smaller part."""
-_LONGEST: Final = 1000
 _NEAR: Final = 16
-_SEVERAL: Final = 100
-_MANY: Final = 10_000
-_RESULT: Final = re.compile(rf"=[ \t]*[$€£]?({_NUMBER})%?[^\d=]*$")
+_RESULT: Final = re.compile(rf"=[ \t]*[$€£]?({NUMBER})%?[^\d=]*$")
 
 
 def changed_values(text: str, draw: random.Random) -> Iterator[Edit]:
     """One number becomes another that could stand there: near it, with as many decimals, of the same sign."""
     around = _Around(text)
     for number in _numbers(text):
-        edit = Edit(number.start(), number.end(), _near(number.group(), draw))
+        edit = Edit(number.start(), number.end(), near_to(number.group(), draw))
         if around.matters(edit):
             yield edit
 
@@ -93,16 +88,16 @@ def changed_values(text: str, draw: random.Random) -> Iterator[Edit]:
 def substitutions(text: str, draw: random.Random) -> Iterator[Edit]:
     """One number becomes another number of the same answer."""
     found = _numbers(text)
-    values = {value: m.group() for m in found if (value := _value(m.group())) is not None}
+    values = {value: m.group() for m in found if (value := value_of(m.group())) is not None}
     written = [(value, as_text) for value, as_text in sorted(values.items()) if value != 0]
     sizes = [value for value, _ in written]
     around = _Around(text)
     for number in found:
-        value = _value(number.group())
+        value = value_of(number.group())
         assert value is not None
         # Only numbers near this one can be a rounding of it.
         near = range(bisect_left(sizes, value * _LEAST_NEAR), bisect_right(sizes, value * _MOST_NEAR))
-        same = [place for place in near if _rounded(number.group(), written[place][1])]
+        same = [place for place in near if rounded(number.group(), written[place][1])]
         if len(same) == len(written):
             continue
         place = draw.choice(range(len(written) - len(same)))
@@ -116,28 +111,28 @@ def substitutions(text: str, draw: random.Random) -> Iterator[Edit]:
 def dropped_terms(text: str, draw: random.Random) -> Iterator[Edit]:
     """A sum or product loses an operand, and so its value."""
     for found in _terms(text):
-        operands, operators = _parts(found.group())
+        operands, operators = parts(found.group())
         for place in range(1, len(operands)):
             left_over = [*operands[:place], *operands[place + 1 :]], [*operators[: place - 1], *operators[place:]]
-            if _differ((operands, operators), left_over):
-                yield Edit(found.start(), found.end(), _joined(*left_over))
+            if differ((operands, operators), left_over):
+                yield Edit(found.start(), found.end(), joined(*left_over))
 
 
 def changed_operators(text: str, draw: random.Random) -> Iterator[Edit]:
     """An operator becomes another one, or a comparison is turned round."""
     for found in _terms(text):
-        operands, operators = _parts(found.group())
+        operands, operators = parts(found.group())
         for place, spaced in enumerate(operators):
             sign = spaced.strip()
             # A hyphen is a minus only between spaces, so it is not written where there are none.
             options = [o for o in _OTHER_OPERATOR[sign] if o != "-" or spaced != sign]
             other = options[0] if len(options) == 1 else draw.choice(options)
             changed = [*operators[:place], spaced.replace(sign, other), *operators[place + 1 :]]
-            if _differ((operands, operators), (operands, changed)):
-                yield Edit(found.start(), found.end(), _joined(operands, changed))
+            if differ((operands, operators), (operands, changed)):
+                yield Edit(found.start(), found.end(), joined(operands, changed))
     for found in _COMPARISON.finditer(text):
         left, right = found.group(1), found.group(5)
-        if left != right and (_value(left) is None or _value(left) != _value(right)):
+        if left != right and (value_of(left) is None or value_of(left) != value_of(right)):
             yield Edit(found.start(3), found.end(3), _OPPOSITE[found.group(3)])
 
 
@@ -149,16 +144,16 @@ def swapped_operands(text: str, draw: random.Random) -> Iterator[Edit]:
     for found in _terms(text):
         if _goes_before(text, found.start()):
             continue
-        operands, operators = _parts(found.group())
+        operands, operators = parts(found.group())
         for place, sign in enumerate(operators):
             swapped = [*operands[:place], operands[place + 1], operands[place], *operands[place + 2 :]]
-            zero = sign.strip() in "÷/" and _value(operands[place]) == 0
-            if not zero and _differ((operands, operators), (swapped, operators)):
-                yield Edit(found.start(), found.end(), _joined(swapped, operators))
+            zero = sign.strip() in "÷/" and value_of(operands[place]) == 0
+            if not zero and differ((operands, operators), (swapped, operators)):
+                yield Edit(found.start(), found.end(), joined(swapped, operators))
     for found in _COMPARISON.finditer(text):
         left, right = found.group(1), found.group(5)
         longer = _goes_before(text, found.start()) or _next(text, found.end()) in _OPERATES
-        if not longer and left != right and (_value(left) is None or _value(left) != _value(right)):
+        if not longer and left != right and (value_of(left) is None or value_of(left) != value_of(right)):
             yield Edit(found.start(), found.end(), f"{right}{''.join(found.group(2, 3, 4))}{left}")
 
 
@@ -183,9 +178,9 @@ def swapped_steps(text: str, draw: random.Random) -> Iterator[Edit]:
 def _terms(text: str) -> Iterator[re.Match[str]]:
     """Sums and products; no dates, no sides of comparisons, no marks of a sentence ("5 - 10 minutes", "N/A")."""
     for found in _TERMS.finditer(text):
-        operands, operators = _parts(found.group())
+        operands, operators = parts(found.group())
         signs = {sign.strip() for sign in operators}
-        letters = all(_value(operand) is None for operand in operands)
+        letters = all(value_of(operand) is None for operand in operands)
         if signs == {"-"} or (signs == {"/"} and letters):
             near = _line_before(text, found.start()).rstrip()[-1:], _next(text, found.end())
             if not any(mark and mark in _EQUATED for mark in near):
@@ -224,7 +219,7 @@ def _next(text: str, place: int) -> str:
 def _numbers(text: str) -> list[re.Match[str]]:
     """The numbers that say something: no list marks, step numbers, dates, addresses."""
     skipped = _Spans([m.span() for m in _SKIPPED.finditer(text)])
-    found = (m for m in _ALONE.finditer(text) if _value(m.group()) is not None)
+    found = (m for m in _ALONE.finditer(text) if value_of(m.group()) is not None)
     return [m for m in found if skipped.at(m.start()) is None]
 
 
@@ -259,82 +254,4 @@ class _Around:
         if terms is None:
             return True
         before, after = self._text[terms[0] : edit.start], self._text[edit.end : terms[1]]
-        return _differ(_parts(self._text[slice(*terms)]), _parts(before + edit.new + after))
-
-
-def _near(number: str, draw: random.Random) -> str:
-    """Another positive number close to this one, written in the same way."""
-    plain = number.replace(",", "")
-    decimals = len(plain.partition(".")[2])
-    units = int(plain.replace(".", ""))
-    # Of a number with many digits, the last ones may be a rounding.
-    many = units >= (_MANY if decimals == 0 else _SEVERAL)
-    reach = max(2, units // 10)
-    options = [units + d for d in (*range(1, 3), reach) if d] + [units - d for d in (1, 2, reach) if units - d > 0]
-    digits = str(units)
-    options += [
-        int(digits[:i] + b + a + digits[i + 2 :]) for i, (a, b) in enumerate(pairwise(digits)) if i or b != "0"
-    ]
-    told = {n for n in options if n not in (units, 0) and not (many and abs(n - units) * _TOLD < units)}
-    changed = draw.choice(sorted(told))
-    whole, fraction = divmod(changed, 10**decimals)
-    written = f"{whole:,}" if "," in number else str(whole)
-    return f"{written}.{fraction:0{decimals}d}" if decimals else written
-
-
-def _rounded(a: str, b: str) -> bool:
-    """Whether two numbers are equal, or one can be a rounding of the other."""
-    left, right = _value(a), _value(b)
-    assert left is not None
-    assert right is not None
-    return left == right or ("." in a + b and abs(left - right) * _TOLD < max(left, right))
-
-
-def _parts(expression: str) -> tuple[list[str], list[str]]:
-    """Operands, and the operators between them with their spaces."""
-    operators = [m.group() for m in _OPERATOR.finditer(expression)]
-    pieces = _OPERATOR.split(expression)
-    return pieces[::2], operators
-
-
-def _joined(operands: list[str], operators: list[str]) -> str:
-    return operands[0] + "".join(sign + operand for sign, operand in zip(operators, operands[1:], strict=True))
-
-
-def _value(operand: str) -> Fraction | None:
-    """What a number is worth; None for a letter, and for more digits than Python reads."""
-    plain = operand.strip("$€£%").replace(",", "")
-    return Fraction(plain) if plain[:1].isdigit() and len(plain) <= _LONGEST else None
-
-
-def _differ(before: tuple[list[str], list[str]], after: tuple[list[str], list[str]]) -> bool:
-    """Whether an edit changes what the expression is worth.
-
-    With letters in it, it is worth something else for nearly every value of them exactly when it is for a few
-    drawn ones.
-    """
-    for trial in range(3):
-        values = [_evaluated(operands, operators, trial) for operands, operators in (before, after)]
-        if None in values or values[0] == values[1]:
-            return False
-    return True
-
-
-def _evaluated(operands: list[str], operators: list[str], trial: int) -> Fraction | None:
-    """Products and quotients first, then sums; None where it divides by zero."""
-    numbers = []
-    for operand in operands:
-        value = _value(operand)
-        numbers.append(Fraction(97 + 31 * trial + ord(operand[0]) ** 2, 7 + trial) if value is None else value)
-    total, product, sign = Fraction(0), numbers[0], 1
-    for spaced, number in zip(operators, numbers[1:], strict=True):
-        match spaced.strip():
-            case "×" | "*" | "·":
-                product *= number
-            case "÷" | "/":
-                if number == 0:
-                    return None
-                product /= number
-            case mark:
-                total, product, sign = total + sign * product, number, 1 if mark == "+" else -1
-    return total + sign * product
+        return differ(parts(self._text[slice(*terms)]), parts(before + edit.new + after))

@@ -10,7 +10,8 @@ from curation.commands.streams import open_stream
 from curation.models.identity import EMBEDDED
 from curation.models.policy import DEFAULT_BATCH_TOKENS, Backend, Policy, open_policy
 from curation.progress import StepProgress
-from curation.prompts.shapes import first_rows, resolve
+from curation.prompts.column_kinds import first_rows
+from curation.prompts.shapes import resolve
 from curation.scores.ches_frames import CHES_SHAPES, check_raw, refuse_pairs_of_lists, score_rows, verbatim
 
 __all__ = ["ChesDone", "run_ches"]

@@ -37,8 +37,9 @@ from curation.files import (
     write_rejects,
 )
 from curation.files.writing import FrameWriter, check_schema
+from curation.prompts.column_kinds import first_rows
 from curation.prompts.rows import normalise
-from curation.prompts.shapes import Binding, ColumnMap, first_rows, read_from, resolve
+from curation.prompts.shapes import Binding, ColumnMap, read_from, resolve
 from curation.prompts.texts import check_columns, refuse_json_columns, text_columns
 
 __all__ = ["Needs", "Stream", "open_stream"]

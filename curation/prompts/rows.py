@@ -13,7 +13,8 @@ import polars as pl
 
 from curation.files import ROW, Reject, RowError, rejects_frame
 from curation.prompts import dialogues
-from curation.prompts.shapes import LABELS, SHAPES, Binding, Schema, resolve
+from curation.prompts.column_kinds import LABELS
+from curation.prompts.shapes import SHAPES, Binding, Schema, resolve
 from curation.prompts.texts import cells, refuse_json_text
 from curation.text import Message
 from curation.text_columns import nested_series

@@ -17,8 +17,9 @@ A column ``system`` (or ``system_prompt``) of texts becomes the first message of
 one field the first is read, in the order of ``_SYNONYMS``, and :func:`read_from` says so; of the two for system
 messages both, and a row in which they differ is a reject.
 
-Only the columns are looked at here. Rows are read in ``rows``, one value in ``dialogues``, plain text columns
-in ``texts``; scores, categories and labels for the pipeline in ``sources``.
+Only the columns are looked at here; what one holds whose name leaves it open is in ``column_kinds``. Rows are
+read in ``rows``, one value in ``dialogues``, plain text columns in ``texts``; scores, categories and labels for the
+pipeline in ``sources``.
 """
 
 from __future__ import annotations
@@ -29,19 +30,17 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.errors import InputError, closest
-from curation.files import ROW, InputFile
+from curation.files import ROW
 from curation.prompts import dialogues
+from curation.prompts.column_kinds import SYSTEM, are_labels, are_verdicts, is_said, is_text
 
 __all__ = [
-    "LABELS",
     "MESSAGES_DTYPE",
     "SHAPES",
     "Binding",
     "ColumnMap",
     "Shape",
     "check_path",
-    "first_rows",
-    "is_text",
     "read_from",
     "resolve",
 ]
@@ -86,20 +85,14 @@ SHAPES: Final[dict[str, Shape]] = {
     "bare": Shape(("response",), {**_PROMPT, "response": pl.String}, ()),
 }
 
-LABELS: Final = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-"""What a label may be as text."""
-
 _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "prompt": ("prompt", "instruction", "question", "query"),
     "response": ("response", "completion", "output", "answer"),
     "responses": ("responses", "completions", "generations", "answers", "candidates"),
     "scores": ("scores", "ratings"),
     "messages": ("messages", "conversations", "dialogue"),
-    "system": ("system", "system_prompt"),
+    "system": SYSTEM,
 }
-
-
-_VERDICT: Final = pl.col("label").str.strip_chars(' \t\r\n"').str.to_lowercase().is_in(list(LABELS))
 
 
 class Binding(NamedTuple):
@@ -110,29 +103,6 @@ class Binding(NamedTuple):
     mixed: frozenset[str] = frozenset()
     name: str = "the frame"
     """The file, for errors."""
-
-
-def first_rows(source: InputFile) -> pl.DataFrame:
-    """The head of a file for :func:`resolve`, with the rows by which columns ``system`` and ``label`` are told."""
-    head = source.head()
-    for column in _SYNONYMS["system"]:
-        if source.schema.get(column) == pl.String and not _is_said(head[column]):
-            head = _with_first(head, source, pl.col(column).str.strip_chars().str.contains(r"\s"))
-    if source.schema.get("label") == pl.String:
-        # What most of the file's labels are; the others are no matter of the head's, wherever they stand.
-        known = [frame.select(_VERDICT.sum(), all=pl.col("label").count()) for frame in source.chunks()]
-        verdicts, labels = pl.concat(known).sum().row(0) if known else (0, 0)
-        usual = _VERDICT.eq(2 * verdicts > labels)
-        head = _with_first(head, source, usual).with_columns(pl.when(usual).then("label").alias("label"))
-    return head
-
-
-def _with_first(head: pl.DataFrame, source: InputFile, where: pl.Expr) -> pl.DataFrame:
-    """The head, and the first row of the file of which something holds, where it holds of none of the head's."""
-    if head.filter(where).height:
-        return head
-    told = (rows for frame in source.chunks() if (rows := frame.filter(where).head(1)).height)
-    return pl.concat([head, next(told, head.clear())])
 
 
 def resolve(
@@ -188,7 +158,7 @@ def _refuse_look_alikes(
         named = [alike[column] for column in found if column is not None and column in alike]
         if named and all(found):
             right = named[0].strip().lower()
-            if right == "label" and not _are_verdicts(frame[named[0]]):
+            if right == "label" and not are_verdicts(frame[named[0]]):
                 continue
             raise InputError(
                 f"{name}: column {named[0]!r} would not be read, for its name is not {right!r}, and the file would "
@@ -239,7 +209,7 @@ def _find(
     if field == "system":
         taken = {column for paths in given.values() for column in paths}
         there = [c for c in _SYNONYMS[field] if c in frame.columns and c not in taken]
-        return tuple(column for column in there if _is_said(frame[column]))
+        return tuple(column for column in there if is_said(frame[column]))
     for column in _SYNONYMS.get(field, (field,)):
         if column in frame.columns:
             dtype = frame.schema[column]
@@ -262,20 +232,11 @@ def read_from(binding: Binding, columns: Iterable[str]) -> str:
     return "; ".join(said)
 
 
-def _is_said(column: pl.Series) -> bool:
-    """Whether a column named ``system`` can hold system messages: it may as well name what wrote the answers."""
-    if column.dtype not in {pl.String, pl.Null}:
-        return False
-    said = column.drop_nulls().cast(pl.String).str.strip_chars()
-    said = said.filter(said != "")
-    return said.is_empty() or bool(said.str.contains(r"\s").any())
-
-
 def _plausible(
     shape: str, fields: Mapping[str, tuple[str, ...]], frame: pl.DataFrame, mixed: frozenset[str], *, asked: bool
 ) -> bool:
     """Whether the columns hold what the shape needs; ``asked``: no other shape is possible."""
-    if shape == "unpaired" and not asked and not _are_labels(frame, fields["label"][0], mixed):
+    if shape == "unpaired" and not asked and not are_labels(frame, fields["label"][0], mixed):
         return False
     if shape == "pair" and "prompt" not in fields:
         # Plain texts may share their first words by chance: only a dialogue is taken for a shared prompt.
@@ -294,27 +255,6 @@ def _plausible(
                 continue
             return False
     return True
-
-
-def _are_labels(frame: pl.DataFrame, column: str, mixed: frozenset[str]) -> bool:
-    """Whether a column named ``label`` says good or bad: one of texts may as well hold categories."""
-    if column not in frame.columns:
-        return True
-    if column not in mixed and not isinstance(frame.schema[column], pl.String):
-        return not isinstance(frame.schema[column], pl.List)
-    return _are_verdicts(frame[column])
-
-
-def _are_verdicts(labels: pl.Series) -> bool:
-    said = {str(label).strip().strip('"').lower() for label in labels.drop_nulls()}
-    return bool(said) and said <= LABELS.keys()
-
-
-def is_text(dtype: pl.DataType) -> bool:
-    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
-    return (
-        dtype in {pl.String, pl.Null, pl.Categorical} or isinstance(dtype, pl.Enum) or isinstance(inner, pl.Struct)
-    )
 
 
 def _wanted(shape: str) -> tuple[str, ...]:

@@ -31,9 +31,10 @@ import polars as pl
 from curation.errors import InputError
 from curation.files import ROW, InputFile, Reject, RowError, open_input, rejects_frame
 from curation.pairs.views import was_flipped
+from curation.prompts.column_kinds import first_rows
 from curation.prompts.inputs import INPUTS_SCHEMA, input_row
 from curation.prompts.rows import normalise
-from curation.prompts.shapes import Binding, ColumnMap, check_path, first_rows, resolve
+from curation.prompts.shapes import Binding, ColumnMap, check_path, resolve
 from curation.prompts.source_columns import (
     AUTO,
     EXTRAS,

@@ -13,7 +13,7 @@ import polars as pl
 from curation.errors import InputError, closest
 from curation.files import ROW, InputFile, RowError, rejects_frame
 from curation.prompts import dialogues
-from curation.prompts.shapes import is_text
+from curation.prompts.column_kinds import is_text
 from curation.text import messages_text
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.files import Reject, RowError, rejects_frame
-from curation.prompts.shapes import LABELS
+from curation.prompts.column_kinds import LABELS
 
 __all__ = ["TIE", "Verdicts", "verdict_key", "verdicts_of", "with_verdicts"]
 

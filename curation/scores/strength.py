@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
-from curation.prompts.shapes import LABELS
+from curation.prompts.column_kinds import LABELS
 from curation.scores.calibration import fit_platt, sigmoid
 from curation.scores.margins import MIN_ROWS_TO_SCALE, Scaling, read_margins, scale_margins
 
