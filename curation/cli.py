@@ -84,8 +84,19 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="try rows again that a model failed on")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="only print what a run would ask of its models, and what that can cost"),
+    ] = False,
 ) -> None:
     """Run a recipe from its sources to its datasets and report."""
+    if plan:
+        from curation.planning import plan as plan_run
+        from curation.planning import plan_lines
+
+        for line in plan_lines(plan_run(recipe, workspace=workspace, limit=limit, retry_failed=retry_failed)):
+            console.print(line, markup=False, soft_wrap=True)
+        return
     from curation.pipeline import run as run_pipeline
     from curation.progress import RichProgress
 

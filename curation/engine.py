@@ -32,6 +32,7 @@ __all__ = [
     "failures_frame",
     "run_local",
     "run_step",
+    "with_known",
 ]
 
 FAILURE_COLUMNS = {
@@ -176,7 +177,7 @@ def run_step(
         missing = ledger.missing(key, inputs)
         replaced = pl.Series([], dtype=pl.String)
         if again is not None and not again.is_empty():
-            missing, replaced = _with_known(step, inputs, missing, again), again[key.id_column]
+            missing, replaced = with_known(step, inputs, missing, again), again[key.id_column]
         wanted = inputs[key.id_column].n_unique()
         computed = failed = twice = tokens = 0
         cost = 0.0
@@ -201,7 +202,7 @@ def run_step(
     )
 
 
-def _with_known(step: Step, inputs: pl.DataFrame, missing: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
+def with_known(step: Step, inputs: pl.DataFrame, missing: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     """What is missing, then the rows that are computed again, beside what is known of them."""
     id_column = step.key.id_column
     columns = getattr(step, "known_columns", ())

@@ -31,7 +31,17 @@ from curation.tables import validated
 from curation.text import content_hash
 from curation.workspace import FORGETTING, Workspace
 
-__all__ = ["ENGINES", "Recording", "RunResult", "opened_engine", "recorded_run", "run", "run_stage", "stage_named"]
+__all__ = [
+    "ENGINES",
+    "Recording",
+    "RunResult",
+    "opened_engine",
+    "recorded_run",
+    "run",
+    "run_stage",
+    "stage_named",
+    "workspace_of",
+]
 
 ENGINES: Final = ("local", "ray")
 
@@ -107,7 +117,7 @@ def run(
     if engine is not None:
         recipe = recipe.model_copy(update={"engine": engine})
     started = time.monotonic()
-    place = _workspace(recipe, workspace, trial=limit is not None)
+    place = workspace_of(recipe, workspace, trial=limit is not None)
     context = Context(place, recipe, progress or SilentProgress(), limit, retry_failed)
     results: list[StageResult] = []
     with opened_engine(context), recorded_run(context) as recording:
@@ -191,10 +201,14 @@ def _run_all(
     return refused
 
 
-def _workspace(recipe: Recipe, given: str | os.PathLike[str] | Workspace | None, *, trial: bool) -> Workspace:
+def workspace_of(
+    recipe: Recipe, given: str | os.PathLike[str] | Workspace | None, *, trial: bool, create: bool = True
+) -> Workspace:
+    """Where a run keeps everything; see :func:`run`."""
     if isinstance(given, Workspace):
         return given
-    return Workspace(given or recipe.workspace or os.path.join("workspaces", recipe.name), trial=trial)
+    url = given or recipe.workspace or os.path.join("workspaces", recipe.name)
+    return Workspace(url, trial=trial, create=create)
 
 
 def _record(context: Context, run_id: str, started_at: datetime, status: str) -> bool:

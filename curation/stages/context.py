@@ -74,19 +74,23 @@ class Context:
         Args:
             again: rows of the ledger that are out of date; with ``retry_failed``, so are those that failed in part.
         """
+        again = self.out_of_date(step, inputs, again)
         if self.retry_failed:
-            partial = self.ledger.partial(step.key, inputs[step.key.id_column])
-            again = (
-                partial
-                if again is None
-                else pl.concat([again, partial]).unique(step.key.id_column, maintain_order=True)
-            )
             self.ledger.forget_failures(step.key)
         options: dict[str, Any] = {"progress": self.progress, "again": again}
         with reading(ReadBefore(self.ledger.has_rows(step.key))):
             report = self._computed(step, inputs, options)
         self.reports.append(report)
         return report
+
+    def out_of_date(self, step: Step, inputs: pl.DataFrame, again: pl.DataFrame | None) -> pl.DataFrame | None:
+        """The rows of the ledger that :meth:`compute` replaces."""
+        if not self.retry_failed:
+            return again
+        partial = self.ledger.partial(step.key, inputs[step.key.id_column])
+        if again is None:
+            return partial
+        return pl.concat([again, partial]).unique(step.key.id_column, maintain_order=True)
 
     def _computed(self, step: Step, inputs: pl.DataFrame, options: dict[str, Any]) -> StepReport:
         if getattr(step, "is_remote", False):

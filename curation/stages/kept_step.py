@@ -7,6 +7,7 @@ asked for yet stays until the step is done: the next run's batches may have othe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,11 +15,17 @@ import polars as pl
 from curation.engine import Batch, Step, Worker
 from curation.journal import journal_path
 from curation.kept_replies import REPLIES, KeptReplies
-from curation.ledger import Ledger
+from curation.ledger import Ledger, LedgerKey
 from curation.models.kept import keeping
 from curation.workspace import Workspace
 
-__all__ = ["KeptStep"]
+__all__ = ["KeptStep", "replies_path"]
+
+
+def replies_path(workspace: Workspace, key: LedgerKey) -> Path:
+    """Where replies lie until their batch is in the ledger."""
+    path = journal_path(workspace, key)
+    return path.with_name(f"{REPLIES}{path.name}")
 
 
 class KeptStep:
@@ -27,8 +34,7 @@ class KeptStep:
     def __init__(self, step: Step, workspace: Workspace) -> None:
         self._step, self._key = step, step.key
         self._ledger = Ledger(workspace)
-        path = journal_path(workspace, self._key)
-        self._path = path.with_name(f"{REPLIES}{path.name}")
+        self._path = replies_path(workspace, self._key)
         self._kept: KeptReplies | None = None
 
     def __getattr__(self, name: str) -> Any:

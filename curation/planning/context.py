@@ -1,0 +1,178 @@
+"""A run's context whose models are not called: what each is asked is noted. See ``curation.planning.plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from curation.engine import Step, StepReport, with_known
+from curation.journal import entries_in, journal_path
+from curation.journal_to_ledger import id_of
+from curation.ledger import FORGOTTEN, LedgerKey
+from curation.pipeline import run_stage, stage_named
+from curation.sender import RemoteStep
+from curation.stages.context import Context
+from curation.stages.embeddings import EmbeddingStep
+from curation.streaming import Budget
+from curation.workspace import LEDGER_TABLES, Workspace
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+__all__ = ["Asked", "Beside", "NotEmbedded", "PlanContext"]
+
+_READ: Final = LEDGER_TABLES - {"rewrites"}
+_COMPARE: Final = ("hygiene", "constructed", "candidates")
+"""Stages that compare embeddings, and need them at once."""
+
+
+class Beside(Workspace):
+    """A workspace in a folder of its own, which reads the ledger of another one and leaves it alone."""
+
+    def __init__(self, folder: str, ledger: Workspace | None) -> None:
+        super().__init__(folder)
+        self._ledger = ledger
+
+    def _open(self, name: str, *, version: int | None = None) -> DeltaTable | None:
+        if name in _READ:
+            return None if self._ledger is None else self._ledger._open(name, version=version)
+        return super()._open(name, version=version)
+
+    def _current(self, name: str) -> DeltaTable | None:
+        if name in _READ:
+            return None if self._ledger is None else self._ledger._current(name)
+        return super()._current(name)
+
+
+class NotEmbedded(Exception):
+    """A stage compares embeddings that are not there."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(f"{rows} texts are not embedded")
+        self.rows = rows
+
+
+@dataclass
+class Asked:
+    """What one step is asked."""
+
+    stage: str
+    step: Any
+    ids: pl.Series
+    missing: pl.DataFrame
+    """The rows of it that the ledger lacks, as the step's worker would get them."""
+    failed: int = 0
+    at_most: bool = False
+
+    @property
+    def rows(self) -> int:
+        return len(self.ids)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server does the work."""
+        return bool(getattr(self.step, "is_remote", False))
+
+
+@dataclass
+class PlanContext(Context):
+    """See :class:`curation.stages.context.Context`.
+
+    Attributes:
+        ledger_of: the workspace of the run, whose journals hold what a run that broke off has paid for.
+        asked: by step.
+        at_most: whether what is asked from now on depends on what is not there yet.
+        left_over: what answers in the journals have cost.
+    """
+
+    ledger_of: Workspace | None = None
+    stage: str = ""
+    asked: dict[LedgerKey, Asked] = field(default_factory=dict)
+    at_most: bool = False
+    left_over: float = 0.0
+    _in_journals: dict[LedgerKey, list[str]] = field(default_factory=dict)
+
+    def through(self, name: str) -> None:
+        """Go through a stage."""
+        self.stage = name
+        run_stage(self, stage_named(name))
+
+    def compute(self, step: Step, inputs: pl.DataFrame, *, again: pl.DataFrame | None = None) -> StepReport:
+        """Note what is missing."""
+        again = self.out_of_date(step, inputs, again)
+        missing = self._missing(step.key, inputs)
+        if again is not None and not again.is_empty():
+            missing = with_known(step, inputs, missing, again)
+        report = self._noted(step, inputs, missing, at_most=False)
+        if self.stage in _COMPARE and isinstance(step, EmbeddingStep) and not missing.is_empty():
+            raise NotEmbedded(missing.height)
+        return report
+
+    def compute_stream(
+        self, step: RemoteStep, inputs: pl.DataFrame, *, budget: Budget | None = None, at_most: bool = False
+    ) -> StepReport:
+        """Note what is missing."""
+        missing = self._missing(step.key, inputs)
+        missing = missing.filter(~pl.col(step.key.id_column).is_in(self._left_over(step.key)))
+        return self._noted(step, inputs, missing, at_most=at_most)
+
+    def requests_made_in(self, stage: str) -> pl.DataFrame:
+        """The requests of a stage that have no answer yet: request_id, for_prompt, max_new_tokens."""
+        kinds = {"request_id": pl.String, "for_prompt": pl.String, "max_new_tokens": pl.Int64}
+        found = [pl.DataFrame(schema=kinds)]
+        rewrites = self.workspace.read("rewrites")
+        for asked in self.asked.values():
+            if asked.stage == stage and asked.step.key.table == "generations":
+                rows = asked.missing.select("request_id", "prompt_id", for_prompt="prompt_id")
+                if stage != "generations":
+                    rows = rows.drop("for_prompt").join(rewrites, on="prompt_id", maintain_order="left")
+                most = pl.lit(asked.step.options.max_new_tokens, dtype=pl.Int64)
+                found.append(rows.select("request_id", "for_prompt", max_new_tokens=most))
+        return pl.concat(found)
+
+    def _missing(self, key: LedgerKey, inputs: pl.DataFrame) -> pl.DataFrame:
+        missing = self.ledger.missing(key, inputs).unique(key.id_column, keep="first", maintain_order=True)
+        if not self.retry_failed:
+            return missing
+        failed = self._failed(key, inputs[key.id_column])
+        whole = failed.filter(~failed.is_in(self.ledger.fetch(key, failed)[key.id_column].implode()))
+        again = inputs.filter(pl.col(key.id_column).is_in(whole.implode()))
+        return pl.concat([missing, again.unique(key.id_column, keep="first", maintain_order=True)])
+
+    def _failed(self, key: LedgerKey, ids: pl.Series) -> pl.Series:
+        failures = self.ledger.failures(key, ids).filter(pl.col("rule") != FORGOTTEN)
+        return failures["row_id"].unique(maintain_order=True)
+
+    def _left_over(self, key: LedgerKey) -> list[str]:
+        """The rows that a run has left in its journal, which the next one takes from there."""
+        if key not in self._in_journals:
+            path = None if self.ledger_of is None else journal_path(self.ledger_of, key)
+            data = path.read_bytes() if path is not None and path.is_file() else b""
+            entries = {id_of(entry, key): entry for entry in entries_in(data).entries}
+            known = set(self.ledger.known_ids(key)["id"]) if entries else set()
+            self.left_over += _cost(entry for name, entry in entries.items() if name not in known)
+            self._in_journals[key] = list(entries)
+        return self._in_journals[key]
+
+    def _noted(self, step: Any, inputs: pl.DataFrame, missing: pl.DataFrame, *, at_most: bool) -> StepReport:
+        key, lacking = step.key, missing.height
+        ids = inputs[key.id_column].unique(maintain_order=True)
+        wanted = len(ids)
+        before = self.asked.get(key)
+        if before is not None:
+            # A step may be asked in several stages, and a stage be gone through twice.
+            ids = pl.concat([before.ids, ids]).unique(maintain_order=True)
+            missing = pl.concat([before.missing, missing], how="diagonal")
+            missing = missing.unique(key.id_column, keep="last", maintain_order=True)
+            at_most = at_most or before.at_most
+        failed = 0 if self.retry_failed else len(self._failed(key, ids))
+        stage = self.stage if before is None else before.stage
+        self.asked[key] = Asked(stage, step, ids, missing, failed, at_most or self.at_most)
+        return StepReport(step.name, key.producer, 0, wanted - lacking, 0, 0, 0.0, 0)
+
+
+def _cost(entries: Iterable[Mapping[str, Any]]) -> float:
+    return sum((entry.get("row") or {}).get("cost") or 0.0 for entry in entries)

@@ -1,0 +1,282 @@
+"""What a run would ask of its models, and what that can cost, before any of it is asked. No model is called.
+
+The stages go through their own code, on tables in a folder that is deleted and with the workspace's own ledger,
+which is only read; in place of a model stands a count of what the ledger lacks (``planning.context``). Each answer
+that is not there yet is stood in for, so that what depends on it is counted at its most. What requests hold is in
+``planning.requests``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from itertools import combinations, islice
+from math import comb
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from curation.damage import check_whole
+from curation.errors import InputError
+from curation.models.chat.usage import Tokens
+from curation.pipeline import workspace_of
+from curation.planning.context import Asked, Beside, NotEmbedded, PlanContext
+from curation.planning.requests import counted, stand_in
+from curation.recipe import Recipe, load_recipe
+from curation.recipe.pairs import PairStrategy
+from curation.stages.asked import prompts_of, requests_for, requests_of
+from curation.stages.context import Context
+from curation.stages.drawn import drawn_in_rounds, is_drawn_in_rounds
+from curation.stages.generations import generation_steps
+from curation.stages.reward_heads import TRAINED
+from curation.stages.sample_rewards import sample_rewards
+from curation.stages.spending import spent
+from curation.text import content_hash
+from curation.workspace import Workspace
+from schemas import TABLES
+
+__all__ = ["Plan", "Planned", "plan"]
+
+_SCORES: Final = ("embeddings", "rewards", "refusals", "policy_stats")
+_BY_EMBEDDINGS: Final = ("k_centre", "facility_location", "transport")
+
+
+class Planned(NamedTuple):
+    """What one model is asked in one stage."""
+
+    stage: str
+    model: str
+    is_remote: bool
+    rows: int
+    kept: int
+    """Of the rows: in the ledger, or in the journal of a run that broke off."""
+    failed: int
+    """Of those kept: what the model failed on, which is not tried again."""
+    to_ask: int
+    at_most: bool
+    """Whether the rows depend on answers that are not there yet."""
+    requests: int = 0
+    """To chat servers."""
+    tokens: Tokens = Tokens()
+    """The most that they can be."""
+    cost: float | None = None
+    """At most; None where a model has no price."""
+
+
+class Plan(NamedTuple):
+    """What a run would ask for."""
+
+    steps: list[Planned]
+    """Servers first."""
+    spent: float
+    max_cost: float | None
+    currency: str
+    notes: list[str]
+    """What is not counted, and why."""
+
+    @property
+    def cost(self) -> float:
+        """The most that all of it can cost, of what has a price."""
+        return sum(step.cost or 0.0 for step in self.steps)
+
+
+def plan(
+    recipe: Recipe | str | os.PathLike[str],
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    retry_failed: bool = False,
+) -> Plan:
+    """Count what :func:`curation.run` with these arguments would ask for. Nothing is asked, and nothing is written.
+
+    Raises:
+        InputError: a source or the recipe is wrong.
+        WorkspaceError: the workspace is damaged or cannot be read.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    place = _there(recipe, workspace, trial=limit is not None)
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="curation-plan-") as folder:
+        beside, ours = Beside(folder, place), _plannable(recipe, notes)
+        context = PlanContext(beside, ours, limit=limit, retry_failed=retry_failed, ledger_of=place)
+        _prompts(context, notes)
+        _answers(context, notes)
+        for name in _SCORES:
+            context.through(name)
+        _judgements(context)
+        steps = [_planned(context, asked) for asked in context.asked.values()]
+    if recipe.negatives is not None and "retrieval" in recipe.publish.tables:
+        notes.append("stage retrieval: what it embeds and rescores depends on the pairs that stay")
+    before = context.left_over + (0.0 if place is None else spent(Context(place, recipe, limit=limit)))
+    steps.sort(key=lambda step: not step.is_remote)
+    return Plan(steps, before, recipe.costs.max_cost, recipe.costs.currency, notes)
+
+
+def _there(recipe: Recipe, given: str | os.PathLike[str] | None, *, trial: bool) -> Workspace | None:
+    """The workspace of the run, None where there is none yet."""
+    try:
+        place = workspace_of(recipe, given, trial=trial, create=False)
+    except InputError:
+        return None
+    check_whole(place)
+    return place
+
+
+def _plannable(recipe: Recipe, notes: list[str]) -> Recipe:
+    """The recipe without what cannot be known before a run."""
+    if any(reward.model == TRAINED for reward in recipe.rewards):
+        notes.append("rewards by heads that the run trains: they run in this process, and are not counted")
+        rewards = tuple(reward for reward in recipe.rewards if reward.model != TRAINED)
+        return recipe.model_copy(update={"rewards": rewards})
+    return recipe
+
+
+def _prompts(context: PlanContext, notes: list[str]) -> None:
+    """The prompts, as the run will have them where the ledger has all that compares them, or else more."""
+    context.through("inputs")
+    _comparing(context, "hygiene", notes)
+    context.through("mutations")
+    context.through("prompts")
+    lacking = context.requests_made_in("mutations").select("request_id", prompt_id="for_prompt")
+    if not lacking.is_empty():
+        context.at_most = True
+        prompts = context.workspace.read("prompts")
+        made = prompts.join(lacking, on="prompt_id", maintain_order="left").with_columns(prompt_id="request_id")
+        context.workspace.overwrite("prompts", pl.concat([prompts, made.select(prompts.columns)]))
+    context.through("requests")
+
+
+def _comparing(context: PlanContext, stage: str, notes: list[str]) -> None:
+    """Go through a stage that may compare embeddings; where they are not there, without that."""
+    try:
+        context.through(stage)
+    except NotEmbedded as missing:
+        notes.append(
+            f"what stage {stage} drops by embeddings, for {missing.rows:,} texts have none yet: what follows is at "
+            f"most so many"
+        )
+        context.at_most = True
+        _without_embeddings(context)
+        context.through(stage)
+
+
+def _without_embeddings(context: PlanContext) -> None:
+    """Leave out of hygiene what compares embeddings. A choice of prompts keeps their number, not which they are."""
+    hygiene = context.recipe.hygiene
+    changed: dict[str, Any] = {"answers": tuple(one for one in hygiene.answers if one.method != "semantic")}
+    if context.stage == "hygiene":
+        known = hygiene.contamination
+        changed["contamination"] = known and known.model_copy(update={"similarity": None})
+        changed["prompts"] = tuple(one for one in hygiene.prompts if one.method != "semantic")
+    if context.stage == "hygiene" and hygiene.select is not None and hygiene.select.method in _BY_EMBEDDINGS:
+        inputs = context.workspace.read("inputs")
+        ids = inputs["prompt_id"].unique(maintain_order=True)
+        stay = ids.head(hygiene.select.wanted(len(ids)))
+        context.workspace.overwrite("inputs", inputs.filter(pl.col("prompt_id").is_in(stay.implode())))
+        changed["select"] = None
+    context.recipe = context.recipe.model_copy(update={"hygiene": hygiene.model_copy(update=changed)})
+
+
+def _answers(context: PlanContext, notes: list[str]) -> None:
+    """What generators and rewriters are asked, and a candidate for each answer that is not there yet."""
+    _generations(context)
+    _comparing(context, "constructed", notes)
+    _comparing(context, "candidates", notes)
+    lacking = pl.concat([context.requests_made_in(stage) for stage in ("generations", "constructed")])
+    if lacking.is_empty():
+        return
+    context.at_most = True
+    made = context.recipe.constructed
+    if made is not None and made.right == "verifier" and (made.refinement or made.word_errors):
+        notes.append(
+            "stage constructed: rewriting of answers that are not there yet, if constructed.verifier passes them"
+        )
+    _stand_in(context, lacking.rename({"for_prompt": "prompt_id"}))
+
+
+def _generations(context: PlanContext) -> None:
+    """Answers of the generators; of those drawn in rounds as many as there can be, unless all are there."""
+    recipe, prompts = context.recipe, context.workspace.read("prompts")
+    steps, pool = generation_steps(context), recipe.pool.models_per_prompt
+    context.stage = "generations"
+    for step in steps:
+        if not is_drawn_in_rounds(recipe.sampling, step.options):
+            context.compute_stream(step, requests_of(step, steps, prompts, models_per_prompt=pool))
+            continue
+        assert recipe.sampling is not None
+        mine = prompts_of(step, steps, prompts, models_per_prompt=pool)
+        asked = drawn_in_rounds(context, step, mine).requests
+        if context.compute_stream(step, asked).reused < asked.height:
+            indices = pl.int_range(recipe.sampling.max_samples, dtype=pl.Int64, eager=True)
+            every = mine.select("prompt_id").join(indices.to_frame("sample_index"), how="cross")
+            context.compute_stream(step, requests_for(step, mine, every), at_most=True)
+
+
+def _stand_in(context: PlanContext, lacking: pl.DataFrame) -> None:
+    """Add a candidate for each request: as long as it may be, and unlike every other."""
+    sampling = context.recipe.sampling
+    texts = [stand_in(*row) for row in lacking.select("request_id", "max_new_tokens").iter_rows()]
+    rows = lacking.select("prompt_id", candidate_id="request_id", response=pl.Series(texts, dtype=pl.String))
+    if sampling is not None and (sampling.choice or (sampling.budget and sampling.budget.min_reward is not None)):
+        prompts = context.workspace.scan("prompts").select("prompt_id", "messages").collect()
+        sample_rewards(context, sampling, rows.join(prompts, on="prompt_id", maintain_order="left"))
+    if sampling is not None and sampling.choice is not None:
+        rows = rows.group_by("prompt_id", maintain_order=True).head(sampling.choice.keep)
+    kinds = TABLES["candidates"].create_empty().schema
+    rest = {name: pl.lit(None, dtype=kind) for name, kind in kinds.items() if name not in rows.columns}
+    known = context.workspace.read("candidates")
+    stood = rows.with_columns(**rest | {"origin": pl.lit("generated"), "occurrences": pl.lit(1, pl.Int64)})
+    context.workspace.overwrite("candidates", pl.concat([known, stood.select(known.columns)]))
+
+
+def _judgements(context: PlanContext) -> None:
+    """Comparisons: of the pairs that will be built where these are known, or else of the most there can be."""
+    recipe = context.recipe
+    if recipe.judge is None or not recipe.builds_pairs:
+        return
+    is_known = not any(len(asked.missing) for asked in context.asked.values())
+    if is_known or recipe.pairs.strategies == ("provided",):
+        context.through("pairs")
+    else:
+        context.at_most = True
+        context.workspace.overwrite("pairs", _pairs_at_most(context))
+    context.through("judgements")
+
+
+def _pairs_at_most(context: PlanContext) -> pl.DataFrame:
+    """As many pairs of each prompt as the strategies can build, whichever they are."""
+    options = context.recipe.pairs
+    candidates = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "origin").collect()
+    brought = (pl.col("origin") == "provided").sum()
+    found = candidates.group_by("prompt_id", maintain_order=True).agg("candidate_id", brought=brought)
+    rows = []
+    for prompt, ids, provided in found.iter_rows():
+        most = _most_pairs(options.strategies, options.per_prompt, len(ids), provided)
+        rows += [(content_hash("pair", *two), prompt, *two, "any") for two in islice(combinations(ids, 2), most)]
+    return pl.DataFrame(rows, schema=TABLES["pairs"].create_empty().schema, orient="row")
+
+
+def _most_pairs(strategies: Sequence[PairStrategy], per_prompt: int, answers: int, provided: int) -> int:
+    """How many pairs of a prompt's answers there can be; see docs/pairs.md."""
+    every = comb(answers, 2)
+    one = ("best_vs_worst", "best_vs_random", "best_vs_median", "ches_aware")
+    most = dict.fromkeys(one, 1) | {
+        "provided": comb(provided, 2),
+        "best_vs_each": answers - 1,
+        "tournament": answers - 1,
+        "first_round": answers // 2,
+        "diverse": per_prompt,
+        "refusal_vs_compliance": per_prompt,
+    }
+    return min(every, sum(most.get(strategy, every) for strategy in strategies))
+
+
+def _planned(context: PlanContext, asked: Asked) -> Planned:
+    found = counted(context, asked)
+    rows, to_ask = asked.rows, len(asked.missing)
+    return Planned(
+        asked.stage, found.model, asked.is_remote, rows, rows - to_ask, asked.failed, to_ask, asked.at_most,
+        found.requests, found.tokens, found.cost,
+    )  # fmt: skip
