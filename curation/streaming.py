@@ -1,8 +1,9 @@
 """The engine for steps whose results are paid for one by one: each is kept the moment it arrives.
 
 Rows are fed to the step's worker as it takes them, results come back in any order and go to the journal at once,
-and from there to the ledger in groups. How batches are computed is :mod:`curation.engine`; what a journal is,
-:mod:`curation.journal`; that a step may not cost too much is here, what an answer costs is the step's business.
+and from there to the ledger in groups (:mod:`curation.journal_to_ledger`). How batches are computed is
+:mod:`curation.engine`; what a journal is, :mod:`curation.journal`; that a step may not cost too much is here, what
+an answer costs is the step's business.
 """
 
 from __future__ import annotations
@@ -10,30 +11,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
 
 from curation.batch_limits import each_watched, memory_named, opening
-from curation.engine import StepReport, failures_frame
-from curation.errors import BudgetReached, InterruptedRun, WorkspaceError
+from curation.engine import StepReport
+from curation.errors import BudgetReached, InterruptedRun
 from curation.interrupts import interrupts
-from curation.journal import Journal, is_draining, journal_path
+from curation.journal import Journal, journal_path
+from curation.journal_to_ledger import recover, table_locked, to_ledger
 from curation.ledger import Ledger, LedgerKey
 from curation.lifetimes import ending_what_begins
 from curation.progress import CalmBar, ProgressSink, SilentProgress, StepProgress
-from curation.workspace import Workspace
-from schemas import TABLES
 
 __all__ = ["Arrival", "Budget", "Stream", "StreamStep", "run_stream"]
 
 _ROWS_IN_JOURNAL: Final = 5_000
 _SECONDS_IN_JOURNAL: Final = 60.0
 _FED_AT_ONCE: Final = 1_000
-_SECONDS_TO_NOTICE: Final = 3.0
-"""By then the sender of a run that was killed has noticed."""
 
 
 class Arrival(NamedTuple):
@@ -117,8 +114,8 @@ def run_stream(
     progress = progress or SilentProgress()
     started, budget = time.monotonic(), budget or Budget()
     key = step.key
-    with _locked(ledger.workspace, key, progress), Journal(journal_path(ledger.workspace, key)) as journal:
-        recovered = _recover(journal, ledger, key)
+    with table_locked(ledger.workspace, key, progress), Journal(journal_path(ledger.workspace, key)) as journal:
+        recovered = recover(journal, ledger, key)
         budget.spent += recovered.cost
         if recovered.kept:
             progress.note(f"{step.name}: {recovered.kept:,} answers of a run that was cut short were kept")
@@ -238,7 +235,7 @@ class _Run:
         """What the journal holds goes to the ledger."""
         if self._kept:
             self.journal.sync()
-            invalid = _to_ledger(self.ledger, self.step.key, self._kept)
+            invalid = to_ledger(self.ledger, self.step.key, self._kept)
             self.computed -= invalid
             self.failed += invalid
             self.journal.clear()
@@ -257,65 +254,3 @@ class _Run:
                 f"{self.step.name}: {self._done:,} of {self.total:,} rows cost {self.cost:.4g} "
                 f"{self.budget.currency}; all of them will cost about {whole:.4g}"
             )
-
-
-@contextmanager
-def _locked(workspace: Workspace, key: LedgerKey, progress: ProgressSink) -> Iterator[None]:
-    """The table's lock; where a killed run's sender still waits for answers, as soon as it has them."""
-    started, told = time.monotonic(), False
-    while True:
-        lock = workspace.lock(key.table)
-        try:
-            lock.__enter__()
-            break
-        except WorkspaceError:
-            draining = is_draining(workspace, key)
-            if not draining and time.monotonic() - started > _SECONDS_TO_NOTICE:
-                raise
-            if draining and not told:
-                told = True
-                progress.note(f"{key.table}: waiting for the answers that were under way when a run was killed")
-            time.sleep(0.1)
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
-
-
-class _Recovered(NamedTuple):
-    """What a killed run left in its journal."""
-
-    kept: int
-    damaged: int
-    cost: float
-    """Of the answers that are kept: whoever added up the ledger before has not seen it."""
-
-
-def _recover(journal: Journal, ledger: Ledger, key: LedgerKey) -> _Recovered:
-    """Move what a killed run left to the ledger. It may have got there before the journal was cleared."""
-    found = journal.read()
-    fresh: list[dict[str, Any]] = []
-    if found.entries:
-        known = set(ledger.known_ids(key)["id"])
-        fresh = [e for e in found.entries if _id_of(e, key) not in known]
-        _to_ledger(ledger, key, fresh)
-    if found.entries or found.damaged:
-        journal.clear()
-    cost = sum((e.get("row") or {}).get("cost") or 0.0 for e in fresh)
-    return _Recovered(len(fresh), found.damaged, cost)
-
-
-def _id_of(entry: dict[str, Any], key: LedgerKey) -> str:
-    row = entry.get("row")
-    return str(row[key.id_column] if row is not None else entry["failure"]["row_id"])
-
-
-def _to_ledger(ledger: Ledger, key: LedgerKey, entries: list[dict[str, Any]]) -> int:
-    """Returns how many rows broke the table's schema; they are failures."""
-    empty = TABLES[key.table].create_empty().drop(key.producer_column)
-    rows = pl.DataFrame([e["row"] for e in entries if e.get("row") is not None], schema=empty.schema)
-    rows = rows.unique(subset=key.id_column, keep="first", maintain_order=True)
-    failures = failures_frame([e["failure"] for e in entries if e.get("failure") is not None])
-    invalid = ledger.append(key, rows, failures).invalid
-    ledger.settle(key)
-    return invalid
