@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from curation.recipe.base import Section
+from curation.recipe.models import MemoryShare, SplitOver
 
 if TYPE_CHECKING:
     from curation.models.chat.usage import Tokens
@@ -87,15 +88,8 @@ class Generation(Section):
     quantization: str | None = Field(
         default=None, min_length=1, description="vllm: fp8, bitsandbytes, …; as the model's files are"
     )
-    tensor_parallel_size: int | None = Field(
-        default=None, ge=1, description="vllm: GPUs that the model is split over; 1"
-    )
-    gpu_memory_utilization: float | None = Field(
-        default=None,
-        gt=0.0,
-        le=1.0,
-        description="vllm: the share of a GPU's memory that it takes; vLLM's own",
-    )
+    tensor_parallel_size: SplitOver = None
+    gpu_memory_utilization: MemoryShare = None
     max_model_len: int | None = Field(
         default=None,
         ge=1,

@@ -58,6 +58,8 @@ class PolicyStep:
             backend=o.backend,
             output_gradients=o.output_gradients,
             template_options=o.template_options,
+            tensor_parallel_size=o.tensor_parallel_size,
+            gpu_memory_utilization=o.gpu_memory_utilization,
         )
         return _Passing(policy)
 

@@ -13,6 +13,7 @@ from curation.errors import InputError
 from curation.models.identity import resolve_model
 from curation.models.policy.stats import Policy, PolicyStats
 from curation.models.template_options import check_template_options, template_options_key
+from curation.models.vllm_engine import EngineOptions
 
 __all__ = ["DEFAULT_BATCH_TOKENS", "Backend", "Policy", "PolicyStats", "open_policy", "policy_fingerprint"]
 
@@ -57,6 +58,8 @@ def open_policy(
     max_length: int | None = None,
     output_gradients: bool = False,
     template_options: Mapping[str, Any] | None = None,
+    tensor_parallel_size: int | None = None,
+    gpu_memory_utilization: float | None = None,
 ) -> Policy:
     """Load a causal language model to score answers with.
 
@@ -71,6 +74,8 @@ def open_policy(
             model's own context is a limit in any case. Nothing is ever truncated.
         output_gradients: also compute ``PolicyStats.grad_gram`` (about doubles the output layer's cost).
         template_options: variables of the chat template, such as ``{"enable_thinking": False}``.
+        tensor_parallel_size, gpu_memory_utilization: of ``vllm``; the GPUs that the model is split over, and the
+            share of their memory that it takes.
 
     Raises:
         InputError: when an argument is wrong, or ``raw`` is off and the model has no chat template.
@@ -91,6 +96,7 @@ def open_policy(
         return open_vllm_policy(
             ref, fingerprint=fingerprint, raw=raw, dtype=dtype, batch_tokens=batch_tokens,
             max_length=max_length, output_gradients=output_gradients, template_options=template_options,
+            place=EngineOptions(tensor_parallel_size, gpu_memory_utilization),
         )  # fmt: skip
     from curation.models.policy.transformers_backend import TransformersPolicy, load_model, load_tokenizer
 

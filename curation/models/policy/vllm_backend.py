@@ -28,7 +28,7 @@ from curation.models.policy.summary import summarise
 from curation.models.policy.transformers_backend import cannot_load, load_tokenizer, same_rope_up_to
 from curation.models.policy.vllm_check import check_logps, made_up_sequences, reported_logps
 from curation.models.protocols import Fault
-from curation.models.vllm_engine import engine_alive, require_vllm, start_vllm
+from curation.models.vllm_engine import EngineOptions, engine_alive, require_vllm, start_vllm
 from curation.text import Message
 
 __all__ = ["VllmPolicy", "open_vllm_policy"]
@@ -111,6 +111,7 @@ def open_vllm_policy(
     max_length: int | None,
     output_gradients: bool,
     template_options: Mapping[str, Any] | None,
+    place: EngineOptions,
 ) -> VllmPolicy:
     """Start vLLM with a policy.
 
@@ -136,13 +137,13 @@ def open_vllm_policy(
     head = make_head(config, _output_weight(ref, config).to(getattr(torch, dtype)), None)
     longest = min((n for n in (limit, context and context - 1) if n is not None), default=_PROBED_CONTEXT)
     made_up = made_up_sequences(config.get_text_config().vocab_size, tokenizer.all_special_ids, longest=longest)
-    reported = reported_logps(ref, made_up, dtype=dtype)
+    reported = reported_logps(ref, made_up, dtype=dtype, place=place)
     engine = start_vllm(
         ref.given,
         model=ref.location, revision=ref.commit, runner="pooling", convert="embed", dtype=dtype,
         pooler_config=PoolerConfig(task="token_embed", tok_pooling_type="ALL", use_activation=False),
         max_model_len=limit, max_num_batched_tokens=max(batch_tokens, limit or 0),
-        enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0,
+        enable_prefix_caching=False, enforce_eager=not torch.cuda.is_available(), seed=0, **place.given,
     )  # fmt: skip
     check_logps(ref, made_up, _states(engine, made_up), reported, head, dtype=dtype)
     return VllmPolicy(engine, renderer, head, fingerprint=fingerprint, raw=raw, output_gradients=output_gradients)

@@ -19,7 +19,7 @@ from curation.models.identity import ModelRef
 from curation.models.policy.head import Head, token_logps
 from curation.models.policy.packing import IntArray
 from curation.models.protocols import FloatArray
-from curation.models.vllm_engine import engine_alive, start_vllm
+from curation.models.vllm_engine import EngineOptions, engine_alive, start_vllm
 
 __all__ = ["check_logps", "made_up_sequences", "reported_logps"]
 
@@ -40,7 +40,9 @@ def made_up_sequences(vocabulary: int, avoid: Iterable[int], *, longest: int) ->
     return list(np.random.default_rng(0).choice(allowed, size=(2, length)).astype(np.int64))
 
 
-def reported_logps(ref: ModelRef, sequences: Sequence[IntArray], *, dtype: str) -> list[FloatArray]:
+def reported_logps(
+    ref: ModelRef, sequences: Sequence[IntArray], *, dtype: str, place: EngineOptions
+) -> list[FloatArray]:
     """What vLLM says of each token after the first, from an engine that is ended before this returns."""
     from vllm import SamplingParams
 
@@ -50,6 +52,7 @@ def reported_logps(ref: ModelRef, sequences: Sequence[IntArray], *, dtype: str) 
             model=ref.location, revision=ref.commit, runner="generate", dtype=dtype,
             max_model_len=max(_LEAST_LENGTH, max(map(len, sequences)) + 1), max_num_seqs=len(sequences),
             kv_cache_memory_bytes=_CACHE_BYTES, enable_prefix_caching=False, enforce_eager=True, seed=0,
+            **place.given,
         )  # fmt: skip
         outputs = engine.generate(
             [{"prompt_token_ids": sequence.tolist()} for sequence in sequences],
