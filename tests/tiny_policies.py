@@ -25,10 +25,18 @@ _SMALL = {
     "initializer_range": 0.2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 _NO_GROUPS = {key: value for key, value in _SMALL.items() if key != "num_key_value_heads"}
+_OPT = {
+    "vocab_size": VOCAB, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 256, "init_std": 0.2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _SMALL | {"tie_word_embeddings": True}),
+    "qwen2": ("Qwen2Config", _SMALL),
     "qwen3": ("Qwen3Config", _SMALL | {"head_dim": 8}),
+    "phi3": ("Phi3Config", _SMALL),
+    "opt": ("OPTConfig", _OPT | {"word_embed_proj_dim": 32}),
+    "opt_350m": ("OPTConfig", _OPT | {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "gemma3": (
         "Gemma3TextConfig",
         _SMALL | {"head_dim": 8, "sliding_window": 6, "final_logit_softcapping": 4.0,

@@ -19,7 +19,7 @@ from curation.models.protocols import FloatArray
 __all__ = ["DoubleCopy", "cancels"]
 
 _CANCELLATION: Final = 100.0
-"""‖S(y⁺)‖² / |CHES| from which a pair counts as cancelling: one or two of a hundred pairs of hh_harmless."""
+"""‖S(y⁺)‖² / |CHES| from which a pair counts as cancelling: two of a hundred pairs of hh_harmless, by either."""
 _MOST_PARAMETERS: Final = 200_000_000
 """Above it a float64 copy of the weights (1.6 GB) costs more than the digits are worth."""
 
