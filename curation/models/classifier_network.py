@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from curation.models.adapters import refuse_adapter
 from curation.models.attention import honour_soft_cap
 from curation.models.identity import ModelRef
 from curation.models.quiet import no_progress_bar
@@ -32,11 +33,13 @@ def open_network(ref: ModelRef, *, dtype: str = "float32", device: str) -> Any:
         device: ``meta`` for the structure alone: the files are looked through, and not read.
 
     Raises:
+        InputError: when the model is an adapter.
         OSError, KeyError, ValueError, ImportError: when it cannot be loaded, when its files do not hold all of
             it or hold more, or when they are those of a model of another kind.
     """
     import torch
 
+    refuse_adapter(ref)
     options: dict[str, Any] = {"revision": ref.commit, "trust_remote_code": False}
     if ref.kind != "hub":
         options["local_files_only"] = True

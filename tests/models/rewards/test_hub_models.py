@@ -286,3 +286,13 @@ def test_a_cost_is_turned_round_by_its_weight(tmp_path: Path) -> None:
     cost = open_reward(folder, device="cpu").score([PROMPT] * 3, ANSWERS)
     reward = open_reward(folder, device="cpu", attributes={"LABEL_0": -1}).score([PROMPT] * 3, ANSWERS)
     np.testing.assert_array_equal(reward, -cost)
+
+
+@pytest.mark.parametrize("model", ["{}", "vllm:{}"])
+def test_an_adapter_is_no_reward_model(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside whole weights too: which of the two transformers reads depends on whether peft is installed."""
+    monkeypatch.setattr("curation.models.rewards.vllm.require_vllm", lambda: None)
+    folder = saved(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "a/b", "r": 4}')
+    with pytest.raises(InputError, match=r"holds an adapter .*merge it into its model"):
+        open_reward(model.format(folder))
