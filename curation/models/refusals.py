@@ -18,6 +18,7 @@ from curation.models.classifiers import SequenceClassifier, open_classifier
 from curation.models.encoder import MINILM_SHA256
 from curation.models.identity import ModelRef, resolve_model
 from curation.models.protocols import RefusalDetector, RefusalScores
+from curation.models.refusal_check import check_known
 from curation.refusals.dressing import spoken
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import canonical_json
@@ -86,13 +87,14 @@ def open_refusal_detector(
         refusal_labels: which labels of a classifier mean a refusal; by default those whose name says so,
             and does not deny it (``Non-refusal``).
         classifier_input: what a classifier reads: a text with ``{response}`` in it, and ``{prompt}`` where it was
-            trained on both; by default the answer alone.
+            trained on both; by default the answer alone, and then it must know plain refusals from plain answers.
         max_length: tokens a classifier reads; longer answers keep both ends, and are reported as truncated.
         batch_size: answers in one forward pass of a classifier.
         device: ``cpu``, ``cuda``, …; None for the best one there is. The bundled detector uses the CPU.
 
     Raises:
-        InputError: when ``model`` names nothing, no label means a refusal, or what it reads is not known.
+        InputError: when ``model`` names nothing, no label means a refusal, what it reads is not known, or it takes
+            plain refusals for answers.
         ModelError: when it cannot be loaded.
     """
     ref = resolve_model(model, embedded="refusals")
@@ -118,9 +120,12 @@ def open_refusal_detector(
             f"{{response}} for the answer alone"
         )
     refusing = _refusing(dict(enumerate(classifier.labels)), refusal_labels, ref.given)
-    return ClassifierDetector(
+    detector = ClassifierDetector(
         classifier, refusing, fingerprint=fingerprint, reads=classifier_input, most_of_prompt=max_length
     )
+    if classifier_input is None:
+        check_known(detector, model)
+    return detector
 
 
 def judge_fingerprint(model: str, *, asking: Asking, backend: str = "auto", revision: str | None = None) -> str:

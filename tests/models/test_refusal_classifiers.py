@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.errors import InputError, ModelError
+from curation.models.refusal_check import ANSWERS as PLAIN
+from curation.models.refusal_check import REFUSALS
 from curation.models.refusals import open_refusal_detector, refusal_fingerprint
 from curation.recipe import RefusalDetection
 from curation.stages.refusals import RefusalStep
@@ -56,7 +58,11 @@ def test_a_classifier_reads_request_and_answer_where_it_is_told_how(minos: str) 
     detector = open_refusal_detector(minos, classifier_input=MINOS, device="cpu")
     found = detector.detect(prompts, ANSWERS).probability
     np.testing.assert_allclose(found, expected(minos, texts), atol=1e-5)
-    bare = open_refusal_detector(minos, device="cpu").detect(prompts, ANSWERS).probability
+    bare = (
+        open_refusal_detector(minos, classifier_input="{response}", device="cpu")
+        .detect(prompts, ANSWERS)
+        .probability
+    )
     np.testing.assert_allclose(bare, expected(minos, ANSWERS), atol=1e-5)
     assert np.abs(bare - found).max() > 0.01
     with pytest.raises(InputError, match="expected a column prompt"):
@@ -94,7 +100,8 @@ def test_a_batch_of_a_language_model_with_a_head_has_each_answers_own_number(tmp
     tokenizer = tiny_tokenizer(chat_template=None, pad=pad is not None)
     tokenizer.padding_side = "left"
     folder = saved(tmp_path, num_labels=2, tokenizer=tokenizer, pad_token_id=pad, **LABELS)
-    found = open_refusal_detector(folder, device="cpu").detect([None] * 3, ANSWERS).probability
+    alone = {"classifier_input": "{response}", "device": "cpu"}
+    found = open_refusal_detector(folder, **alone).detect([None] * 3, ANSWERS).probability
     np.testing.assert_allclose(found, expected(folder, ANSWERS), atol=1e-5)
 
 
@@ -108,7 +115,11 @@ def test_labels_that_are_questions_of_their_own_do_not_share_one(tmp_path: Path)
     ids = tiny_tokenizer()("sat", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         surest = float(network(ids).logits[0, :2].sigmoid().max())
-    found = open_refusal_detector(folder, device="cpu").detect([None], ["sat"]).probability
+    found = (
+        open_refusal_detector(folder, classifier_input="{response}", device="cpu")
+        .detect([None], ["sat"])
+        .probability
+    )
     np.testing.assert_allclose(found, [surest], atol=1e-5)
 
 
@@ -132,3 +143,57 @@ def test_the_command_takes_labels_and_what_is_read(minos: str, tmp_path: Path) -
     wrong = CliRunner().invoke(app, [*given, "--judge", "http://127.0.0.1:9/v1#m", "--refusal-label", "Refusal"])
     assert isinstance(wrong.exception, InputError)
     assert "--judge names a chat model" in str(wrong.exception)
+
+
+def trained(folder: Path, texts: dict[str, int]) -> str:
+    """A BERT over words that knows these texts' labels, and what has the same first two words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = sorted({word for text in texts for word in text.replace("\n", " ").split()})
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(names)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(names), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **LABELS,
+    )  # fmt: skip
+    network = transformers.BertForSequenceClassification(config)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    batch = fast(list(texts), padding=True, return_tensors="pt")
+    for _ in range(40):
+        loss = network(**batch, labels=torch.tensor(list(texts.values()))).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    network.eval().save_pretrained(folder)
+    return str(folder)
+
+
+def test_one_that_knows_plain_refusals_needs_no_line(tmp_path: Path) -> None:
+    folder = trained(tmp_path, dict.fromkeys(REFUSALS, 1) | dict.fromkeys(PLAIN, 0))
+    found = open_refusal_detector(folder, device="cpu").detect([None] * 2, [REFUSALS[0], PLAIN[0]])
+    assert found.refusal_class == ["full_refusal", "compliance"]
+
+
+def test_one_that_takes_plain_refusals_for_answers_is_an_error_before_any_row_is_judged(tmp_path: Path) -> None:
+    """As one trained on dialogues is, to which an answer alone is the user's; or one whose labels are turned."""
+    written = {
+        MINOS.format(prompt="Tell me.", response=text): int(text in REFUSALS) for text in (*REFUSALS, *PLAIN)
+    }
+    folder = trained(tmp_path / "minos", written | dict.fromkeys(REFUSALS, 0))
+    with pytest.raises(InputError, match=r"8 of 8 plain refusals for answers.*classifier_input"):
+        open_refusal_detector(folder, device="cpu")
+    told = open_refusal_detector(folder, classifier_input=MINOS, device="cpu")
+    assert told.detect(["Tell me."] * 2, [REFUSALS[0], PLAIN[0]]).refusal_class == ["full_refusal", "compliance"]
+    turned = trained(tmp_path / "turned", dict.fromkeys(REFUSALS, 0) | dict.fromkeys(PLAIN, 1))
+    with pytest.raises(InputError, match="8 of 8 plain answers for refusals"):
+        open_refusal_detector(turned, device="cpu")
+    assert open_refusal_detector(turned, refusal_labels=["Non-refusal"], device="cpu")

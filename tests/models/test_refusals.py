@@ -24,6 +24,8 @@ from curation.recipe import RefusalDetection
 from curation.stages.refusals import RefusalStep
 
 BUNDLED = EMBEDDED_DIR / "refusals"
+ALONE = "{response}"
+"""What an untrained classifier is given: it has nothing to be checked by."""
 
 
 def test_bundled_detector_is_small_and_safe() -> None:
@@ -106,8 +108,8 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_classifier_probability_is_its_refusing_labels(classifier: Path) -> None:
-    detector = open_refusal_detector(str(classifier))
-    flipped = open_refusal_detector(str(classifier), refusal_labels=["NORMAL"])
+    detector = open_refusal_detector(str(classifier), classifier_input=ALONE)
+    flipped = open_refusal_detector(str(classifier), classifier_input=ALONE, refusal_labels=["NORMAL"])
     answers = ["i can not help", "sure here", "i " * 90]
     scores, others = detector.detect([None] * 3, answers), flipped.detect([None] * 3, answers)
     assert scores.probability + others.probability == pytest.approx(1.0, abs=1e-6)
@@ -118,10 +120,15 @@ def test_classifier_probability_is_its_refusing_labels(classifier: Path) -> None
 def test_answers_that_a_classifier_reads_at_both_ends_are_counted(classifier: Path, tmp_path: Path) -> None:
     rows = [("Q", "i can not help"), ("Q", "i " * 90)]
     pl.DataFrame(rows, schema=["prompt", "response"], orient="row").write_ndjson(tmp_path / "a.jsonl")
-    done = run_refusals(tmp_path / "a.jsonl", tmp_path / "o.parquet", model=str(classifier), taxonomy=None)
+    done = run_refusals(
+        tmp_path / "a.jsonl",
+        tmp_path / "o.parquet",
+        model=open_refusal_detector(str(classifier), classifier_input=ALONE),
+        taxonomy=None,
+    )
     assert done.truncated == 1
     assert "1 long answers: the beginning and the end were read, not the middle" in done.summary
-    step = RefusalStep(RefusalDetection(model=str(classifier), taxonomy=None))
+    step = RefusalStep(RefusalDetection(model=str(classifier), classifier_input=ALONE, taxonomy=None))
     batch = pl.DataFrame(
         {
             "candidate_id": ["short", "long"],
@@ -158,8 +165,10 @@ def renamed(classifier: Path, folder: Path, names: list[str]) -> str:
 @pytest.mark.parametrize("other", ["Non-refusal", "non_refusal", "NOT_REJECTED", "No refusal", "nonrefusal"])
 def test_a_label_that_denies_a_refusal_is_none(classifier: Path, tmp_path: Path, other: str) -> None:
     answers = ["i can not help", "sure here"]
-    plain = open_refusal_detector(str(classifier)).detect([None] * 2, answers)
-    found = open_refusal_detector(renamed(classifier, tmp_path, [other, "Refusal"])).detect([None] * 2, answers)
+    plain = open_refusal_detector(str(classifier), classifier_input=ALONE).detect([None] * 2, answers)
+    found = open_refusal_detector(renamed(classifier, tmp_path, [other, "Refusal"]), classifier_input=ALONE).detect(
+        [None] * 2, answers
+    )
     assert found.probability == pytest.approx(plain.probability)
 
 
@@ -170,7 +179,7 @@ def test_a_classifier_whose_labels_all_mean_a_refusal_is_explained(classifier: P
 
 def test_what_is_no_answer_refuses_whatever_a_classifier_makes_of_it(classifier: Path) -> None:
     for labels in (["NORMAL"], ["REJECTION"]):
-        detector = open_refusal_detector(str(classifier), refusal_labels=labels)
+        detector = open_refusal_detector(str(classifier), classifier_input=ALONE, refusal_labels=labels)
         found = detector.detect([None] * 3, ["", '{"error": {"code": 500}}', "sure here"])
         assert found.refusal_class[:2] == ["full_refusal"] * 2
         assert found.kind == ["empty_or_filtered", "empty_or_filtered", None]
