@@ -50,6 +50,6 @@ def check_known(detector: RefusalDetector, model: str) -> None:
         raise InputError(
             f"refusal detector {model!r}, given the answer alone, takes {missed} of {len(REFUSALS)} plain refusals "
             f"for answers and {alarms} of {len(ANSWERS)} plain answers for refusals: set classifier_input to the "
-            "text that its card gives it, with {prompt} and {response} in it, or refusal_labels, if its labels mean "
+            "text that its card has, with {prompt} and {response} in it, or refusal_labels, if its labels mean "
             "something else; {response} alone goes without this check (it is in English)"
         )
