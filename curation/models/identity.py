@@ -70,13 +70,17 @@ class ModelRef:
 
 def model_file(ref: ModelRef, name: str) -> Path | None:
     """A small file of a model; None where it has none. Without the Hub, that of the copy in the cache."""
-    if ref.kind != "hub":
-        path = Path(ref.location) / name
-        return path if path.is_file() else None
+    path = _hub_file(ref.location, ref.commit, name) if ref.kind == "hub" else Path(ref.location) / name
+    return path if path is not None and path.is_file() else None
+
+
+@lru_cache(maxsize=4096)
+def _hub_file(repo: str, commit: str | None, name: str) -> Path | None:
+    """Asked once in a process: keys depend on it, and what a repository lacks would be a request each time."""
     from huggingface_hub import errors, hf_hub_download
 
     try:
-        return Path(hf_hub_download(ref.location, name, revision=ref.commit))
+        return Path(hf_hub_download(repo, name, revision=commit))
     except (errors.EntryNotFoundError, errors.HTTPError, OSError):  # type: ignore[attr-defined]
         return None
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 
 from curation.errors import InputError
 from curation.models import identity
-from curation.models.identity import named_commits, resolve_model
+from curation.models.identity import model_file, named_commits, resolve_model
 from curation.models.policy import policy_fingerprint
 from curation.models.policy.transformers_backend import load_model
 from curation.ray_worker import StepWorker
@@ -32,7 +34,25 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(OLD)
     identity._commits.clear()
+    identity._hub_file.cache_clear()
     return repo
+
+
+def test_the_hub_is_asked_for_a_small_file_once(offline_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are made for every batch, and most models lack most of the files that are looked for."""
+    asked: list[str] = []
+    download = huggingface_hub.hf_hub_download
+
+    def counted(repo: str, name: str, **options: Any) -> str:
+        asked.append(name)
+        return str(download(repo, name, **options))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", counted)
+    ref = resolve_model("somebody/policy", embedded="policy")
+    for _ in range(3):
+        assert model_file(ref, "config.json") == offline_hub / "snapshots" / OLD / "config.json"
+        assert model_file(ref, "adapter_config.json") is None
+    assert asked == ["config.json", "adapter_config.json"]
 
 
 def test_a_model_that_was_trained_in_place_has_another_key(tmp_path: Path) -> None:
