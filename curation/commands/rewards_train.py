@@ -23,6 +23,7 @@ from curation.scores.training import TrainedHeads, TrainingOptions, train_heads
 __all__ = ["OUT_OF_FOLD_FILE", "TrainingDone", "run_rewards_train"]
 
 OUT_OF_FOLD_FILE: Final = "out_of_fold.parquet"
+_WRITTEN: Final = (HEADS_FILE, "README.md", OUT_OF_FOLD_FILE, rejects_path(Path(OUT_OF_FOLD_FILE)).name)
 
 
 class TrainingDone(NamedTuple):
@@ -63,7 +64,7 @@ def run_rewards_train(
         InputError: when the file, its columns or the folder is wrong, or prompts are fewer than folds.
         ModelError: when the encoder cannot be loaded.
     """
-    folder = _checked(Path(output))
+    folder = _checked(Path(output), input)
     options = TrainingOptions(heads, folds, seed)
     progress = progress or SilentProgress()
     with tempfile.TemporaryDirectory(prefix="curation-train-") as temporary:
@@ -92,12 +93,23 @@ def run_rewards_train(
     return TrainingDone(stream.rows_written, stream.rejected, trained.accuracy, "\n".join(lines))
 
 
-def _checked(folder: Path) -> Path:
-    """The output folder, unless it holds something else."""
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / HEADS_FILE).is_file())):
+def _checked(folder: Path, input: str | Path) -> Path:
+    """The output folder, which is replaced as a whole, unless something would be gone with it."""
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if folder.exists() and (not folder.is_dir() or (there and HEADS_FILE not in there)):
         raise InputError(
             f"{folder} exists and holds something else than reward heads; expected a new folder, or one that "
             f"`curation rewards train` wrote"
+        )
+    if others := [name for name in there if name not in _WRITTEN]:
+        raise InputError(
+            f"{folder} also holds {others[0]}, which this command did not write, and which would be gone: move it, "
+            f"or give another folder with -o"
+        )
+    if not str(input).startswith("hf://") and Path(input).resolve().parent == folder.resolve():
+        raise InputError(
+            f"{folder} holds the input {input}: its rows that are rejected would be gone; give another folder "
+            f"with -o"
         )
     above = next(place for place in folder.absolute().parents if place.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):

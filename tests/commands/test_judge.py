@@ -51,6 +51,16 @@ def test_verdicts_beside_the_users_columns_and_unreadable_replies_in_the_rejects
     assert done.statistics.compared == 5
 
 
+def test_a_judge_of_judged_pairs_says_what_it_replaces(pairs: Path, tmp_path: Path) -> None:
+    with serving(honest) as url:
+        first = run_judge(pairs, tmp_path / "one.parquet", model=f"judge:{url}#m")
+        again = run_judge(tmp_path / "one.parquet", tmp_path / "two.parquet", model=f"judge:{url}#m")
+    assert "replaced" not in first.summary
+    names = "judge_consistent, judge_probability, judge_verdict"
+    assert f"replaced, because the file had columns of these names: {names}" in again.summary
+    assert pl.read_parquet(tmp_path / "two.parquet").equals(pl.read_parquet(tmp_path / "one.parquet"))
+
+
 def test_a_judge_that_always_takes_the_first_is_caught(pairs: Path, tmp_path: Path) -> None:
     with serving(lambda body: (200, completion('{"better": "A"}'))) as url:
         done = run_judge(pairs, tmp_path / "out.parquet", model=f"judge:{url}#m")

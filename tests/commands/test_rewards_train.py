@@ -119,6 +119,29 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
+def test_heads_with_something_beside_them_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "heads"
+    run_rewards_train(write(tmp_path / "p.jsonl", pairs()), folder, heads=1, folds=2)
+    before = (folder / "out_of_fold.parquet").read_bytes()
+    with pytest.raises(InputError, match=r"holds the input .*out_of_fold\.parquet: its rows that are rejected"):
+        run_rewards_train(folder / "out_of_fold.parquet", folder, heads=1, folds=2)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"also holds notes\.txt, which this command did not write"):
+        run_rewards_train(tmp_path / "p.jsonl", folder, heads=1, folds=2)
+    assert (folder / "out_of_fold.parquet").read_bytes() == before
+
+
+def test_training_on_its_own_output_says_what_it_replaces(tmp_path: Path) -> None:
+    first = run_rewards_train(write(tmp_path / "p.jsonl", pairs()), tmp_path / "one", heads=1, folds=2)
+    again = run_rewards_train(tmp_path / "one" / "out_of_fold.parquet", tmp_path / "two", heads=1, folds=2)
+    assert (
+        "replaced, because the file had columns of these names: chosen_rewards, rejected_rewards" in again.summary
+    )
+    assert "replaced" not in first.summary
+    name = "out_of_fold.parquet"
+    assert pl.read_parquet(tmp_path / "two" / name).equals(pl.read_parquet(tmp_path / "one" / name))
+
+
 def test_a_place_where_nothing_can_be_written_is_said_before_any_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="heads cannot be made: you may not write in"):
