@@ -1,4 +1,4 @@
-"""Text-pair scorers for ``RescoreFilter``: a cross-encoder, or a reward model. Encoders are not here."""
+"""Text-pair scorers for ``RescoreFilter``: a cross-encoder. Reward models are asked in ``stages.rescoring``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from curation.errors import InputError
 from curation.models.identity import resolve_model
-from curation.models.protocols import RewardModel
 from curation.negatives.inputs import Int64
 
-__all__ = ["RowScorer", "TextScorer", "cross_encoder_fingerprint", "open_cross_encoder", "reward_scorer"]
+__all__ = ["RowScorer", "TextScorer", "cross_encoder_fingerprint", "open_cross_encoder"]
 
 TextScorer = Callable[[Sequence[str], Sequence[str]], npt.NDArray[Any]]
 """(anchors, documents), equally long, to a score of each pair; higher is more relevant."""
@@ -63,15 +62,6 @@ def _check_scores(model: str, loaded: Any) -> None:
         raise InputError(
             f"{model}: is a {made}, which scores nothing; name a cross-encoder that was trained to rank"
         )
-
-
-def reward_scorer(model: RewardModel) -> TextScorer:
-    """A reward model that reads the anchor as the user's prompt and the document as the answer."""
-
-    def score(anchors: Sequence[str], documents: Sequence[str]) -> npt.NDArray[Any]:
-        return model.score([[{"role": "user", "content": text}] for text in anchors], documents)
-
-    return score
 
 
 class RowScorer:

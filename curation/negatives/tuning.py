@@ -35,7 +35,7 @@ def sweep_threshold(
         corpus_embeddings: likewise.
         positives: likewise; one entry per anchor.
         sample: how many anchors to mine.
-        **options: of ``mine_hard_negatives``.
+        **options: of ``mine_hard_negatives``, but no ``filters``: they number the anchors of the whole input.
 
     Returns:
         One row a value: threshold, candidates removed by the rule, share of anchors short of negatives,
@@ -46,6 +46,8 @@ def sweep_threshold(
     """
     if rule not in SWEEPABLE:
         raise InputError(f"rule: found {rule!r}, expected one of {', '.join(SWEEPABLE)}{closest(rule, SWEEPABLE)}")
+    if options.get("filters"):
+        raise InputError("filters number the anchors of the whole input, and a sample of them is mined: give none")
     count = len(anchor_embeddings)
     rng = np.random.default_rng(options.get("seed", 0))
     rows = np.sort(rng.choice(count, min(sample, count), replace=False))

@@ -19,7 +19,6 @@ __all__ = [
     "confident_counts",
     "fit_noise",
     "label_agreement",
-    "repo_em",
     "repo_posterior",
 ]
 
@@ -34,19 +33,6 @@ def repo_posterior(probability: npt.ArrayLike, eta: float) -> FloatArray:
     right, wrong = p * eta, (1 - p) * (1 - eta)
     total = right + wrong
     return np.where(total > 0, right / np.where(total > 0, total, 1.0), 0.5)
-
-
-def repo_em(probability: npt.ArrayLike, *, eta: float = 0.9, rounds: int = 50) -> tuple[FloatArray, float]:
-    """Both steps of RE-PO for given p: posteriors (n,) and η = their mean, repeated until η stands still."""
-    p = np.asarray(probability, dtype=np.float64)
-    weights = repo_posterior(p, eta)
-    for _ in range(rounds):
-        new = float(weights.mean()) if len(weights) else eta
-        weights = repo_posterior(p, new)
-        if abs(new - eta) < 1e-8:
-            break
-        eta = new
-    return weights, eta
 
 
 def fit_noise(margins: FloatArray, *, eta: float = 0.9, prior_rows: float = 20.0) -> tuple[float, float]:

@@ -58,8 +58,8 @@ def noisy_bradley_terry(
         wins = sigmoid(scores[better] - scores[worse])
         likely = skill * wins + (1 - skill) / 2
         of_score = skill * wins * (1 - wins) / likely
-        slope = np.bincount(better, of_score, answers) - np.bincount(worse, of_score, answers)
-        slope -= pull * np.tanh(scores / 2)
+        won, lost = np.bincount(better, of_score, answers), np.bincount(worse, of_score, answers)
+        slope = won - lost - pull * np.tanh(scores / 2)
         of_skill = skills * (1 - skills) * np.bincount(voters, (wins - 0.5) / likely, people)
         held = np.logaddexp(0.0, scores) + np.logaddexp(0.0, -scores)
         return float(pull * held.sum() - np.log(likely).sum()), -np.concatenate([slope, of_skill])

@@ -14,7 +14,6 @@ from curation.scores.noise_models import (
     confident_counts,
     fit_noise,
     label_agreement,
-    repo_em,
     repo_posterior,
 )
 
@@ -28,14 +27,6 @@ def test_posterior_is_bayes_rule(p: float, eta: float) -> None:
     right, wrong = p * eta, (1 - p) * (1 - eta)
     expected = right / (right + wrong) if right + wrong > 0 else 0.5
     assert repo_posterior(p, eta) == pytest.approx(expected)
-
-
-def test_em_finds_the_share_of_right_labels() -> None:
-    random = np.random.default_rng(0)
-    p = np.where(random.random(5000) < 0.8, 0.98, 0.02)
-    weights, eta = repo_em(p)
-    assert eta == pytest.approx(0.8, abs=0.03)
-    assert weights.mean() == pytest.approx(eta, abs=1e-4)
 
 
 def test_an_annotator_is_judged_by_the_own_losses() -> None:
