@@ -35,7 +35,6 @@ __all__ = [
     "FittedCalibration",
     "StoredCalibration",
     "apply_calibration",
-    "draw_line",
     "fit_stored",
     "load_calibration",
 ]
@@ -269,11 +268,10 @@ def apply_calibration(frame: pl.DataFrame, calibration: StoredCalibration) -> pl
     """
     raw = frame["refusal_probability"].to_numpy().astype(np.float64)
     values = pl.Series("refusal_probability", calibration.scaling.apply(raw)).fill_nan(None)
-    return draw_line(frame.with_columns(values), calibration)
+    return _draw_line(frame.with_columns(values), calibration)
 
 
-def draw_line(frame: pl.DataFrame, calibration: StoredCalibration) -> pl.DataFrame:
-    """:func:`apply_calibration` where the probabilities are calibrated already."""
+def _draw_line(frame: pl.DataFrame, calibration: StoredCalibration) -> pl.DataFrame:
     threshold = pl.lit(calibration.threshold)
     if "refusal_category" in frame.columns and calibration.thresholds:
         category = pl.col("refusal_category").cast(pl.String)

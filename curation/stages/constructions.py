@@ -19,7 +19,7 @@ from curation.recipe.candidates import Constructed, Refinement, WordErrors
 from curation.stages.answer_checks import checked_answers
 from curation.stages.brought import prompts_of
 from curation.stages.context import Context
-from curation.stages.refusals import refusal_step
+from curation.stages.refusals import candidate_refusals, compute_refusals
 from curation.stages.rewritten import rewritten
 from curation.tables import concat_rejects, empty_rejects, rejects_frame
 
@@ -211,9 +211,8 @@ def _without_refusals(context: Context, given: Given, donors: pl.DataFrame) -> p
     if context.recipe.refusals is None or donors.is_empty():
         return donors
     rows = donors.join(given.prompts.select("prompt_id", "messages"), on="prompt_id", maintain_order="left")
-    step = refusal_step(context)
-    context.compute(step, rows.select("candidate_id", "prompt_id", "messages", "response"))
-    found = context.ledger.fetch(step.key, donors["candidate_id"])
+    compute_refusals(context, rows.select("candidate_id", "prompt_id", "messages", "response"))
+    found = candidate_refusals(context, donors["candidate_id"])
     complying = found.filter(pl.col("refusal_class") == "compliance")
     return donors.join(complying, on="candidate_id", how="semi", maintain_order="left")
 

@@ -521,9 +521,13 @@ class Verdicts:
         return ("I would rather not say" if self.is_off else '{"category": "doors"}'), "stop"
 
 
+CALIBRATED_ONES = pl.col("detector").str.contains(" calibrated@", literal=True)
+
+
 def verdict_on_the_lock(workspace: Workspace) -> tuple[str, str | None]:
     prompts = workspace.read("prompts").select("prompt_id", asked=pl.col("messages").list.first().struct["content"])
-    found = workspace.read("refusals").join(workspace.read("candidates"), on="candidate_id")
+    verdicts = workspace.read("refusals").sort(CALIBRATED_ONES).unique("candidate_id", keep="last")
+    found = verdicts.join(workspace.read("candidates"), on="candidate_id")
     found = found.join(prompts, on="prompt_id").filter(
         pl.col("asked").str.contains("lock") & (pl.col("response") == REFUSES)
     )
@@ -566,16 +570,14 @@ def test_a_verdict_is_drawn_anew_under_its_categorys_threshold_when_the_category
         verdicts, categories = len(far.verdicts), len(far.categories)
         far.is_off = False
         run(tmp_path / "recipe.yaml", workspace=str(tmp_path / "workspace"), retry_failed=True)
-        # What was no refusal under the common threshold may be one, of a class that is not kept: that one is asked.
-        asked = far.verdicts[verdicts:]
-        assert len(asked) == 1
-        assert REFUSES not in asked[0]
-        assert len(far.categories) == categories + 1
+        assert (len(far.verdicts), len(far.categories)) == (verdicts, categories + 1)
         run(tmp_path / "recipe.yaml", workspace=str(tmp_path / "workspace"), retry_failed=True)
-        assert len(far.verdicts) == verdicts + 1
+        assert len(far.verdicts) == verdicts
     assert verdict_on_the_lock(workspace) == ("compliance", "doors")
-    assert workspace.read("refusals")["candidate_id"].is_unique().all()
-    assert workspace.read("refusals").height == 2 * len(rows())
+    found = workspace.read("refusals")
+    assert found.filter(CALIBRATED_ONES)["candidate_id"].is_unique().all()
+    # The detector's own verdicts are there, too.
+    assert found.group_by(CALIBRATED_ONES).len()["len"].to_list() == [2 * len(rows())] * 2
 
 
 def test_a_calibration_asks_for_no_verdict_that_is_known(tmp_path: Path) -> None:
@@ -598,6 +600,42 @@ def test_a_calibration_asks_for_no_verdict_that_is_known(tmp_path: Path) -> None
     assert mild["refusal_class"].to_list() == before["refusal_class"].to_list()
     logits = np.log(1e6 - 1) * np.where(before["refusal_class"] == "compliance", -1.0, 1.0)
     assert mild["refusal_probability"].to_numpy() == pytest.approx(1 / (1 + np.exp(-(0.5 * logits + 0.2))))
+
+
+def test_a_run_that_is_calibrated_from_its_start_asks_once_whatever_the_calibration_is_then(tmp_path: Path) -> None:
+    far = Verdicts()
+    calibration = {
+        "version": 1, "slope": 0.5, "intercept": 0.2, "threshold": 0.5, "thresholds": {}, "detector": None,
+    }  # fmt: skip
+    with scripted(far) as server:
+        options = {"taxonomy": None, "judge": {"model": server.model(), "revision": "1"}}
+        for threshold in (0.5, 0.7, 0.999_999):
+            (tmp_path / "c.json").write_text(json.dumps(calibration | {"threshold": threshold}))
+            workspace = finished(tmp_path, refusals=options | {"calibration": "c.json"})
+        finished(tmp_path, refusals=options)
+    assert len(far.verdicts) == 2 * len(rows())
+    own = workspace.read("refusals").filter(~CALIBRATED_ONES)
+    assert set(own["refusal_probability"]) == {0.0, 1.0}
+
+
+def test_a_verdict_that_cannot_be_read_is_asked_for_once_where_it_would_be_calibrated(tmp_path: Path) -> None:
+    asked = list[str]()
+
+    def judge(text: str, seed: int) -> tuple[str, str]:
+        asked.append(text)
+        return ("hm" if REFUSES in text else '{"verdict": "A", "kind": null}'), "stop"
+
+    calibration = {
+        "version": 1, "slope": 1.0, "intercept": 0.0, "threshold": 0.5, "thresholds": {}, "detector": None,
+    }  # fmt: skip
+    with scripted(judge) as server:
+        options = {"taxonomy": None, "judge": {"model": server.model(), "revision": "1"}, "calibration": "c.json"}
+        (tmp_path / "c.json").write_text(json.dumps(calibration))
+        workspace = finished(tmp_path, refusals=options)
+    assert len(asked) == 2 * len(rows())
+    failed = workspace.read("failures")
+    assert failed["rule"].to_list() == ["unreadable_verdict"] * len(rows())
+    assert workspace.read("refusals").filter(CALIBRATED_ONES).height == len(rows())
 
 
 def _refusing(group: tuple[Any, pl.DataFrame]) -> int:
