@@ -97,9 +97,9 @@ def tiny_model(architecture: str, *, seed: int = 0, **changes: Any) -> Any:
 
 
 def tiny_tokenizer(*, chat_template: str | None = CHAT_TEMPLATE, pad: bool = True) -> Any:
-    """A byte-level BPE tokenizer that drops the zero-width space, so that some texts have no tokens."""
+    """A byte-level BPE tokenizer that drops a character of private use, so that some texts have no tokens."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Replace("\u200b", "")
+    tokenizer.normalizer = normalizers.Replace("\ue000", "")
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]

@@ -12,7 +12,8 @@ from curation.models.policy import DEFAULT_BATCH_TOKENS, Backend, Policy, open_p
 from curation.progress import StepProgress
 from curation.prompts.column_kinds import first_rows
 from curation.prompts.shapes import resolve
-from curation.scores.ches_frames import CHES_SHAPES, check_raw, refuse_pairs_of_lists, score_rows, verbatim
+from curation.scores.ches_frames import CHES_SHAPES, check_raw, refuse_pairs_of_lists, score_rows
+from curation.scores.verbatim import verbatim
 
 __all__ = ["ChesDone", "run_ches"]
 

@@ -17,13 +17,13 @@ from curation.files import ROW, Reject, rejects_frame
 from curation.models.identity import EMBEDDED
 from curation.models.policy import DEFAULT_BATCH_TOKENS, Policy, PolicyStats, open_policy
 from curation.models.protocols import Fault
-from curation.prompts.dialogues import as_prompt
 from curation.prompts.rows import normalise
 from curation.prompts.shapes import Binding, resolve
 from curation.scores.ches import PairScores, pair_scores_from_stats
-from curation.text import Message, messages_text
+from curation.scores.verbatim import verbatim
+from curation.text import Message
 
-__all__ = ["CHES_SHAPES", "ChesScored", "check_raw", "ches", "refuse_pairs_of_lists", "score_rows", "verbatim"]
+__all__ = ["CHES_SHAPES", "ChesScored", "check_raw", "ches", "refuse_pairs_of_lists", "score_rows"]
 
 CHES_SHAPES: Final = ("pair", "responses")
 
@@ -157,56 +157,6 @@ def score_rows(rows: pl.DataFrame, policy: Policy) -> tuple[pl.DataFrame, pl.Dat
             parts.append((row, place, i, j))
     extra: Mapping[str, type[pl.DataType]] = _GRADIENT_COLUMNS if policy.output_gradients else {}
     return _scores(parts, found, columns={**_COLUMNS, **extra}, listed=listed), rejects_frame(rejects)
-
-
-def verbatim(rows: pl.DataFrame, frame: pl.DataFrame, binding: Binding) -> pl.DataFrame:
-    """Canonical rows with prompts as the file has them, for scoring without a chat template.
-
-    A prompt column of text is taken as it stands, unless the answers repeat a dialogue that is longer than it:
-    then no turn may be lost. An answer that repeats the prompt's text starts right after it. Where chosen and
-    rejected are hh-rlhf dialogues and there is no prompt, the prompt ends with the last ``Assistant:`` and the
-    answers start right after it.
-
-    Args:
-        rows: from ``normalise(frame, binding)``.
-        frame: the file's rows, numbered in ``ROW``.
-    """
-    texts = frame.select(ROW, *(c for c in frame.columns if frame.schema[c] == pl.String))
-    paths = binding.fields.get("prompt", ())
-    if len(paths) == 1 and paths[0] in texts.columns and paths[0] not in binding.mixed:
-        return _with_prompts(rows, texts, paths[0], binding)
-    sides = [binding.fields[side][0] for side in ("chosen", "rejected") if side in binding.fields]
-    if paths or len(sides) != 2 or any(side not in texts.columns for side in sides):
-        return rows
-    split = texts.select(
-        pl.col(ROW).alias("row"),
-        *(_after_last(side, name) for side, name in zip(sides, ("chosen", "rejected"), strict=True)),
-        prompt=pl.col(sides[0]).str.replace(r"(?s)^(.*\n\nAssistant:).*$", "${1}"),
-    )
-    return rows.select("row").join(split, on="row", how="left", maintain_order="left").select(rows.columns)
-
-
-def _with_prompts(rows: pl.DataFrame, texts: pl.DataFrame, column: str, binding: Binding) -> pl.DataFrame:
-    """Rows with the text of a prompt column, and what stands after it in answers that were split at it."""
-    given = rows.select("row").join(texts, left_on="row", right_on=ROW, how="left", maintain_order="left")
-    prompts = [
-        text if as_prompt(text) == read else messages_text(read)
-        for text, read in zip(given[column], rows["prompt"].to_list(), strict=True)
-    ]
-    found = rows.with_columns(pl.Series("prompt", prompts, dtype=pl.String))
-    for side in ("chosen", "rejected"):
-        paths = binding.fields.get(side, ())
-        if side in rows.columns and len(paths) == 1 and paths[0] in texts.columns and paths[0] not in binding.mixed:
-            whole, answer, prompt = given[paths[0]].alias("_whole"), pl.col(side), pl.col("prompt")
-            split = (answer != pl.col("_whole")) & pl.col("_whole").str.starts_with(prompt)
-            after = pl.col("_whole").str.strip_prefix(prompt)
-            found = found.with_columns(whole).with_columns(pl.when(split).then(after).otherwise(answer).alias(side))
-            found = found.drop("_whole")
-    return found
-
-
-def _after_last(column: str, name: str) -> pl.Expr:
-    return pl.col(column).str.replace(r"(?s)^.*\n\nAssistant:", "").alias(name)
 
 
 class _Asked(NamedTuple):

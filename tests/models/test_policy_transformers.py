@@ -244,7 +244,7 @@ def test_long_prompt_is_a_fault_of_the_prompt() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "rule"),
-    [("", "empty_response"), (" \n", "empty_response"), ("\u200b", "no_answer_tokens"),
+    [("", "empty_response"), (" \n", "empty_response"), ("\ue000", "no_answer_tokens"),
      ("a\ud800", "invalid_unicode_response")],
 )  # fmt: skip
 @pytest.mark.parametrize("raw", [True, False])

@@ -145,7 +145,7 @@ def test_long_and_empty_rows_are_rejected_with_their_numbers(folder: str) -> Non
     frame = pl.DataFrame(
         {
             "prompt": ["the cat", "x " * 400, "the cat", "the cat", "the cat"],
-            "chosen": ["sat", "sat", "", "y " * 400, "\u200b"],
+            "chosen": ["sat", "sat", "", "y " * 400, "\ue000"],
             "rejected": ["mat"] * 5,
         }
     )
