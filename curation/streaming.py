@@ -181,6 +181,7 @@ class _Run:
         finally:
             self._move()
             shown.flush()
+        self.ledger.workspace.check_ours()
         if self._stopped:
             raise InterruptedRun.after(self.step.name, done=self._done, total=self.total)
         if self._held_back is not None:
@@ -201,12 +202,15 @@ class _Run:
             if interrupted():
                 self._stopped = True
                 return
+            if self.ledger.workspace.is_taken:
+                return  # The other run asks as well; what is under way is waited for.
             row = self._held_back or next(rows, None)
             if row is None:
                 return
             most = self.step.most(row)
             limit = self.budget.limit
-            if limit is not None and self.budget.spent + self._most_under_way + most > limit:
+            # What costs nothing is never held back, also where what broke off has taken the run past its limit.
+            if limit is not None and most and self.budget.spent + self._most_under_way + most > limit:
                 self._held_back = row
                 return
             self._held_back = None

@@ -262,11 +262,7 @@ class Workspace(WorkspaceFiles):
         from deltalake import write_deltalake
 
         path = self.table_path(name)
-        if any(lease.is_lost() for lease in self._leases):
-            raise WorkspaceError(
-                f"another run took {self.url}, for this one was not heard of for long; nothing more is written. "
-                f"What was written is whole; when the other run is done, the same command goes on from there"
-            )
+        self.check_ours()
         options: dict[str, Any] = {"mode": mode, "storage_options": self.storage_options}
         if predicate is not None:
             options["predicate"] = predicate

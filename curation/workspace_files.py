@@ -158,6 +158,23 @@ class WorkspaceFiles:
 
     # ---- locks -------------------------------------------------------------------------------------------
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether another run may have taken what this one holds: then nothing more is written or paid for."""
+        return any(lease.is_lost() for lease in self._leases)
+
+    def check_ours(self) -> None:
+        """Before what another run might do as well.
+
+        Raises:
+            WorkspaceError: when another run took the workspace.
+        """
+        if self.is_taken:
+            raise WorkspaceError(
+                f"another run took {self.url}, for this one was not heard of for long; nothing more is written. "
+                f"What was written is whole; when the other run is done, the same command goes on from there"
+            )
+
     @contextmanager
     def lock(self, name: str = "workspace") -> Iterator[None]:
         """Hold a lock of this workspace; it is let go when the process ends, however it ends.

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.errors import BudgetReached, InterruptedRun, ModelError
+from curation.errors import BudgetReached, InterruptedRun, ModelError, WorkspaceError
 from curation.journal import Journal, journal_path
 from curation.ledger import Ledger, LedgerKey
 from curation.streaming import Arrival, Budget, run_stream
@@ -135,6 +135,24 @@ def test_ctrl_c_feeds_no_more_and_keeps_what_was_under_way(tmp_path: Path) -> No
 def run_killed(workspace: str) -> None:
     step = Doubling(after={7: lambda: os.kill(os.getpid(), signal.SIGKILL)})
     run_stream(step, inputs(10), Ledger(Workspace(workspace)))
+
+
+def test_a_run_whose_workspace_was_taken_feeds_no_more_and_keeps_what_was_under_way(tmp_path: Path) -> None:
+    ledger = Ledger(Workspace(tmp_path / "w"))
+    step = Doubling(window=4)
+
+    class Taken:
+        def is_lost(self) -> bool:
+            return len(step.calls) >= 6
+
+    ledger.workspace._leases.append(Taken())  # type: ignore[arg-type]
+    with pytest.raises(WorkspaceError, match="another run took"):
+        run_stream(step, inputs(20), ledger)
+    assert len(step.calls) == 8  # the window that was under way
+    ours = Ledger(Workspace(tmp_path / "w"))
+    run_stream(again := Doubling(), inputs(20), ours)
+    assert len(again.calls) == 12
+    assert kept(ours) == expected(range(20))
 
 
 def test_a_killed_run_is_taken_up_from_its_journal(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ asked for yet stays until the step is done: the next run's batches may have othe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class KeptStep:
     """A step whose worker asks a server, with its replies kept until they are in the ledger."""
 
     def __init__(self, step: Step, workspace: Workspace) -> None:
-        self._step, self._key = step, step.key
+        self._step, self._key, self._workspace = step, step.key, workspace
         self._ledger = Ledger(workspace)
         self._path = replies_path(workspace, self._key)
         self._kept: KeptReplies | None = None
@@ -43,8 +44,9 @@ class KeptStep:
     def open(self) -> Worker:
         """The step's worker. Whoever opens it holds the table's lock, so nobody else writes to the file."""
         self._kept = KeptReplies(self._path)
-        with keeping(self._kept):
-            return _Kept(self, self._kept, self._step.open())
+        ours = _Ours(self._kept, self._workspace)
+        with keeping(ours):
+            return _Kept(self, ours, self._step.open())
 
     def forget(self) -> None:
         """Let replies go whose batches are in the ledger, once the disk has them there.
@@ -72,8 +74,23 @@ class KeptStep:
             self._kept.close()
 
 
+class _Ours:
+    """See ``curation.models.kept.Keeper``. A run that slept while another took its workspace asks for nothing more:
+    the other one asks for the same."""
+
+    def __init__(self, kept: KeptReplies, workspace: Workspace) -> None:
+        self._kept, self._workspace = kept, workspace
+
+    def find(self, key: str) -> Mapping[str, Any] | None:
+        self._workspace.check_ours()
+        return self._kept.find(key)
+
+    def add(self, key: str, answer: Mapping[str, Any]) -> None:
+        self._kept.add(key, answer)
+
+
 class _Kept:
-    def __init__(self, step: KeptStep, kept: KeptReplies, worker: Worker) -> None:
+    def __init__(self, step: KeptStep, kept: _Ours, worker: Worker) -> None:
         self._step, self._kept, self._worker = step, kept, worker
         self._begun = False
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curation.errors import BudgetReached, InterruptedRun, ModelError, RecipeError
+from curation.errors import BudgetReached, InterruptedRun, ModelError, RecipeError, WorkspaceError
 from curation.forgetting.forget import forget, what_would_go
 from curation.kept_replies import KeptReplies
 from curation.ledger import Ledger, LedgerKey
@@ -345,3 +345,27 @@ def test_with_a_limit_every_judge_needs_a_price(tmp_path: Path) -> None:
             f"\n{section}\n"
         )
         assert load_recipe(recipe).remote_judges
+
+
+class Taken:
+    """A lease that another run takes once so many requests have come."""
+
+    def __init__(self, far_end: FarEnd, after: int) -> None:
+        self.far_end, self.after = far_end, after
+
+    def is_lost(self) -> bool:
+        return self.far_end.asked >= self.after
+
+
+def test_a_run_whose_workspace_was_taken_asks_a_judge_for_nothing_more(tmp_path: Path) -> None:
+    far_end = FarEnd()
+    with serving(far_end) as url:
+        context = context_of(tmp_path, url, batch_rows=2)
+        for name in BEFORE:
+            run_stage(context, stage_named(name))
+        context.workspace._leases.append(Taken(far_end, 4))  # type: ignore[arg-type]
+        with pytest.raises(WorkspaceError, match="another run took"):
+            run_stage(context, stage_named("judgements"))
+        assert far_end.asked == 4
+        judge(context_of(tmp_path, url))
+    assert far_end.asked == CALLS  # the replies of the batch that could not be written were kept
