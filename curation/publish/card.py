@@ -17,6 +17,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.models.prompt_encoding import TEMPLATE_ERRORS
 from curation.publish.card_header import ConfigTable, card_header
+from curation.publish.column_meanings import column_meaning
 from curation.publish.gates import GateResult
 from curation.publish.history import History
 from curation.publish.report import Threshold, format_number
@@ -157,6 +158,7 @@ def render_card(data: CardData, *, template: str | None = None, template_path: s
             about=_Plain(_ABOUT[data.dataset]),
             snippet=_Plain(_snippet(data)),
             training=_Plain(_TRAINING[data.dataset]),
+            meaning=column_meaning,
             limitations=[*data.limitations, *map(_Plain, _LIMITATIONS)],
             total=sum(data.splits.values()),
             waterfall=data.waterfall.sort("position").to_dicts() if data.waterfall.height else [],

@@ -10,10 +10,12 @@ import yaml
 
 from curation.errors import InputError
 from curation.publish.card import CardData, card_figures, column_rows, escape_markdown, render_card
+from curation.publish.column_meanings import column_meaning
 from curation.publish.formats import preference_frame
 from curation.publish.gates import check_gates
 from curation.publish.report import Threshold
 from curation.publish.writing import split_counts, write_dataset
+from schemas import TABLES
 
 WATERFALL = pl.DataFrame(
     {
@@ -52,6 +54,20 @@ def test_header_is_what_the_hub_reads():
             ],
         }
     ]
+
+
+def test_a_card_says_what_the_columns_of_every_dataset_hold():
+    names = {
+        column
+        for dataset in ("preference", "preference_unpaired", "reward_augmented", "refusal", "retrieval")
+        for column in TABLES[dataset].column_names()
+        if column != "split"
+    }
+    assert [name for name in sorted(names) if not column_meaning(name)] == []
+    text = render_card(card(columns=[("ln_ches", "number"), ("negative_12", "text"), ("ours", "text")]))
+    assert "| ln_ches | number | length-normalised CHES |" in text
+    assert "| negative_12 | text | a text that is near and not an answer |" in text
+    assert "| ours | text |  |" in text
 
 
 def test_the_hubs_own_client_accepts_the_header():
