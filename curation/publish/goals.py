@@ -80,7 +80,7 @@ def goal_frame(pairs: pl.DataFrame, *, instruction: str) -> Built:
         stage="reward_augmented",
         row_id=pl.col("pair_id"),
         rule="no_goal_score",
-        reason="the answers have no score of every model, or none on one scale, so that there is no goal to ask for",
+        reason="the answers have no score of every model, or none on one scale: there is no goal to ask for",
     )
     return Built(frame.select(TABLES["reward_augmented"].column_names()), rejects)
 
