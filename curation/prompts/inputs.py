@@ -28,13 +28,12 @@ INPUTS_SCHEMA: Final[dict[str, Any]] = {
     "labels": pl.List(pl.Boolean),
     "category": pl.String,
     "annotator": pl.String,
-    "reference": pl.String,
     "positives": pl.List(pl.String),
     "expected_behaviour": pl.String,
     "votes": pl.List(pl.Struct({"voter": pl.String, "vote": pl.String})),
 }
 
-TEXT_FIELDS: Final = ("category", "annotator", "reference")
+TEXT_FIELDS: Final = ("category", "annotator")
 _BEHAVIOURS: Final = {
     "comply": "comply",
     "refuse": "refuse",

@@ -11,7 +11,7 @@ Inputs have one row for each row of the file that is not rejected:
     chosen_index        for pairs 0, otherwise null
     rejected_index      for pairs 1, otherwise null
     labels              for unpaired answers one boolean for each, otherwise null
-    category, annotator, reference      text or null; nobody gave the label of a pair that was flipped since
+    category, annotator text or null; nobody gave the label of a pair that was flipped since
     votes               for pairs a list of {voter, vote}: chosen, rejected or tie; otherwise null
     positives           list of text or null: texts relevant to the prompt
     expected_behaviour  comply, refuse or null
