@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from curation.negatives.filters import Bool, CandidateFilter, Candidates
 from curation.negatives.index import Searched
-from curation.negatives.inputs import Float32, Int64, blocks
-from curation.negatives.search import Found, nothing_found
+from curation.negatives.inputs import Embeddings, Float32, Int64, blocks
+from curation.negatives.search import Found, exact_search, nothing_found
 
 __all__ = ["Past", "search_past"]
 
 _DEEPEST: Final = 16
-"""So many times k neighbours are looked at for an anchor at most, whatever stands among them (ours)."""
+"""So many times k neighbours are looked at for an anchor, or a little more, whatever stands among them (ours)."""
 _SPARE: Final = 1.25
 _SAMPLED: Final = 64
 _BLOCK: Final = 8_192
@@ -36,38 +36,42 @@ class Past(NamedTuple):
 
 
 def search_past(
-    look: Callable[[Any, int], Searched], barred: CandidateFilter, *, anchors: int, k: int, rows: int
+    look: Callable[[int], Searched],
+    barred: CandidateFilter,
+    *,
+    queries: Embeddings,
+    corpus: Embeddings,
+    k: int,
+    threads: int | None = None,
 ) -> Past:
-    """The k nearest rows of each anchor that are not barred: one search, and deeper ones for anchors still short.
+    """The k nearest rows of each query that are not barred: one search, and deeper, exact ones where that is short.
 
     Args:
-        look: the search, of some anchors (an index into them) and so many rows.
-        anchors: n.
-        rows: of the corpus.
+        look: the search of all queries, so many rows deep.
+        queries: (n, d).
     """
-    share = _share(barred, anchors=anchors, rows=rows)
-    depth = min(rows, math.ceil(_SPARE * k / max(1 - share, 1 / _DEEPEST)) + 1)
-    searched = look(slice(None), depth)
-    found, passed = _allowed(searched.found, barred, np.arange(anchors), k)
-    recall = searched.recall
+    share = _share(barred, queries=len(queries), rows=len(corpus))
+    depth = k if not share else min(len(corpus), math.ceil(_SPARE * k / max(1 - share, 1 / _DEEPEST)))
+    searched = look(depth)
+    found, passed = _allowed(searched.found, barred, np.arange(len(queries)), k)
     short = np.flatnonzero(found.rows[:, -1] < 0)
-    while len(short) and depth < min(rows, _DEEPEST * k):
-        depth = min(2 * depth, rows)
-        deeper = look(short, depth)
-        more, passed[short] = _allowed(deeper.found, barred, short, k)
+    while len(short) and depth < min(len(corpus), _DEEPEST * k):
+        depth = min(2 * depth, len(corpus))
+        # Making clusters or a graph anew for a few would cost more than it saves.
+        deeper = exact_search(queries[short], corpus, depth, threads=threads)
+        more, passed[short] = _allowed(deeper, barred, short, k)
         found.rows[short], found.scores[short] = more
-        recall = min(recall, deeper.recall)
         short = short[more.rows[:, -1] < 0]
-    return Past(Searched(found, recall, searched.method), passed)
+    return Past(Searched(found, searched.recall, searched.method), passed)
 
 
-def _share(barred: CandidateFilter, *, anchors: int, rows: int) -> float:
-    """The share of the corpus that is barred for an anchor, at random."""
-    if not anchors:
+def _share(barred: CandidateFilter, *, queries: int, rows: int) -> float:
+    """The share of the corpus that is barred for a query, at random."""
+    if not queries:
         return 0.0
     random = np.random.default_rng(0)
-    drawn = random.integers(rows, size=(min(anchors, _BLOCK), _SAMPLED))
-    which = np.sort(random.choice(anchors, len(drawn), replace=False))
+    drawn = random.integers(rows, size=(min(queries, _BLOCK), _SAMPLED))
+    which = np.sort(random.choice(queries, len(drawn), replace=False))
     return float(_bars(barred, which, drawn, np.zeros(drawn.shape, np.float32)).mean())
 
 

@@ -156,16 +156,16 @@ def mine_hard_negatives(
     k = range_max + most_positives + most_excluded
     how: _SearchOptions = {"target_recall": target_recall, "seed": seed, "threads": threads}
 
-    def look(which: Any, depth: int) -> Searched:
+    def look(depth: int) -> Searched:
         if isinstance(index, CorpusIndex):
-            return index.search(anchors[which], depth, exact=corpus, **how)
-        return search(anchors[which], corpus, depth, index=index, storage=storage, **how)
+            return index.search(anchors, depth, exact=corpus, **how)
+        return search(anchors, corpus, depth, index=index, storage=storage, **how)
 
     passed = None
     if barred is None:
-        searched = look(slice(None), k)
+        searched = look(k)
     else:
-        searched, counts = search_past(look, barred, anchors=len(anchors), k=k, rows=len(corpus))
+        searched, counts = search_past(look, barred, queries=anchors, corpus=corpus, k=k, threads=threads)
         passed = (barred.rule, counts)
     plan = Plan(num_negatives, range_min, range_max, thresholds, filters, sampling, temperature, seed)
     return MinedNegatives(*select(searched.found, inputs, plan, passed), searched.recall, searched.method)
