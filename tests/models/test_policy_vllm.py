@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,11 @@ from curation.errors import InputError, MissingExtraError, ModelError
 from curation.models.identity import ModelRef
 from curation.models.policy import PolicyStats, open_policy
 from curation.models.policy.head import head_of
-from curation.models.policy.vllm_backend import _check_rope, _output_weight
+from curation.models.policy.vllm_backend import _check_rope, _output_weight, _states
 from curation.models.policy.vllm_check import check_logps, made_up_sequences
-from tests.tiny_policies import VOCAB, save_policy, tiny_model
+from curation.models.rewards.classifier_inputs import Labels
+from curation.models.rewards.vllm import VllmReward
+from tests.tiny_policies import VOCAB, save_policy, tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
@@ -33,6 +37,31 @@ def test_missing_vllm_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingExtraError, match=r"preference-curation\[vllm\]"):
         open_policy(str(save_policy(tmp_path, "llama")), backend="vllm")
+
+
+def test_an_engine_that_ends_is_one_error_wherever_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of generation a real one is killed (tests/integration/test_vllm_engine.py)."""
+
+    class Dead(Exception):
+        pass
+
+    class Engine:
+        model_config = SimpleNamespace(max_model_len=64)
+
+        def encode(self, *_: Any, **__: Any) -> None:
+            raise Dead
+
+        classify = encode
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(PoolingParams=lambda **_: None))
+    monkeypatch.setitem(sys.modules, "vllm.v1.engine.exceptions", SimpleNamespace(EngineDeadError=Dead))
+    reward = VllmReward(Engine(), tiny_tokenizer(), Labels(("a",), [0], None), padding=None, fingerprint="")
+    for ask in (
+        lambda: _states(Engine(), [np.array([7, 8])]),
+        lambda: reward.score([[{"role": "user", "content": "the cat"}]], ["sat"]),
+    ):
+        with pytest.raises(ModelError, match="vLLM's engine has ended while it worked"):
+            ask()
 
 
 STATS = """
