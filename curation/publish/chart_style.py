@@ -32,13 +32,14 @@ def _svg(specification: str) -> str:
 
 def figure_png(chart: Figure, *, scale: float = 1.5) -> bytes:
     """A chart as PNG on white ground."""
+    return _png(json.dumps(chart.properties(background="white").to_dict(validate=False)), scale)
+
+
+@functools.lru_cache(maxsize=16)  # the datasets made of the same pairs have the same charts
+def _png(specification: str, scale: float) -> bytes:
     import vl_convert
 
-    return bytes(
-        vl_convert.vegalite_to_png(
-            json.dumps(chart.properties(background="white").to_dict(validate=False)), scale=scale
-        )
-    )
+    return bytes(vl_convert.vegalite_to_png(specification, scale=scale))
 
 
 def altair() -> Any:

@@ -5,6 +5,7 @@ Sorting requests into them is in ``sorting``; what an answer does is not here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,7 +135,16 @@ def open_taxonomy(name_or_path: str | Path) -> Taxonomy:
             parent, a cycle, or no prototypes.
     """
     given = str(name_or_path)
-    path = taxonomy_path(given) if given in TAXONOMIES else Path(given)
+    return _bundled(given) if given in TAXONOMIES else _opened(given, Path(given))
+
+
+@functools.cache
+def _bundled(name: str) -> Taxonomy:
+    """Read once: every step that sorts has its fingerprint in its key, and YAML is slow to read."""
+    return _opened(name, taxonomy_path(name))
+
+
+def _opened(given: str, path: Path) -> Taxonomy:
     if not path.is_file():
         raise InputError(
             f"taxonomy {given!r} is neither a file nor one of {', '.join(TAXONOMIES)}" + closest(given, TAXONOMIES)

@@ -36,15 +36,17 @@ def preference_cycles(pairs: pl.DataFrame) -> pl.DataFrame:
         connected component, null outside of one.
     """
     _need(pairs, "prompt_id", "chosen_id", "rejected_id")
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if pairs.is_empty():
-        return pl.DataFrame(schema={"in_cycle": pl.Boolean, "cycle": pl.Int64})
     prompt = pairs["prompt_id"].cast(pl.String)
     nodes = pl.concat([prompt + "\x00" + pairs[name].cast(pl.String) for name in ("chosen_id", "rejected_id")])
     codes = nodes.rank("dense").to_numpy().astype(np.int64) - 1
     first, second = codes[: pairs.height], codes[pairs.height :]
+    if not np.isin(first, second).any():  # no answer is chosen here and rejected there
+        return pl.select(
+            in_cycle=pl.repeat(False, pairs.height), cycle=pl.repeat(None, pairs.height, dtype=pl.Int64)
+        )
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     size = int(codes.max()) + 1
     graph = coo_array((np.ones(pairs.height), (first, second)), shape=(size, size))
     _, component = connected_components(graph, directed=True, connection="strong")

@@ -190,3 +190,12 @@ def test_null_requests_have_null_categories(tmp_path: Path) -> None:
 def test_confusion_counts_and_shares() -> None:
     table = confusion(["a", "a", "a", "b"], ["a", "a", "b", None])
     assert table.rows() == [("a", "a", 2, 2 / 3), ("a", "b", 1, 1 / 3), ("b", None, 1, 1.0)]
+
+
+def test_a_taxonomy_of_the_package_is_read_once_and_a_file_of_the_users_anew(tmp_path: Path) -> None:
+    assert open_taxonomy("sorry_bench") is open_taxonomy("sorry_bench")
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ncategories: [{name: a}]\n")
+    before = taxonomy_fingerprint(path)
+    path.write_text("name: mine\ncategories: [{name: b}]\n")
+    assert taxonomy_fingerprint(path) != before
