@@ -10,10 +10,14 @@ from typer.core import TyperGroup
 
 from curation.validation_words import fault_words, shown_value
 
-__all__ = ["CommandGroup", "InputFile", "OutputFile", "WorkspaceUrl", "unless_named"]
+__all__ = ["CommandGroup", "CostsFile", "InputFile", "OutputFile", "WorkspaceUrl", "unless_named"]
 
 InputFile = Annotated[str, typer.Argument(metavar="INPUT", help="a file, or hf://owner/name[/config][:split]")]
 OutputFile = Annotated[Path, typer.Option("--output", "-o", help="a .parquet or .jsonl file")]
+CostsFile = Annotated[
+    Path | None,
+    typer.Option("--costs", help="a recipe, or a YAML file with its section costs: prices of judges, and max_cost"),
+]
 WorkspaceUrl = Annotated[str, typer.Argument(metavar="WORKSPACE", help="a folder or URL that a run has written")]
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from curation.cli_options import InputFile, OutputFile, unless_named
+from curation.cli_options import CostsFile, InputFile, OutputFile, unless_named
 from curation.errors import InputError
 from curation.progress import RichProgress
 
@@ -90,6 +90,7 @@ def score(
         str | None,
         typer.Option(help="of relevance: a file with prompt and reference, the known answers of prompts"),
     ] = None,
+    costs: CostsFile = None,
 ) -> None:
     """Add rewards to answers or pairs, one entry for each model. The word score may be left out.
 
@@ -97,6 +98,7 @@ def score(
     """
     from curation.commands.kept_replies import kept_replies
     from curation.commands.rewards import run_rewards
+    from curation.commands.spending import within_costs
     from curation.recipe import load_rewards
 
     given = {"attributes": _attributes(attribute), "dtype": dtype and dtype.value, "max_length": max_length,
@@ -107,7 +109,7 @@ def score(
             f"--models {models} names the models and their options: give no --model and no option of one"
         )
     chosen = load_rewards(models) if models is not None else model or ["embedded"]
-    with kept_replies(output):
+    with kept_replies(output), within_costs(costs, output, chosen, command="rewards"):
         with RichProgress().step("rewards", None) as bar:
             done = run_rewards(input, output, models=chosen, options=options, progress=bar)
         console.print(done.summary, markup=False, soft_wrap=True)
@@ -153,12 +155,15 @@ def judge(
     delta: Annotated[
         float, typer.Option(min=0.0, max=2.0, help="a tie where the answers are no farther apart")
     ] = 0.0,
+    costs: CostsFile = None,
 ) -> None:
     """Let an LLM compare the answers of each pair in both orders; prints its position bias and cycles."""
     from curation.commands.judge import run_judge
     from curation.commands.kept_replies import kept_replies
+    from curation.commands.spending import within_costs
 
-    with kept_replies(output), RichProgress().step("judge", None) as bar:
+    within = within_costs(costs, output, [model], command="judge")
+    with kept_replies(output), within, RichProgress().step("judge", None) as bar:
         done = run_judge(input, output, model=model, delta=delta, progress=bar)
     console.print(done.summary, markup=False, soft_wrap=True)
 

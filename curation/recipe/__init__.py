@@ -9,7 +9,7 @@ from __future__ import annotations
 from curation.recipe.gates import Gates
 from curation.recipe.generation import Costs, Generation, Pool, Price
 from curation.recipe.hygiene import AnswerDuplicates, Contamination, Duplicates, Hygiene, PairDuplicates
-from curation.recipe.loading import load_recipe, load_rewards
+from curation.recipe.loading import load_costs, load_recipe, load_rewards
 from curation.recipe.models import Encoder, PairJudge, Policy, Reward
 from curation.recipe.negatives import Negatives
 from curation.recipe.pairs import Pairs, Selection, SelectionRule
@@ -56,6 +56,7 @@ __all__ = [
     "Source",
     "Splits",
     "Strength",
+    "load_costs",
     "load_recipe",
     "load_rewards",
 ]

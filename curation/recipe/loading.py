@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, get_origin
+from typing import Any, Final, TypeVar, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from curation.errors import RecipeError, closest
 from curation.files.safe_yaml import read_yaml
+from curation.recipe.generation import Costs
 from curation.recipe.hygiene import Hygiene
 from curation.recipe.models import Reward
 from curation.recipe.places import belongs, line_of
@@ -22,8 +23,9 @@ from curation.recipe.whole import Recipe
 from curation.validation_words import fault_words, kind_of, shown_value
 from schemas.taxonomies import TAXONOMIES
 
-__all__ = ["load_recipe", "load_rewards"]
+__all__ = ["load_costs", "load_recipe", "load_rewards"]
 
+_Part = TypeVar("_Part", bound=BaseModel)
 _SECRET_NAME: Final = re.compile(r"(?i)authorization|password|secret|(access|auth)[_-]?token|(x-)?api[_-]?key")
 _SECRET: Final = re.compile(
     r"(?:judge:)?[a-z0-9+.-]+://(?:[^/@\s]*:[^/@\s]+@\S*"
@@ -66,22 +68,37 @@ def load_rewards(path: str | os.PathLike[str]) -> tuple[Reward, ...]:
     Raises:
         RecipeError: one line naming the file, the field, what was found and what is allowed.
     """
-    where = f"rewards of {path}"
-    raw = read_yaml(Path(path), what=where, wrong=RecipeError)
-    if not isinstance(raw, Mapping) or "rewards" not in raw:
-        raise RecipeError(f"{where}: expected the key 'rewards' with a list of models, as in a recipe")
-    _check_no_secret(raw["rewards"], where, "rewards")
-    try:
-        rewards = _Rewards.model_validate(raw).rewards
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {_first_fault(error)}") from error
+    rewards = _section(path, "rewards", "a list of models", _Rewards).rewards
     return tuple(_reward(reward, Path(path).resolve().parent) for reward in rewards)
+
+
+def load_costs(path: str | os.PathLike[str]) -> Costs:
+    """The section ``costs`` of a recipe, or of a file that has nothing else; raises as :func:`load_rewards`."""
+    return _section(path, "costs", "prices and max_cost", _Costs).costs
 
 
 class _Rewards(BaseModel):
     """The part of a recipe that a command on a file reads."""
 
     rewards: tuple[Reward, ...] = Field(min_length=1)
+
+
+class _Costs(BaseModel):
+    """Another one."""
+
+    costs: Costs
+
+
+def _section(path: str | os.PathLike[str], name: str, holds: str, part: type[_Part]) -> _Part:
+    where = f"{name} of {path}"
+    raw = read_yaml(Path(path), what=where, wrong=RecipeError)
+    if not isinstance(raw, Mapping) or name not in raw:
+        raise RecipeError(f"{where}: expected the key {name!r} with {holds}, as in a recipe")
+    _check_no_secret(raw[name], where, name)
+    try:
+        return part.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_fault(error)}") from error
 
 
 def _merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,23 +12,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import polars as pl
 
 from curation.engine import Batch, Step, StepReport, Worker
-from curation.errors import BudgetReached, InterruptedRun
-from curation.journal import PAID, Journal, entries_in, journal_folder
+from curation.errors import InterruptedRun
+from curation.journal import PAID, journal_folder
 from curation.models.chat import ChatOptions, chat_fingerprint
-from curation.models.chat.connection import Address, address_of
-from curation.models.chat.usage import Tokens, paying
+from curation.models.chat.connection import address_of
+from curation.models.chat.usage import paying
+from curation.purse import Judged, Purse, paid_in, sum_of
 from curation.recipe import Recipe
-from curation.recipe.generation import Price
 from curation.stages.kept_step import KeptStep
 from curation.streaming import Budget
 from curation.workspace import Workspace
 
-__all__ = ["Judged", "PaidStep", "Paying", "judged", "recorded", "served", "spent"]
+__all__ = ["PaidStep", "Paying", "judged", "recorded", "served", "spent"]
 
 _STEPS: Final = ("judgements", "refusals", "requests", "rewards")
 """Those that a judge may do; the names are theirs in the reports of a run."""
@@ -44,57 +44,23 @@ class Paying(Protocol):
     run_id: str
 
 
-class Judged(NamedTuple):
-    """What the judges of a step were paid."""
-
-    tokens: int = 0
-    cost: float = 0.0
-    estimated: int = 0
-    """How many of the tokens no server counted: so many they were at most."""
-
-
 class PaidStep:
-    """A step of a judge, within what may be spent. It is the ``Payer`` of what its worker asks."""
+    """A step of a judge, within what may be spent."""
 
-    def __init__(self, step: Step, budget: Budget, prices: Mapping[Address, Price], paid: Path) -> None:
-        self._step, self._path = step, paid
-        self._budget, self._prices = budget, prices
-        self._before = _paid_in(paid)
-        self._journal: Journal | None = None
-        self.paid = Judged()
+    def __init__(self, step: Step, purse: Purse) -> None:
+        self._step, self.purse = step, purse
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._step, name)
 
     def open(self) -> Worker:
         """The step's worker."""
-        return _Paid(self, self._step.open())
+        return _Paid(self.purse, self._step.open())
 
-    def asks(self, model: Address) -> None:
-        """See ``Payer``: what costs nothing may always be asked."""
-        price, budget = self._prices.get(model), self._budget
-        if price is None or not price.of(Tokens(1, 1)) or budget.limit is None or budget.spent < budget.limit:
-            return
-        raise BudgetReached(
-            f"stopped in {self.name}: {budget.spent:.6g} {budget.currency} of max_cost {budget.limit:g} "
-            f"{budget.currency} is spent; raise max_cost to go on, nothing is paid for again"
-        )
-
-    def used(self, model: Address, tokens: Tokens) -> None:
-        """See ``Payer``: on the disk before anything is done with the reply."""
-        price = self._prices.get(model)
-        cost = 0.0 if price is None else price.of(tokens)
-        now = Judged(tokens.prompt + tokens.completion, cost, tokens.estimated)
-        self.paid = _sum(self.paid, now)
-        self._budget.spent += cost
-        if self._journal is None:
-            self._journal = Journal(self._path)
-        self._journal.append({self.name: _sum(self._before.get(self.name, Judged()), self.paid)})
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._journal is not None:
-            self._journal.__exit__(None, None, None)
+    @property
+    def paid(self) -> Judged:
+        """What was paid in this run."""
+        return self.purse.paid
 
     def broken_off(self) -> StepReport:
         """What was paid for by a step that did not come to its end."""
@@ -102,14 +68,14 @@ class PaidStep:
 
 
 class _Paid:
-    def __init__(self, step: PaidStep, worker: Worker) -> None:
-        self._step, self._worker = step, worker
+    def __init__(self, purse: Purse, worker: Worker) -> None:
+        self._purse, self._worker = purse, worker
 
     def __call__(self, batch: pl.DataFrame) -> Batch:
-        before = self._step.paid
-        with paying(self._step):
+        before = self._purse.paid
+        with paying(self._purse):
             done = self._worker(batch)
-        now = self._step.paid
+        now = self._purse.paid
         return done._replace(
             tokens=done.tokens + now.tokens - before.tokens, cost=done.cost + now.cost - before.cost
         )
@@ -139,11 +105,11 @@ def judged(context: Paying) -> dict[str, Judged]:
     kept = pl.concat([p.scan("runs").select("run_id", "computed").collect() for p in (ours, *others)])
     of_runs = ((r["name"], _of_report(r)) for run in kept["computed"] for r in json.loads(run))
     files = journal_folder(ours).glob(f"{PAID}*.jsonl")
-    of_files = (_paid_in(path).items() for path in files if path.stem.removeprefix(PAID) not in set(kept["run_id"]))
+    of_files = (paid_in(path).items() for path in files if path.stem.removeprefix(PAID) not in set(kept["run_id"]))
     found: dict[str, Judged] = {}
     for name, paid in chain(of_runs, chain.from_iterable(of_files)):
         if name in _STEPS and paid.tokens:
-            found[name] = _sum(found.get(name, Judged()), paid)
+            found[name] = sum_of(found.get(name, Judged()), paid)
     return found
 
 
@@ -161,7 +127,7 @@ def served(context: Paying, step: Step) -> Iterator[PaidStep]:
     prices = {address_of(model): price for model in judges if (price := costs.price_of(model)) is not None}
     before = spent(context) if judges and costs.max_cost is not None else 0.0
     budget = Budget(costs.max_cost, before, costs.currency)
-    paid = PaidStep(kept, budget, prices, _path(context))
+    paid = PaidStep(kept, Purse(step.name, budget, prices, _path(context)))
     done = False
     try:
         yield paid
@@ -171,7 +137,7 @@ def served(context: Paying, step: Step) -> Iterator[PaidStep]:
         kept.forget()
         raise
     finally:
-        paid.close()
+        paid.purse.close()
         if not done and paid.paid.tokens:
             context.reports.append(paid.broken_off())
         kept.close(done=done, whole=context.limit is None)
@@ -181,17 +147,5 @@ def _path(context: Paying) -> Path:
     return journal_folder(context.workspace) / f"{PAID}{context.run_id}.jsonl"
 
 
-def _paid_in(path: Path) -> dict[str, Judged]:
-    """What a run's file says, by step: of each step, the last line holds the sum."""
-    found: dict[str, Judged] = {}
-    for entry in entries_in(path.read_bytes() if path.is_file() else b"").entries:
-        found |= {name: Judged(*paid) for name, paid in entry.items()}
-    return found
-
-
 def _of_report(report: Mapping[str, Any]) -> Judged:
     return Judged(report.get("tokens", 0), report.get("cost", 0.0), report.get("estimated", 0))
-
-
-def _sum(one: Judged, other: Judged) -> Judged:
-    return Judged(one.tokens + other.tokens, one.cost + other.cost, one.estimated + other.estimated)
