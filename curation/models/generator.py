@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from curation.errors import InputError
 from curation.models.identity import resolve_model
-from curation.models.prompt_encoding import PromptEncoder
+from curation.models.prompt_encoding import PromptEncoder, TemplateRefusal, render_dialogue
 from curation.models.protocols import Fault, Generation
 from curation.models.sampling_limits import check_sampling
 from curation.models.template_options import check_template_options
@@ -234,12 +234,10 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 
 def _end_of_turn(tokenizer: Any) -> set[int]:
     """The special token that the template writes right after an assistant's text, if there is one."""
-    from jinja2.exceptions import TemplateError
-
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
     try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
-    except TemplateError:
+        text = render_dialogue(tokenizer, turns, {})
+    except TemplateRefusal:
         return set()
     after = text.rpartition("answer")[2]
     ids = tokenizer(after, add_special_tokens=False)["input_ids"] if after else []

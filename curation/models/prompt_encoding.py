@@ -10,7 +10,15 @@ from curation.models.protocols import Fault
 from curation.models.template_options import template_variables
 from curation.text import Message, fault_in_text
 
-__all__ = ["TEMPLATE_ERRORS", "PromptEncoder", "holds", "left_out", "text_fault"]
+__all__ = [
+    "TEMPLATE_ERRORS",
+    "PromptEncoder",
+    "TemplateRefusal",
+    "holds",
+    "left_out",
+    "render_dialogue",
+    "text_fault",
+]
 
 TEMPLATE_ERRORS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a model's template can raise besides Jinja's own errors: it is a program of somebody else."""
@@ -82,19 +90,42 @@ class PromptEncoder:
 
     def _render(self, messages: list[Message]) -> str | Fault:
         """The prompt as text, or a fault: a template may also drop a message without a word."""
-        from jinja2.exceptions import TemplateError
-
         system = messages[0]["content"] if messages[0]["role"] == "system" else None
         try:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, **self._variables
-            )
-        except (TemplateError, *TEMPLATE_ERRORS) as error:
+            text = render_dialogue(self._tokenizer, messages, self._variables, add_generation_prompt=True)
+        except TemplateRefusal as error:
             if system is not None and len(messages) > 1 and not isinstance(self._render(messages[1:]), Fault):
                 return _no_system_prompt()
             return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")
         dropped = left_out(messages, text, whose="generator")
         return _no_system_prompt() if dropped is not None and dropped.value == "system" else dropped or text
+
+
+class TemplateRefusal(Exception):
+    """What a model's template raised in place of a text."""
+
+
+def render_dialogue(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    variables: Mapping[str, Any],
+    *,
+    add_generation_prompt: bool = False,
+) -> str:
+    """A dialogue as a model's template writes it.
+
+    Raises:
+        TemplateRefusal: whatever the template raises.
+    """
+    from jinja2.exceptions import TemplateError
+
+    try:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=add_generation_prompt, tokenize=False, **variables
+        )
+    except (TemplateError, *TEMPLATE_ERRORS) as error:
+        raise TemplateRefusal(str(error)) from error
+    return text
 
 
 def left_out(messages: Sequence[Message], text: str, *, whose: str) -> Fault | None:

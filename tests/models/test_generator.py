@@ -278,6 +278,13 @@ def test_a_folder_without_weights_is_a_model_error(tmp_path: Path) -> None:
         open_generator(str(tmp_path), **DEFAULTS)
 
 
+def test_a_template_that_fails_on_an_answer_still_makes_prompts() -> None:
+    """Its end token is looked for when a model is opened, in a dialogue that it may not be made for."""
+    only_prompts = "{% if messages[-1]['role'] == 'assistant' %}{{ 1 / 0 }}{% endif %}" + CHAT_TEMPLATE
+    found = generator(tokenizer=tiny_tokenizer(chat_template=only_prompts)).generate([ask("the cat")], [0])
+    assert isinstance(found[0], Generation)
+
+
 def test_a_number_of_indices_unlike_the_prompts_is_refused() -> None:
     with pytest.raises(InputError, match="1 prompts and 2"):
         generator().generate([ask("the cat")], [0, 1])

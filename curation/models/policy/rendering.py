@@ -19,7 +19,7 @@ import numpy as np
 from curation.candidates.reasoning import REASONING_MARKERS
 from curation.errors import InputError
 from curation.models.policy.packing import IntArray
-from curation.models.prompt_encoding import TEMPLATE_ERRORS, holds, left_out
+from curation.models.prompt_encoding import TemplateRefusal, holds, left_out, render_dialogue
 from curation.models.protocols import Fault
 from curation.models.template_options import template_variables
 from curation.text import Message, fault_in_text, messages_text
@@ -125,15 +125,12 @@ class Renderer:
         return texts
 
     def _dialogue(self, messages: list[Message], *, add_generation_prompt: bool = False) -> str | Fault:
-        from jinja2.exceptions import TemplateError
-
         try:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=add_generation_prompt, tokenize=False, **self._variables
+            return render_dialogue(
+                self._tokenizer, messages, self._variables, add_generation_prompt=add_generation_prompt
             )
-        except (TemplateError, *TEMPLATE_ERRORS) as error:
+        except TemplateRefusal as error:
             return Fault("template_refuses_prompt", str(error), "the policy's template cannot hold it")
-        return text
 
     def _encode(self, texts: list[str], counts: list[int]) -> list[IntArray]:
         if not texts:

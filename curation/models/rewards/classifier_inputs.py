@@ -16,7 +16,7 @@ import numpy.typing as npt
 from curation.errors import InputError, ModelError
 from curation.models.classifier_network import reads_last_token
 from curation.models.identity import ModelRef
-from curation.models.prompt_encoding import TEMPLATE_ERRORS, holds, left_out
+from curation.models.prompt_encoding import TemplateRefusal, holds, left_out, render_dialogue
 from curation.models.protocols import Fault
 from curation.models.template_options import template_variables
 from curation.models.tokenizers import open_tokenizer
@@ -82,15 +82,12 @@ def dialogue_tokens(tokenizer: Any, prompt: Sequence[Message], response: str) ->
 
 
 def _rendered(tokenizer: Any, turns: list[Message]) -> str | Fault:
-    from jinja2.exceptions import TemplateError
-
     try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False, **template_variables(tokenizer))
-    except (TemplateError, *TEMPLATE_ERRORS) as error:
+        return render_dialogue(tokenizer, turns, template_variables(tokenizer))
+    except TemplateRefusal as error:
         roles = {turn["role"] for turn in turns}
         said = " with a system message" if "system" in roles else ""
         return Fault("template_refuses_dialogue", str(error), f"the reward model's template cannot hold it{said}")
-    return text
 
 
 def too_long(dialogue: Dialogue, limit: int) -> Fault:
