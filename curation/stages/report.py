@@ -34,6 +34,8 @@ from curation.workspace import Workspace
 __all__ = ["STAGE", "rewrite_report"]
 
 _VERSION: Final = 10
+_NAMED: Final = 5
+"""More sources are counted at the top of the page; the table below names them all."""
 
 
 def run(context: Context) -> StageResult:
@@ -76,9 +78,10 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
     counts = {
         name: workspace.scan(name).select(pl.len()).collect().item() for name in ("inputs", "prompts", "candidates")
     }
+    names = [source.name for source in recipe.sources]
     facts = {
         "recipe": recipe.name,
-        "sources": ", ".join(source.name for source in recipe.sources),
+        "sources": ", ".join(names) if len(names) <= _NAMED else f"{len(names):,}",
         "input rows": f"{counts['inputs']:,}",
         "prompts": f"{counts['prompts']:,}",
         "candidates": f"{counts['candidates']:,}",
