@@ -13,6 +13,7 @@ from curation.ledger import LedgerKey
 from curation.models.chat import is_address
 from curation.models.protocols import AskedInPart, Fault, FloatArray, RewardModel
 from curation.models.rewards import heads_encoder, open_heads, open_reward, reward_fingerprint, same_width
+from curation.models.rewards.relevance import read_references
 from curation.recipe import Reward
 from curation.stages.answered import answered
 from curation.stages.context import Context, Stage, StageResult
@@ -198,6 +199,9 @@ def run(context: Context) -> StageResult:
         failed += report.failed
         facts[f"model {number + 1}"] = step.key.producer
         facts[f"computed by model {number + 1}"] = report.computed
+        if step.options.references is not None:
+            held = candidates["prompt_id"].is_in(list(read_references(step.options.references))).sum()
+            facts[f"answers held against a known one, of model {number + 1}"] = f"{held} of {len(candidates)}"
         if step.options.model.startswith("judge:"):
             grades = context.ledger.fetch(step.key, candidates["candidate_id"])["rewards"].explode().drop_nulls()
             written = int((grades == grades.round()).sum())

@@ -14,7 +14,7 @@ from curation.errors import ModelError
 from curation.models.rewards import open_reward, reward_fingerprint
 from curation.models.rewards.judge_parsing import RUBRICS
 from curation.pipeline import run_stage, stage_named
-from curation.recipe import Recipe
+from curation.recipe import Recipe, Reward
 from curation.stages.answered import answered
 from curation.stages.context import Context
 from curation.stages.label_facts import label_facts
@@ -239,6 +239,24 @@ def test_relevance_is_a_model_like_the_others_in_a_run(tmp_path: Path) -> None:
     found = candidate_rewards(context, candidates["candidate_id"])["rewards"].list.get(0).to_numpy()
     np.testing.assert_allclose(found, expected[:, 0], atol=1e-6)
     assert np.ptp(found) > 0
+
+
+def test_known_answers_of_a_run_are_held_against_answers_to_their_prompts(tmp_path: Path) -> None:
+    plain = context_of(tmp_path, rewards=[{"model": "relevance"}])
+    run_all(plain)
+    prompts = plain.workspace.read("prompts")
+    one = prompts["messages"][0].to_list()
+    known = tmp_path / "known.jsonl"
+    known.write_text(json.dumps({"prompt": one, "reference": "Through their roots."}) + "\n")
+    recipe = plain.recipe.model_copy(update={"rewards": (Reward(model="relevance", references=str(known)),)})
+    context = Context(plain.workspace, recipe)
+    facts = run_stage(context, stage_named("rewards")).facts
+    candidates = context.workspace.read("candidates")
+    own = candidates.filter(pl.col("prompt_id") == prompts["prompt_id"][0])["candidate_id"]
+    said = facts["answers held against a known one, of model 1"]
+    assert said == f"{len(own)} of {len(candidates)}"
+    before, after = (dict(candidate_rewards(of, candidates["candidate_id"]).iter_rows()) for of in (plain, context))
+    assert {name for name in before if before[name] != after[name]} == set(own)
 
 
 def test_a_retry_asks_a_judge_for_the_rubric_that_is_missing_and_loses_nothing_where_it_fails(
