@@ -74,6 +74,8 @@ class Reward(Section):
         description="of relevance: a file (relative to the recipe) with prompt and reference, the known answer of "
         "prompts that have one; answers to these are held against it",
     )
+    tensor_parallel_size: SplitOver = None
+    gpu_memory_utilization: MemoryShare = None
 
     @field_validator("attributes", mode="before")
     @classmethod
@@ -96,7 +98,15 @@ class Reward(Section):
             raise ValueError("expected a weight other than 0: the reward would be 0 for every answer")
         return given
 
-    _OPTIONS: ClassVar = ("attributes", "dtype", "max_length", "encoder", "references")
+    _OPTIONS: ClassVar = (
+        "attributes",
+        "dtype",
+        "max_length",
+        "encoder",
+        "references",
+        "tensor_parallel_size",
+        "gpu_memory_utilization",
+    )
 
     @property
     def options(self) -> dict[str, Any]:

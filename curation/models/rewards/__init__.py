@@ -43,8 +43,10 @@ _PREFIXES: Final = {
 }
 
 
-_GIVEN: Final = ("attributes", "dtype", "max_length", "encoder", "references")
-"""The options that a recipe and the command can give."""
+_GIVEN: Final = (
+    "attributes", "dtype", "max_length", "encoder", "references", "tensor_parallel_size", "gpu_memory_utilization",
+)  # fmt: skip
+"""The options that a recipe can give, and of the first five the command."""
 
 
 def reward_fingerprint(model: str = EMBEDDED, **options: Any) -> str:

@@ -28,7 +28,7 @@ from curation.models.rewards.classifier_inputs import (
     too_long,
     wanted_labels,
 )
-from curation.models.vllm_engine import engine_alive, require_vllm, start_vllm
+from curation.models.vllm_engine import EngineOptions, engine_alive, require_vllm, start_vllm
 from curation.text import Message
 
 __all__ = ["VllmReward", "open_vllm", "vllm_fingerprint"]
@@ -44,8 +44,10 @@ def vllm_fingerprint(
     max_length: int | None = None,
     dtype: Dtype = "float32",
     device: str | None = None,
+    tensor_parallel_size: int | None = None,
+    gpu_memory_utilization: float | None = None,
 ) -> str:
-    """That of the same model in transformers: what runs it changes numbers by rounding only."""
+    """That of the same model in transformers: what runs it, and where, changes numbers by rounding only."""
     return classifier_fingerprint(
         model.removeprefix(_PREFIX), attributes=attributes, max_length=max_length, dtype=dtype
     )
@@ -58,8 +60,13 @@ def open_vllm(
     max_length: int | None = None,
     dtype: Dtype = "float32",
     device: str | None = None,
+    tensor_parallel_size: int | None = None,
+    gpu_memory_utilization: float | None = None,
 ) -> VllmReward:
     """Start vLLM with a sequence-classification model; see :func:`..classifier.open_classifier`.
+
+    Args:
+        tensor_parallel_size, gpu_memory_utilization: where it runs; see ``curation.models.vllm_engine``.
 
     Raises:
         InputError: for an attribute that the model does not have, or a device: vLLM takes what there is.
@@ -88,6 +95,7 @@ def open_vllm(
         model,
         model=ref.location, revision=ref.commit, runner="pooling", convert="classify", dtype=dtype,
         hf_overrides=overrides, max_model_len=limit, enforce_eager=not torch.cuda.is_available(), seed=0,
+        **EngineOptions(tensor_parallel_size, gpu_memory_utilization).given,
     )  # fmt: skip
     return VllmReward(engine, tokenizer, labels, padding=Padding(network).token, fingerprint=fingerprint)
 

@@ -51,6 +51,25 @@ def test_what_a_recipe_says_of_a_model_reaches_it_and_its_place_in_the_ledger(fo
     assert len({plain, step.key.producer, *keys}) == 6
 
 
+def test_where_vllm_runs_reaches_it_and_is_in_no_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5}
+    found: dict[str, object] = {}
+
+    def start(named: str, **given: object) -> None:
+        found.update(given)
+        raise ModelError("not started here")
+
+    monkeypatch.setattr("curation.models.rewards.vllm.require_vllm", lambda: None)
+    monkeypatch.setattr("curation.models.rewards.vllm.start_vllm", start)
+    step = RewardStep(Reward.model_validate({"model": f"vllm:{folder}"} | place))
+    with pytest.raises(ModelError, match="not started here"):
+        step.open()
+    assert place.items() <= found.items()
+    assert step.key == RewardStep(Reward(model=str(folder))).key
+    with pytest.raises(InputError, match="takes no tensor_parallel_size"):
+        _ = RewardStep(Reward.model_validate({"model": str(folder)} | place)).key
+
+
 def test_relevance_reads_with_the_encoder_that_is_named(tmp_path: Path) -> None:
     step = RewardStep(Reward(model="relevance", encoder="embedded"))
     assert step.key == RewardStep(Reward(model="relevance")).key
