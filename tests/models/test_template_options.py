@@ -104,6 +104,21 @@ def test_generation_in_this_process_reads_the_same_prompt(folder: Path) -> None:
     assert texts[0] != texts[1]
 
 
+@pytest.mark.parametrize("options", [None, SILENT])
+def test_a_recipes_steps_read_with_its_variables(folder: Path, options: dict[str, Any] | None) -> None:
+    asked = [{"role": "user", "content": "the cat"}]
+    tokenizer = tiny_tokenizer(chat_template=THINKS)
+    expected = tokenizer.apply_chat_template(
+        asked, add_generation_prompt=True, return_dict=False, **(options or {})
+    )
+    worker: Any = PolicyStep(Policy(model=str(folder), template_options=options)).open()
+    assert next(worker.policy.stats([asked], [["on", "mat"]])).prompt_tokens == len(expected)
+    maker = Generation(model=str(folder), template_options=options, max_new_tokens=2)
+    stream: Any = GenerationStep(maker, seed=0).open()
+    (reply,) = stream.model.chat([ChatRequest("a", tuple(asked))])
+    assert reply.answer.prompt_tokens == len(expected)
+
+
 def test_keys_change_with_the_variables_and_only_with_them(folder: Path) -> None:
     model = str(folder)
     assert policy_fingerprint(model, template_options={}) == policy_fingerprint(model)
