@@ -235,7 +235,8 @@ def people_columns(
         likely = pl.Series("vote_probability", sigmoid(said.log_odds))
         more.append(likely.set(pl.Series(~said.asked), None))
         voters.append(said.voters)
-        used.append(f"votes of {said.voters.height:,} people on {said.voted:,} rows")
+        joined = f", joined by {METHOD_WORDS[method]}" if said.voted else ""
+        used.append(f"votes of {said.voters.height:,} people on {said.voted:,} rows{joined}")
     if {"chosen_rewards", "rejected_rewards"} <= set(frame.columns):
         models = model_reliability(frame, method=method, seed=seed)
         if models is not None:

@@ -18,7 +18,7 @@ from curation.commands.strength import run_strength
 from curation.errors import InputError
 from curation.scores.calibration import sigmoid
 from curation.scores.noise_witnesses import peoples_votes
-from curation.scores.voters import Method
+from curation.scores.voters import METHOD_WORDS, Method
 
 FLIP: dict[str, Any] = {"likely_flipped": ["flip"]}
 
@@ -241,7 +241,9 @@ def test_votes_are_joined_by_the_method_that_the_command_names(tmp_path: Path, m
     ]
     source, out = votes_file(tmp_path, words), tmp_path / "out.parquet"
     arguments = ["label-noise", str(source), "-o", str(out), "--folds", "2", "--vote-method", method]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert f"votes of 4 people on 12 rows, joined by {METHOD_WORDS[method]}" in " ".join(done.output.split())
     found = pl.read_parquet(out)["vote_probability"]
     expected = peoples_votes(pl.DataFrame({"votes": words}), "votes", method=method)
     np.testing.assert_allclose(found, sigmoid(expected.log_odds))
