@@ -12,8 +12,6 @@ import polars as pl
 
 __all__ = ["NextStep", "next_steps"]
 
-_BUNDLED: Final = {"policy_stats": "policy", "rewards": "rewards", "refusals": "refusals"}
-"""Step to the section of the recipe that names its model."""
 _MANY_AGAINST: Final = 0.25
 """More labels than this that reward models contradict are worth a look, by them or by people."""
 
@@ -28,7 +26,7 @@ class NextStep(NamedTuple):
 def next_steps(
     *,
     pairs: pl.DataFrame,
-    models: Sequence[Mapping[str, Any]],
+    bundled: Sequence[str],
     sources: Sequence[Mapping[str, Any]],
     datasets: Sequence[str],
     failed: bool,
@@ -37,7 +35,7 @@ def next_steps(
 
     Args:
         pairs: as in a report: ``status``, ``rule``, and ``strength_mean`` where there is one.
-        models: ``step`` and ``producer`` of each model that was called.
+        bundled: sections of the recipe whose model is the small one of the package.
         sources: ``source``, ``rows``, ``kind`` and ``rejected`` of each.
         datasets: what is published.
         failed: whether a gate kept something from being published.
@@ -52,12 +50,11 @@ def next_steps(
             steps.append(
                 NextStep(f"{row['source']}: more rows rejected than read. See the rules of stage inputs below.")
             )
-    bundled = [_BUNDLED[m["step"]] for m in models if m["step"] in _BUNDLED and _is_bundled(str(m["producer"]))]
     if bundled:
         steps.append(
             NextStep(
                 f"Scores are of the small bundled models, which are for trying a recipe. Name your own in the "
-                f"recipe's sections {', '.join(dict.fromkeys(bundled))} before you train on this."
+                f"recipe's sections {', '.join(bundled)} before you train on this."
             )
         )
     against = _share_against(pairs)
@@ -72,10 +69,6 @@ def next_steps(
     if datasets and not failed:
         steps.append(NextStep("Give it to others:", f"curation push WORKSPACE {datasets[0]} OWNER/NAME --dry-run"))
     return steps
-
-
-def _is_bundled(producer: str) -> bool:
-    return producer.startswith(("embedded@", "heads@"))
 
 
 def _share_against(pairs: pl.DataFrame) -> float:

@@ -73,6 +73,8 @@ class ReportData(NamedTuple):
     """Rows of table ``searches``: how near documents were searched for, and with which recall."""
     models: Sequence[Mapping[str, Any]] = ()
     """``step``, ``producer``, ``computed``, ``reused``, ``failed``, ``seconds``."""
+    bundled: Sequence[str] = ()
+    """Sections of the recipe whose model is the small one of the package."""
     sources: Sequence[Mapping[str, Any]] = ()
     """``source``, ``kind``, ``rows``, ``answers``, ``scored`` and ``rejected`` of each source."""
     gates: Sequence[GateResult] = ()
@@ -115,7 +117,7 @@ def render_report(data: ReportData) -> str:
         sample=summary.sample_pairs(pairs),
         steps=next_steps(
             pairs=pairs,
-            models=data.models,
+            bundled=data.bundled,
             sources=data.sources,
             datasets=list(data.datasets),
             failed=any(gate.outcome == "failed" for gate in data.gates),

@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from curation.errors import InputError
+from curation.models.identity import EMBEDDED
 from curation.publish.refusing import (
     BuiltSummary,
     RefusalSummary,
@@ -104,12 +105,20 @@ def _data(context: Context, models: list[dict[str, Any]]) -> ReportData:
         confusion=summarise_confusion(confused),
         searches=workspace.read("searches").to_dicts() if "retrieval" in recipe.publish.tables else (),
         models=models,
+        bundled=_bundled(recipe),
         sources=_sources(workspace),
         gates=gate_results(workspace),
         thresholds=thresholds_used(workspace, recipe),
         versions=package_versions() | {f"table {name}": str(v) for name, v in table_versions(workspace).items()},
         datasets={name: split_sizes(context, name) for name in recipe.publish.datasets},
     )
+
+
+def _bundled(recipe: Recipe) -> list[str]:
+    """The sections whose scores are of the small models of the package, not of the user's own."""
+    rewards = any(reward.model == EMBEDDED for reward in recipe.rewards)
+    policy = recipe.policy is not None and recipe.policy.model == EMBEDDED
+    return ["rewards"] * rewards + ["policy"] * policy
 
 
 def _sources(workspace: Workspace) -> list[dict[str, Any]]:

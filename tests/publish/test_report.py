@@ -261,7 +261,7 @@ SOURCE = {"source": "mine", "kind": "pair", "rows": 10, "answers": 20, "scored":
 def steps(**changes):
     given = {
         "pairs": make_pairs(strength_mean=1.0),
-        "models": [],
+        "bundled": [],
         "sources": [SOURCE],
         "datasets": ["preference"],
         "failed": False,
@@ -280,13 +280,11 @@ def test_what_to_do_next_names_the_rule_that_dropped_most_and_how_to_push():
 
 def test_what_to_do_next_warns_of_bundled_models_and_of_labels_that_yours_contradict():
     against = make_pairs(strength_mean=-1.0)
-    bundled = [{"step": "rewards", "producer": "heads@1+minilm@2 step1"}]
-    own = [{"step": "rewards", "producer": "team/reward@1 step1"}]
 
-    assert any("small bundled models" in what and "sections rewards" in what for what in steps(models=bundled))
-    assert not any("contradict" in what for what in steps(models=bundled, pairs=against))
-    assert any("contradict the label of 100% of the kept" in what for what in steps(models=own, pairs=against))
-    assert not any("contradict" in what for what in steps(models=own, pairs=make_pairs(strength_mean=1.0)))
+    assert any("small bundled models" in what and "sections rewards" in what for what in steps(bundled=["rewards"]))
+    assert not any("contradict" in what for what in steps(bundled=["rewards"], pairs=against))
+    assert any("contradict the label of 100% of the kept" in what for what in steps(pairs=against))
+    assert not any("contradict" in what for what in steps(pairs=make_pairs(strength_mean=1.0)))
 
 
 def test_a_source_that_was_read_as_bare_prompts_beside_others_is_spoken_of():

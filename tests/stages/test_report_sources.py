@@ -1,4 +1,4 @@
-"""What the report of a run says of its sources."""
+"""What the report of a run says of its sources and models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from curation.pipeline import run
+from curation.publish.next_steps import next_steps
 from curation.recipe import Recipe
+from curation.stages.report import _bundled
 from tests.stages.conftest import sentences
 
 
@@ -30,3 +33,24 @@ def test_few_sources_are_named_at_the_top_and_many_counted(tmp_path: Path, sourc
 
     assert f"<dt>sources</dt><dd>{said}</dd>" in html
     assert re.findall(r"<tr><td>(source_\d)</td><td>pair</td>", html) == [f"source_{n}" for n in range(sources)]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "sections rewards, policy before"),
+        ({"policy": None}, "sections rewards before"),
+        ({"policy": None, "rewards": [{"model": "heads"}]}, None),
+    ],
+)
+def test_only_scores_of_bundled_models_are_warned_of(given: dict[str, object], said: str | None) -> None:
+    """Heads of one's own may lie in a folder that is called heads, as the bundled ones are."""
+    plain = {"sources": [{"path": "a.jsonl"}], "publish": {"datasets": ["preference"]}}
+    steps = next_steps(
+        pairs=pl.DataFrame(schema={"status": pl.String, "rule": pl.String}),
+        bundled=_bundled(Recipe.model_validate(plain | given)),
+        sources=[],
+        datasets=[],
+        failed=False,
+    )
+    assert [step.what.split("recipe's ")[1].split(" you")[0] for step in steps] == ([said] if said else [])
