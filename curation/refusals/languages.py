@@ -66,7 +66,10 @@ def has_no_english(text: str) -> bool:
         text: lower case; its beginning is looked at.
     """
     _, _, known = _words()
-    words = set(_WORD.findall(text[:_MOST_READ]))
+    opening = text[:_MOST_READ]
+    if not known.isdisjoint(opening.split()):
+        return False
+    words = set(_WORD.findall(opening))
     return len(words) >= _SENTENCE and known.isdisjoint(words)
 
 
