@@ -266,3 +266,25 @@ def test_the_command_sorts_with_a_classifier(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert pl.read_parquet(tmp_path / "o.parquet")["refusal_category"].to_list() == ["doors", None]
+
+
+def test_the_command_sorts_with_a_judge_and_asks_about_each_request_once(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text(TAXONOMY)
+    rows = [{"prompt": p, "response": "I can't help with that."} for p in ("lock", "boat", "lock")]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / "o.parquet"
+
+    def judge(text: str, seed: int) -> tuple[str, str]:
+        return ('{"category": "doors"}' if "\nlock\n" in text else '{"category": "none"}'), "stop"
+
+    with scripted(judge) as server:
+        done = CliRunner().invoke(
+            app,
+            [
+                "refusals", str(tmp_path / "in.jsonl"), "-o", str(output), "--taxonomy",
+                str(tmp_path / "ours.yaml"), "--category-judge", server.model(),
+            ],
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert len(server.asked) == 2
+    assert pl.read_parquet(output)["refusal_category"].to_list() == ["doors", None, "doors"]
