@@ -132,7 +132,9 @@ def _fit_text(fitted: FittedCalibration, labels: pl.Series) -> list[str]:
         f"fitted to {int(fitted.by_category['rows'].sum()):,} labelled answers, {refuse:,} of which refuse{rest}",
         f"calibration error {fitted.error_before:.3f} before, {fitted.error_after:.3f} after (on the rows it was "
         f"fitted to); threshold {fitted.stored.threshold:.2f}",
-        f"{table.height} categories have a threshold of their own, largest minus smallest {fitted.spread:.2f}",
+        "1 category has a threshold of its own"
+        if table.height == 1
+        else f"{table.height} categories have a threshold of their own, largest minus smallest {fitted.spread:.2f}",
     ]
     lines += [
         f"{name or 'no category'}: {rows:,} rows, threshold {threshold:.2f}, accuracy {own:.1%}, "
