@@ -89,7 +89,8 @@ def _answered_before(context: Context) -> dict[str, str]:
     """The sources that brought answers at the last run, and as what they were read."""
     if context.workspace.version("inputs") is None:
         return {}
-    before = context.workspace.scan("inputs").filter(pl.col("responses").list.len() > 0)
+    # Their identifiers are a hundredth of their texts to read.
+    before = context.workspace.scan("inputs").filter(pl.col("candidate_ids").list.len() > 0)
     kinds = before.select("source", "kind").unique("source", keep="first", maintain_order=True).collect()
     return dict(zip(kinds["source"].to_list(), kinds["kind"].to_list(), strict=True))
 
