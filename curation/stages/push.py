@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from curation.errors import GateError, InputError, closest
 from curation.publish.gates import raise_if_blocked
 from curation.publish.hub import HubOptions, push_to_hub
-from curation.publish.published_folder import PublishedFolder
+from curation.publish.published_folder import CARD, PublishedFolder
 from curation.publish.pushing import PushResult
 from curation.publish.url import push_to_url
 from curation.recipe import DATASETS
@@ -18,8 +17,6 @@ from curation.stages.forms import table_of
 from curation.workspace import Workspace
 
 __all__ = ["STAGE", "push_dataset"]
-
-_CARD: Final = "README.md"
 
 
 def run(context: Context) -> StageResult:
@@ -68,7 +65,7 @@ def push_dataset(
     published = PublishedFolder(
         workspace.dataset_path(dataset), filesystem=None if workspace.is_local else workspace.filesystem()
     )
-    if _CARD not in published.paths:
+    if CARD not in published.paths:
         there = [name for name in DATASETS if _published(workspace, name)]
         raise InputError(
             f"{workspace.url} has not published {dataset!r}, but {', '.join(there) or 'nothing'}: name it in the "
@@ -91,7 +88,7 @@ def push_dataset(
 
 def _published(workspace: Workspace, dataset: str) -> bool:
     folder = workspace.dataset_path(dataset)
-    return bool(workspace.filesystem().exists(f"{folder}/{_CARD}"))
+    return bool(workspace.filesystem().exists(f"{folder}/{CARD}"))
 
 
 STAGE = Stage(
