@@ -219,6 +219,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "candidates", "embeddings", "pairs", "preference"),
     run=run,
     table="retrieval",
-    version=2,
+    version=3,
     enabled=lambda recipe: "retrieval" in recipe.publish.tables,
 )
