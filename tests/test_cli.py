@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.workspace import Workspace
+from tests.child_processes import started
 from tests.stages.conftest import sentences
 
 COMMANDS = (
@@ -474,14 +475,13 @@ def test_a_second_ctrl_c_before_the_first_was_told_is_told() -> None:
 
 @pytest.mark.parametrize("times", [1, 2, 6])
 def test_ctrl_c_says_what_to_do(times: int) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    for _ in range(times):
-        process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=900)
+    command = [sys.executable, "-c", WAITING, "wait"]
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(times):
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=900)
     assert process.returncode == 130
     assert said.endswith("a run goes on from what it has finished, and a file is written whole or not at all\n"), (
         said

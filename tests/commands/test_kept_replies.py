@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from curation.commands.kept_replies import kept_replies
 from curation.models.chat import ChatAnswer, ChatOptions, ChatReply, ChatRequest, TokenProbabilities, open_chat
 from curation.models.chat.kept import KeptChat
 from curation.models.kept import keeper
+from tests.child_processes import started
 from tests.models.rewards.test_judge import completion, serving
 
 ROWS = 6
@@ -114,6 +114,12 @@ def test_a_model_that_breaks_off_beside_another_keeps_its_replies(file: Path) ->
     assert pl.read_ndjson(file.parent / "out.jsonl")["chosen_rewards"].list.len().unique().to_list() == [6]
 
 
+def _until_kept(replies: Path, count: int) -> None:
+    until = time.monotonic() + 300
+    while not (replies.exists() and replies.read_bytes().count(b"\n") >= count) and time.monotonic() < until:
+        time.sleep(0.05)
+
+
 def test_replies_outlive_a_kill(file: Path) -> None:
     far, blocked, killed = Far("judge", 5), threading.Event(), threading.Event()
 
@@ -122,19 +128,15 @@ def test_replies_outlive_a_kill(file: Path) -> None:
             status, answer = far(body)
             if status == 200:
                 return status, answer
-            blocked.wait(60)
+            blocked.wait(600)
             return 500, {}
         return far(body)
 
     replies = file.parent / "out.parquet.replies"
     with serving(slow) as url:
         command = [sys.executable, "-m", "curation.cli", *arguments("judge", file.parent, url, "out.parquet")]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 60
-        while not (replies.exists() and replies.read_bytes().count(b"\n") >= 5) and time.monotonic() < until:
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            _until_kept(replies, 5)  # and then it is killed
         kept = replies.read_bytes().count(b"\n")
         far.left, far.asked = 100, []
         killed.set()
@@ -261,7 +263,7 @@ def test_scores_outlive_a_kill(route: str, file: Path) -> None:
     blocked = threading.Event()
 
     def hangs() -> tuple[int, dict[str, Any]]:
-        blocked.wait(60)
+        blocked.wait(600)
         return 500, {}
 
     far = Scores(ROWS + 2, hangs) if route == "classify" else Scores(ROWS, hangs)
@@ -269,12 +271,8 @@ def test_scores_outlive_a_kill(route: str, file: Path) -> None:
     replies = file.parent / "out.jsonl.replies"
     with serving(far) as url:
         command = [sys.executable, "-m", "curation.cli", *scoring(file.parent, url, route)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 60
-        while not (replies.exists() and replies.read_bytes().count(b"\n") >= kept) and time.monotonic() < until:
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            _until_kept(replies, kept)  # and then it is killed
         with replies.open("ab") as torn:
             torn.write(b"0bad")
         far.left, far.after = 100, lambda: (401, {})
@@ -385,24 +383,24 @@ def test_ctrl_c_waits_for_what_is_under_way_and_keeps_it(file: Path) -> None:
 
     def slow(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         begun.release()
-        told.wait(60)
+        told.wait(600)
         return far(body)
 
     with serving(slow) as url:
         command = [sys.executable, "-c", HEARS_CTRL_C, *arguments("judge", file.parent, url, "out.jsonl")]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        for _ in range(ASKED["judge"]):
-            assert begun.acquire(timeout=30)
-        process.send_signal(signal.SIGINT)
-        said = ""
-        while "Ctrl-C again gives them up" not in said:
-            line = process.stderr.readline()
-            assert line, said
-            said += line
-        told.set()
-        said += process.communicate()[1]
-        assert process.returncode == 130, said
+        with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for _ in range(ASKED["judge"]):
+                assert begun.acquire(timeout=300)
+            process.send_signal(signal.SIGINT)
+            said = ""
+            while "Ctrl-C again gives them up" not in said:
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            told.set()
+            said += process.communicate()[1]
+            assert process.returncode == 130, said
         assert f"{ASKED['judge']} replies of the server are kept" in " ".join(said.split())
         assert CliRunner().invoke(app, arguments("judge", file.parent, url, "out.jsonl")).exit_code == 0
     assert len(far.asked) == ASKED["judge"]
