@@ -251,8 +251,10 @@ def _constant(margins: FloatArray) -> npt.NDArray[np.bool_]:
 def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scaling) -> list[str]:
     rows, models = margins.shape
     notes = []
-    if models == 1:
-        notes.append("one model: strength_std is 0 everywhere and says nothing")
+    says = models - int(constant.sum())
+    if models == 1 or says == 1:
+        only = "one model" if models == 1 else "one model with information"
+        notes.append(f"{only}: strength_std is 0 everywhere and says nothing")
     if constant.any() and rows:
         which = ", ".join(f"reward {index}" for index in np.flatnonzero(constant))
         left = "so every margin is a tie" if constant.all() else "left out"

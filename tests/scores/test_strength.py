@@ -157,6 +157,15 @@ def test_a_constant_model_is_left_out_and_said_so() -> None:
     assert any("without information" in note for note in result.notes)
 
 
+def test_a_spread_of_one_model_beside_constant_ones_says_nothing() -> None:
+    margins = drawn(50, 3)
+    alone = preference_strength(pairs(np.hstack([margins[:, :1], np.zeros((50, 1))])))
+    assert set(alone.frame["strength_std"]) == {0.0}
+    assert "one model with information: strength_std is 0 everywhere and says nothing" in alone.notes
+    two = preference_strength(pairs(np.hstack([margins[:, :2], np.zeros((50, 1))])))
+    assert not any("one model" in note for note in two.notes)
+
+
 def test_all_ties_are_ambiguous() -> None:
     result = preference_strength(pairs(np.zeros((30, 3))))
     assert set(result.frame["strength_band"]) == {"ambiguous"}
