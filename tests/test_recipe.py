@@ -195,6 +195,10 @@ def test_the_hash_is_of_the_content_and_not_of_the_workspace(tmp_path: Path) -> 
             "sources: [{path: a}]\nrewards: [{model: 'judge:10.0.0.7:8000/v1#m?rubric=safety'}]",
             ["rewards.0.model", "write judge:http://10.0.0.7:8000/v1#m?rubric=safety"],
         ),
+        (
+            "sources: [{path: a, score_scale: s, lower_is_better: true}, {path: b, score_scale: s}]",
+            ["score_scale 's' differ in lower_is_better", "give them two names"],
+        ),
         ("sources: [{path: a}]\nrefusals: {model: api.example.com/v1#m}", ["refusals.model", "without http://"]),
         ("a: !!python/object/apply:os.system [id]", ["not YAML"]),
     ],

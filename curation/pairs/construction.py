@@ -244,13 +244,20 @@ def once_each(pairs: pl.DataFrame) -> pl.DataFrame:
     return named.unique("pair_id", keep="first", maintain_order=True)
 
 
-def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:
+def without_conflicts(pairs: pl.DataFrame, *, heard: pl.DataFrame | None = None) -> BuiltPairs:
     """Leave out pairs that stand in both directions: one of the two labels is wrong, and which is unknown.
 
     But one whose strategy knows its order stays where the other's does not.
+
+    Args:
+        heard: pairs of sources that are not to be built, but are as good a reason against one of the opposite.
     """
     pairs = pairs.with_columns(_known=pl.col("strategy").is_in(ORDER_IS_KNOWN))
-    reverse = pairs.select(
+    against = pairs
+    if heard is not None:
+        more = heard.join(pairs, on="pair_id", how="anti", maintain_order="left")
+        against = pl.concat([pairs, more.with_columns(_known=pl.lit(value=False))])
+    reverse = against.select(
         "prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _other="pair_id", _other_known="_known"
     )
     both = pairs.join(reverse, on=PAIR_KEY, maintain_order="left")
@@ -258,7 +265,9 @@ def without_conflicts(pairs: pl.DataFrame) -> BuiltPairs:
     kept = pairs
     if conflicts.height:
         kept = pairs.join(conflicts, on="pair_id", how="anti", maintain_order="left")
-    opposite = pl.format("pair {} says the opposite of the same two answers", "_other")
+    built = pl.col("_other").is_in(pairs["pair_id"].implode())
+    who = pl.when(built).then(pl.format("pair {}", "_other")).otherwise(pl.lit("a source"))
+    opposite = pl.concat_str(who, pl.lit(" says the opposite of the same two answers"))
     believed = pl.when("_other_known").then(pl.lit(", and its order is known")).otherwise(pl.lit(""))
     rejects = rejects_frame(
         conflicts,

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
-__all__ = ["source_scores", "with_one_scale"]
+from curation.pairs.construction import pair_ids
+
+__all__ = ["opposed_pairs", "source_scores", "with_one_scale"]
 
 
 def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.DataFrame:
@@ -45,6 +47,29 @@ def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.
     return each.group_by(
         "prompt_id", pl.col("candidate_ids").alias("candidate_id"), "compared", maintain_order=True
     ).agg(pl.col("scale").first(), score=pl.col("scores").mean())
+
+
+def opposed_pairs(pairs: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """The other way round of each pair by scores that other scores of the same two answers speak against.
+
+    A strategy need not build that one: of three answers the second is compared with the best alone.
+
+    Args:
+        pairs: as ``construction.build_pairs`` gives them.
+        scores: as :func:`source_scores` gives them.
+    """
+    ranked = pairs.filter(pl.col("strategy") != "provided")
+    for side in ("chosen", "rejected"):
+        key = [f"{side}_id", *(["compared"] if side == "rejected" else [])]
+        said = scores.drop_nulls("score").rename({"candidate_id": f"{side}_id", "score": f"_{side}"})
+        ranked = ranked.join(said.drop("prompt_id"), on=key, maintain_order="left")
+    opposed = ranked.filter(pl.col("_chosen") < pl.col("_rejected")).unique("pair_id", maintain_order=True)
+    turned = {
+        "chosen_id": pl.col("rejected_id"),
+        "rejected_id": pl.col("chosen_id"),
+        "strategy": pl.lit("provided"),
+    }
+    return pair_ids(opposed.select(pairs.columns).with_columns(**turned).drop("pair_id"))
 
 
 def with_one_scale(scores: pl.DataFrame) -> pl.DataFrame:

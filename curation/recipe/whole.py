@@ -80,6 +80,14 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}: give one of them another name")
+        scales: dict[str, bool] = {}
+        for source in self.sources:
+            lower = bool(source.lower_is_better)
+            if source.score_scale and scales.setdefault(source.score_scale, lower) != lower:
+                raise ValueError(
+                    f"sources of score_scale {source.score_scale!r} differ in lower_is_better, so that their "
+                    f"scores are on two scales: give them two names"
+                )
         if self.hygiene.needs_encoder and self.encoder is None:
             raise ValueError("hygiene compares by embeddings, which needs the section encoder")
         if "refusal" in self.publish.datasets and self.refusals is None:

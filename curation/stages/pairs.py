@@ -12,8 +12,16 @@ import polars as pl
 from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
-from curation.pairs.construction import BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
+from curation.pairs.construction import (
+    PAIR_KEY,
+    BuiltPairs,
+    Strategy,
+    build_pairs,
+    once_each,
+    without_conflicts,
+)
 from curation.pairs.provided import provided_pairs
+from curation.pairs.source_scores import opposed_pairs
 from curation.refusals.faults import NO_ANSWER, judged_rows, turned_round
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
@@ -38,9 +46,10 @@ def run(context: Context) -> StageResult:
     built: list[BuiltPairs] = []
     facts: dict[str, Any] = {}
     candidates: pl.DataFrame | None = None
+    told = _provided(context)
     for strategy in options.strategies:
         if strategy == "provided":
-            built.append(provided_pairs(prompted_inputs(context).collect()))
+            built.append(told)
         elif strategy == "refusal_vs_compliance":
             built.append(_by_refusal(context))
         elif strategy == FAULTS:
@@ -59,17 +68,41 @@ def run(context: Context) -> StageResult:
     pairs = once_each(pl.concat([b.pairs for b in built]))
     answered = without_lost_answers(context, pairs)
     lost = pairs.join(answered.kept, on="pair_id", how="anti", maintain_order="left")
-    both_ways = without_conflicts(answered.kept)
+    # Scores that contradict a source's label leave open which of the two is right; reward models are there to say.
+    heard = None
+    if candidates is not None and _within(candidates):
+        heard = pl.concat([told.pairs, opposed_pairs(answered.kept, candidates)]).unique(
+            "pair_id", maintain_order=True
+        )
+    both_ways = without_conflicts(answered.kept, heard=heard)
     consistent = without_lost_opposites(context, both_ways.pairs, lost=lost)
     rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)
     rejects = concat_rejects(rejects, both_ways.rejects, consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.kept["strategy"].value_counts(sort=True).iter_rows()}
     facts |= consistent.facts
+    facts |= _against_sources(consistent.kept, told.pairs)
     facts |= {} if candidates is None else _compared_apart(candidates)
     if consistent.kept.is_empty() and options.strategies == ("provided",):
         facts["no source brings a pair"] = _OTHERS
     return context.write("pairs", "pairs", consistent.kept, rejects=rejects, facts=facts)
+
+
+def _provided(context: Context) -> BuiltPairs:
+    columns = ("input_id", "prompt_id", "kind", "candidate_ids", "scores", "chosen_index", "rejected_index")
+    return provided_pairs(prompted_inputs(context).select(columns).collect())
+
+
+def _against_sources(pairs: pl.DataFrame, told: pl.DataFrame) -> dict[str, int]:
+    """How many pairs say the opposite of a source's label, and how many labels the opposite of their own scores."""
+    opposite = told.select("prompt_id", chosen_id="rejected_id", rejected_id="chosen_id")
+    counts = {
+        "pairs that a source has the other way round": pairs.join(opposite, on=PAIR_KEY, how="semi").height,
+        "pairs of sources whose own scores say the opposite": pairs.filter(
+            pl.col("strategy") == "provided", pl.col("margin") < 0
+        ).height,
+    }
+    return {said: count for said, count in counts.items() if count}
 
 
 def _by_score(context: Context, candidates: pl.DataFrame, strategy: str) -> BuiltPairs:

@@ -77,7 +77,7 @@ def done(
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given: dict[str, Any] = {
         "sources": [{"path": str(folder / f"{name}.jsonl"), "score_scale": scale} for name in sources],
-        "encoder": None, "rewards": [], "refusals": None, "policy": None,
+        "encoder": None, "rewards": pairs.pop("rewards", []), "refusals": None, "policy": None,
         "splits": {"train": 1.0, "validation": 0.0, "test": 0.0},
         "pairs": {"score": "provided", **pairs},
         "gates": {"max_duplicate_rate": 1.0},
@@ -144,3 +144,53 @@ def test_a_pair_that_two_sources_agree_on_is_built_once(tmp_path: Path) -> None:
     result = done(tmp_path, {"stars": STARS, "shares": both}, strategies=["all"])
     assert said(result) == {("Beer traps.", "Salt.")}
     assert result.workspace.read("rejects").is_empty()
+
+
+LABELLED = [
+    {"prompt": PROMPT, "chosen": "Salt.", "rejected": "Beer traps."},
+    {
+        "prompt": "And for snails?",
+        "chosen": "A board.",
+        "rejected": "Hope.",
+        "score_chosen": 1,
+        "score_rejected": 5,
+    },
+    {"prompt": "And for aphids?", "chosen": "Soap.", "rejected": "Luck.", "score_chosen": 5, "score_rejected": 1},
+]
+
+
+def test_a_pair_by_scores_that_a_source_has_the_other_way_round_goes(tmp_path: Path) -> None:
+    result = done(tmp_path, {"stars": STARS, "labelled": LABELLED}, strategies=["best_vs_worst"])
+    assert said(result) == {("Soap.", "Luck.")}
+    rejects = result.workspace.read("rejects").filter(pl.col("rule") == "contradictory_pair")
+    assert rejects["reason"].to_list() == ["a source says the opposite of the same two answers"] * 2
+
+
+def test_a_pair_that_the_scores_of_another_source_speak_against_goes(tmp_path: Path) -> None:
+    one = [{"prompt": PROMPT, "response": text, "score": score} for text, score in (("a", 3), ("b", 2))]
+    other = [{"prompt": PROMPT, "response": text, "score": score} for text, score in (("b", 8), ("a", 7), ("c", 9))]
+    result = done(tmp_path, {"one": one, "other": other}, strategies=["best_vs_each"])
+    assert said(result) == {("c", "a"), ("c", "b")}
+    rejects = result.workspace.read("rejects")
+    assert rejects.select("rule", "reason").rows() == [
+        ("contradictory_pair", "a source says the opposite of the same two answers")
+    ]
+
+
+def test_labels_that_contradict_their_own_scores_are_counted(tmp_path: Path) -> None:
+    result = done(tmp_path, {"labelled": LABELLED}, strategies=["provided"])
+    assert said(result) == {("Salt.", "Beer traps."), ("A board.", "Hope."), ("Soap.", "Luck.")}
+    facts = next(stage.facts for stage in result.stages if stage.stage == "pairs")
+    assert facts["pairs of sources whose own scores say the opposite"] == 1
+
+
+def longest(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [float(len(answer)) for answer in answers]
+
+
+def test_reward_models_may_say_the_opposite_of_a_source_and_it_is_counted(tmp_path: Path) -> None:
+    rewards = [{"model": f"python:{__name__}:longest"}]
+    result = done(tmp_path, {"labelled": LABELLED}, strategies=["best_vs_worst"], score="rewards", rewards=rewards)
+    assert ("Beer traps.", "Salt.") in said(result)
+    facts = next(stage.facts for stage in result.stages if stage.stage == "pairs")
+    assert facts["pairs that a source has the other way round"] == 1
