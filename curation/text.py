@@ -17,6 +17,7 @@ from typing import Any, Final
 from curation.validation_words import kind_of
 
 __all__ = [
+    "BLANK",
     "ROLES",
     "Message",
     "as_messages",
@@ -36,6 +37,10 @@ Message = dict[str, str]
 """One chat turn: ``{"role": ..., "content": ...}``."""
 
 ROLES: Final = ("system", "user", "assistant", "tool")
+
+_WHITE: Final = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace())
+BLANK: Final = _WHITE + "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
+"""Signs that nobody sees: a text of them alone says nothing."""
 
 _ID_HEX_DIGITS: Final = 32
 _TRAILING_SPACES: Final = re.compile(r"[^\S\n]+$", re.MULTILINE)
@@ -124,7 +129,7 @@ def fault_in_text(text: str | None) -> str | None:
     """The rule that a text breaks, or None: ``null``, ``empty``, ``invalid_unicode``, ``nul_character``."""
     if text is None:
         return "null"
-    if not text.strip():
+    if not text.strip(BLANK):
         return "empty"
     if "\x00" in text:
         return "nul_character"

@@ -68,6 +68,8 @@ def test_as_messages_says_what_is_wrong(value: object, message: str) -> None:
     [
         (None, "null"),
         (" \n\t", "empty"),
+        ("\u200b \ufeff\u2003", "empty"),
+        ("\u200ba", None),
         ("a\x00b", "nul_character"),
         ("a\udc00", "invalid_unicode"),
         ("a", None),

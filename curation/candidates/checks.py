@@ -10,6 +10,7 @@ import polars as pl
 from curation.candidates.leakage import template_leakage
 from curation.candidates.loops import MIN_LOOP_CHARACTERS, MIN_LOOP_REPEATS, repetition_loops
 from curation.candidates.reasoning import REASONING_MARKERS, split_reasoning, with_openings
+from curation.text import BLANK
 
 __all__ = ["ANSWER_RULES", "CUT_OFF", "check_answers"]
 
@@ -17,7 +18,6 @@ ANSWER_RULES: Final = ("empty_response", "unclosed_reasoning", "truncated", "tem
 CUT_OFF: Final = ("length", "content_filter")
 """Finish reasons of answers that were cut: at the most tokens, or by a provider's filter."""
 _ALWAYS: Final = ("empty_response", "unclosed_reasoning")
-_INVISIBLE: Final = r"[\s\u00ad\u200b-\u200f\u2060\u2061-\u2064\ufeff]"
 _REASONS: Final = {
     "empty_response": "the model answered with nothing",
     "unclosed_reasoning": "the model was still reasoning when the answer ended",
@@ -75,7 +75,7 @@ def check_answers(
 def _findings(frame: pl.DataFrame, unclosed: pl.Series, characters: int, repeats: int) -> dict[str, pl.Series]:
     """For each rule the offending value, null where the answer keeps it."""
     responses = frame["response"]
-    blank = responses.str.replace_all(_INVISIBLE, "").str.len_bytes() == 0
+    blank = responses.str.strip_chars(BLANK) == ""
     finish = (
         frame["finish_reason"]
         if "finish_reason" in frame.columns

@@ -37,7 +37,7 @@ _ALIASES: Final = {
 
 _REASONS: Final = {
     "null": "{} is null",
-    "empty": "{} is empty or white space",
+    "empty": "{} is empty, or white space and invisible characters",
     "nul_character": "{} holds a NUL character",
     "invalid_unicode": "{} holds half of a surrogate pair, which is not Unicode text",
 }

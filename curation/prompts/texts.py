@@ -14,7 +14,7 @@ from curation.errors import InputError, closest
 from curation.files import ROW, InputFile, RowError, rejects_frame
 from curation.prompts import dialogues
 from curation.prompts.column_kinds import is_text
-from curation.text import messages_text
+from curation.text import BLANK, messages_text
 
 __all__ = [
     "TextRows",
@@ -204,7 +204,7 @@ def _text_faults(numbers: pl.Series, values: pl.Series, column: str) -> pl.DataF
     rule = (
         pl.when(text.is_null())
         .then(pl.lit(f"null_{column}"))
-        .when(text.str.strip_chars() == "")
+        .when(text.str.strip_chars(BLANK) == "")
         .then(pl.lit(f"empty_{column}"))
         .when(text.str.contains("\x00", literal=True))
         .then(pl.lit("nul_character"))

@@ -312,6 +312,7 @@ def test_text_and_messages_may_stand_in_one_column(tmp_path: Path) -> None:
         ({"chosen": None}, "null_response", "chosen"),
         ({"rejected": ""}, "empty_response", "rejected"),
         ({"rejected": "\u3000 "}, "empty_response", "rejected"),
+        ({"rejected": "\u200b \ufeff"}, "empty_response", "rejected"),
         ({"rejected": "a"}, "chosen_equals_rejected", "rejected"),
         ({"rejected": "a \r\n"}, "chosen_equals_rejected", "rejected"),
         (
