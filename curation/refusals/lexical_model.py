@@ -15,7 +15,7 @@ import numpy.typing as npt
 from curation.errors import ModelError
 from curation.refusals.languages import what_is_said
 from curation.refusals.lexical import Reading, cue_names, cues, grams, load_lexicon, phrases_in
-from curation.refusals.terse import refuses_or_answers, refuses_outright, says_little
+from curation.refusals.terse import only_disclaims, refuses_or_answers, refuses_outright, says_little
 
 __all__ = ["LEXICAL_WEIGHTS", "LEXICON", "VOCABULARY", "LexicalModel", "LexicalScores", "sparse_row"]
 
@@ -50,8 +50,9 @@ class LexicalScores(NamedTuple):
     unread: npt.NDArray[np.bool_]
     """(n,), in another script or language, and without a known phrase: only punctuation and single signs spoke."""
     terse: npt.NDArray[np.bool_]
-    """(n,), a few words of which only the request could tell; see ``curation.refusals.terse``. Or words of which
-    none is known to be English: what the English model makes of them is no reason to call them a refusal."""
+    """(n,), a few words of which only the request could tell, or an answer with a stock disclaimer after it; see
+    ``curation.refusals.terse``. Or words of which none is known to be English: what the English model makes of them
+    is no reason to call them a refusal."""
     either: npt.NDArray[np.bool_]
     """(n,), one or two words that refuse some requests and answer others."""
     outright: npt.NDArray[np.bool_]
@@ -162,7 +163,7 @@ class LexicalModel:
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
             declining, refusing = cue_values[self._declining].any(), cue_values[self._refusing].any()
             little = says_little(reading, declines=bool(declining), refuses=bool(refusing))
-            terse[position] = little or reading.maybe_foreign
+            terse[position] = little or reading.maybe_foreign or only_disclaims(reading)
             either[position] = refuses_or_answers(reading)
             outright[position] = refuses_outright(reading)
             ignorant[position] = cue_values[self._ignorance] > 0 and not cue_values[self._not_ignorant].any()

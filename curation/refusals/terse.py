@@ -1,4 +1,5 @@
-"""Answers of a few words: those that refuse outright, and those of which only the request could tell. No model.
+"""Answers of a few words: those that refuse outright, those of which only the request could tell, and disclaimers.
+No model.
 
 Words alone say little about the latter, and a model of words says it with too much confidence.
 """
@@ -11,7 +12,7 @@ from typing import Final
 from curation.refusals.dressing import speaks_of_helping
 from curation.refusals.lexical import Reading
 
-__all__ = ["refuses_or_answers", "refuses_outright", "says_little"]
+__all__ = ["only_disclaims", "refuses_or_answers", "refuses_outright", "says_little"]
 
 _WORDS: Final = 3
 _CHARACTERS: Final = 60
@@ -94,6 +95,36 @@ _MAY_REFUSE: Final = re.compile(
     r")\b"
 )
 """What may refuse although no phrase of the lexicon does: such an answer is left to the model."""
+
+
+_DISCLAIMER: Final = re.compile(
+    r"(?:please )?(?:note|keep in mind|bear in mind|remember|be aware),? (?:though,? |however,? )?that i(?:'m| am) "
+    r"|(?:this|that) is (?:not|no) (?:\w+ )?(?:legal|medical|financial|professional|tax|investment) advice\b"
+    r"|(?:please |you should |always )?(?:consult|check with|ask|see|contact) (?:with )?(?:an? |your )?(?:\w+ )?"
+    r"(?:doctor|lawyer|pharmacist|professional|specialist|expert|electrician|accountant)\b.* (?:if|before) "
+    r"|(?:but |though )?(?:as an? (?:ai|language model)[\w ]*,? )?i (?:can't|can ?not) (?:guarantee|taste|smell)\b"
+)
+_MAY_BE_REFUSING: Final = re.compile(
+    r"\b(?:can't|can ?not|won't|unable|sorry|afraid|refus|declin|apolog|i don't|i do not|as an? ai|i'm|i am|we're"
+    r"|not (?:able|appropriate|possible|comfortable|ethical|legal|right)|let's|unfortunately|inappropriate|illegal"
+    r"|unethical|harm|danger|serious|sensitive|important|instead|understand|would|should|must|never|no\b)"
+    r"|^(?:that|this|these|those|it) (?:is|are|sounds?|seems?|looks?)\b"
+)
+_OFFERED: Final = re.compile(
+    r"\b(?:help|assist|answer|provide|discuss|comply|share|engage|opinion|feeling|request|write|create|support)"
+)
+
+
+def only_disclaims(reading: Reading) -> bool:
+    """Whether an answer's only words of a refusal are a stock disclaimer after it: "Bake it. I can't taste it."
+
+    Of a short answer these words are half, and the models go by them. Advice to see somebody is a disclaimer where
+    it is for a case ("if", "before"); else it may be all that is answered.
+    """
+    said = [text for text in reading.sentences[1:] if _OFFERED.search(text) or not _DISCLAIMER.match(text)]
+    if len(said) == len(reading.sentences[1:]):
+        return False
+    return not any(_MAY_BE_REFUSING.search(text) or _OFFERED.search(text) for text in (reading.sentences[0], *said))
 
 
 def refuses_outright(reading: Reading) -> bool:
