@@ -72,7 +72,10 @@ def read_tree(file: InputFile, columns: ColumnMap, *, limit: int | None) -> Tree
         path = _path(by_id, parent)
         if path is None or path[-1].role == "assistant":
             rule, reason = (
-                ("no_parent", "the message that it replies to is not in the file")
+                (
+                    "no_parent",
+                    "the message that it replies to is not in the file, or not the only one of its identifier",
+                )
                 if path is None
                 else ("no_user_turn", "it replies to another answer, not to the user")
             )
@@ -114,21 +117,18 @@ def _paths(file: InputFile, columns: ColumnMap) -> dict[str, str]:
 
 
 def _messages(frame: pl.DataFrame, paths: Mapping[str, str]) -> tuple[list[_Message], list[Reject]]:
-    """Every message once; without an identifier of its own, none can be told from another."""
+    """Every message once, as it stands first; those that share an identifier and differ are all rejects."""
     texts = {field: frame[column].cast(pl.String).to_list() for field, column in paths.items() if field != "score"}
     scores = frame[paths["score"]].cast(pl.Float64).to_list() if "score" in paths else [None] * frame.height
     found: dict[str, _Message] = {}
+    unclear: set[str] = set()
     faults = []
     for position, row in enumerate(frame[ROW].to_list()):
         identifier = texts["message_id"][position]
-        if identifier is None or identifier in found:
-            rule = "null_message_id" if identifier is None else "repeated_message_id"
-            reason = (
-                "the message has no identifier" if identifier is None else "an earlier message has the identifier"
-            )
-            faults.append(Reject(row, rule, "message_id", reason))
+        if identifier is None:
+            faults.append(Reject(row, "null_message_id", "message_id", "the message has no identifier"))
             continue
-        found[identifier] = _Message(
+        message = _Message(
             row,
             identifier,
             texts["parent_id"][position] or None,
@@ -136,7 +136,18 @@ def _messages(frame: pl.DataFrame, paths: Mapping[str, str]) -> tuple[list[_Mess
             texts["message_text"][position],
             scores[position],
         )
+        first = found.setdefault(identifier, message)
+        if first is not message:
+            faults.append(_repeated(row))
+            if first[2:] != message[2:]:
+                unclear.add(identifier)
+    # Which of two messages an answer replies to cannot be told.
+    faults += [_repeated(found.pop(identifier).row) for identifier in sorted(unclear)]
     return list(found.values()), faults
+
+
+def _repeated(row: int) -> Reject:
+    return Reject(row, "repeated_message_id", "message_id", "another message has the identifier")
 
 
 def _path(by_id: Mapping[str, _Message], end: str) -> list[_Message] | None:

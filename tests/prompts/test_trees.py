@@ -62,7 +62,7 @@ def test_every_message_that_no_prompt_is_made_of_has_a_reason(tmp_path: Path) ->
         {"message_id": "odd", "parent_id": "q", "role": "asistant", "text": "x"},
         {"message_id": "top", "parent_id": None, "role": "assistant", "text": "x"},
         {"message_id": "again", "parent_id": "good", "role": "assistant", "text": "x"},
-        {"message_id": "q", "parent_id": None, "role": "prompter", "text": "another"},
+        MESSAGES[0],
         {"message_id": None, "parent_id": "q", "role": "assistant", "text": "x"},
         {"message_id": "round", "parent_id": "circle", "role": "prompter", "text": "x"},
         {"message_id": "circle", "parent_id": "round", "role": "assistant", "text": "x"},
@@ -80,6 +80,17 @@ def test_every_message_that_no_prompt_is_made_of_has_a_reason(tmp_path: Path) ->
         (10, "null_message_id"),
         (12, "no_parent"),
     ]
+
+
+def test_answers_to_one_of_two_messages_with_an_identifier_are_no_answers_to_the_other(tmp_path: Path) -> None:
+    found = read(tmp_path, [*MESSAGES, {**MESSAGES[0], "text": "another?"}])
+
+    assert found.rows.height == 0
+    assert found.rejects.select("row", "rule").rows() == [
+        (0, "repeated_message_id"),
+        (1, "no_parent"), (3, "no_parent"), (4, "no_parent"),
+        (5, "repeated_message_id"),
+    ]  # fmt: skip
 
 
 def test_a_column_that_is_missing_or_not_of_a_tree_is_named(tmp_path: Path) -> None:
