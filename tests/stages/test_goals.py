@@ -72,6 +72,26 @@ def test_the_sources_own_scores_can_be_the_goal(tmp_path: Path) -> None:
     assert found["prompt"][0].to_list()[0] == {"role": "system", "content": "Aim at 6.0."}
 
 
+def test_scores_of_each_source_are_mapped_to_the_goals_by_themselves(tmp_path: Path) -> None:
+    sources = []
+    for name, best, worst in (("stars", 5.0, 1.0), ("shares", 0.9, 0.1)):
+        rows = [
+            {
+                "prompt": f"{r['prompt']} ({name})",
+                "responses": [r["chosen"], r["rejected"]],
+                "scores": [best, worst],
+            }
+            for r in sentences(3)
+        ]
+        sources.append({"path": str(tmp_path / f"{name}.jsonl")})
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    goals = {"score": "provided", "scale": [1, 10], "instruction": "Aim at {goal}."}
+    pairs = {"strategies": ["best_vs_worst"], "score": "provided"}
+    publish = {"datasets": ["reward_augmented"], "goals": goals}
+    space = made(tmp_path, [], sources=sources, publish=publish, pairs=pairs)
+    assert sorted(space.read("reward_augmented")["goal"]) == [1.0] * 6 + [10.0] * 6
+
+
 @pytest.mark.parametrize(
     ("publish", "message"),
     [
