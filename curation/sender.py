@@ -92,12 +92,10 @@ def run_apart(
             "budget": [budget.limit, budget.spent, budget.currency],
             "retry_failed": retry_failed,
         }
-        report = _follow(order, step.name, progress)
-    budget.spent += report.cost
-    return report
+        return _follow(order, step.name, progress, budget)
 
 
-def _follow(order: dict[str, Any], name: str, progress: ProgressSink) -> StepReport:
+def _follow(order: dict[str, Any], name: str, progress: ProgressSink, budget: Budget) -> StepReport:
     """Start the sender and show what it says, until it is done."""
     command = [sys.executable, "-m", "curation.sender"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
@@ -106,7 +104,7 @@ def _follow(order: dict[str, Any], name: str, progress: ProgressSink) -> StepRep
     try:
         _say(process.stdin, order)
         with interrupts() as interrupted:
-            return _listen(process.stdin, _Lines(process.stdout), name, progress, interrupted)
+            return _listen(process.stdin, _Lines(process.stdout), name, progress, budget, interrupted)
     finally:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
@@ -121,6 +119,7 @@ def _listen(
     said: _Lines,
     name: str,
     progress: ProgressSink,
+    budget: Budget,
     interrupted: Callable[[], bool],
 ) -> StepReport:
     stop_sent = False
@@ -143,6 +142,8 @@ def _listen(
                 bar = stack.enter_context(progress.step(name, line["total"]))
             elif "advance" in line:
                 bar.advance(*line["advance"])
+            elif "spent" in line:
+                budget.spent = line["spent"]
             elif "error" in line:
                 raise _error(*line["error"])
             else:
@@ -226,18 +227,21 @@ def main() -> int:
     step: StreamStep = getattr(importlib.import_module(module), function)(**order["step"][1])
     draining = draining_marker(ledger.workspace, step.key, os.getpid())
     stop = _until_told(draining)
+    budget = Budget(*order["budget"])
     try:
         done = run_stream(
             step,
             _inputs(Path(order["inputs"])),
             ledger,
             progress=report,
-            budget=Budget(*order["budget"]),
+            budget=budget,
             retry_failed=order["retry_failed"],
             interrupted=stop.is_set,
         )
+        report.say({"spent": budget.spent})
         report.say({"report": done._asdict()})
     except CurationError as error:
+        report.say({"spent": budget.spent})
         report.say({"error": [type(error).__name__, str(error)]})
     finally:
         draining.unlink(missing_ok=True)

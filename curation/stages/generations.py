@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from curation.errors import BudgetReached
 from curation.journal import is_draining, journal_path
 from curation.ledger import LedgerKey
 from curation.models.chat import (
@@ -169,6 +170,7 @@ class _Sampling:
             failure = {"row_id": row["request_id"], "item_id": row["prompt_id"], **answer._asdict()}
             return Arrival(row["request_id"], None, failure, cost=lost)
         cost = self.step.cost(row, answer)
+        cost = None if cost is None else cost + lost
         kept = {
             "request_id": row["request_id"],
             "prompt_id": row["prompt_id"],
@@ -181,7 +183,7 @@ class _Sampling:
             "cost": cost,
             "system_prompt": row["system_prompt"],
         }
-        return Arrival(row["request_id"], kept, None, answer.completion_tokens, (cost or 0.0) + lost)
+        return Arrival(row["request_id"], kept, None, answer.completion_tokens, cost or 0.0)
 
 
 def _messages(row: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
@@ -243,22 +245,35 @@ def run(context: Context) -> StageResult:
     facts: dict[str, Any] = {}
     budget = budget_of(context)
     steps = generation_steps(context)
+    reached: list[BudgetReached] = []
     for step, name in zip(steps, _names(steps), strict=True):
         before = len(context.reports)
-        if is_drawn_in_rounds(context.recipe.sampling, step.options):
-            mine = prompts_of(step, steps, prompts, models_per_prompt=context.recipe.pool.models_per_prompt)
-            drawn = _draw(context, step, mine, budget)
-            facts |= {f"{fact}, {name}": number for fact, number in drawn.facts.items()}
-        else:
-            pool = context.recipe.pool.models_per_prompt
-            context.compute_stream(step, requests_of(step, steps, prompts, models_per_prompt=pool), budget=budget)
+        try:
+            facts |= {f"{fact}, {name}": number for fact, number in _asked(context, step, steps, prompts, budget)}
+        except BudgetReached as error:
+            # What costs nothing, or less, goes on.
+            reached.append(error)
         reports = [r for r in context.reports[before:] if r.name == step.name]
         rows += sum(r.computed + r.reused for r in reports)
         failed += sum(r.failed for r in reports)
         facts[f"computed by {name}"] = sum(r.computed for r in reports)
         if step.price is not None:
             facts[f"paid to {name}"] = f"{sum(r.cost for r in reports):.6g} {budget.currency}"
+    if reached:
+        raise reached[0]
     return StageResult("generations", rows, failed, facts)
+
+
+def _asked(
+    context: Context, step: GenerationStep, steps: Sequence[GenerationStep], prompts: pl.DataFrame, budget: Budget
+) -> Iterable[tuple[str, int]]:
+    """Ask one model for its answers; what there is to say of its rounds, where it is asked in rounds."""
+    pool = context.recipe.pool.models_per_prompt
+    if is_drawn_in_rounds(context.recipe.sampling, step.options):
+        mine = prompts_of(step, steps, prompts, models_per_prompt=pool)
+        return _draw(context, step, mine, budget).facts.items()
+    context.compute_stream(step, requests_of(step, steps, prompts, models_per_prompt=pool), budget=budget)
+    return ()
 
 
 def _names(steps: Sequence[GenerationStep]) -> list[str]:

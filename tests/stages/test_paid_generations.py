@@ -22,8 +22,11 @@ from curation.recipe import load_recipe
 from curation.stages.context import Context
 from curation.stages.generations import budget_of, generation_steps
 from curation.stages.paid import token_facts
+from curation.stages.spending import spent
+from curation.streaming import Budget
 from curation.workspace import Workspace
 from tests.chat_server import Running, running
+from tests.child_processes import started
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES_RUN = ("inputs", "hygiene", "prompts", "generations", "candidates")
@@ -150,11 +153,31 @@ def test_max_cost_stops_before_it_is_exceeded_and_more_money_goes_on(tmp_path: P
     for _ in range(2):
         with pytest.raises(BudgetReached, match=r"before max_cost 0.5 USD is exceeded"):
             run(recipe)
-    spent = Workspace(tmp_path / "w").read("generations")["cost"].sum()
-    assert 0.2 < spent <= 0.5
+    assert 0.2 < Workspace(tmp_path / "w").read("generations")["cost"].sum() <= 0.5
     run(write(tmp_path, 50, [model(server)], costs=costs | {"max_cost": 100}))
     assert Workspace(tmp_path / "w").read("generations").height == 100
     assert set(server.got().values()) == {1}
+
+
+@pytest.mark.parametrize("paid", [0.0, 0.6])
+def test_a_model_at_the_limit_does_not_stop_one_that_costs_nothing(
+    paid: float, tmp_path: Path, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {"prompt": 0.0, "completion": 0.0}
+    costs = {"prices": PRICES | {"other": free, "third": PRICES["policy"]}, "max_cost": 0.5}
+    models = [model(server, name) for name in ("policy", "other", "third")]
+    recipe = write(tmp_path, 50, models, costs=costs)
+    # What broke off before may have taken the run past its limit already.
+    before = Budget(0.5, paid)
+    monkeypatch.setattr("curation.stages.generations.budget_of", lambda context: before)
+    with pytest.raises(BudgetReached, match=r"before max_cost 0.5 USD is exceeded"):
+        run(recipe)
+    made = Workspace(tmp_path / "w").read("generations")
+    assert made["generator"].str.starts_with("other").sum() == 100
+    # The third model knows what the first one was paid, in a process of its own.
+    assert made["cost"].sum() <= 0.5
+    assert before.spent == pytest.approx(paid + made["cost"].sum())
+    assert made["generator"].str.starts_with("policy").any() == (not paid)
 
 
 def test_what_rewriting_cost_is_spent_for_every_later_run(tmp_path: Path, server: Running) -> None:
@@ -167,12 +190,12 @@ def test_what_rewriting_cost_is_spent_for_every_later_run(tmp_path: Path, server
     for _ in range(2):
         with pytest.raises(BudgetReached, match=r"before max_cost 1.5 USD is exceeded"):
             run_stage(context, stage_named("mutations"))
-    spent = context.workspace.read("generations")["cost"].sum()
-    assert 1.0 < spent <= 1.5
-    assert budget_of(context).spent == pytest.approx(spent)
+    cost = context.workspace.read("generations")["cost"].sum()
+    assert 1.0 < cost <= 1.5
+    assert budget_of(context).spent == pytest.approx(cost)
     ((name, said),) = token_facts(context).items()
     assert name.startswith("rewriting by http://")
-    assert said.endswith(f"{spent:.6g} USD")
+    assert said.endswith(f"{cost:.6g} USD")
 
 
 def test_what_broke_off_counts_at_its_most_each_time_it_was_sent(tmp_path: Path) -> None:
@@ -183,10 +206,11 @@ def test_what_broke_off_counts_at_its_most_each_time_it_was_sent(tmp_path: Path)
     lost = sum(line.startswith("did ") and line.split()[1] in charged for line in log)
     # A message of 31 bytes, 32 + 32 tokens at most for its template and that of a system message, 8 of the answer.
     most = (len("What is the number 0 good for?") + 64 + 8) / 1000
+    made = context.workspace.read("generations")
+    answered = (made["prompt_tokens"] + made["completion_tokens"]).sum() / 1000
     assert lost > 0
-    assert context.reports[0].cost == pytest.approx(
-        context.workspace.read("generations")["cost"].sum() + lost * most
-    )
+    assert context.reports[0].cost == pytest.approx(answered + lost * most)
+    assert spent(context) == pytest.approx(answered + lost * most)  # for every later run, too
 
 
 def test_what_a_killed_run_had_paid_is_spent(tmp_path: Path, server: Running) -> None:
@@ -225,11 +249,10 @@ def test_kill_minus_9_sends_nothing_again_that_was_answered(tmp_path: Path) -> N
         recipe = write(tmp_path, 150, [model(faulty, concurrency=8)])
         command = [sys.executable, "-m", "curation.cli", "run", str(recipe), "--workspace", str(tmp_path / "w")]
         for target in (60, 150):
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while faulty.got().total() < target and process.poll() is None:
-                time.sleep(0.01)
-            process.kill()
-            process.wait()
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            with started(command, cwd=ROOT, **quiet) as process:  # at its end it is killed
+                while faulty.got().total() < target and process.poll() is None:
+                    time.sleep(0.01)
         context = run(recipe)
         made = context.workspace.read("generations")
         failed = context.workspace.read("failures")
