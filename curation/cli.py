@@ -73,7 +73,10 @@ def _options(
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="a YAML file; see examples/")],
-    workspace: Annotated[str | None, typer.Option(help="where to keep everything; default: the recipe's")] = None,
+    workspace: Annotated[
+        str | None,
+        typer.Option(help="where to keep everything; default: the recipe's, else workspaces/ and its name"),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="where models run: local (here) or ray (a cluster); default: the recipe's")
     ] = None,
@@ -100,7 +103,7 @@ def run(
     from curation.pipeline import run as run_pipeline
     from curation.progress import RichProgress
 
-    result = run_pipeline(
+    run_pipeline(
         recipe,
         workspace=workspace,
         limit=limit,
@@ -108,8 +111,8 @@ def run(
         retry_failed=retry_failed,
         progress=RichProgress(),
         on_stage=_print_stage,
+        on_end=_print_run,
     )
-    _print_run(result)
 
 
 @app.command()

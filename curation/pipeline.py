@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,6 +92,7 @@ def run(
     retry_failed: bool = False,
     progress: ProgressSink | None = None,
     on_stage: Callable[[StageResult], None] = lambda result: None,
+    on_end: Callable[[RunResult], None] = lambda result: None,
 ) -> RunResult:
     """Run a recipe from its sources to its datasets.
 
@@ -103,6 +104,7 @@ def run(
         engine: ``local`` (models run in this process) or ``ray`` (on a cluster); the recipe's own by default.
         retry_failed: try rows again that a model failed on before.
         on_stage: called after each stage.
+        on_end: called with the result, also where a gate refused a dataset.
 
     Raises:
         InputError: a source or the recipe is wrong.
@@ -122,14 +124,16 @@ def run(
     results: list[StageResult] = []
     with opened_engine(context), recorded_run(context) as recording:
         refused = _run_all(context, results, on_stage)
-        if refused is not None:
+        if refused:
             recording.status = "failed"
-    if refused is not None:
-        raise refused
     computed = sum(r.computed for r in context.reports)
     reused = sum(r.reused for r in context.reports)
     seconds = time.monotonic() - started
-    return RunResult(recording.run_id, place, results, computed, reused, recording.changed, seconds)
+    result = RunResult(recording.run_id, place, results, computed, reused, recording.changed, seconds)
+    on_end(result)
+    if refused:
+        raise _refusal(refused)
+    return result
 
 
 @contextmanager
@@ -186,19 +190,26 @@ def _check_nothing_half_forgotten(workspace: Workspace) -> None:
 
 def _run_all(
     context: Context, results: list[StageResult], on_stage: Callable[[StageResult], None]
-) -> GateError | None:
-    """Every stage in order. A gate stops one dataset; the others and the report come out all the same."""
-    refused: GateError | None = None
+) -> dict[str, GateError]:
+    """Every stage in order. A gate stops one dataset; all else comes out all the same. Stages that were stopped."""
+    refused: dict[str, GateError] = {}
     for stage in STAGES:
         try:
             result = run_stage(context, stage)
         except GateError as error:
-            refused = refused or error
+            refused[stage.name] = error
             continue
         if result is not None:
             results.append(result)
             on_stage(result)
     return refused
+
+
+def _refusal(refused: Mapping[str, GateError]) -> GateError:
+    """The first refusal, and the names of the datasets that were refused besides."""
+    first, *others = refused
+    names = ", ".join(name.removeprefix("publish_") for name in others)
+    return GateError(f"{refused[first]}. Not published either: {names}") if others else refused[first]
 
 
 def workspace_of(
