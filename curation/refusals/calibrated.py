@@ -24,7 +24,7 @@ from curation.refusals.calibration import (
     thresholds_per_category,
 )
 from curation.refusals.faults import NO_ANSWER
-from curation.refusals.sheets import DRAWN_WITH, FloatArray
+from curation.refusals.sheets import drawn_for
 from curation.text import canonical_json, content_hash
 from curation.validation_words import fault_words
 
@@ -175,7 +175,7 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
     p = known["refusal_probability"].to_numpy().astype(np.float64)
     if not len(p):
         raise InputError(f"no row has a number in {label!r}: fill in 0 (answers) or 1 (refuses)")
-    w = _drawn(known)
+    w = drawn_for(known)
     scaling = fit_calibration(p, y, weights=w)
     if scaling.slope <= 0:
         raise InputError(
@@ -193,20 +193,6 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
         CalibrationFit(len(p), before, after, categories),
     )  # fmt: skip
     return FittedCalibration(stored, found.frame, found.spread, before, after)
-
-
-def _drawn(known: pl.DataFrame) -> FloatArray | None:
-    """How many answers each labelled one stands for; None where nobody drew them."""
-    if DRAWN_WITH not in known.columns:
-        return None
-    chance = known[DRAWN_WITH].cast(pl.Float64, strict=False).to_numpy()
-    bad = np.flatnonzero(~((chance > 0) & (chance <= 1)))  # null is NaN here
-    if len(bad):
-        raise InputError(
-            f"column {DRAWN_WITH!r} holds {known[DRAWN_WITH][int(bad[0])]!r} beside a label: leave it as it was "
-            "drawn, or take the column out where every answer was labelled"
-        )
-    return np.asarray(1 / chance)
 
 
 def load_calibration(path: str | Path) -> StoredCalibration:

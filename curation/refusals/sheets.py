@@ -11,7 +11,7 @@ import polars as pl
 
 from curation.errors import InputError
 
-__all__ = ["DRAWN_WITH", "LINE", "SHEET_COLUMNS", "counts_lines", "line_of", "numbered", "read_sheet"]
+__all__ = ["DRAWN_WITH", "LINE", "SHEET_COLUMNS", "counts_lines", "drawn_for", "line_of", "numbered", "read_sheet"]
 
 FloatArray = npt.NDArray[np.float64]
 LINE: Final = "sheet_line"
@@ -28,6 +28,20 @@ def numbered(sheet: pl.DataFrame) -> pl.DataFrame:
     """The sheet with ``sheet_line``, "7 of 40": what is missing later is seen by it."""
     place = pl.int_range(1, pl.len() + 1)
     return sheet.with_columns(pl.format("{} of {}", place, pl.len()).alias(LINE))
+
+
+def drawn_for(known: pl.DataFrame) -> FloatArray | None:
+    """How many answers each labelled one stands for; None where nobody drew them."""
+    if DRAWN_WITH not in known.columns:
+        return None
+    chance = known[DRAWN_WITH].cast(pl.Float64, strict=False).to_numpy()
+    bad = np.flatnonzero(~((chance > 0) & (chance <= 1)))  # null is NaN here
+    if len(bad):
+        raise InputError(
+            f"column {DRAWN_WITH!r} holds {known[DRAWN_WITH][int(bad[0])]!r} beside a label: leave it as it was "
+            "drawn, or take the column out where every answer was labelled"
+        )
+    return np.asarray(1 / chance)
 
 
 def counts_lines(sheet: pl.DataFrame) -> bool:
