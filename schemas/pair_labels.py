@@ -20,7 +20,7 @@ class PairLabels(dy.Schema):
 
     # The pair's as it was built: with ``flipped``, what is published under it has its answers the other way round.
     pair_id = identifier()
-    action = dy.String(min_length=1, description="keep, drop, or flip, soft_label, margin, weight, uncertainty_weight by +")
+    action = dy.String(min_length=1, description="keep, drop, or the others of the band by +, as flip+margin")
     flipped = dy.Bool(description="chosen and rejected change places in what is published")
     label_smoothing = dy.Float64(min=0.0, max=1.0)
     weight = dy.Float64(min=0.0)

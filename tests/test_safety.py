@@ -119,6 +119,7 @@ def test_a_key_among_a_requests_fields_is_refused_and_not_repeated(tmp_path: Pat
         ("model", "http://user:planted-secret@127.0.0.1:8000/v1#m"),
         ("model", "https://host/v1?api_key=planted-secret#m"),
         ("model", "https://host/v1?x=1&access_token=planted-secret"),
+        ("model", "localhost:8000/v1?api_key=planted-secret#m"),
         ("model", "judge:http://user:planted-secret@127.0.0.1:8000/v1#m?rubric=honesty"),
         ("model", "judge:https://host/v1#m?max_new_tokens=9&body.api_key=planted-secret"),
     ],

@@ -28,7 +28,6 @@ INPUTS_SCHEMA: Final[dict[str, Any]] = {
     "labels": pl.List(pl.Boolean),
     "category": pl.String,
     "annotator": pl.String,
-    "positives": pl.List(pl.String),
     "expected_behaviour": pl.String,
     "votes": pl.List(pl.Struct({"voter": pl.String, "vote": pl.String})),
 }
@@ -66,19 +65,9 @@ def input_row(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> dict[s
     for field in TEXT_FIELDS:
         value = extras.get(field)
         made[field] = None if value is None else value if isinstance(value, str) else str(value)
-    made["positives"] = _positives(extras.get("positives"))
     made["votes"] = votes_of(extras.get("votes")) if shape == "pair" else None
     made["expected_behaviour"] = _behaviour(extras.get("expected_behaviour"))
     return made
-
-
-def _positives(value: Any) -> list[str] | None:
-    values = [value] if isinstance(value, str) else value
-    if values is None:
-        return None
-    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        raise RowError("not_text", "positives", "positives hold something that is not text")
-    return [text for text in values if text.strip()] or None
 
 
 def _behaviour(value: Any) -> str | None:

@@ -32,7 +32,7 @@ AUTO: Final = ("pair", "unpaired", "responses", "response", "messages", "prompt"
 FORMATS: Final = ("auto", *AUTO, "tree")
 
 EXTRAS: Final = (
-    *TEXT_FIELDS, "positives", "votes", "expected_behaviour", "score_chosen", "score_rejected", "score",
+    *TEXT_FIELDS, "votes", "expected_behaviour", "score_chosen", "score_rejected", "score",
 )  # fmt: skip
 _FIELDS: Final = (
     "prompt",

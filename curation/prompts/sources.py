@@ -13,7 +13,6 @@ Inputs have one row for each row of the file that is not rejected:
     labels              for unpaired answers one boolean for each, otherwise null
     category, annotator text or null; nobody gave the label of a pair that was flipped since
     votes               for pairs a list of {voter, vote}: chosen, rejected or tie; otherwise null
-    positives           list of text or null: texts relevant to the prompt
     expected_behaviour  comply, refuse or null
 
 How columns are recognised is in ``shapes``; how files are read in ``curation.files``.

@@ -28,7 +28,7 @@ __all__ = ["load_costs", "load_recipe", "load_rewards"]
 _Part = TypeVar("_Part", bound=BaseModel)
 _SECRET_NAME: Final = re.compile(r"(?i)authorization|password|secret|(access|auth)[_-]?token|(x-)?api[_-]?key")
 _SECRET: Final = re.compile(
-    r"(?:judge:)?[a-z0-9+.-]+://(?:[^/@\s]*:[^/@\s]+@\S*"
+    r"(?:judge:)?(?:[a-z0-9+.-]+://[^/@\s]*:[^/@\s]+@\S*"
     r"|\S*[?&](?:body\.[\w.]*?)?(?:api[_-]?key|key|\w*token|sig|\w*signature|password|secret)=\S+)",
     re.IGNORECASE,
 )

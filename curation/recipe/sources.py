@@ -55,7 +55,7 @@ class Source(Section):
     columns: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict,
         description="our column name → the column's name in the file: prompt, chosen, rejected, response, "
-        "responses, scores, label, messages, category, annotator, votes, positives, "
+        "responses, scores, label, messages, category, annotator, votes, "
         "expected_behaviour, system, score, score_chosen, score_rejected; of a tree message_id, parent_id, "
         "message_text, message_role, score. outer.inner for a field inside one; a list of columns for prompt, "
         "responses and scores",

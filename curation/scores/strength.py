@@ -40,6 +40,11 @@ STRENGTH_COLUMNS: Final = (
     "strength_models",
 )
 _QUANTILES: Final = (0.2, 0.4, 0.9)
+_FEW_TO_CONTROL: Final = 50  # ours: the standard error of a correlation is then 0.14
+_FEW_CONTROLLED: Final = (
+    "WARNING: what follows length is taken from {} pairs alone, too few to tell it from what is better: bands, and "
+    "what they flip or drop, may follow chance"
+)
 _PROBABILITIES: Final = (0.35, 0.6, 0.95)
 _MIN_LABELLED: Final = 20
 
@@ -117,6 +122,8 @@ def preference_strength(
     summary = summarise(used)
     scored = summary.models > 0
     notes = _notes(margins.values, constant, scaling)
+    if lengths is not None and 0 < len(used) < _FEW_TO_CONTROL:
+        notes.append(_FEW_CONTROLLED.format(len(used)))
     rejects = margins.rejects
     if not scored.all():
         lost = margins.kept[~scored]

@@ -132,6 +132,7 @@ def test_length_control_of_the_command_takes_out_what_follows_length(tmp_path: P
     result = CliRunner().invoke(app, [*arguments, "--length-control"])
     assert result.exit_code == 0, result.output
     assert "length is controlled" in result.output
+    assert "from 40 pairs alone" in result.output
     rows = [json.loads(line) for line in source.read_text().splitlines()]
     sizes = [[len(row["chosen"]) for row in rows], [len(row["rejected"][0]["content"]) for row in rows]]
     margins = np.array([np.subtract(row["chosen_rewards"], row["rejected_rewards"]) for row in rows])

@@ -212,12 +212,11 @@ def test_a_label_of_words_is_no_verdict_unless_the_recipe_says_so(tmp_path: Path
 
 
 def test_prompts_alone_and_prompts_with_one_answer(tmp_path: Path) -> None:
-    alone, _, _, _ = source(tmp_path, {"prompt": "Hi!", "category": "greeting", "positives": ["Hello."]})
+    alone, _, _, _ = source(tmp_path, {"prompt": "Hi!", "category": "greeting"})
     answered, _, _, _ = source(tmp_path, {"instruction": "Add.", "input": "2 and 2", "output": "4"})
 
     assert alone.select("kind", "category").row(0) == ("prompt", "greeting")
     assert alone["responses"].to_list() == [[]]
-    assert alone["positives"].to_list() == [["Hello."]]
     assert answered["messages"].to_list() == [[user("Add.\n\n2 and 2")]]
     assert answered["responses"].to_list() == [["4"]]
 
