@@ -31,7 +31,7 @@ from curation.models.policy.rendering import Rendered
 from curation.scores.bradley_terry import fit_bradley_terry, pair_log_likelihood
 from curation.scores.ensemble import make_folds
 from curation.scores.evidence import choose_variances
-from curation.scores.label_noise import _out_of_fold
+from curation.scores.label_noise import _out_of_fold, _repo_fit
 from curation.scores.noise_features import state_differences
 from curation.scores.noise_inputs import noise_inputs, open_readers
 from curation.scores.noise_texts import read_pairs
@@ -163,15 +163,30 @@ def by_chance(pairs: Pairs, draws: int = 40) -> None:
         random = np.random.default_rng(seed)
         blocks = {name: random.normal(size=(120, 8)) for name in ("extent", "style", "heads")}
         fold = np.arange(120) % FOLDS
-        counting = {name for name, value in choose_variances(blocks).variances.items() if value}
-        chosen = {name: block for name, block in blocks.items() if name in counting}
-        for way, given in (("by all labels", chosen), ("without the fold", blocks)):
-            margins = _out_of_fold(given, fold, [], 0) if given else np.zeros(120)
+        for way, margins in (
+            ("by all labels", chosen_by_all(blocks, fold)),
+            ("without the fold", _out_of_fold(blocks, fold, [], 0)),
+        ):
             agreed[way].append(float((margins > 0).mean() + 0.5 * (margins == 0).mean()))
     print()
     for way, shares in agreed.items():
         print(f"random features, what counts chosen {way}: {np.mean(shares):.1%} of 120 labels agree "
               f"(standard error {np.std(shares, ddof=1) / np.sqrt(draws):.1%})")  # fmt: skip
+
+
+def chosen_by_all(blocks: Blocks, fold: np.ndarray) -> np.ndarray:
+    """Margins out of fold, but with variances that all labels chose, as label noise did it once."""
+    sizes = {name: value for name, value in choose_variances(blocks).variances.items() if value}
+    margins = np.zeros(len(fold))
+    if sizes:
+        design = np.hstack([blocks[name] for name in sizes])
+        ridge = np.concatenate(
+            [np.full(blocks[n].shape[1], (blocks[n] ** 2).sum() / len(fold) / v) for n, v in sizes.items()]
+        )
+        for number in np.unique(fold):
+            out = fold == number
+            margins[out] = design[out] @ _repo_fit(design[~out], ridge)
+    return margins
 
 
 class AllLayers(AnswerStatesReader):

@@ -29,7 +29,8 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        # None: a handler that was not set from Python, which Python cannot set again.
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 def interrupts_of_nobody() -> AbstractContextManager[Callable[[], bool]]:

@@ -168,7 +168,8 @@ def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int
     said = source.mixed & _SAID
     sheet = sample_for_labelling(mixed_as_text(frame, said).drop(ROW), size=size, seed=seed)
     write_frame(sheet, target, mixed=source.mixed - said)
-    drawn = f"{sheet.height:,} answers drawn into {target}: fill in label with 0 (answers) or 1 (refuses)"
+    about = "" if sheet.height == size else f" (each by a chance of its own, {size:,} on average)"
+    drawn = f"{sheet.height:,} answers{about} drawn into {target}: fill in label with 0 (answers) or 1 (refuses)"
     return "\n".join([drawn, *_told_rejects(unread, target)])
 
 

@@ -47,14 +47,14 @@ def select_pairs(pairs: pl.DataFrame, rules: Sequence[Rule], *, drop_refusal_pai
     Args:
         pairs: ``pair_id`` and the scores that the rules name.
         rules: ranges of scores.
-        drop_refusal_pairs: reject pairs in which both answers are classed as refusals; needs the columns
+        drop_refusal_pairs: reject pairs in which both answers are classed as full refusals; needs the columns
             ``chosen_refusal_class`` and ``rejected_refusal_class``.
     """
     left, rejects, thresholds = pairs, [], []
     if drop_refusal_pairs:
         refuses = [pl.col(f"{side}_refusal_class") == "full_refusal" for side in ("chosen", "rejected")]
         both = refuses[0] & refuses[1]
-        rejects.append(_rejected(left.filter(both), "refusal_pair", None, None, "both answers refuse"))
+        rejects.append(_rejected(left.filter(both), "refusal_pair", None, None, "both answers refuse in full"))
         left = left.filter(both.not_() | both.is_null())
     for rule in rules:
         score = _known(rule.score)

@@ -168,7 +168,7 @@ class Selection(Section):
     )
     drop_refusal_pairs: bool = Field(
         default=False,
-        description="drop pairs in which both answers refuse: displacement does its harm there (Razin et al. 2025)",
+        description="drop pairs of two full refusals: displacement does its harm there (Razin et al. 2025)",
     )
     max_per_prompt: int | None = Field(
         default=None, ge=1, description="pairs of one prompt, after the rules: the strongest stay"

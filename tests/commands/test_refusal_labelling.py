@@ -50,7 +50,7 @@ def test_a_filled_sheet_gives_rates_for_all_and_by_group(detected: Path, tmp_pat
     sheet = tmp_path / "sheet.parquet"
     said = curation("refusals", "sample-for-labelling", detected, "-o", sheet, "--size", 40)
     drawn = pl.read_parquet(sheet)
-    assert f"{drawn.height} answers drawn" in said
+    assert f"{drawn.height} answers" in said
     assert drawn["label"].null_count() == drawn.height
     lines = curation("refusals", "rate", detected, "--sheet", filled(sheet), "--by", "group").splitlines()
     assert lines[0].startswith("all: 25.0% (95 % interval")
