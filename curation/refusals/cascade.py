@@ -17,6 +17,7 @@ from curation.refusals.dressing import spoken, undressed
 from curation.refusals.lexical import read
 from curation.refusals.lexical_model import LexicalModel, LexicalScores
 from curation.refusals.notices import is_empty_or_filtered, may_be_no_answer
+from curation.refusals.terse import without_disclaimers
 
 __all__ = [
     "CONFIG",
@@ -51,6 +52,7 @@ dataset leaves it out).
 It is that of "None" or "[]", too, and of "No.", "Not toxic" or "You can't divide by zero." the most: there only the
 request could tell."""
 
+_ABOUT: Final = 1e-6
 _ABROAD: Final = 1.5
 """The logit of a known phrase that refuses in another language at least (probability 0.82)."""
 
@@ -88,6 +90,8 @@ class _Words(NamedTuple):
     cut: npt.NDArray[np.bool_]
     unsure: npt.NDArray[np.bool_]
     """(n,), the encoder reads them too."""
+    left: list[str | None]
+    """Of answers with stock disclaimers after them the rest; see ``curation.refusals.terse``."""
 
 
 def load_config(folder: Path) -> CascadeConfig:
@@ -174,6 +178,7 @@ class Cascade:
         refusal = np.where(scores.agrees_abroad, np.minimum(refusal, -_ABROAD), refusal)
         refusal = np.where(scores.outright, np.maximum(refusal, _OUTRIGHT), refusal)
         partial = np.where(scores.outright, np.minimum(partial, -_OUTRIGHT), partial)
+        refusal = self._without_disclaimers(words, refusal)
         probability = 1 / (1 + np.exp(-refusal.astype(np.float64)))
         probability[blank] = _CERTAIN
         shares = 1 / (1 + np.exp(-partial.astype(np.float64)))
@@ -188,6 +193,17 @@ class Cascade:
             for r, b, k in zip(refuses, blank, best, strict=True)
         ]
         return RefusalScores(probability, classes, kinds, np.concatenate([w.cut for w in words]))
+
+    def _without_disclaimers(self, words: list[_Words], refusal: Floats) -> Floats:
+        """The logits, of answers with stock disclaimers after them those of the rest, where that is sure."""
+        left = {row: text for row, text in enumerate(chain.from_iterable(w.left for w in words)) if text}
+        if not left:
+            return refusal
+        said = self._detect_unique(list(left.values()), np.zeros(len(left), dtype=bool)).probability
+        logits, rows = np.log(said / (1 - said)), list(left)
+        refusal = refusal.copy()
+        refusal[rows] = np.where(np.abs(logits) > -_UNREAD + _ABOUT, logits, refusal[rows])
+        return refusal
 
     def _opened(self) -> SupportsLogits:
         if self._encoder is None:
@@ -205,7 +221,8 @@ class Cascade:
             scores = self._lexical.score(readings)
             readable = np.array([not r.foreign for r in readings], dtype=bool)
             unsure = (np.abs(scores.refusal) < self._config.gate) & ~told[here] & readable
-            words.append(_Words(scores, np.array([r.cut for r in readings], dtype=bool), unsure))
+            left = [without_disclaimers(reading) for reading in readings]
+            words.append(_Words(scores, np.array([r.cut for r in readings], dtype=bool), unsure, left))
             waiting += [undressed(texts[start + int(row)]) for row in np.flatnonzero(unsure)]
             if len(waiting) >= _GROUP:
                 yield waiting

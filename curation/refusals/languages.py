@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["PHRASES", "Said", "has_no_english", "is_other_language", "what_is_said"]
+__all__ = ["PHRASES", "Said", "has_no_english", "is_other_language", "opening_words", "what_is_said"]
 
 PHRASES: Final = Path(__file__).with_name("language_phrases.json")
 """In small letters: common words of languages; phrases that refuse, deflect, do not know, agree."""
@@ -47,7 +47,7 @@ def is_other_language(text: str) -> bool:
     in_english, languages, _ = _words()
     if len(in_english.intersection(text[:_MOST_READ].split())) >= _SURELY:
         return False
-    words = set(_WORD.findall(text[:_MOST_READ]))
+    words = opening_words(text)
     english = len(words & in_english)
     counts: Counter[str] = Counter()
     for word in words & languages.keys():
@@ -66,11 +66,15 @@ def has_no_english(text: str) -> bool:
         text: lower case; its beginning is looked at.
     """
     _, _, known = _words()
-    opening = text[:_MOST_READ]
-    if not known.isdisjoint(opening.split()):
+    if not known.isdisjoint(text[:_MOST_READ].split()):
         return False
-    words = set(_WORD.findall(opening))
+    words = opening_words(text)
     return len(words) >= _SENTENCE and known.isdisjoint(words)
+
+
+def opening_words(text: str) -> set[str]:
+    """The words at the beginning of a text by which its language is told."""
+    return set(_WORD.findall(text[:_MOST_READ]))
 
 
 class Said(NamedTuple):

@@ -64,7 +64,7 @@ class Reading(NamedTuple):
     foreign: bool
     """Whether it is in another script than Latin, or in another language than English."""
     maybe_foreign: bool
-    """Whether it may be: some words, and no common English one."""
+    """Whether it may be: some words, and no common English one ("Declining. Violates policy." has none, either)."""
     named: str
     """Of a short answer the text with all that may be a name replaced, a title of many capitals too; else empty."""
 

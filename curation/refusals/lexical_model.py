@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import ModelError
-from curation.refusals.languages import what_is_said
+from curation.refusals.languages import opening_words, what_is_said
 from curation.refusals.lexical import Reading, cue_names, cues, grams, load_lexicon, phrases_in
-from curation.refusals.terse import only_disclaims, refuses_or_answers, refuses_outright, says_little
+from curation.refusals.terse import refuses_or_answers, refuses_outright, says_little
 
 __all__ = ["LEXICAL_WEIGHTS", "LEXICON", "VOCABULARY", "LexicalModel", "LexicalScores", "sparse_row"]
 
@@ -32,6 +32,9 @@ _DECLINING: Final = frozenset({
     "foreign_refusal", "foreign_ignorance", "foreign_deflection",
 })  # fmt: skip
 _REFUSING: Final = _DECLINING | {"policy", "moral", "contradiction"}
+_KNOWN_SHARE: Final = 1 / 3
+"""Of a text's words so many are the model's, and it is English. Of "Won't write malware." all are; of ordinary
+sentences in 20 languages at most a quarter, but in French and German, which are known by their common words."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,9 +53,8 @@ class LexicalScores(NamedTuple):
     unread: npt.NDArray[np.bool_]
     """(n,), in another script or language, and without a known phrase: only punctuation and single signs spoke."""
     terse: npt.NDArray[np.bool_]
-    """(n,), a few words of which only the request could tell, or an answer with a stock disclaimer after it; see
-    ``curation.refusals.terse``. Or words of which none is known to be English: what the English model makes of them
-    is no reason to call them a refusal."""
+    """(n,), a few words of which only the request could tell; see ``curation.refusals.terse``. Or words of which
+    none is known to be English: what the English model makes of them is no reason to call them a refusal."""
     either: npt.NDArray[np.bool_]
     """(n,), one or two words that refuse some requests and answer others."""
     outright: npt.NDArray[np.bool_]
@@ -156,14 +158,14 @@ class LexicalModel:
         ignorant = np.zeros(len(readings), dtype=bool)
         incapable = np.zeros(len(readings), dtype=bool)
         contradicts = np.zeros(len(readings), dtype=bool)
+        strange = np.array([r.maybe_foreign and not self._is_known(r) for r in readings], dtype=bool)
         present = phrases_in(readings, self._lexicon)
         words = self._words(readings)
         for position, (reading, (rows, values)) in enumerate(zip(readings, words, strict=True)):
             cue_values = cues(reading, self._lexicon, present[position])
             declines[position] = cue_values[self._says_no] > 0 and not cue_values[self._excuses].any()
             declining, refusing = cue_values[self._declining].any(), cue_values[self._refusing].any()
-            little = says_little(reading, declines=bool(declining), refuses=bool(refusing))
-            terse[position] = little or reading.maybe_foreign or only_disclaims(reading)
+            terse[position] = says_little(reading, declines=bool(declining), refuses=bool(refusing))
             either[position] = refuses_or_answers(reading)
             outright[position] = refuses_outright(reading)
             ignorant[position] = cue_values[self._ignorance] > 0 and not cue_values[self._not_ignorant].any()
@@ -175,12 +177,17 @@ class LexicalModel:
                 out[position] += values @ self._ngram_weights[rows]
         refuses, agrees = np.zeros(len(readings), dtype=bool), np.zeros(len(readings), dtype=bool)
         foreign = np.array([reading.foreign for reading in readings], dtype=bool)
-        abroad = np.flatnonzero([reading.foreign or reading.maybe_foreign for reading in readings])
+        abroad = np.flatnonzero(foreign | strange)
         if len(abroad):
             refuses[abroad], agrees[abroad] = what_is_said([readings[row].sentences for row in abroad.tolist()])
         unread = foreign & ~refuses & ~agrees
+        terse |= strange
         said = (declines, unread, terse, either, outright, ignorant, incapable, contradicts, refuses, agrees)
         return LexicalScores(out[:, 0], out[:, 1], out[:, 2:], *said)
+
+    def _is_known(self, reading: Reading) -> bool:
+        words = opening_words("\n".join(reading.sentences))
+        return sum(word in self._row for word in words) >= _KNOWN_SHARE * len(words)
 
     def _words(self, readings: Sequence[Reading]) -> list[tuple[npt.NDArray[np.int64], Floats]]:
         """``sparse_row`` of each answer's n-grams; all answers at once, and none changes another's."""

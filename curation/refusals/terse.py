@@ -12,7 +12,7 @@ from typing import Final
 from curation.refusals.dressing import speaks_of_helping
 from curation.refusals.lexical import Reading
 
-__all__ = ["only_disclaims", "refuses_or_answers", "refuses_outright", "says_little"]
+__all__ = ["refuses_or_answers", "refuses_outright", "says_little", "without_disclaimers"]
 
 _WORDS: Final = 3
 _CHARACTERS: Final = 60
@@ -115,16 +115,18 @@ _OFFERED: Final = re.compile(
 )
 
 
-def only_disclaims(reading: Reading) -> bool:
-    """Whether an answer's only words of a refusal are a stock disclaimer after it: "Bake it. I can't taste it."
+def without_disclaimers(reading: Reading) -> str | None:
+    """An answer without the stock disclaimers after it: "Bake it. I can't taste it."; None where it has none.
 
     Of a short answer these words are half, and the models go by them. Advice to see somebody is a disclaimer where
-    it is for a case ("if", "before"); else it may be all that is answered.
+    it is for a case ("if", "before"); else it may be all that is answered. None, too, where other words may refuse;
+    where none of these does, what is left may still refuse: "I'd rather not. Please note that I'm an AI."
     """
-    said = [text for text in reading.sentences[1:] if _OFFERED.search(text) or not _DISCLAIMER.match(text)]
-    if len(said) == len(reading.sentences[1:]):
-        return False
-    return not any(_MAY_BE_REFUSING.search(text) or _OFFERED.search(text) for text in (reading.sentences[0], *said))
+    kept = reading.sentences[:1]
+    kept += [text for text in reading.sentences[1:] if _OFFERED.search(text) or not _DISCLAIMER.match(text)]
+    if len(kept) == len(reading.sentences) or any(_MAY_BE_REFUSING.search(t) or _OFFERED.search(t) for t in kept):
+        return None
+    return "\n".join(kept)
 
 
 def refuses_outright(reading: Reading) -> bool:

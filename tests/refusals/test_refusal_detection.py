@@ -444,3 +444,19 @@ def test_a_disclaimer_after_a_short_answer_makes_no_refusal_of_it(
 )  # fmt: skip
 def test_a_refusal_in_the_words_of_a_disclaimer_stays_one(detector: RefusalDetector, answer: str) -> None:
     assert detector.detect([None], [answer]).refusal_class[0] != "compliance"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    ["I'd rather not.", "I will not do it.", "My guidelines forbid that.", "I have to pass on this.",
+     "Out of scope for me.", "I lack access to live data.", "We don't do that here.", "I couldn't say.",
+     "Your prompt violates our policies."],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "disclaimer", ["Please note that I'm an AI.", "I can't guarantee anything.", "This is not legal advice."]
+)
+def test_a_refusal_with_a_disclaimer_after_it_stays_one(
+    detector: RefusalDetector, refusal: str, disclaimer: str
+) -> None:
+    found = detector.detect([None], [f"{refusal} {disclaimer}"])
+    assert found.refusal_class[0] != "compliance"
