@@ -13,7 +13,7 @@ import polars as pl
 
 from curation.pairs.construction import pair_ids
 
-__all__ = ["opposed_pairs", "source_scores", "with_one_scale"]
+__all__ = ["opposed_pairs", "source_scores", "standings", "with_one_scale"]
 
 
 def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.DataFrame:
@@ -77,3 +77,15 @@ def with_one_scale(scores: pl.DataFrame) -> pl.DataFrame:
     one = pl.col("scale").n_unique() == 1
     means = scores.group_by("candidate_id", maintain_order=True).agg(pl.when(one).then(pl.col("score").mean()))
     return means.rename({"score": "provided_score"})
+
+
+def standings(scores: pl.DataFrame) -> pl.DataFrame:
+    """Where answers stand among all that are scored on their scale: candidate_id, standing (0 to 1, best last).
+
+    So answers of different scales can be put in one order; on one scale it is that of the scores. Of an answer's
+    several scales the mean counts.
+    """
+    means = scores.group_by("candidate_id", "scale", maintain_order=True).agg(pl.col("score").mean())
+    place = ((pl.col("score").rank("average") - 0.5) / pl.len()).over("scale")
+    placed = means.with_columns(standing=place)
+    return placed.group_by("candidate_id", maintain_order=True).agg(pl.col("standing").mean())

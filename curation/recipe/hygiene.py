@@ -55,7 +55,9 @@ class AnswerDuplicates(_Repeats):
     """Answers to one prompt that say the same. Equal ones are one answer without this."""
 
     keep: Literal["first", "longest", "best"] = Field(
-        default="first", description="best: the highest score of the sources; answers without one come last"
+        default="first",
+        description="best: the highest score of the sources (of different scales, the one that is higher among all "
+        "of its scale); answers without one come last",
     )
     scope: Literal["prompt", "all"] = Field(
         default="prompt", description="compare the answers to one prompt, or all answers with each other"

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from curation.candidates.checks import CUT_OFF
-from curation.pairs.source_scores import with_one_scale
+from curation.pairs.source_scores import standings, with_one_scale
 from curation.stages.answer_checks import checked_answers
 from curation.stages.brought import scores_of_sources
 from curation.stages.chosen_samples import chosen_samples
@@ -52,11 +52,13 @@ def base_candidates(context: Context) -> BaseCandidates:
         pl.col("occurrences").sum(),
         pl.col("_weaker").all(),
     )
-    scores = with_one_scale(scores_of_sources(context))
-    candidates = candidates.join(scores, on="candidate_id", how="left", maintain_order="left")
+    scores = scores_of_sources(context)
+    candidates = candidates.join(with_one_scale(scores), on="candidate_id", how="left", maintain_order="left")
     merged = found.height - candidates.height
     cut = candidates.filter(pl.col("finish_reason").is_in(CUT_OFF)).height
-    distinct = distinct_answers(context, candidates.filter(~pl.col("_weaker")).drop("_weaker"))
+    distinct = distinct_answers(
+        context, candidates.filter(~pl.col("_weaker")).drop("_weaker"), standings=standings(scores)
+    )
     facts = {"repeated answers merged": merged, "answers cut off": cut} | distinct.facts
     rejects = concat_rejects(rejects, forgotten, distinct.rejects)
     return BaseCandidates(distinct.kept, candidates.filter("_weaker").drop("_weaker"), rejects, facts)

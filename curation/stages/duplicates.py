@@ -82,12 +82,19 @@ def repeats(
     return Repeats(result.rejects.drop_nulls("duplicate_of"), threshold, result.recall, result.truncated)
 
 
-def distinct_answers(context: Context, candidates: pl.DataFrame) -> Distinct:
-    """The candidates without those that nearly repeat another one; see ``recipe.hygiene.AnswerDuplicates``."""
+def distinct_answers(context: Context, candidates: pl.DataFrame, *, standings: pl.DataFrame) -> Distinct:
+    """The candidates without those that nearly repeat another one; see ``recipe.hygiene.AnswerDuplicates``.
+
+    Args:
+        standings: by which the best stays, as ``pairs.source_scores.standings`` gives them.
+    """
     kept, rejects, facts = candidates, empty_rejects(), dict[str, Any]()
     for options in context.recipe.hygiene.answers:
         within = "prompt_id" if options.scope == "prompt" else None
-        texts = kept.select("candidate_id", "prompt_id", text="response", score="provided_score")
+        told = kept.select("candidate_id", "prompt_id", text="response")
+        texts = told.join(standings, on="candidate_id", how="left", maintain_order="left").rename(
+            {"standing": "score"}
+        )
         gone = _duplicates(context, texts, options, key="candidate_id", what="the answer", within=within)
         kept = kept.join(
             gone.rejects.select(candidate_id="row_id"), on="candidate_id", how="anti", maintain_order="left"

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curation.pairs.source_scores import source_scores, with_one_scale
+from curation.pairs.source_scores import source_scores, standings, with_one_scale
 from curation.pipeline import RunResult, run
 from curation.recipe import Recipe
 
@@ -70,6 +70,27 @@ def test_an_answer_of_two_scales_has_no_score_of_its_own() -> None:
     assert dict(with_one_scale(scores).iter_rows()) == {"a": 3.0, "b": None, "c": 1.0}
 
 
+def test_answers_of_different_scales_stand_in_one_order() -> None:
+    rows: list[Row] = [
+        ("s", "p", ["a"], [4]), ("s", "p", ["b"], [5]), ("s", "q", ["c"], [1]),
+        ("t", "p", ["d"], [90]), ("t", "p", ["e"], [10]), ("t", "p", ["b"], [95]),
+    ]  # fmt: skip
+    found = dict(standings(source_scores(inputs(rows), {"s": None, "t": None})).iter_rows())
+    assert sorted(found, key=lambda answer: found[answer]) == ["c", "e", "a", "d", "b"]
+    assert found["a"] == found["d"] == 0.5  # the middle of either
+
+
+@pytest.mark.parametrize("scale", [None, "stars"])
+def test_of_near_duplicates_the_best_by_several_scales_stays(tmp_path: Path, scale: str | None) -> None:
+    good, near, other = "Copper tape keeps slugs away from pots", "Copper tape keeps slugs away from pots!", "Salt"
+    rows = [{"prompt": PROMPT, "response": text, "score": score} for text, score in ((good, 5), (other, 1))]
+    again = [{"prompt": PROMPT, "response": text, "score": score} for text, score in ((good, 5), (near, 4))]
+    hygiene = {"answers": [{"method": "minhash", "threshold": 0.7, "keep": "best"}]}
+    result = done(tmp_path, {"s": rows, "t": again}, scale=scale, hygiene=hygiene, strategies=["best_vs_worst"])
+    kept = result.workspace.read("candidates")["response"].to_list()
+    assert (good in kept, near in kept) == (True, False)
+
+
 def done(
     folder: Path, sources: dict[str, list[dict[str, Any]]], *, scale: str | None = None, **pairs: Any
 ) -> RunResult:
@@ -79,6 +100,7 @@ def done(
         "sources": [{"path": str(folder / f"{name}.jsonl"), "score_scale": scale} for name in sources],
         "encoder": None, "rewards": pairs.pop("rewards", []), "refusals": None, "policy": None,
         "splits": {"train": 1.0, "validation": 0.0, "test": 0.0},
+        "hygiene": pairs.pop("hygiene", {}),
         "pairs": {"score": "provided", **pairs},
         "gates": {"max_duplicate_rate": 1.0},
         "publish": {"datasets": ["preference"]},
