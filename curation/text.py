@@ -39,7 +39,12 @@ Message = dict[str, str]
 ROLES: Final = ("system", "user", "assistant", "tool")
 
 _WHITE: Final = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace())
-BLANK: Final = _WHITE + "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
+_IGNORABLE: Final = (
+    "\u00ad", "\u034f", "\u061c", "\u115f\u1160", "\u17b4\u17b5", "\u180b\u180f", "\u200b\u200f", "\u202a\u202e",
+    "\u2060\u206f", "\u2800", "\u3164", "\ufe00\ufe0f", "\ufeff", "\uffa0",
+)  # fmt: skip
+"""First and last of Unicode's default ignorable code points (of the first plane), and the empty Braille."""
+BLANK: Final = _WHITE + "".join(chr(n) for span in _IGNORABLE for n in range(ord(span[0]), ord(span[-1]) + 1))
 """Signs that nobody sees: a text of them alone says nothing."""
 
 _ID_HEX_DIGITS: Final = 32

@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from curation.candidates.reasoning import REASONING_MARKERS, split_reasoning
+from curation.text import BLANK
 
 __all__ = ["Spoken", "speaks_of_helping", "spelled_out", "spoken", "uncapitalised", "undressed"]
 
 _MARKS: Final = tuple({mark for pair in REASONING_MARKERS for mark in pair})
 _FIRST_SIGNS: Final = tuple(sorted({mark[0] for mark in _MARKS}))
-_INVISIBLE: Final = "\ufeff\u200b\u200c\u200d\u2060"
 _DRESS: Final = ("*", "_", "#", ">", "—", "–", "--")
 _QUOTED_LINE: Final = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
 _HEADING: Final = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]+", re.MULTILINE)
@@ -102,7 +102,7 @@ def undressed(answer: str) -> str:
     """
     if len(answer) > _LONG:
         return answer
-    text = answer.strip().strip(_INVISIBLE).strip()
+    text = answer.strip(BLANK)
     if "&" in text:
         text = _APOSTROPHE_CODE.sub("'", text)
     if "</" in text and text.startswith("<"):

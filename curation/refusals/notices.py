@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any, Final
 
+from curation.text import BLANK
+
 __all__ = ["is_empty_or_filtered", "may_be_no_answer"]
 
 _ANSWER_KEYS: Final = frozenset({"answer", "result", "data", "output", "choices", "content"})
@@ -65,7 +67,7 @@ _MAX_PRINTED: Final = 2_000
 _PRINTED: Final = re.compile(
     r"[\[\s]*\{\s*'(?:error|errors|error_message|exception|object|type|status|code)'\s*:", re.IGNORECASE
 )
-_INVISIBLE: Final = "\ufeff\u200b\u200c\u200d\u2060" + "".join(map(chr, range(32)))
+_INVISIBLE: Final = BLANK + "".join(map(chr, range(32)))
 _DETAIL: Final = re.compile(
     r"(?:not authenticated|not found|method not allowed|unauthori[sz]ed|forbidden|too many requests"
     r"|(?:internal )?server error|service unavailable|rate limit.{0,80})[.!]?",
@@ -82,7 +84,7 @@ def is_empty_or_filtered(answer: str) -> bool:
 
     An emoji, a number or a piece of code is an answer.
     """
-    text = answer.strip().strip(_INVISIBLE).strip()
+    text = answer.strip(_INVISIBLE)
     if not text or text.lower() in _BARE:
         return True
     # A streamed event is its object after "data:".

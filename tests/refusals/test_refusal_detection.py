@@ -112,6 +112,7 @@ def test_refusal_then_help_is_partial(detector: RefusalDetector) -> None:
         "null",
         "[Content filtered]",
         "\u200b\ufeff",
+        "\u3164\ufe0f\u2800",
         "\x00",
         '{"error": {"code": 500, "message": "overloaded"}}',
         '{"error": "context_length_exceeded"}',
