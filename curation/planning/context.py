@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from curation.sender import RemoteStep
 from curation.stages.context import Context
 from curation.stages.embeddings import EmbeddingStep
 from curation.streaming import Budget
+from curation.text import content_hash
 from curation.workspace import LEDGER_TABLES, Workspace
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Asked:
     ids: pl.Series
     missing: pl.DataFrame
     """The rows of it that the ledger lacks, as the step's worker would get them."""
+    unanswered: pl.DataFrame
+    """These, and those that lie in the journal of a run that broke off, where no stage reads them yet."""
     failed: int = 0
     at_most: bool = False
 
@@ -83,14 +86,14 @@ class PlanContext(Context):
 
     Attributes:
         ledger_of: the workspace of the run, whose journals hold what a run that broke off has paid for.
-        asked: by step.
+        asked: by step; of one that answers, by stage as well, for each asks it something else.
         at_most: whether what is asked from now on depends on what is not there yet.
         left_over: what answers in the journals have cost.
     """
 
     ledger_of: Workspace | None = None
     stage: str = ""
-    asked: dict[LedgerKey, Asked] = field(default_factory=dict)
+    asked: dict[Hashable, Asked] = field(default_factory=dict)
     at_most: bool = False
     left_over: float = 0.0
     _in_journals: dict[LedgerKey, list[str]] = field(default_factory=dict)
@@ -106,7 +109,7 @@ class PlanContext(Context):
         missing = self._missing(step.key, inputs)
         if again is not None and not again.is_empty():
             missing = with_known(step, inputs, missing, again)
-        report = self._noted(step, inputs, missing, at_most=False)
+        report = self._noted(step, inputs, missing)
         if self.stage in _COMPARE and isinstance(step, EmbeddingStep) and not missing.is_empty():
             raise NotEmbedded(missing.height)
         return report
@@ -115,22 +118,31 @@ class PlanContext(Context):
         self, step: RemoteStep, inputs: pl.DataFrame, *, budget: Budget | None = None, at_most: bool = False
     ) -> StepReport:
         """Note what is missing."""
-        missing = self._missing(step.key, inputs)
-        missing = missing.filter(~pl.col(step.key.id_column).is_in(self._left_over(step.key)))
-        return self._noted(step, inputs, missing, at_most=at_most)
+        unanswered = self._missing(step.key, inputs)
+        missing = unanswered.filter(~pl.col(step.key.id_column).is_in(self._left_over(step.key)))
+        return self._noted(step, inputs, missing, unanswered, at_most=at_most)
 
     def requests_made_in(self, stage: str) -> pl.DataFrame:
-        """The requests of a stage that have no answer yet: request_id, for_prompt, max_new_tokens."""
-        kinds = {"request_id": pl.String, "for_prompt": pl.String, "max_new_tokens": pl.Int64}
+        """The requests of a stage that have no answer yet.
+
+        Returns:
+            name, like no other's; for_prompt; max_new_tokens; sampled: whether ``sampling`` chooses among them.
+        """
+        kinds = {"name": pl.String, "for_prompt": pl.String, "max_new_tokens": pl.Int64, "sampled": pl.Boolean}
         found = [pl.DataFrame(schema=kinds)]
         rewrites = self.workspace.read("rewrites")
         for asked in self.asked.values():
             if asked.stage == stage and asked.step.key.table == "generations":
-                rows = asked.missing.select("request_id", "prompt_id", for_prompt="prompt_id")
-                if stage != "generations":
-                    rows = rows.drop("for_prompt").join(rewrites, on="prompt_id", maintain_order="left")
-                most = pl.lit(asked.step.options.max_new_tokens, dtype=pl.Int64)
-                found.append(rows.select("request_id", "for_prompt", max_new_tokens=most))
+                # Two models are asked the same request by one identifier.
+                by, options = content_hash("asked", asked.step.key.producer)[:16], asked.step.options
+                rows = asked.unanswered.select("prompt_id", name=pl.format(f"{by}-{{}}", "request_id"))
+                if stage == "generations":
+                    rows = rows.with_columns(for_prompt="prompt_id")
+                else:
+                    rows = rows.join(rewrites, on="prompt_id", maintain_order="left")
+                most = pl.lit(options.max_new_tokens, dtype=pl.Int64)
+                sampled = pl.lit(stage == "generations" and not options.only_as_rejected)
+                found.append(rows.select("name", "for_prompt", max_new_tokens=most, sampled=sampled))
         return pl.concat(found)
 
     def _missing(self, key: LedgerKey, inputs: pl.DataFrame) -> pl.DataFrame:
@@ -154,24 +166,38 @@ class PlanContext(Context):
             entries = {id_of(entry, key): entry for entry in entries_in(data).entries}
             known = set(self.ledger.known_ids(key)["id"]) if entries else set()
             self.left_over += _cost(entry for name, entry in entries.items() if name not in known)
-            self._in_journals[key] = list(entries)
+            # A failure that is to be tried again is asked for again.
+            self._in_journals[key] = [n for n, e in entries.items() if e.get("row") or not self.retry_failed]
         return self._in_journals[key]
 
-    def _noted(self, step: Any, inputs: pl.DataFrame, missing: pl.DataFrame, *, at_most: bool) -> StepReport:
+    def _noted(
+        self,
+        step: Any,
+        inputs: pl.DataFrame,
+        missing: pl.DataFrame,
+        unanswered: pl.DataFrame | None = None,
+        *,
+        at_most: bool = False,
+    ) -> StepReport:
         key, lacking = step.key, missing.height
+        unanswered = missing if unanswered is None else unanswered
         ids = inputs[key.id_column].unique(maintain_order=True)
-        wanted = len(ids)
-        before = self.asked.get(key)
+        wanted, stage = len(ids), self.stage
+        place = (key, stage, step.options.only_as_rejected) if key.table == "generations" else key
+        before = self.asked.get(place)
         if before is not None:
             # A step may be asked in several stages, and a stage be gone through twice.
             ids = pl.concat([before.ids, ids]).unique(maintain_order=True)
-            missing = pl.concat([before.missing, missing], how="diagonal")
-            missing = missing.unique(key.id_column, keep="last", maintain_order=True)
-            at_most = at_most or before.at_most
+            missing = _both(before.missing, missing, key)
+            unanswered = _both(before.unanswered, unanswered, key)
+            at_most, stage = at_most or before.at_most, before.stage
         failed = 0 if self.retry_failed else len(self._failed(key, ids))
-        stage = self.stage if before is None else before.stage
-        self.asked[key] = Asked(stage, step, ids, missing, failed, at_most or self.at_most)
+        self.asked[place] = Asked(stage, step, ids, missing, unanswered, failed, at_most or self.at_most)
         return StepReport(step.name, key.producer, 0, wanted - lacking, 0, 0, 0.0, 0)
+
+
+def _both(before: pl.DataFrame, now: pl.DataFrame, key: LedgerKey) -> pl.DataFrame:
+    return pl.concat([before, now], how="diagonal").unique(key.id_column, keep="last", maintain_order=True)
 
 
 def _cost(entries: Iterable[Mapping[str, Any]]) -> float:

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from itertools import combinations, islice
-from math import comb
 from typing import Any, Final, NamedTuple
 
 import polars as pl
@@ -22,17 +19,20 @@ from curation.errors import InputError
 from curation.models.chat.usage import Tokens
 from curation.pipeline import workspace_of
 from curation.planning.context import Asked, Beside, NotEmbedded, PlanContext
-from curation.planning.requests import counted, stand_in
+from curation.planning.pairs import pairs_at_most
+from curation.planning.requests import asks_a_server, counted, stand_in
 from curation.recipe import Recipe, load_recipe
-from curation.recipe.pairs import PairStrategy
+from curation.recipe.hygiene import PromptSelection
 from curation.stages.asked import prompts_of, requests_for, requests_of
 from curation.stages.context import Context
 from curation.stages.drawn import drawn_in_rounds, is_drawn_in_rounds
 from curation.stages.generations import generation_steps
+from curation.stages.hygiene import kept_inputs
+from curation.stages.refusal_step import RefusalStep
 from curation.stages.reward_heads import TRAINED
 from curation.stages.sample_rewards import sample_rewards
 from curation.stages.spending import spent
-from curation.text import content_hash
+from curation.text_columns import response_ids
 from curation.workspace import Workspace
 from schemas import TABLES
 
@@ -105,6 +105,7 @@ def plan(
         _answers(context, notes)
         for name in _SCORES:
             context.through(name)
+        _calibrated(context)
         _judgements(context)
         steps = [_planned(context, asked) for asked in context.asked.values()]
     if recipe.negatives is not None and "retrieval" in recipe.publish.tables:
@@ -139,11 +140,11 @@ def _prompts(context: PlanContext, notes: list[str]) -> None:
     _comparing(context, "hygiene", notes)
     context.through("mutations")
     context.through("prompts")
-    lacking = context.requests_made_in("mutations").select("request_id", prompt_id="for_prompt")
+    lacking = context.requests_made_in("mutations").select("name", prompt_id="for_prompt")
     if not lacking.is_empty():
         context.at_most = True
         prompts = context.workspace.read("prompts")
-        made = prompts.join(lacking, on="prompt_id", maintain_order="left").with_columns(prompt_id="request_id")
+        made = prompts.join(lacking, on="prompt_id", maintain_order="left").with_columns(prompt_id="name")
         context.workspace.overwrite("prompts", pl.concat([prompts, made.select(prompts.columns)]))
     context.through("requests")
 
@@ -158,25 +159,32 @@ def _comparing(context: PlanContext, stage: str, notes: list[str]) -> None:
             f"most so many"
         )
         context.at_most = True
+        select = context.recipe.hygiene.select
         _without_embeddings(context)
         context.through(stage)
+        if stage == "hygiene" and select is not None and context.recipe.hygiene.select is None:
+            _so_many(context, select)
 
 
 def _without_embeddings(context: PlanContext) -> None:
-    """Leave out of hygiene what compares embeddings. A choice of prompts keeps their number, not which they are."""
+    """Leave out of hygiene what compares embeddings."""
     hygiene = context.recipe.hygiene
     changed: dict[str, Any] = {"answers": tuple(one for one in hygiene.answers if one.method != "semantic")}
     if context.stage == "hygiene":
         known = hygiene.contamination
         changed["contamination"] = known and known.model_copy(update={"similarity": None})
         changed["prompts"] = tuple(one for one in hygiene.prompts if one.method != "semantic")
-    if context.stage == "hygiene" and hygiene.select is not None and hygiene.select.method in _BY_EMBEDDINGS:
-        inputs = context.workspace.read("inputs")
-        ids = inputs["prompt_id"].unique(maintain_order=True)
-        stay = ids.head(hygiene.select.wanted(len(ids)))
-        context.workspace.overwrite("inputs", inputs.filter(pl.col("prompt_id").is_in(stay.implode())))
-        changed["select"] = None
+        if hygiene.select is not None and hygiene.select.method in _BY_EMBEDDINGS:
+            changed["select"] = None
     context.recipe = context.recipe.model_copy(update={"hygiene": hygiene.model_copy(update=changed)})
+
+
+def _so_many(context: PlanContext, select: PromptSelection) -> None:
+    """Of the prompts that hygiene left, as many as are to be chosen, whichever they are."""
+    inputs = kept_inputs(context).collect()
+    ids = inputs["prompt_id"].unique(maintain_order=True)
+    stay = ids.head(select.wanted(len(ids)))
+    context.workspace.overwrite("inputs", inputs.filter(pl.col("prompt_id").is_in(stay.implode())))
 
 
 def _answers(context: PlanContext, notes: list[str]) -> None:
@@ -217,13 +225,16 @@ def _generations(context: PlanContext) -> None:
 def _stand_in(context: PlanContext, lacking: pl.DataFrame) -> None:
     """Add a candidate for each request: as long as it may be, and unlike every other."""
     sampling = context.recipe.sampling
-    texts = [stand_in(*row) for row in lacking.select("request_id", "max_new_tokens").iter_rows()]
-    rows = lacking.select("prompt_id", candidate_id="request_id", response=pl.Series(texts, dtype=pl.String))
+    texts = [stand_in(*row) for row in lacking.select("name", "max_new_tokens").iter_rows()]
+    rows = lacking.select("prompt_id", "sampled", response=pl.Series(texts, dtype=pl.String))
+    rows = rows.with_columns(candidate_id=response_ids(rows["prompt_id"], rows["response"]))
+    drawn, others = rows.filter("sampled"), rows.filter(~pl.col("sampled"))
     if sampling is not None and (sampling.choice or (sampling.budget and sampling.budget.min_reward is not None)):
         prompts = context.workspace.scan("prompts").select("prompt_id", "messages").collect()
-        sample_rewards(context, sampling, rows.join(prompts, on="prompt_id", maintain_order="left"))
+        sample_rewards(context, sampling, drawn.join(prompts, on="prompt_id", maintain_order="left"))
     if sampling is not None and sampling.choice is not None:
-        rows = rows.group_by("prompt_id", maintain_order=True).head(sampling.choice.keep)
+        drawn = drawn.group_by("prompt_id", maintain_order=True).head(sampling.choice.keep)
+    rows = pl.concat([drawn.select(rows.columns), others])
     kinds = TABLES["candidates"].create_empty().schema
     rest = {name: pl.lit(None, dtype=kind) for name, kind in kinds.items() if name not in rows.columns}
     known = context.workspace.read("candidates")
@@ -231,52 +242,35 @@ def _stand_in(context: PlanContext, lacking: pl.DataFrame) -> None:
     context.workspace.overwrite("candidates", pl.concat([known, stood.select(known.columns)]))
 
 
+def _calibrated(context: PlanContext) -> None:
+    """Answers that have no verdict yet: it is calibrated as soon as it is there, and their requests are sorted."""
+    options = context.recipe.refusals
+    if options is None or options.calibration is None:
+        return
+    for asked in tuple(context.asked.values()):
+        if isinstance(asked.step, RefusalStep) and asked.step.options.calibration is None and len(asked.missing):
+            context.at_most = True
+            context.compute(RefusalStep(options), asked.missing)
+
+
 def _judgements(context: PlanContext) -> None:
     """Comparisons: of the pairs that will be built where these are known, or else of the most there can be."""
     recipe = context.recipe
     if recipe.judge is None or not recipe.builds_pairs:
         return
-    is_known = not any(len(asked.missing) for asked in context.asked.values())
+    is_known = not any(len(asked.unanswered) for asked in context.asked.values())
     if is_known or recipe.pairs.strategies == ("provided",):
         context.through("pairs")
     else:
         context.at_most = True
-        context.workspace.overwrite("pairs", _pairs_at_most(context))
+        context.workspace.overwrite("pairs", pairs_at_most(context))
     context.through("judgements")
-
-
-def _pairs_at_most(context: PlanContext) -> pl.DataFrame:
-    """As many pairs of each prompt as the strategies can build, whichever they are."""
-    options = context.recipe.pairs
-    candidates = context.workspace.scan("candidates").select("prompt_id", "candidate_id", "origin").collect()
-    brought = (pl.col("origin") == "provided").sum()
-    found = candidates.group_by("prompt_id", maintain_order=True).agg("candidate_id", brought=brought)
-    rows = []
-    for prompt, ids, provided in found.iter_rows():
-        most = _most_pairs(options.strategies, options.per_prompt, len(ids), provided)
-        rows += [(content_hash("pair", *two), prompt, *two, "any") for two in islice(combinations(ids, 2), most)]
-    return pl.DataFrame(rows, schema=TABLES["pairs"].create_empty().schema, orient="row")
-
-
-def _most_pairs(strategies: Sequence[PairStrategy], per_prompt: int, answers: int, provided: int) -> int:
-    """How many pairs of a prompt's answers there can be; see docs/pairs.md."""
-    every = comb(answers, 2)
-    one = ("best_vs_worst", "best_vs_random", "best_vs_median", "ches_aware")
-    most = dict.fromkeys(one, 1) | {
-        "provided": comb(provided, 2),
-        "best_vs_each": answers - 1,
-        "tournament": answers - 1,
-        "first_round": answers // 2,
-        "diverse": per_prompt,
-        "refusal_vs_compliance": per_prompt,
-    }
-    return min(every, sum(most.get(strategy, every) for strategy in strategies))
 
 
 def _planned(context: PlanContext, asked: Asked) -> Planned:
     found = counted(context, asked)
     rows, to_ask = asked.rows, len(asked.missing)
     return Planned(
-        asked.stage, found.model, asked.is_remote, rows, rows - to_ask, asked.failed, to_ask, asked.at_most,
-        found.requests, found.tokens, found.cost,
+        asked.stage, found.model, asks_a_server(context, asked), rows, rows - to_ask, asked.failed, to_ask,
+        asked.at_most, found.requests, found.tokens, found.cost,
     )  # fmt: skip

@@ -13,23 +13,26 @@ from curation.models.chat import is_address
 from curation.models.chat.connection import Address, address_of
 from curation.models.chat.counting import Counted, Counter, counting
 from curation.models.chat.usage import Tokens
+from curation.models.judging import ReadBefore, reading
 from curation.models.kept import keeping
 from curation.planning.context import Asked, PlanContext
 from curation.refusals.sorting import sort_requests
 from curation.stages.generations import GenerationStep
 from curation.stages.kept_step import replies_path
-from curation.stages.refusals import RefusalStep
+from curation.stages.refusal_step import RAW, RefusalStep, sorts_all_requests
 from curation.stages.requests import RequestStep, judges_requests
 from curation.stages.rewards import RewardStep
 from curation.stages.sorting import open_sorter, sorts_remotely
 from curation.text import last_user_text
 
-__all__ = ["Found", "counted", "stand_in"]
+__all__ = ["Found", "asks_a_server", "counted", "longest", "stand_in"]
 
 _LOOKED_AT: Final = 2_000
 """Of more rows, so many are looked at, and the others are taken to be like them."""
 _STANDS_IN: Final = "stands in for"
 _BYTES_PER_TOKEN: Final = 4
+_TOLD: Final = "known_refusal_class"
+"""Of a verdict that lacks only its category."""
 
 
 class Found(NamedTuple):
@@ -44,6 +47,12 @@ class Found(NamedTuple):
 def stand_in(name: str, max_new_tokens: int) -> str:
     """A text in place of an answer that is not there yet."""
     return f"{_STANDS_IN} {max_new_tokens} {name}"
+
+
+def longest(text: str) -> pl.Expr:
+    """How many bytes a text has, or may have where it stands in for an answer."""
+    tokens = pl.col(text).str.extract(f"^{_STANDS_IN} (\\d+) ").cast(pl.Int64)
+    return pl.coalesce(tokens * _BYTES_PER_TOKEN, pl.col(text).str.len_bytes().cast(pl.Int64))
 
 
 def counted(context: PlanContext, asked: Asked) -> Found:
@@ -75,22 +84,45 @@ def _is_server_of_scores(step: Any) -> bool:
     return isinstance(step, RewardStep) and not step.options.model.startswith("judge:")
 
 
+def asks_a_server(context: PlanContext, asked: Asked) -> bool:
+    """Whether a server does the work, or a part of it."""
+    return asked.is_remote and any(_asked_in(context, asked.step))
+
+
+def _asked_in(context: PlanContext, step: Any) -> tuple[bool, bool]:
+    """Whether the step's own server is asked, and a judge that sorts requests."""
+    if not isinstance(step, RefusalStep | RequestStep):
+        return True, False
+    sorts = sorts_remotely(step.options)
+    if isinstance(step, RequestStep):
+        return False, sorts
+    judge = step.options.judge if step.options.calibration is None else None
+    # Where all requests are sorted beforehand, no verdict has its request sorted again.
+    return judge is not None and is_address(judge.model), sorts and not judges_requests(context.recipe)
+
+
 def _asked_of_judges(context: PlanContext, asked: Asked, rows: pl.DataFrame) -> dict[Address, Counted]:
     """What the step's own worker would send, but for replies that a batch which broke off has left."""
     step, counter = asked.step, Counter()
-    sorts = isinstance(step, RefusalStep | RequestStep) and sorts_remotely(step.options)
-    judges = not isinstance(step, RefusalStep | RequestStep) or (
-        isinstance(step, RefusalStep) and step.options.judge is not None and is_address(step.options.judge.model)
-    )
-    with counting(counter), keeping(_Left(context, asked)):
+    judges, sorts = _asked_in(context, step)
+    read = ReadBefore(context.ledger.has_rows(step.key))
+    with counting(counter), keeping(_Left(context, asked)), reading(read):
+        if isinstance(step, RefusalStep | RequestStep):
+            unsorted = _unsorted(step, rows) if sorts else rows.clear()
+            rows = rows.filter(pl.col(_TOLD).is_null()) if _TOLD in rows.columns else rows
         if judges and not rows.is_empty():
             step.open()(rows)
-        # Where all requests are sorted beforehand, no verdict has its request sorted again.
-        if sorts and not (isinstance(step, RefusalStep) and judges_requests(context.recipe)):
-            sorter = open_sorter(step.options)
-            assert sorter is not None
-            sort_requests([last_user_text(messages) for messages in rows["messages"].to_list()], sorter)
+        if sorts and (sorter := open_sorter(step.options)) is not None:
+            sort_requests([last_user_text(messages) for messages in unsorted["messages"].to_list()], sorter)
     return counter.models
+
+
+def _unsorted(step: RefusalStep | RequestStep, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose request may be sorted: where the verdict is known, only those that it sorts."""
+    known = next((name for name in (_TOLD, f"{RAW}refusal_class") if name in rows.columns), None)
+    if known is None or isinstance(step, RequestStep) or sorts_all_requests(step.options):
+        return rows
+    return rows.filter(pl.col(known).ne_missing("compliance"))
 
 
 class _Left:

@@ -22,7 +22,7 @@ from curation.scores.judging import VERDICTS, JudgeStatistics, judge_statistics,
 from curation.stages.context import Context, Stage, StageResult
 from curation.text import content_hash
 
-__all__ = ["STAGE", "JudgeStep", "judge_facts", "judge_step", "judged_pairs"]
+__all__ = ["STAGE", "JudgeStep", "comparison_id", "judge_facts", "judge_step", "judged_pairs"]
 
 _STEP_VERSION = 1
 _ORDERS = ("first", "swapped")
@@ -90,6 +90,11 @@ def judge_step(context: Context) -> JudgeStep:
     return JudgeStep(context.recipe.judge)
 
 
+def comparison_id(prompt: str, one: str, other: str) -> str:
+    """Of two answers to a prompt, whichever comes first."""
+    return content_hash("comparison", prompt, *sorted((one, other)))
+
+
 def _comparisons(pairs: pl.DataFrame) -> pl.DataFrame:
     """Row by row beside ``pairs``: comparison_id, prompt_id, first_id, second_id, chosen_first."""
     ordered = pairs.select(
@@ -98,7 +103,7 @@ def _comparisons(pairs: pl.DataFrame) -> pl.DataFrame:
         second_id=pl.max_horizontal("chosen_id", "rejected_id"),
         chosen_first=pl.col("chosen_id") < pl.col("rejected_id"),
     )
-    ids = [content_hash("comparison", *row) for row in ordered.select(ordered.columns[:3]).iter_rows()]
+    ids = [comparison_id(*row) for row in ordered.select(ordered.columns[:3]).iter_rows()]
     return ordered.insert_column(0, pl.Series("comparison_id", ids, dtype=pl.String))
 
 

@@ -78,7 +78,7 @@ def recipe(folder: Path, *, prompts: int = PROMPTS, brought: int = 0, **sections
 
 
 def generator(url: str, **more: Any) -> dict[str, Any]:
-    return {"model": f"{url}#m", "samples": SAMPLES, "max_new_tokens": 8, "attempts": 1, **more}
+    return {"model": f"{url}#m", "samples": SAMPLES, "max_new_tokens": 8, "attempts": 5, **more}
 
 
 def step(found: Plan, stage: str) -> Planned:
@@ -172,6 +172,50 @@ def test_answers_in_the_journal_of_a_run_that_was_killed_are_kept(tmp_path: Path
     assert len(far.bodies) - asked == 8
 
 
+def test_answers_that_a_killed_run_left_are_judged_in_the_plan(tmp_path: Path) -> None:
+    far = FarEnd()
+    with serving(far) as url:
+        path = recipe(tmp_path, generation=[generator(url)], rewards=[{"model": f"judge:{url}#m"}])
+        run(path)
+        place = Workspace(tmp_path / "w")
+        rows = place.read("generations").drop("generator")
+        (step_asked,) = generation_steps(Context(place, load_recipe(path)))
+        for table in ("generations", "rewards"):
+            shutil.rmtree(tmp_path / "w" / "tables" / table)
+        with Journal(journal_path(place, step_asked.key)) as journal:
+            for row in rows.iter_rows(named=True):
+                journal.append({"row": row})
+        found, before = plan(path), far.asked("score")
+        run(path)
+    assert step(found, "generations").to_ask == 0
+    assert step(found, "rewards").requests == far.asked("score") - before == 15
+    assert step(found, "rewards").at_most
+
+
+def test_a_failure_in_the_journal_of_a_killed_run_is_asked_again_where_failures_are(tmp_path: Path) -> None:
+    far = FarEnd()
+    with serving(far) as url:
+        path = recipe(tmp_path, generation=[generator(url)])
+        run(path)
+        place = Workspace(tmp_path / "w")
+        (one,) = place.read("generations").head(1).iter_rows(named=True)
+        (step_asked,) = generation_steps(Context(place, load_recipe(path)))
+        shutil.rmtree(tmp_path / "w" / "tables" / "generations")
+        failure = {
+            "row_id": one["request_id"],
+            "item_id": one["prompt_id"],
+            "rule": "r",
+            "value": "",
+            "reason": "s",
+        }
+        with Journal(journal_path(place, step_asked.key)) as journal:
+            journal.append({"failure": failure})
+        plain, again, before = plan(path), plan(path, retry_failed=True), len(far.bodies)
+        run(path, retry_failed=True)
+    assert to_ask(plain) == 14
+    assert to_ask(again) == len(far.bodies) - before == 15
+
+
 @pytest.mark.parametrize("max_cost", [0.2, 100.0])
 def test_what_the_plan_says_of_max_cost_is_what_the_run_does(max_cost: float, tmp_path: Path) -> None:
     far = FarEnd()
@@ -221,6 +265,42 @@ def test_prompts_that_a_model_is_to_write_are_answered_in_the_plan(tmp_path: Pat
     assert len(far.bodies) == sum(one.requests for one in found.steps)
 
 
+def test_a_model_that_writes_prompts_and_answers_them_is_counted_for_both(tmp_path: Path) -> None:
+    far = FarEnd()
+    with serving(far) as url:
+        mutations = {"kinds": ["translate_fr"], "model": {"model": f"{url}#m", "max_new_tokens": 8}}
+        path = recipe(
+            tmp_path, generation=[generator(url)], mutations=mutations, rewards=[{"model": f"judge:{url}#m"}]
+        )
+        found = plan(path)
+        run(path)
+    assert step(found, "mutations").to_ask == PROMPTS
+    assert step(found, "generations").to_ask == step(found, "rewards").to_ask == 2 * PROMPTS * SAMPLES
+    assert len(far.bodies) == sum(one.requests for one in found.steps)
+
+
+def test_the_answers_of_two_models_to_one_request_are_two(tmp_path: Path) -> None:
+    with serving(FarEnd()) as url:
+        both = [generator(url), generator(url, temperature=1.5)]
+        found = plan(recipe(tmp_path, generation=both, rewards=[{"model": f"judge:{url}#m"}]))
+    assert step(found, "rewards").requests == 2 * PROMPTS * SAMPLES
+
+
+def test_answers_that_sampling_does_not_choose_among_all_stay_in_the_plan(tmp_path: Path) -> None:
+    far = FarEnd()
+    with serving(far) as url:
+        judge = {"model": f"judge:{url}#m"}
+        weaker = generator(url, temperature=1.5, only_as_rejected=True)
+        path = recipe(
+            tmp_path, generation=[generator(url), weaker], rewards=[judge],
+            sampling={"choice": {"method": "best_of_n", "keep": 1}, "reward": judge},
+        )  # fmt: skip
+        found = plan(path)
+        run(path)
+    # One judge scores what is drawn, to choose among it, and then what stays and the answers of the weaker model.
+    assert step(found, "candidates").requests == far.asked("score") == 2 * PROMPTS * SAMPLES
+
+
 def test_draws_in_rounds_are_counted_up_to_max_samples(tmp_path: Path) -> None:
     far = FarEnd()
     sampling = {"budget": {"kind": "uniform", "successes": 2, "verifier": "exact_match"}, "max_samples": 4}
@@ -249,6 +329,38 @@ def test_hygiene_that_needs_embeddings_is_left_out_until_they_are_there(tmp_path
     assert step(again, "generations").rows == kept * SAMPLES
 
 
+def test_prompts_are_chosen_in_the_plan_after_hygiene_has_dropped_some(tmp_path: Path) -> None:
+    select = {"method": "k_centre", "count": 3}
+    with serving(FarEnd()) as url:
+        path = recipe(
+            tmp_path, generation=[generator(url)], encoder={"batch_rows": 16},
+            hygiene={"prompts": [{"method": "minhash", "threshold": 0.5}], "select": select},
+        )  # fmt: skip
+        long = "Please tell me in a few words of your own what the colour of a clear sky is at noon in summer"
+        rows = [f"{long}{mark}" for mark in "?.!"] + [
+            "Why is grass green?",
+            "Who sells bread?",
+            "Where do owls nest?",
+        ]
+        (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": row}) + "\n" for row in rows))
+        found = plan(path)
+        run(path)
+    assert Workspace(tmp_path / "w").read("prompts").height == 3
+    assert step(found, "generations").to_ask == 3 * SAMPLES
+
+
+def test_a_pair_that_is_judged_already_is_not_counted_in_place_of_a_new_one(tmp_path: Path) -> None:
+    far = FarEnd()
+    with serving(far) as url:
+        rest = {"rewards": [{"model": f"judge:{url}#m"}], "pairs": {"strategies": ["best_vs_worst"]},
+                "judge": {"model": f"judge:{url}#m?rubric=honesty"}}  # fmt: skip
+        run(recipe(tmp_path, generation=[generator(url, samples=2)], **rest))
+        kept = Workspace(tmp_path / "w").read("judgements").height
+        found = plan(recipe(tmp_path, generation=[generator(url, samples=3)], **rest))
+    assert kept > 0
+    assert step(found, "judgements").to_ask == PROMPTS
+
+
 def test_judges_of_refusals_and_of_categories_are_counted(tmp_path: Path) -> None:
     with serving(FarEnd()) as url:
         asked = {"model": f"{url}#m"}
@@ -257,6 +369,33 @@ def test_judges_of_refusals_and_of_categories_are_counted(tmp_path: Path) -> Non
     # A verdict on each answer, and the category of each of their requests, if it refuses.
     assert step(found, "refusals").to_ask == 8
     assert step(found, "refusals").requests == 8 + 4
+
+
+@pytest.mark.parametrize("by_category", [False, True])
+def test_a_judge_that_sorts_is_counted_where_a_run_is_calibrated_from_its_start(
+    by_category: bool, tmp_path: Path
+) -> None:
+    thresholds = {"violence": 0.5} if by_category else {}
+    calibration = {"version": 1, "slope": 1.0, "intercept": 0.0, "threshold": 0.5, "thresholds": thresholds}
+    (tmp_path / "c.json").write_text(json.dumps(calibration | {"detector": None}))
+    far = FarEnd()
+    with serving(far) as url:
+        refusals = {"calibration": "c.json", "sorting": {"judge": {"model": f"{url}#m"}}}
+        path = recipe(tmp_path, prompts=0, brought=4, refusals=refusals)
+        found = plan(path)
+        assert max(one.requests for one in found.steps) == 4
+        run(path)
+        again = plan(path)
+    assert 0 < len(far.bodies) <= 4
+    assert to_ask(again) == 0
+
+
+def test_a_detector_here_is_no_server_where_a_judge_sorts_all_requests_beforehand(tmp_path: Path) -> None:
+    with serving(FarEnd()) as url:
+        refusals = {"requests": True, "sorting": {"judge": {"model": f"{url}#m"}}}
+        found = plan(recipe(tmp_path, prompts=0, brought=4, refusals=refusals))
+    assert {one.stage: one.requests for one in found.steps if one.is_remote} == {"requests": 4}
+    assert not any("without a price" in line for line in plan_lines(found))
 
 
 def test_the_command_prints_the_plan(tmp_path: Path) -> None:
