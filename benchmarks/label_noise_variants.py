@@ -103,9 +103,9 @@ def policy_block(pairs: Pairs) -> np.ndarray:
 
 
 def by_policy(pairs: Pairs) -> None:
-    blocks = {"extent": pairs.blocks["extent"], "policy": policy_block(pairs)}
+    blocks = {"extent": pairs.blocks["extent"], "rewards": policy_block(pairs)}  # by the name of ready margins
     head()
-    fitted("policy", pairs, {"policy": blocks["policy"]})
+    fitted("policy", pairs, {"rewards": blocks["rewards"]})
     fitted("lengths", pairs, {"extent": blocks["extent"]})
     fitted("both", pairs, blocks)
 
