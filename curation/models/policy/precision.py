@@ -61,4 +61,6 @@ class DoubleCopy:
     def model(self) -> Any:
         if self._double is None:
             self._double = copy.deepcopy(self._model).double()
+            # torch's grouped products, which experts are multiplied by, know no float64.
+            self._double.set_experts_implementation("eager")
         return self._double
