@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from threading import Thread
 from typing import Any, Final
 
 from curation.errors import MissingExtraError, ModelError
@@ -60,7 +61,9 @@ def start_vllm(given: str, **options: Any) -> Any:
         engine = LLM(**(_cpu_cache() | options), trust_remote_code=False)
     except (RuntimeError, ValueError, OSError, KeyError, ImportError) as error:
         raise ModelError(f"vLLM cannot load {given!r}: {' '.join(str(error).split())[:300]}") from error
-    end_later(engine.llm_engine.engine_core.shutdown)
+    core = engine.llm_engine.engine_core
+    end_later(core.shutdown)
+    _wake_who_waits(core)
     return engine
 
 
@@ -72,14 +75,35 @@ def engine_alive() -> Iterator[None]:
         ModelError: when it does.
     """
     from vllm.v1.engine.exceptions import EngineDeadError
+    from zmq import ZMQError  # its connection, closed while it was written to
 
     try:
         yield
-    except EngineDeadError:
+    except (EngineDeadError, ZMQError):
         raise ModelError(
             "vLLM's engine has ended while it worked; what it wrote before says why. What was finished before is "
             "kept, and the next run goes on from there"
         ) from None
+
+
+def _wake_who_waits(core: Any) -> None:
+    """Tell who waits for an answer that the engine's process has ended.
+
+    vLLM's client (0.32) notices a killed process and ends its reading thread, but whoever waits for that thread
+    then waits for ever.
+    """
+    reader = getattr(core, "output_queue_thread", None)  # none where the engine runs in this process
+    if reader is None:
+        return
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    answers = core.outputs_queue
+
+    def wake() -> None:
+        reader.join()
+        answers.put(EngineDeadError())
+
+    Thread(target=wake, daemon=True, name="vllm-engine-ended").start()
 
 
 def _cpu_cache() -> dict[str, int]:
