@@ -131,6 +131,17 @@ def test_read_csv_takes_a_byte_order_mark_and_long_cells(tmp_path: Path) -> None
     assert frame["response"].str.len_chars().to_list() == [200_000]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("in.jsonl", '{"prompt": "hello"}\n'), ("in.json", '[{"prompt": "hello"}]')]
+)
+def test_read_json_takes_a_byte_order_mark(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+
+    frame, _ = read_frame(tmp_path / name)
+
+    assert frame.drop(ROW).to_dicts() == [{"prompt": "hello"}]
+
+
 def test_read_csv_takes_a_byte_order_mark_before_a_name_in_quotes(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes(b'\xef\xbb\xbf"prompt, asked","response"\r\n"hello","a\r\nb"\r\n')

@@ -15,7 +15,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.files.columns import Columns
 from curation.files.lines import decoded, lines_of, open_binary
-from curation.files.records import BOM, Record
+from curation.files.records import Record
 from curation.files.rejects import Reject
 
 __all__ = ["Csv"]
@@ -58,9 +58,7 @@ class Csv:
         as_text = self._as_text or frozenset()
         with open_binary(self._path) as file:
             lines = enumerate(lines_of(self._path, file), start=1)
-            # The mark goes before the line is read: a name in quotes after it would keep them.
-            bare = ((number, line.removeprefix(BOM) if number == 1 else line) for number, line in lines)
-            rows = self._rows(decoded(line, f"{self._path}: line {number}") for number, line in bare)
+            rows = self._rows(decoded(line, f"{self._path}: line {number}") for number, line in lines)
             header = next(rows, [])
             self._check_header(header)
             for row, cells in enumerate(rows):

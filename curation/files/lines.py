@@ -13,6 +13,7 @@ from curation.errors import InputError
 
 __all__ = ["decoded", "lines_of", "open_binary"]
 
+_BOM: Final = b"\xef\xbb\xbf"
 _CONVERT: Final = "convert the file to UTF-8 (iconv -t utf-8)"
 _OTHERS: Final = {
     b"\x1f\x8b": "the file is gzip: let its name end in .gz",
@@ -36,15 +37,15 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
 
 
 def lines_of(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of an open file.
+    """The lines of an open file, without the mark that some of UTF-8 begin with.
 
     Raises:
         InputError: when it is packed and torn, or cannot be read to its end.
     """
     number = 0
     try:
-        for number, line in enumerate(file, start=1):  # noqa: B007
-            yield line
+        for number, line in enumerate(file, start=1):
+            yield line.removeprefix(_BOM) if number == 1 else line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not whole gzip after line {number} ({error}); fetch it again") from error
     except OSError as error:

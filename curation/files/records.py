@@ -21,9 +21,8 @@ from curation.files.lines import decoded, lines_of, open_binary
 from curation.files.rejects import Reject
 from curation.validation_words import kind_of
 
-__all__ = ["BOM", "Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
+__all__ = ["Json", "JsonLines", "Parts", "Reader", "Record", "frames", "json_reader"]
 
-BOM: Final = b"\xef\xbb\xbf"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -61,8 +60,7 @@ class JsonLines:
     def records(self) -> Iterator[Record | Reject]:
         row, decoder = 0, JsonDecoder()
         with open_binary(self._path) as file:
-            for number, raw in enumerate(lines_of(self._path, file), start=1):
-                line = raw.removeprefix(BOM) if number == 1 else raw
+            for number, line in enumerate(lines_of(self._path, file), start=1):
                 if line.isspace() or not line:
                     continue
                 place = f"{self._path}: line {number}"
@@ -138,7 +136,7 @@ class Json:
 def json_reader(path: Path) -> Reader:
     """The reader for a ``.json`` file, which may hold JSON lines, too."""
     with open_binary(path) as file:
-        data = b"".join(lines_of(path, file)).removeprefix(BOM)
+        data = b"".join(lines_of(path, file))
     first, _, rest = data.lstrip().partition(b"\n")
     if first.startswith(b"{") and rest.strip():
         with contextlib.suppress(ValueError, RecursionError):
