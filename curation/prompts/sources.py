@@ -126,13 +126,13 @@ def read_source(
         bad_rows.append(bad)
         if frame.height < chunk.height:
             break
-    unreadable = [reject for reject in file.rejects if limit is None or reject.row < limit]
-    bad_rows.append(rejects_frame(unreadable))
+    unreadable = _unreadable(file, limit)
+    bad_rows.append(unreadable)
     read = pl.concat(rows)
     _check_verdicts(file, reading)
     _check_scores(file, read, lower_is_better)
     faults = pl.concat(bad_rows).sort("row", maintain_order=True)
-    return SourceRows(read, faults, seen + len(unreadable), _read_as(file, reading))
+    return SourceRows(read, faults, seen + unreadable.height, _read_as(file, reading))
 
 
 def _binding(file: InputFile, format: str, columns: ColumnMap, better: Verdicts | None) -> Binding:
@@ -163,10 +163,15 @@ def _read_dialogues(
     tree = read_tree(file, columns, limit=limit)
     good, bad = _inputs(tree.frame, _Reading(tree.binding, {}, name, lower_is_better=bool(lower_is_better)))
     _check_scores(file, good, lower_is_better)
-    unreadable = [reject for reject in file.rejects if limit is None or reject.row < limit]
-    rejects = pl.concat([bad, tree.rejects, rejects_frame(unreadable)]).sort("row", maintain_order=True)
+    unreadable = _unreadable(file, limit)
+    rejects = pl.concat([bad, tree.rejects, unreadable]).sort("row", maintain_order=True)
     said = f"dialogues, a message a row, from {', '.join(tree.columns)}; {tree.leaves:,} that nobody answered"
-    return SourceRows(good, rejects, tree.rows_read + len(unreadable), said + _not_read(file, tree.columns))
+    return SourceRows(good, rejects, tree.rows_read + unreadable.height, said + _not_read(file, tree.columns))
+
+
+def _unreadable(file: InputFile, limit: int | None) -> pl.DataFrame:
+    """Rows that the file's reader could not give, as far as the file was to be read."""
+    return rejects_frame([reject for reject in file.rejects if limit is None or reject.row < limit])
 
 
 def _check_scores(file: InputFile, rows: pl.DataFrame, lower_is_better: bool | None) -> None:
