@@ -25,8 +25,12 @@ TREE_COLUMNS: Final = {
 }  # fmt: skip
 """Field to column, as OpenAssistant calls them; ``score`` has no column of its own accord."""
 
-
 _ASKING: Final = tuple(role for role in ROLES if role != "assistant")
+_NO_PARENT: Final = (
+    "no_parent",
+    "the message that it replies to is not in the file, or not the only one of its identifier",
+)
+_NO_USER_TURN: Final = ("no_user_turn", "it replies to another answer, not to the user")
 
 
 class Tree(NamedTuple):
@@ -71,14 +75,7 @@ def read_tree(file: InputFile, columns: ColumnMap, *, limit: int | None) -> Tree
     for parent, answers in answered.items():
         path = _path(by_id, parent)
         if path is None or path[-1].role == "assistant":
-            rule, reason = (
-                (
-                    "no_parent",
-                    "the message that it replies to is not in the file, or not the only one of its identifier",
-                )
-                if path is None
-                else ("no_user_turn", "it replies to another answer, not to the user")
-            )
+            rule, reason = _NO_PARENT if path is None else _NO_USER_TURN
             faults += [Reject(answer.row, rule, "parent_id", reason) for answer in answers]
             continue
         prompt = [{"role": message.role, "content": message.text} for message in path]

@@ -83,9 +83,9 @@ def with_verdicts(
         fault = _fault(verdicts, found, cells)
         faults += [] if fault is None else [fault.at(row)]
         better.append(found if fault is None else None)
-    frame = pairs.with_columns(pl.Series("better", better, dtype=pl.String))
+    known = pairs.with_columns(pl.Series("better", better, dtype=pl.String)).drop_nulls("better")
     turned = pl.col("better") == verdicts.second
-    kept = frame.filter(pl.col("better").is_in([verdicts.first, verdicts.second])).with_columns(
+    kept = known.with_columns(
         chosen=pl.when(turned).then("rejected").otherwise("chosen"),
         rejected=pl.when(turned).then("chosen").otherwise("rejected"),
     )
