@@ -36,6 +36,7 @@ __all__ = [
     "JournalEntries",
     "draining_marker",
     "entries_in",
+    "entries_of",
     "is_draining",
     "journal_folder",
     "journal_path",
@@ -65,6 +66,11 @@ def entries_in(data: bytes) -> JournalEntries:
         else:
             damaged += 1
     return JournalEntries(entries, damaged)
+
+
+def entries_of(path: Path) -> list[dict[str, Any]]:
+    """The whole entries of a journal's file, which is left as it is; none where there is no file."""
+    return entries_in(path.read_bytes()).entries if path.is_file() else []
 
 
 def journal_path(workspace: Workspace, key: LedgerKey) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curation.errors import BudgetReached
-from curation.journal import Journal, entries_in
+from curation.journal import Journal, entries_of
 from curation.models.chat.connection import Address
 from curation.models.chat.usage import Tokens
 from curation.recipe.generation import Price
@@ -75,7 +75,7 @@ class Purse:
 def paid_in(path: Path) -> dict[str, Judged]:
     """What a file says, by name: of each, the last line holds the sum."""
     found: dict[str, Judged] = {}
-    for entry in entries_in(path.read_bytes() if path.is_file() else b"").entries:
+    for entry in entries_of(path):
         found |= {name: Judged(*paid) for name, paid in entry.items()}
     return found
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from curation.engine import Step, StepReport, with_known
-from curation.journal import entries_in, journal_path
+from curation.journal import entries_of, journal_path
 from curation.journal_to_ledger import id_of
 from curation.ledger import FORGOTTEN, LedgerKey
 from curation.pipeline import run_stage, stage_named
@@ -162,8 +162,7 @@ class PlanContext(Context):
         """The rows that a run has left in its journal, which the next one takes from there."""
         if key not in self._in_journals:
             path = None if self.ledger_of is None else journal_path(self.ledger_of, key)
-            data = path.read_bytes() if path is not None and path.is_file() else b""
-            entries = {id_of(entry, key): entry for entry in entries_in(data).entries}
+            entries = {} if path is None else {id_of(entry, key): entry for entry in entries_of(path)}
             known = set(self.ledger.known_ids(key)["id"]) if entries else set()
             self.left_over += _cost(entry for name, entry in entries.items() if name not in known)
             # A failure that is to be tried again is asked for again.

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from curation.journal import entries_in
+from curation.journal import entries_of
 from curation.kept_replies import replies_among
 from curation.models.chat import is_address
 from curation.models.chat.connection import Address, address_of
@@ -130,8 +130,7 @@ class _Left:
 
     def __init__(self, context: PlanContext, asked: Asked) -> None:
         path = None if context.ledger_of is None else replies_path(context.ledger_of, asked.step.key)
-        data = path.read_bytes() if path is not None and path.is_file() else b""
-        self._known = replies_among(entries_in(data).entries)
+        self._known = {} if path is None else replies_among(entries_of(path))
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         return self._known.get(key)
