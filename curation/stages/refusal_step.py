@@ -29,15 +29,7 @@ from curation.text import last_user_text, messages_text
 if TYPE_CHECKING:
     from curation.refusals.sorting import Sorter
 
-__all__ = [
-    "RAW",
-    "SORTED",
-    "VERDICT",
-    "RefusalStep",
-    "detector_fingerprint",
-    "sorts_all_requests",
-    "uncalibrated_fingerprint",
-]
+__all__ = ["RAW", "SORTED", "VERDICT", "RefusalStep", "sorts_all_requests", "uncalibrated_fingerprint"]
 
 _STEP_VERSION: Final = 3
 VERDICT: Final = ("refusal_probability", "refusal_class", "refusal_kind", "refusal_truncated")
@@ -48,7 +40,7 @@ SORTED: Final = "sorted_into"
 """Column of the inputs: the category of the request, where stage ``requests`` has sorted it."""
 
 
-def detector_fingerprint(options: RefusalDetection) -> str:
+def _fingerprint(options: RefusalDetection) -> str:
     """What the verdicts depend on: the detector or judge, the calibration, the taxonomy."""
     chosen = uncalibrated_fingerprint(options)
     calibrated = f"{CALIBRATED}{load_calibration(options.calibration).fingerprint}" if options.calibration else ""
@@ -90,14 +82,19 @@ class RefusalStep:
         return self.options.batch_rows
 
     @property
+    def is_judged_remotely(self) -> bool:
+        """Whether a server gives the verdicts themselves."""
+        judge = self.options.judge if self.options.calibration is None else None
+        return judge is not None and is_address(judge.model)
+
+    @property
     def is_remote(self) -> bool:
         """Whether a server answers, which is paid for, and not a model in this process."""
-        judge = self.options.judge if self.options.calibration is None else None
-        return (judge is not None and is_address(judge.model)) or sorts_remotely(self.options)
+        return self.is_judged_remotely or sorts_remotely(self.options)
 
     @property
     def key(self) -> LedgerKey:
-        producer = f"{detector_fingerprint(self.options)} step{_STEP_VERSION}"
+        producer = f"{_fingerprint(self.options)} step{_STEP_VERSION}"
         return LedgerKey("refusals", "candidate_id", "detector", producer)
 
     @property

@@ -22,7 +22,7 @@ from curation.stages.requests import judges_requests, prompt_requests
 from curation.stages.sorting import unsorted_facts
 from schemas import TABLES
 
-__all__ = ["STAGE", "RefusalStep", "candidate_refusals", "compute_refusals", "refusal_step", "sorts_all_requests"]
+__all__ = ["STAGE", "candidate_refusals", "compute_refusals", "refusal_step"]
 
 
 def refusal_step(context: Context) -> RefusalStep:

@@ -27,7 +27,8 @@ from curation.stages.label_facts import label_facts
 from curation.stages.paid import token_facts
 from curation.stages.pairs import ches_aware_facts
 from curation.stages.quotas import as_named
-from curation.stages.refusals import candidate_refusals, sorts_all_requests
+from curation.stages.refusal_step import sorts_all_requests
+from curation.stages.refusals import candidate_refusals
 from curation.stages.requests import category_confusion, confusion_in_words, judges_requests, prompt_requests
 from curation.text import canonical_json, content_hash
 from curation.workspace import Workspace

@@ -44,7 +44,7 @@ from curation.stages.embeddings import EmbeddingStep
 from curation.stages.generations import GenerationStep
 from curation.stages.head_features import StoredVectors
 from curation.stages.policy_stats import PolicyStep
-from curation.stages.refusals import RefusalStep
+from curation.stages.refusal_step import RefusalStep
 from curation.stages.requests import RequestStep
 from curation.stages.rewards import RewardStep
 from curation.streaming_batches import InBatches

@@ -20,7 +20,7 @@ from curation.models.refusal_check import ANSWERS as PLAIN
 from curation.models.refusal_check import REFUSALS
 from curation.models.refusals import open_refusal_detector, refusal_fingerprint
 from curation.recipe import RefusalDetection
-from curation.stages.refusals import RefusalStep
+from curation.stages.refusal_step import RefusalStep
 from tests.models.rewards.test_hub_models import saved
 from tests.tiny_policies import tiny_tokenizer
 

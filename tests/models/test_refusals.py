@@ -21,7 +21,7 @@ from curation.models.refusals import (
     refusal_fingerprint,
 )
 from curation.recipe import RefusalDetection
-from curation.stages.refusals import RefusalStep
+from curation.stages.refusal_step import RefusalStep
 
 BUNDLED = EMBEDDED_DIR / "refusals"
 ALONE = "{response}"

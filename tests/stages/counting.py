@@ -22,7 +22,7 @@ from curation.pipeline import run
 from curation.stages.embeddings import EmbeddingStep
 from curation.stages.generations import GenerationStep
 from curation.stages.policy_stats import PolicyStep
-from curation.stages.refusals import RefusalStep
+from curation.stages.refusal_step import RefusalStep
 from curation.stages.rewards import RewardStep
 from curation.streaming import Arrival
 
