@@ -10,13 +10,12 @@ not proved right: "17" and "71" are near.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ from curation.files import ROW, open_input
 from curation.models.encoder import encoder_fingerprint, open_encoder
 from curation.models.identity import EMBEDDED
 from curation.models.protocols import Encoder
-from curation.prompts.texts import refuse_json_columns
+from curation.prompts.texts import cells, refuse_json_columns
 from curation.text import Message, as_messages, canonical_json, content_hash, last_user_text, normalise, prompt_id
 
 __all__ = [
@@ -42,6 +41,7 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 _WORD: Final = re.compile(r"\w+")
 _TOKENS_PER_UNIT: Final = 100
+_COLUMNS: Final = ("prompt", "reference")
 
 
 def relevance_reward(relevance: npt.ArrayLike, tokens: npt.ArrayLike, unique: npt.ArrayLike) -> FloatArray:
@@ -73,32 +73,47 @@ def read_references(path: str | Path) -> dict[str, str]:
         InputError: when it cannot be read, lacks a column, has a prompt or an answer that is none, or two answers
             to one prompt.
     """
+    return dict(_references(path).answers)
+
+
+class _References(NamedTuple):
+    """The known answers by ``prompt_id``, and what they are in a fingerprint."""
+
+    answers: Mapping[str, str]
+    key: str
+
+
+def _references(path: str | Path | None) -> _References:
+    if path is None:
+        return _References({}, "")
     try:
         found = os.stat(path)
     except OSError:  # not of this machine, or not there: reading says so
-        return dict(_read_references(str(path), 0, 0))
-    return dict(_read_references(str(path), found.st_mtime_ns, found.st_size))
+        return _keyed(str(path), 0, 0)
+    return _keyed(str(path), found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=4)
-def _read_references(path: str, changed: int, size: int) -> Mapping[str, str]:
-    """Read once, for a run asks for fingerprints many times; again when the file has changed."""
+def _keyed(path: str, changed: int, size: int) -> _References:
+    """Read and hashed once, for a run asks for fingerprints many times; again when the file has changed."""
+    known = _read(path)
+    key = f"+references@{content_hash(canonical_json(sorted(known.items())))}" if known else ""
+    return _References(known, key)
+
+
+def _read(path: str) -> dict[str, str]:
     source = open_input(path)
-    for name in ("prompt", "reference"):
+    for name in _COLUMNS:
         if name not in source.schema:
             found = ", ".join(source.schema)
             raise InputError(f"{path}: column {name!r} is missing: found {found}; expected prompt and reference")
-    refuse_json_columns(source, ("prompt", "reference"))
+    refuse_json_columns(source, _COLUMNS)
     frame = source.whole()
     if source.rejects:
         raise InputError(f"{path}, row {source.rejects[0].row}: {source.rejects[0].reason}")
     known: dict[str, str] = {}
-    for row, *cells in frame.select(ROW, "prompt", "reference").iter_rows():
-        # Where a column's types differ between rows, each cell is JSON text.
-        prompt, answer = (
-            json.loads(cell) if name in source.mixed and cell is not None else cell
-            for name, cell in zip(("prompt", "reference"), cells, strict=True)
-        )
+    columns = (cells(frame, name, mixed=source.mixed) for name in _COLUMNS)
+    for row, prompt, answer in zip(frame[ROW], *columns, strict=True):
         if answer is None:
             continue
         try:
@@ -123,12 +138,11 @@ def relevance_fingerprint(
     device: str | None = None,
 ) -> str:
     """The encoder, the length beyond which words count no more, and the known answers."""
-    return _fingerprint({} if references is None else read_references(references), encoder, max_tokens)
+    return _fingerprint(_references(references), encoder, max_tokens)
 
 
-def _fingerprint(known: Mapping[str, str], encoder: str, max_tokens: int) -> str:
-    answers = f"+references@{content_hash(canonical_json(sorted(known.items())))}" if known else ""
-    return f"relevance/{max_tokens}+{encoder_fingerprint(encoder)}{answers}"
+def _fingerprint(known: _References, encoder: str, max_tokens: int) -> str:
+    return f"relevance/{max_tokens}+{encoder_fingerprint(encoder)}{known.key}"
 
 
 def open_relevance(
@@ -145,12 +159,12 @@ def open_relevance(
         references: a file with the known answers of constrained prompts (:func:`read_references`); None for none.
         max_tokens: the length incentive stops growing here (ours; the paper has no limit).
     """
-    known = {} if references is None else read_references(references)
+    known = _references(references)
     return RelevanceReward(
         open_encoder(encoder, device=device),
         fingerprint=_fingerprint(known, encoder, max_tokens),
         max_tokens=max_tokens,
-        references=known,
+        references=known.answers,
     )
 
 
