@@ -13,7 +13,7 @@ import polars as pl
 
 from curation.pairs.construction import pair_ids
 
-__all__ = ["opposed_pairs", "source_scores", "standings", "with_one_scale"]
+__all__ = ["of_both", "opposed_pairs", "scale_means", "source_scores", "standings", "with_one_scale"]
 
 
 def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.DataFrame:
@@ -49,6 +49,22 @@ def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.
     ).agg(pl.col("scale").first(), score=pl.col("scores").mean())
 
 
+def of_both(pairs: pl.DataFrame, scores: pl.DataFrame, *, same: str) -> pl.DataFrame:
+    """Pairs with the scores of both answers: a row for each value of ``same`` under which both have one.
+
+    Args:
+        pairs: ``chosen_id``, ``rejected_id``.
+        scores: ``candidate_id``, ``score``, and ``compared`` or ``scale``, which ``same`` names.
+
+    Returns:
+        ``chosen_score``, ``rejected_score`` and ``same`` beside them.
+    """
+    for side, key in (("chosen", []), ("rejected", [same])):
+        said = scores.select(same, **{f"{side}_id": "candidate_id", f"{side}_score": "score"})
+        pairs = pairs.join(said, on=[f"{side}_id", *key], maintain_order="left")
+    return pairs
+
+
 def opposed_pairs(pairs: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
     """The other way round of each pair by scores that other scores of the same two answers speak against.
 
@@ -58,18 +74,20 @@ def opposed_pairs(pairs: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
         pairs: as ``construction.build_pairs`` gives them.
         scores: as :func:`source_scores` gives them.
     """
-    ranked = pairs.filter(pl.col("strategy") != "provided")
-    for side in ("chosen", "rejected"):
-        key = [f"{side}_id", *(["compared"] if side == "rejected" else [])]
-        said = scores.drop_nulls("score").rename({"candidate_id": f"{side}_id", "score": f"_{side}"})
-        ranked = ranked.join(said.drop("prompt_id"), on=key, maintain_order="left")
-    opposed = ranked.filter(pl.col("_chosen") < pl.col("_rejected")).unique("pair_id", maintain_order=True)
+    ranked = of_both(pairs.filter(pl.col("strategy") != "provided"), scores.drop_nulls("score"), same="compared")
+    against = pl.col("chosen_score") < pl.col("rejected_score")
+    opposed = ranked.filter(against).unique("pair_id", maintain_order=True)
     turned = {
         "chosen_id": pl.col("rejected_id"),
         "rejected_id": pl.col("chosen_id"),
         "strategy": pl.lit("provided"),
     }
     return pair_ids(opposed.select(pairs.columns).with_columns(**turned).drop("pair_id"))
+
+
+def scale_means(scores: pl.DataFrame) -> pl.DataFrame:
+    """Each answer's mean score on each scale: candidate_id, scale, score."""
+    return scores.group_by("candidate_id", "scale", maintain_order=True).agg(pl.col("score").mean())
 
 
 def with_one_scale(scores: pl.DataFrame) -> pl.DataFrame:
@@ -85,7 +103,6 @@ def standings(scores: pl.DataFrame) -> pl.DataFrame:
     So answers of different scales can be put in one order; on one scale it is that of the scores. Of an answer's
     several scales the mean counts.
     """
-    means = scores.group_by("candidate_id", "scale", maintain_order=True).agg(pl.col("score").mean())
     place = ((pl.col("score").rank("average") - 0.5) / pl.len()).over("scale")
-    placed = means.with_columns(standing=place)
+    placed = scale_means(scores).with_columns(standing=place)
     return placed.group_by("candidate_id", maintain_order=True).agg(pl.col("standing").mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from curation.pairs.source_scores import of_both, scale_means
 from curation.publish.goals import goal_frame, goal_scores
 from curation.stages.brought import scores_of_sources
 from curation.stages.context import Context, Stage, StageResult
@@ -32,13 +33,14 @@ def run(context: Context) -> StageResult:
 
 def _with_provided(context: Context, preference: pl.DataFrame) -> list[pl.DataFrame]:
     """The pairs with the sources' own scores in the place of the models' rewards, those of each scale together."""
-    scores = scores_of_sources(context).group_by("candidate_id", "scale", maintain_order=True)
-    means = scores.agg(_rewards=pl.concat_list(pl.col("score").mean()))
-    both = kept_pairs(context).select("pair_id", "chosen_id", "rejected_id")
-    for side, key in (("chosen", []), ("rejected", ["scale"])):
-        named = means.rename({"candidate_id": f"{side}_id", "_rewards": f"{side}_rewards"})
-        both = both.join(named, on=[f"{side}_id", *key], maintain_order="left")
-    both = both.unique("pair_id", keep="first", maintain_order=True)
+    kept = kept_pairs(context).select("pair_id", "chosen_id", "rejected_id")
+    both = of_both(kept, scale_means(scores_of_sources(context)), same="scale")
+    both = both.unique("pair_id", keep="first", maintain_order=True).select(
+        "pair_id",
+        "scale",
+        chosen_rewards=pl.concat_list("chosen_score"),
+        rejected_rewards=pl.concat_list("rejected_score"),
+    )
     plain = preference.drop("chosen_rewards", "rejected_rewards")
     return plain.join(both, on="pair_id", how="left", maintain_order="left").partition_by("scale")
 
