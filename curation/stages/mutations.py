@@ -180,7 +180,7 @@ STAGE = Stage(
     needs=("inputs", "hygiene"),
     run=run,
     table=_STAGE,
-    version=2,
+    version=3,
     enabled=lambda recipe: recipe.mutations is not None,
     uses_model=True,
 )

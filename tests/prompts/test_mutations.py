@@ -36,6 +36,9 @@ PAST = {
     "Describe how you would bake.": "How did people describe how they would bake in the past?",
     "Do cats purr?": "Did cats purr?",
     "Please explain how rainbows form": "How did people explain how rainbows form in the past?",
+    "How do I return a book that I lost?": "How did people return a book that they lost in the past?",
+    "How do I go on after she told me?": "How did people go on after she told them in the past?",
+    "How do I build a wall when I lay bricks?": "How did people build a wall when they laid bricks in the past?",
 }
 FUTURE = {
     "How do I pick a ripe melon?": "How will people pick a ripe melon in the future?",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from curation.prompts.mutations.verbs import base_form, is_plain_verb, past_form
+from curation.prompts.mutations.verbs import base_form, is_past_form, is_plain_verb, past_form
 from curation.prompts.mutations.words import words
 
 __all__ = ["Tense", "change_tense"]
@@ -218,7 +218,7 @@ def _clauses(text: str, tense: Tense) -> str:
         if lower in _PAST_OF:
             past = _PAST_OF[lower]
             past = "were" if past == "was" and subject.lower() in _PLURAL_SUBJECT else past
-        elif lower in _NOT_VERBS or lower.endswith("ed") or not is_plain_verb(lower):
+        elif lower in _NOT_VERBS or is_past_form(lower) or not is_plain_verb(lower):
             return found.group()
         else:
             past = past_form(base_form(lower) if subject.lower() in ("he", "she", "it") else lower)

@@ -7,9 +7,10 @@ from typing import Final
 
 from curation.prompts.mutations.words import words
 
-__all__ = ["base_form", "is_plain_verb", "past_form"]
+__all__ = ["base_form", "is_past_form", "is_plain_verb", "past_form"]
 
 _IRREGULAR: Final[dict[str, str]] = words()["irregular_verbs"]
+_PASTS: Final = frozenset(_IRREGULAR.values()) - _IRREGULAR.keys()
 _DOUBLED: Final = frozenset(words()["doubled"].split())
 _SIBILANT: Final = re.compile(r"(?:s|x|z|ch|sh|o)es$")
 _VOWEL_Y: Final = re.compile(r"[aeiou]y$")
@@ -43,6 +44,12 @@ def base_form(verb: str) -> str:
     if lower.endswith(("sses", "zzes", "oes")):
         return lower[:-2]
     return lower[:-1] if lower.endswith("s") and not lower.endswith("ss") else lower
+
+
+def is_past_form(word: str) -> bool:
+    """Whether a word is a past already (``lost``, ``saved``), and not a base form as well (``cut``, ``lay``)."""
+    lower = word.lower()
+    return lower in _PASTS or lower.endswith("ed")
 
 
 def is_plain_verb(word: str) -> bool:
