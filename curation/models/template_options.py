@@ -55,8 +55,9 @@ def template_variables(tokenizer: Any, options: Mapping[str, Any] | None = None)
         InputError: for an option that the template never reads: it would change nothing, without a word.
     """
     template = str(tokenizer.chat_template)
+    words = set(re.findall(r"\w+", template)) if options else set()
     for name in options or ():
-        if name not in (words := set(re.findall(r"\w+", template))):
+        if name not in words:
             raise InputError(
                 f"template_options names {name!r}, which the chat template of {tokenizer.name_or_path!r} never "
                 f"reads{closest(name, words)}: correct it, or leave it out"
