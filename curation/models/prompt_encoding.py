@@ -98,7 +98,9 @@ class PromptEncoder:
                 return _no_system_prompt()
             return Fault("template_refuses_prompt", str(error), "the generator's template cannot hold the prompt")
         dropped = left_out(messages, text, whose="generator")
-        return _no_system_prompt() if dropped is not None and dropped.value == "system" else dropped or text
+        if dropped is None:
+            return text
+        return _no_system_prompt() if dropped.value == "system" else dropped
 
 
 class TemplateRefusal(Exception):
