@@ -123,7 +123,7 @@ def without_disclaimers(reading: Reading) -> str | None:
     where none of these does, what is left may still refuse: "I'd rather not. Please note that I'm an AI."
     """
     kept = reading.sentences[:1]
-    kept += [text for text in reading.sentences[1:] if _OFFERED.search(text) or not _DISCLAIMER.match(text)]
+    kept += [text for text in reading.sentences[1:] if not _DISCLAIMER.match(text) or _OFFERED.search(text)]
     if len(kept) == len(reading.sentences) or any(_MAY_BE_REFUSING.search(t) or _OFFERED.search(t) for t in kept):
         return None
     return "\n".join(kept)
