@@ -41,10 +41,6 @@ STRENGTH_COLUMNS: Final = (
 )
 _QUANTILES: Final = (0.2, 0.4, 0.9)
 _FEW_TO_CONTROL: Final = 50  # ours: the standard error of a correlation is then 0.14
-_FEW_CONTROLLED: Final = (
-    "WARNING: what follows length is taken from {} pairs alone, too few to tell it from what is better: bands, and "
-    "what they flip or drop, may follow chance"
-)
 _PROBABILITIES: Final = (0.35, 0.6, 0.95)
 _MIN_LABELLED: Final = 20
 
@@ -117,13 +113,11 @@ def preference_strength(
     constant = _constant(margins.values)
     scaled, scales = scale_margins(margins.values, scaling)
     used = scaled[:, ~constant] if not constant.all() else scaled
+    notes = _notes(margins.values, constant, scaling)
     if lengths is not None:
-        used = _length_controlled(used, frame[margins.kept], lengths)
+        used = _length_controlled(used, frame[margins.kept], lengths, notes)
     summary = summarise(used)
     scored = summary.models > 0
-    notes = _notes(margins.values, constant, scaling)
-    if lengths is not None and 0 < len(used) < _FEW_TO_CONTROL:
-        notes.append(_FEW_CONTROLLED.format(len(used)))
     rejects = margins.rejects
     if not scored.all():
         lost = margins.kept[~scored]
@@ -150,13 +144,20 @@ def preference_strength(
     )
 
 
-def _length_controlled(margins: FloatArray, frame: pl.DataFrame, lengths: tuple[str, str]) -> FloatArray:
+def _length_controlled(
+    margins: FloatArray, frame: pl.DataFrame, lengths: tuple[str, str], notes: list[str]
+) -> FloatArray:
     """The margins without the part that is linear in the log length ratio, model by model."""
     from curation.scores.structure import length_bias
 
     for name in lengths:
         if name not in frame.columns or not frame[name].dtype.is_numeric():
             raise InputError(f"column {name!r} of lengths is no number: found {', '.join(frame.columns)}")
+    if 0 < len(margins) < _FEW_TO_CONTROL:
+        notes.append(
+            f"WARNING: what follows length is taken from {len(margins)} pairs alone, too few to tell it from what "
+            "is better: bands, and what they flip or drop, may follow chance"
+        )
     sizes = [frame[name].cast(pl.Float64).to_numpy() for name in lengths]
     columns = [length_bias(margins[:, model], *sizes).controlled for model in range(margins.shape[1])]
     return np.stack(columns, axis=1) if columns else margins
