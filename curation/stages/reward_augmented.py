@@ -42,7 +42,8 @@ def _with_provided(context: Context, preference: pl.DataFrame) -> list[pl.DataFr
         rejected_rewards=pl.concat_list("rejected_score"),
     )
     plain = preference.drop("chosen_rewards", "rejected_rewards")
-    return plain.join(both, on="pair_id", how="left", maintain_order="left").partition_by("scale")
+    scored = plain.join(both, on="pair_id", how="left", maintain_order="left")
+    return scored.partition_by("scale") or [scored]  # nothing has no parts
 
 
 STAGE = Stage(

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curation.errors import InputError
+from curation.errors import GateError, InputError
 from curation.pipeline import run
 from curation.recipe import Recipe
 from curation.workspace import Workspace
@@ -90,6 +90,20 @@ def test_scores_of_each_source_are_mapped_to_the_goals_by_themselves(tmp_path: P
     publish = {"datasets": ["reward_augmented"], "goals": goals}
     space = made(tmp_path, [], sources=sources, publish=publish, pairs=pairs)
     assert sorted(space.read("reward_augmented")["goal"]) == [1.0] * 6 + [10.0] * 6
+
+
+def test_where_no_pair_is_left_the_gate_says_so(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": r["prompt"], "responses": [r["chosen"], r["rejected"]], "scores": [2, 1]} for r in sentences(3)
+    ]
+    goals = {"score": "provided", "instruction": "Aim at {goal}."}
+    with pytest.raises(GateError, match="reward_augmented: min_rows: 0 rows"):
+        made(
+            tmp_path,
+            rows,
+            publish={"datasets": ["reward_augmented"], "goals": goals},
+            pairs={"strategies": ["best_vs_worst"], "score": "provided", "min_margin": 5},
+        )
 
 
 @pytest.mark.parametrize(
