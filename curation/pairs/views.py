@@ -23,7 +23,6 @@ __all__ = [
     "flip_pairs",
     "pair_weight",
     "reward_augmented",
-    "soft_labels",
     "was_flipped",
 ]
 
@@ -187,24 +186,14 @@ def _turned_votes(name: str, fields: Mapping[str, Any]) -> pl.Expr | None:
     return pl.col(name).list.eval(pl.element().struct.with_fields(vote=turned))
 
 
-def soft_labels(frame: pl.DataFrame, *, floor: float = 0.5) -> pl.DataFrame:
-    """``label_smoothing`` = 1 − P(label right), at most 1 − floor, from ``label_probability``.
-
-    The loss is −[(1−α) log σ(d) + α log σ(−d)] (``curation.scores.losses``). A floor of 0.5 never turns a
-    label round; a floor of 0 lets it.
-    """
-    if "label_probability" not in frame.columns:
-        raise InputError(f"column 'label_probability' is missing: found {', '.join(frame.columns)}")
-    return frame.with_columns(label_smoothing=1 - pl.col("label_probability").clip(floor, 1.0))
-
-
 def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence[BandAction]]) -> BandView:
     """Do with each ``strength_band`` what the recipe says.
 
-    Every row gets ``label_smoothing`` (0 unless ``soft_label``), ``margin`` (0 unless ``margin``: then
-    ``strength_mean``, at least 0) and ``weight`` (1 unless asked for; see :func:`pair_weight`). A column that the
-    frame has of that name stays as it is where no band asks for another. A band may have several actions; a band
-    without any is kept as it is, and so is a pair without a band.
+    Every row gets ``label_smoothing`` (0 unless ``soft_label``: then 1 − ``label_probability``, at most 0.5, which
+    turns no label round), ``margin`` (0 unless ``margin``: then ``strength_mean``, at least 0) and ``weight`` (1
+    unless asked for; see :func:`pair_weight`). A column that the frame has of that name stays as it is where no band
+    asks for another. A band may have several actions; a band without any is kept as it is, and so is a pair without
+    a band.
 
     Raises:
         InputError: when a band or an action is not known, or the strength columns are missing.
@@ -218,8 +207,9 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
         for name in names:
             if name not in BAND_ACTIONS:
                 raise InputError(f"action {name!r} of band {band!r} is not known: {', '.join(BAND_ACTIONS)}")
+    asked = {action for names in wanted.values() for action in names}
     needed = ["strength_band", "strength_mean", "label_probability"]
-    needed += ["strength_std"] if any("uncertainty_weight" in names for names in wanted.values()) else []
+    needed += ["strength_std"] if "uncertainty_weight" in asked else []
     for column in needed:
         if column not in frame.columns:
             raise InputError(f"column {column!r} is missing: run `curation strength` first")
@@ -237,7 +227,6 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     )
     kept = frame.filter(~has("drop"))
     marked = kept.with_columns(has(action).alias(f"_{action}") for action in BAND_ACTIONS)
-    asked = {action for names in wanted.values() for action in names}
     flips = "flip" in asked
     marked = marked.drop("margin", strict=False) if "margin" in asked else marked  # every row gets another
     turned = flip_pairs(marked, pl.col("_flip")) if flips else marked.with_columns(flipped=was_flipped(marked))

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from curation.errors import InputError
 from curation.pairs.labels import decide_labels
-from curation.pairs.views import apply_bands, flip_pairs, reward_augmented, soft_labels
+from curation.pairs.views import apply_bands, flip_pairs, reward_augmented
 from curation.scores.strength import BANDS, preference_strength
 
 
@@ -49,7 +49,8 @@ def test_flipping_twice_gives_the_answers_back(pairs: pl.DataFrame) -> None:
 
 
 def test_soft_labels_never_turn_a_label_round(pairs: pl.DataFrame) -> None:
-    assert soft_labels(pairs)["label_smoothing"].to_list() == pytest.approx([0.5, 0.5, 0.2, 0.01])
+    soft = apply_bands(pairs, dict.fromkeys(BANDS, "soft_label")).frame
+    assert soft["label_smoothing"].to_list() == pytest.approx([0.5, 0.5, 0.2, 0.01])
 
 
 def test_bands_do_what_the_recipe_says(pairs: pl.DataFrame) -> None:
