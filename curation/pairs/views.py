@@ -191,9 +191,9 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
 
     Every row gets ``label_smoothing`` (0 unless ``soft_label``: then 1 − ``label_probability``, at most 0.5, which
     turns no label round), ``margin`` (0 unless ``margin``: then ``strength_mean``, at least 0) and ``weight`` (1
-    unless asked for; see :func:`pair_weight`). A column that the frame has of that name stays as it is where no band
-    asks for another. A band may have several actions; a band without any is kept as it is, and so is a pair without
-    a band.
+    unless asked for; see :func:`pair_weight`). A column that the frame has of that name stays as it is where no
+    band asks for another. A band may have several actions; a band without any is kept as it is, and so is a pair
+    without a band.
 
     Raises:
         InputError: when a band or an action is not known, or the strength columns are missing.
