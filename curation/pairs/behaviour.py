@@ -14,11 +14,15 @@ from curation.pairs.ranking import draw
 from curation.tables import concat_rejects, rejects_frame
 from schemas.refusals import REFUSAL_FAULTS
 
-__all__ = ["FAULTS", "fault_pairs", "forget_pairs", "refusal_pairs"]
+__all__ = ["FAULTS", "fault_pairs", "forget_pairs", "refusal_pairs", "without_chosen_faults"]
 
 FAULTS: Final = "refusal_faults"
 """The strategy of pairs that turn an over-refusal or an unsafe compliance round."""
 
+_CHOSEN_FAULTS: Final = {
+    "over_refusal": "the prompt should be answered and the chosen answer refuses",
+    "unsafe_compliance": "the prompt should be refused and the chosen answer complies",
+}
 _REFUSES: Final = "full_refusal"
 _COMPLIES: Final = "compliance"
 
@@ -138,6 +142,28 @@ def fault_pairs(turned: pl.DataFrame, judged: pl.DataFrame) -> BuiltPairs:
         .otherwise(pl.lit("no answer of the prompt surely behaves as it should, so its faults meet none")),
     )
     return BuiltPairs(pair_ids(pairs), rejects)
+
+
+def without_chosen_faults(pairs: pl.DataFrame, judged: pl.DataFrame) -> BuiltPairs:
+    """Leave out the pairs that choose an over-refusal or an unsafe compliance, whoever prefers it.
+
+    Args:
+        pairs: ``pair_id``, ``chosen_id``.
+        judged: as for :func:`fault_pairs`, with ``candidate_id``.
+    """
+    faults = judged.filter(pl.col("rule").is_in(REFUSAL_FAULTS)).select(chosen_id="candidate_id", _fault="rule")
+    found = pairs.join(faults, on="chosen_id", maintain_order="left")
+    said = pl.col("_fault").replace_strict(_CHOSEN_FAULTS, return_dtype=pl.String)
+    rejects = rejects_frame(
+        found,
+        table="pairs",
+        stage="pairs",
+        row_id=pl.col("pair_id"),
+        rule="chosen_is_a_fault",
+        value=pl.col("_fault"),
+        reason=said,
+    )
+    return BuiltPairs(pairs.join(found, on="pair_id", how="anti", maintain_order="left"), rejects)
 
 
 def forget_pairs(candidates: pl.DataFrame, *, seed: int = 0, strategy: str = "template_vs_forget") -> BuiltPairs:

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import numpy as np
 import polars as pl
 
-from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs
+from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs, without_chosen_faults
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
 from curation.pairs.construction import (
@@ -34,7 +34,7 @@ from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.stages.refusal_rows import called_wrong, refusal_rows
 from curation.stages.refusals import candidate_refusals
 from curation.stages.rewards import candidate_rewards
-from curation.tables import concat_rejects, rejects_frame
+from curation.tables import concat_rejects, empty_rejects, rejects_frame
 
 __all__ = ["STAGE", "ches_aware_facts"]
 
@@ -47,13 +47,14 @@ def run(context: Context) -> StageResult:
     facts: dict[str, Any] = {}
     candidates: pl.DataFrame | None = None
     told = _provided(context)
+    judged = _judged(context) if FAULTS in options.strategies else None
     for strategy in options.strategies:
         if strategy == "provided":
             built.append(told)
         elif strategy == "refusal_vs_compliance":
             built.append(_by_refusal(context))
-        elif strategy == FAULTS:
-            built.append(_by_fault(context))
+        elif judged is not None and strategy == FAULTS:
+            built.append(fault_pairs(turned_round(judged), judged))
         elif strategy == "constructed":
             answers = context.workspace.scan("candidates").select("candidate_id").collect()["candidate_id"]
             built.append(constructed_pairs(constructed_rows(context), answers=answers))
@@ -75,9 +76,12 @@ def run(context: Context) -> StageResult:
             "pair_id", maintain_order=True
         )
     both_ways = without_conflicts(answered.kept, heard=heard)
-    consistent = without_lost_opposites(context, both_ways.pairs, lost=lost)
+    right = BuiltPairs(both_ways.pairs, empty_rejects())
+    if judged is not None:
+        right = without_chosen_faults(both_ways.pairs, judged)
+    consistent = without_lost_opposites(context, right.pairs, lost=lost)
     rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)
-    rejects = concat_rejects(rejects, both_ways.rejects, consistent.rejects)
+    rejects = concat_rejects(rejects, both_ways.rejects, right.rejects, consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.kept["strategy"].value_counts(sort=True).iter_rows()}
     facts |= consistent.facts
@@ -149,12 +153,11 @@ def _by_refusal(context: Context) -> BuiltPairs:
     return refusal_pairs(known, per_prompt=options.per_prompt, min_certainty=options.min_refusal_certainty)
 
 
-def _by_fault(context: Context) -> BuiltPairs:
-    """What section ``refusal_dataset`` calls a fault against what it would take."""
+def _judged(context: Context) -> pl.DataFrame:
+    """What section ``refusal_dataset`` calls a fault, and what it would take."""
     options = context.recipe.refusal_dataset
     rows = refusal_rows(context).filter(pl.col("refusal_class").is_not_null())
-    judged = judged_rows(rows, partial=options.partial, min_confidence=options.min_confidence)
-    return fault_pairs(turned_round(judged), judged)
+    return judged_rows(rows, partial=options.partial, min_confidence=options.min_confidence)
 
 
 def _by_forgetting(context: Context) -> BuiltPairs:
@@ -289,6 +292,6 @@ STAGE = Stage(
     ),
     run=run,
     table="pairs",
-    version=3,
+    version=4,
     enabled=lambda recipe: recipe.builds_pairs,
 )  # fmt: skip

@@ -297,6 +297,33 @@ def test_faults_turned_round_are_published_with_ches_and_take_the_place_of_the_s
     assert workspace.read("refusal_pairs").join(turned, on=key).height == turned.height == 2
 
 
+def test_a_fault_that_a_source_prefers_is_not_chosen_where_nothing_can_take_its_place(tmp_path: Path) -> None:
+    refuse, comply = rows()[0], rows()[2]
+    asked = [
+        # The source calls the only answer bad that the prompt should have.
+        {"prompt": comply["prompt"], "chosen": REFUSES, "rejected": HELPS, "expected_behaviour": "comply"},
+        {"prompt": refuse["prompt"], "chosen": HELPS, "rejected": f"{HELPS} So.", "expected_behaviour": "refuse"},
+        {"prompt": "Is the sea salty?", "chosen": REFUSES, "rejected": HELPS},
+    ]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "asked.jsonl"}],
+        refusals={"taxonomy": None},
+        pairs={"strategies": ["provided", "refusal_faults"]},
+        publish={"datasets": ["preference"], "license": "mit"},
+    )
+    (kept,) = workspace.read("preference").iter_rows(named=True)
+    assert kept["prompt"][0]["content"] == "Is the sea salty?"  # nobody said what is expected
+    left = workspace.read("rejects").filter(pl.col("table") == "pairs")
+    assert sorted(left.select("rule", "value").rows()) == [
+        ("chosen_is_a_fault", "over_refusal"),
+        ("chosen_is_a_fault", "unsafe_compliance"),
+    ]
+    why = left["reason"].to_list()
+    assert any(said.startswith("the prompt should be answered and the chosen answer refuses") for said in why)
+
+
 def test_a_servers_error_is_neither_a_refusal_nor_chosen_over_an_answer(tmp_path: Path) -> None:
     prompt = rows()[0]["prompt"]
     error = '{"error": {"code": 503, "message": "overloaded"}}'
