@@ -131,8 +131,7 @@ def changed_operators(text: str, draw: random.Random) -> Iterator[Edit]:
             if differ((operands, operators), (operands, changed)):
                 yield Edit(found.start(), found.end(), joined(operands, changed))
     for found in _COMPARISON.finditer(text):
-        left, right = found.group(1), found.group(5)
-        if left != right and (value_of(left) is None or value_of(left) != value_of(right)):
+        if _is_uneven(found):
             yield Edit(found.start(3), found.end(3), _OPPOSITE[found.group(3)])
 
 
@@ -151,10 +150,9 @@ def swapped_operands(text: str, draw: random.Random) -> Iterator[Edit]:
             if not zero and differ((operands, operators), (swapped, operators)):
                 yield Edit(found.start(), found.end(), joined(swapped, operators))
     for found in _COMPARISON.finditer(text):
-        left, right = found.group(1), found.group(5)
         longer = _goes_before(text, found.start()) or _next(text, found.end()) in _OPERATES
-        if not longer and left != right and (value_of(left) is None or value_of(left) != value_of(right)):
-            yield Edit(found.start(), found.end(), f"{right}{''.join(found.group(2, 3, 4))}{left}")
+        if not longer and _is_uneven(found):
+            yield Edit(found.start(), found.end(), "".join(found.group(5, 2, 3, 4, 1)))
 
 
 def swapped_steps(text: str, draw: random.Random) -> Iterator[Edit]:
@@ -173,6 +171,12 @@ def swapped_steps(text: str, draw: random.Random) -> Iterator[Edit]:
             if adjacent and (always or used) and first.group(2).strip() != second.group(2).strip():
                 between = text[first.end() : second.start(2)]
                 yield Edit(first.start(2), second.end(2), second.group(2) + between + first.group(2))
+
+
+def _is_uneven(comparison: re.Match[str]) -> bool:
+    """Whether the two sides are worth something else; two letters may be."""
+    left, right = comparison.group(1), comparison.group(5)
+    return left != right and (value_of(left) is None or value_of(left) != value_of(right))
 
 
 def _terms(text: str) -> Iterator[re.Match[str]]:

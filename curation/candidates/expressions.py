@@ -30,7 +30,8 @@ def near_to(number: str, draw: random.Random) -> str:
     # Of a number with many digits, the last ones may be a rounding.
     many = units >= (_MANY if decimals == 0 else _SEVERAL)
     reach = max(2, units // 10)
-    options = [units + d for d in (*range(1, 3), reach) if d] + [units - d for d in (1, 2, reach) if units - d > 0]
+    steps = (1, 2, reach)
+    options = [units + step for step in steps] + [units - step for step in steps if units > step]
     digits = str(units)
     options += [
         int(digits[:i] + b + a + digits[i + 2 :]) for i, (a, b) in enumerate(pairwise(digits)) if i or b != "0"
