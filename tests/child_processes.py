@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["started"]
+__all__ = ["HEARS_CTRL_C", "started"]
+
+HEARS_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+"""
+"""Before a script that is to hear Ctrl-C: who is started by one that ignores or blocks it does so, too."""
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.workspace import Workspace
-from tests.child_processes import started
+from tests.child_processes import HEARS_CTRL_C, started
 from tests.stages.conftest import sentences
 
 COMMANDS = (
@@ -430,9 +430,6 @@ def test_an_output_of_another_kind_is_refused_before_any_work(shell: Shell) -> N
 
 WAITING = """
 import time
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 from curation import cli
 
 @cli.app.command()
@@ -445,9 +442,6 @@ cli.main()
 
 
 WHILE_TOLD = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 from curation import cli
 
 say = cli._say
@@ -467,7 +461,9 @@ cli.main()
 
 
 def test_a_second_ctrl_c_before_the_first_was_told_is_told() -> None:
-    ended = subprocess.run([sys.executable, "-c", WHILE_TOLD, "wait"], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", HEARS_CTRL_C + WHILE_TOLD, "wait"], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 130
     assert ended.stderr.startswith("error: stopped: give the same command again;"), ended.stderr
     assert ended.stderr.count("\n") == 1
@@ -475,7 +471,7 @@ def test_a_second_ctrl_c_before_the_first_was_told_is_told() -> None:
 
 @pytest.mark.parametrize("times", [1, 2, 6])
 def test_ctrl_c_says_what_to_do(times: int) -> None:
-    command = [sys.executable, "-c", WAITING, "wait"]
+    command = [sys.executable, "-c", HEARS_CTRL_C + WAITING, "wait"]
     with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

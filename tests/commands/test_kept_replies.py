@@ -22,7 +22,7 @@ from curation.commands.kept_replies import kept_replies
 from curation.models.chat import ChatAnswer, ChatOptions, ChatReply, ChatRequest, TokenProbabilities, open_chat
 from curation.models.chat.kept import KeptChat
 from curation.models.kept import keeper
-from tests.child_processes import started
+from tests.child_processes import HEARS_CTRL_C, started
 from tests.models.rewards.test_judge import completion, serving
 
 ROWS = 6
@@ -368,16 +368,6 @@ def test_a_second_command_with_the_same_output_is_refused_before_it_asks(file: P
     assert not list(file.parent.glob("*.replies*"))
 
 
-# A process that was started by one which ignores or blocks Ctrl-C does so, too.
-HEARS_CTRL_C = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-from curation import cli
-cli.main()
-"""
-
-
 def test_ctrl_c_waits_for_what_is_under_way_and_keeps_it(file: Path) -> None:
     far, told, begun = Far("judge", 100), threading.Event(), threading.Semaphore(0)
 
@@ -387,7 +377,8 @@ def test_ctrl_c_waits_for_what_is_under_way_and_keeps_it(file: Path) -> None:
         return far(body)
 
     with serving(slow) as url:
-        command = [sys.executable, "-c", HEARS_CTRL_C, *arguments("judge", file.parent, url, "out.jsonl")]
+        script = f"{HEARS_CTRL_C}from curation import cli\ncli.main()"
+        command = [sys.executable, "-c", script, *arguments("judge", file.parent, url, "out.jsonl")]
         with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             for _ in range(ASKED["judge"]):
