@@ -75,9 +75,8 @@ def test_the_guides_show_commands() -> None:
 
 def test_options_in_running_text_are_of_some_command() -> None:
     known = options_of(typer.main.get_command(app)) | OTHERS
-    guides = [
-        guide for guide in GUIDES if guide.parent.name != "benchmarks"
-    ]  # whose scripts have options of their own
+    # Scripts of benchmarks have options of their own.
+    guides = [guide for guide in GUIDES if guide.parent.name != "benchmarks"]
     said = [(g.name, option) for g in guides for option in TEXT_OPTION.findall(g.read_text())]
     assert [(guide, option) for guide, option in said if option not in known] == []
 
