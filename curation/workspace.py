@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FORGETTING", "FORMAT_VERSION", "LEDGER_TABLES", "Workspace"]
 
-LEDGER_TABLES: Final = frozenset(
-    {
-        *("generations", "embeddings", "rewards", "requests", "refusals", "policy_stats", "failures"),
-        *("rewrites", "forgotten", "judgements"),
-    }
-)
+LEDGER_TABLES: Final = frozenset({
+    "generations", "embeddings", "rewards", "requests", "refusals", "policy_stats", "failures", "rewrites",
+    "forgotten", "judgements",
+})  # fmt: skip
 """Tables that only grow, and that every run shares."""
 FORGETTING: Final = "forgetting.json"
 """There while `curation forget` is under way: what is to go."""
