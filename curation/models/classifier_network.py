@@ -34,8 +34,8 @@ def open_network(ref: ModelRef, *, dtype: str = "float32", device: str) -> Any:
 
     Raises:
         InputError: when the model is an adapter.
-        OSError, KeyError, ValueError, ImportError: when it cannot be loaded, when its files do not hold all of
-            it or hold more, or when they are those of a model of another kind.
+        One of ``weights.LOADING_ERRORS``: when it cannot be loaded, when its files do not hold all of it or hold
+            more, or when they are those of a model of another kind.
     """
     import torch
 

@@ -16,6 +16,7 @@ from curation.models.classifier_network import Padding, open_network
 from curation.models.identity import ModelRef
 from curation.models.positions import most_tokens
 from curation.models.tokenizers import open_tokenizer
+from curation.models.weights import LOADING_ERRORS
 
 __all__ = ["Classified", "SequenceClassifier", "open_classifier"]
 
@@ -110,7 +111,7 @@ def open_classifier(
     try:
         tokenizer = open_tokenizer(ref)
         network = open_network(ref, device=where)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_ERRORS as error:
         detail = str(error).splitlines()[0] if str(error) else "no message"
         raise ModelError(
             f"{what} {ref.given!r} could not be loaded ({type(error).__name__}: {detail}): "

@@ -23,6 +23,7 @@ from curation.models.encoder_files import EncoderFiles, encoder_files
 from curation.models.identity import EMBEDDED, ModelRef, folder_fingerprint, resolve_model
 from curation.models.protocols import Encoded, Encoder
 from curation.models.quiet import no_progress_bar
+from curation.models.weights import LOADING_ERRORS
 from curation.text import content_hash
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def _load(ref: ModelRef, device: str | None) -> SentenceTransformer:
                 model_kwargs={"use_safetensors": True},
                 local_files_only=ref.kind != "hub",
             )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_ERRORS as error:
         message = str(error)
         raise ModelError(
             f"encoder {ref.given!r} could not be loaded ({type(error).__name__}: "

@@ -13,7 +13,7 @@ def open_tokenizer(ref: ModelRef) -> Any:
     """A tokenizer of transformers, without the repository's own code.
 
     Raises:
-        OSError, ValueError, KeyError, ImportError: when it cannot be loaded; what for, the caller says.
+        One of ``weights.LOADING_ERRORS``: when it cannot be loaded; what for, the caller says.
     """
     from transformers import AutoTokenizer
 

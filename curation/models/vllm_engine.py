@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from curation.errors import MissingExtraError, ModelError
 from curation.lifetimes import end_later
+from curation.models.weights import LOADING_ERRORS
 
 __all__ = ["EngineOptions", "engine_alive", "require_vllm", "start_vllm"]
 
@@ -59,7 +60,7 @@ def start_vllm(given: str, **options: Any) -> Any:
 
     try:
         engine = LLM(**(_cpu_cache() | options), trust_remote_code=False)
-    except (RuntimeError, ValueError, OSError, KeyError, ImportError) as error:
+    except (*LOADING_ERRORS, RuntimeError) as error:
         raise ModelError(f"vLLM cannot load {given!r}: {' '.join(str(error).split())[:300]}") from error
     core = engine.llm_engine.engine_core
     end_later(core.shutdown)

@@ -1,12 +1,14 @@
-"""Whether a loaded model is what its files hold, all of it and no more. Nothing is loaded here."""
+"""Whether a model can be loaded, and is what its files hold, all of it and no more. Nothing is loaded here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-__all__ = ["require_all_weights", "require_no_other_weights"]
+__all__ = ["LOADING_ERRORS", "require_all_weights", "require_no_other_weights"]
 
+LOADING_ERRORS: Final = (OSError, ValueError, KeyError, ImportError)
+"""What transformers raises for files that it cannot load, for a package that they need, and the checks below."""
 _HARMLESS: Final = (
     "cls", "criterion", "discriminator_predictions", "embed_out", "generator_lm_head", "lm_head", "lm_predictions",
     "loss", "loss_fct", "mask_predictions", "mean", "std",

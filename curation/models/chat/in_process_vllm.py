@@ -21,6 +21,7 @@ from curation.models.identity import ModelRef, resolve_model
 from curation.models.prompt_encoding import PromptEncoder
 from curation.models.protocols import Fault
 from curation.models.vllm_engine import EngineOptions, engine_alive, require_vllm, start_vllm
+from curation.models.weights import LOADING_ERRORS
 
 __all__ = ["VllmChat", "open_vllm_chat"]
 
@@ -148,7 +149,7 @@ def open_vllm_chat(model: str, options: ChatOptions, *, engine: EngineOptions, f
         raise InputError(f"generator {model!r} has no chat template: give a chat model, or add a template to it")
     try:
         config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise cannot_load(ref, "configuration", error) from error
     widths = {"dtype": options.dtype, "quantization": options.quantization}
     started = start_vllm(

@@ -28,7 +28,7 @@ from curation.models.policy.summary import summarise
 from curation.models.protocols import Fault
 from curation.models.quiet import no_progress_bar
 from curation.models.tokenizers import open_tokenizer
-from curation.models.weights import require_all_weights
+from curation.models.weights import LOADING_ERRORS, require_all_weights
 from curation.text import Message
 
 __all__ = ["TransformersPolicy", "cannot_load", "load_model", "load_tokenizer", "same_rope_up_to"]
@@ -220,7 +220,7 @@ def load_tokenizer(ref: ModelRef) -> Any:
     refuse_adapter(ref)
     try:
         return open_tokenizer(ref)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_ERRORS as error:
         raise cannot_load(ref, "tokenizer", error) from error
 
 
@@ -241,7 +241,7 @@ def load_model(ref: ModelRef, *, dtype: str) -> Any:
         # Quantised weights lie where they were loaded to, and may not be moved.
         if getattr(model, "quantization_method", None) is None:
             model = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except (*LOADING_ERRORS, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
         raise cannot_load(ref, "weights", error) from error

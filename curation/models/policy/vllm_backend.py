@@ -29,6 +29,7 @@ from curation.models.policy.transformers_backend import cannot_load, load_tokeni
 from curation.models.policy.vllm_check import check_logps, made_up_sequences, reported_logps
 from curation.models.protocols import Fault
 from curation.models.vllm_engine import EngineOptions, engine_alive, require_vllm, start_vllm
+from curation.models.weights import LOADING_ERRORS
 from curation.text import Message
 
 __all__ = ["VllmPolicy", "open_vllm_policy"]
@@ -127,7 +128,7 @@ def open_vllm_policy(
 
     try:
         config = AutoConfig.from_pretrained(ref.location, revision=ref.commit, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise cannot_load(ref, "configuration", error) from error
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     limit = min((n for n in (context, max_length) if n is not None), default=None)

@@ -28,6 +28,7 @@ from curation.models.rewards.classifier_inputs import (
     too_long,
     wanted_labels,
 )
+from curation.models.weights import LOADING_ERRORS
 from curation.text import Message
 
 __all__ = ["ClassifierReward", "classifier_fingerprint", "open_classifier"]
@@ -167,7 +168,7 @@ def _load(ref: ModelRef, dtype: str, device: str | None) -> tuple[Any, Any]:
     tokenizer = load_classifier_tokenizer(ref)
     try:
         network = open_network(ref, dtype=dtype, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_ERRORS as error:
         raise not_loadable(ref, error) from error
     require_input(ref, tokenizer, network)
     return network, tokenizer

@@ -20,6 +20,7 @@ from curation.models.prompt_encoding import TemplateRefusal, holds, left_out, re
 from curation.models.protocols import Fault
 from curation.models.template_options import template_variables
 from curation.models.tokenizers import open_tokenizer
+from curation.models.weights import LOADING_ERRORS
 from curation.text import Message, messages_text
 
 __all__ = [
@@ -156,7 +157,7 @@ def load_classifier_tokenizer(ref: ModelRef) -> Any:
     """
     try:
         return open_tokenizer(ref)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_ERRORS as error:
         raise not_loadable(ref, error) from error
 
 

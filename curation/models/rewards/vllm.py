@@ -29,6 +29,7 @@ from curation.models.rewards.classifier_inputs import (
     wanted_labels,
 )
 from curation.models.vllm_engine import EngineOptions, engine_alive, require_vllm, start_vllm
+from curation.models.weights import LOADING_ERRORS
 from curation.text import Message
 
 __all__ = ["VllmReward", "open_vllm", "vllm_fingerprint"]
@@ -84,7 +85,7 @@ def open_vllm(
     try:
         # vLLM would start with a head of random numbers, or without a part of the files that it has no place for.
         network = open_network(ref, device="meta")
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_ERRORS as error:
         raise not_loadable(ref, error) from error
     require_input(ref, tokenizer, network)
     labels = wanted_labels(network.config, attributes)
