@@ -21,6 +21,7 @@ __all__ = [
     "ROLES",
     "Message",
     "as_messages",
+    "calls_tool",
     "canonical_json",
     "content_hash",
     "fault_in_text",
@@ -110,6 +111,11 @@ def as_messages(value: Any, *, role: str = "user") -> list[Message]:
             )
         messages.append({"role": str(item["role"]), "content": content})
     return messages
+
+
+def calls_tool(message: Mapping[str, Any]) -> bool:
+    """Whether a message calls a tool, and its text, if it has any, is not all that it says."""
+    return bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def messages_text(messages: Sequence[Mapping[str, str]]) -> str:

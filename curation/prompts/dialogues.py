@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from curation.files.rejects import RowError
-from curation.text import ROLES, Message, fault_in_text, normalise
+from curation.text import ROLES, Message, calls_tool, fault_in_text, normalise
 from curation.validation_words import kind_of
 
 __all__ = [
@@ -222,7 +222,7 @@ def _message(item: Any, column: str) -> Message:
     if role not in ROLES:
         reason = f"a message of {column} has an unknown role, expected one of {', '.join(ROLES)}"
         raise RowError("unknown_role", str(role)[:64], reason)
-    if item.get("tool_calls") or item.get("function_call"):
+    if calls_tool(item):
         raise RowError("tool_calls", column, f"a message of {column} calls a tool, which its text does not say")
     if content is None:
         _fault("null", column)

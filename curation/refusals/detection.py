@@ -9,7 +9,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.models.protocols import RefusalDetector, RefusalScores
-from curation.text import as_messages, last_user_text, messages_text
+from curation.text import as_messages, calls_tool, last_user_text, messages_text
 
 if TYPE_CHECKING:
     from curation.refusals.sorting import CategoryAssigner
@@ -138,8 +138,7 @@ def _is_said(message: Any) -> bool:
     """Whether a message is an answer in words: not one that calls a tool, and not the user's or a tool's."""
     if not isinstance(message, Mapping):
         return True
-    calls = message.get("tool_calls") or message.get("function_call")
-    return not calls and message.get("role") in (None, "assistant")
+    return not calls_tool(message) and message.get("role") in (None, "assistant")
 
 
 def _categories(prompts: Sequence[str | None], taxonomy: str | CategoryAssigner) -> pl.Series:
