@@ -14,9 +14,8 @@ from curation.text import as_messages, calls_tool, last_user_text, messages_text
 if TYPE_CHECKING:
     from curation.refusals.sorting import CategoryAssigner
 
-__all__ = ["DETECTION_COLUMNS", "detect_refusals"]
+__all__ = ["detect_refusals"]
 
-DETECTION_COLUMNS: Final = ("refusal_probability", "refusal_class", "refusal_kind", "refusal_category")
 _BATCH: Final = 16_384
 
 

@@ -45,10 +45,9 @@ from curation.scores.noise_witnesses import (
 )
 from curation.scores.voters import Method
 
-__all__ = ["ACTIONS", "LABEL_NOISE_COLUMNS", "LabelNoise", "label_noise", "suggest"]
+__all__ = ["LABEL_NOISE_COLUMNS", "LabelNoise", "label_noise", "suggest"]
 
 FloatArray = npt.NDArray[np.float64]
-ACTIONS: Final = ("keep", "drop", "flip")
 LABEL_NOISE_COLUMNS: Final = ("label_probability", "label_margin", "suggested_action")
 FLIP_BELOW: Final = 0.2
 DROP_BELOW: Final = 0.5
