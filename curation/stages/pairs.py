@@ -12,14 +12,7 @@ import polars as pl
 from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs, without_chosen_faults
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
-from curation.pairs.construction import (
-    PAIR_KEY,
-    BuiltPairs,
-    Strategy,
-    build_pairs,
-    once_each,
-    without_conflicts,
-)
+from curation.pairs.construction import PAIR_KEY, BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
 from curation.pairs.provided import provided_pairs
 from curation.pairs.source_scores import opposed_pairs
 from curation.refusals.faults import NO_ANSWER, judged_rows, turned_round
@@ -28,7 +21,7 @@ from curation.scores.policy_table import explode_pairs
 from curation.stages.brought import answers_of, prompts_of, scores_of_sources
 from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
-from curation.stages.duplicates import without_lost_answers, without_lost_opposites
+from curation.stages.duplicates import Distinct, without_lost_answers, without_lost_opposites
 from curation.stages.hygiene import prompted_inputs
 from curation.stages.policy_stats import policy_inputs, policy_step
 from curation.stages.refusal_rows import called_wrong, refusal_rows
@@ -67,21 +60,8 @@ def run(context: Context) -> StageResult:
                 _ches_aware(context, candidates, facts) if by_ches else _by_score(context, candidates, strategy)
             )
     pairs = once_each(pl.concat([b.pairs for b in built]))
-    answered = without_lost_answers(context, pairs)
-    lost = pairs.join(answered.kept, on="pair_id", how="anti", maintain_order="left")
-    # Scores that contradict a source's label leave open which of the two is right; reward models are there to say.
-    heard = None
-    if candidates is not None and _within(candidates):
-        heard = pl.concat([told.pairs, opposed_pairs(answered.kept, candidates)]).unique(
-            "pair_id", maintain_order=True
-        )
-    both_ways = without_conflicts(answered.kept, heard=heard)
-    right = BuiltPairs(both_ways.pairs, empty_rejects())
-    if judged is not None:
-        right = without_chosen_faults(both_ways.pairs, judged)
-    consistent = without_lost_opposites(context, right.pairs, lost=lost)
-    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), answered.rejects)
-    rejects = concat_rejects(rejects, both_ways.rejects, right.rejects, consistent.rejects)
+    consistent = _consistent(context, pairs, told=told.pairs, judged=judged, candidates=candidates)
+    rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
     facts |= {f"by {name}": n for name, n in consistent.kept["strategy"].value_counts(sort=True).iter_rows()}
     facts |= consistent.facts
@@ -90,6 +70,30 @@ def run(context: Context) -> StageResult:
     if consistent.kept.is_empty() and options.strategies == ("provided",):
         facts["no source brings a pair"] = _OTHERS
     return context.write("pairs", "pairs", consistent.kept, rejects=rejects, facts=facts)
+
+
+def _consistent(
+    context: Context,
+    pairs: pl.DataFrame,
+    *,
+    told: pl.DataFrame,
+    judged: pl.DataFrame | None,
+    candidates: pl.DataFrame | None,
+) -> Distinct:
+    """Pairs whose answers are there, that no pair (nor one of ``told``) turns round, and that choose no fault."""
+    answered = without_lost_answers(context, pairs)
+    lost = pairs.join(answered.kept, on="pair_id", how="anti", maintain_order="left")
+    # Scores that contradict a source's label leave open which of the two is right; reward models are there to say.
+    heard = None
+    if candidates is not None and _within(candidates):
+        heard = pl.concat([told, opposed_pairs(answered.kept, candidates)]).unique("pair_id", maintain_order=True)
+    both_ways = without_conflicts(answered.kept, heard=heard)
+    right = BuiltPairs(both_ways.pairs, empty_rejects())
+    if judged is not None:
+        right = without_chosen_faults(both_ways.pairs, judged)
+    found = without_lost_opposites(context, right.pairs, lost=lost)
+    rejects = concat_rejects(answered.rejects, both_ways.rejects, right.rejects, found.rejects)
+    return found._replace(rejects=rejects)
 
 
 def _provided(context: Context) -> BuiltPairs:
@@ -197,9 +201,8 @@ def _safest(context: Context, candidates: pl.DataFrame) -> tuple[BuiltPairs, Awa
     options = context.recipe.pairs
     every = build_pairs(candidates, strategy="all", within=_within(candidates), min_margin=options.min_margin)
     stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
-    key = ["prompt_id", "chosen_id", "rejected_id"]
-    scores = explode_pairs(stats).select(*key, "ln_ches")
-    scored = every.pairs.join(scores, on=key, how="left", maintain_order="left")
+    scores = explode_pairs(stats).select(*PAIR_KEY, "ln_ches")
+    scored = every.pairs.join(scores, on=PAIR_KEY, how="left", maintain_order="left")
     return every, ches_aware_pairs(scored, quantile=options.ches_quantile)
 
 
