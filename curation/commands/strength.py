@@ -13,9 +13,10 @@ from curation.commands.streams import Stream, open_stream
 from curation.errors import InputError
 from curation.files import ROW
 from curation.pairs.views import BandAction, apply_bands, changed_by_a_flip, reward_augmented, was_flipped
+from curation.prompts.column_kinds import known_labels
 from curation.prompts.votes import are_votes
 from curation.scores.margins import Scaling, mean_rewards, reward_lists
-from curation.scores.strength import STRENGTH_COLUMNS, known_labels, preference_strength
+from curation.scores.strength import STRENGTH_COLUMNS, preference_strength
 
 __all__ = ["StrengthDone", "run_strength"]
 

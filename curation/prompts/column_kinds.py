@@ -6,9 +6,10 @@ from typing import Final
 
 import polars as pl
 
+from curation.errors import InputError
 from curation.files import InputFile
 
-__all__ = ["LABELS", "SYSTEM", "are_labels", "are_verdicts", "first_rows", "is_said", "is_text"]
+__all__ = ["LABELS", "SYSTEM", "are_labels", "are_verdicts", "first_rows", "is_said", "is_text", "known_labels"]
 
 LABELS: Final = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 """What a label may be as text."""
@@ -63,6 +64,23 @@ def are_labels(frame: pl.DataFrame, column: str, mixed: frozenset[str]) -> bool:
 def are_verdicts(labels: pl.Series) -> bool:
     said = {str(label).strip().strip('"').lower() for label in labels.drop_nulls()}
     return bool(said) and said <= LABELS.keys()
+
+
+def known_labels(labels: pl.Series) -> pl.Series:
+    """Whether each label is right, null where nobody knows: Booleans, 0 and 1, or the words true and false.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if labels.dtype in (pl.Boolean, pl.Null):
+        return labels.cast(pl.Boolean)
+    words = labels.cast(pl.String, strict=False).str.strip_chars(' "').str.to_lowercase()
+    words = words.replace({"": None, "null": None, "nan": None})
+    known = words.replace_strict(LABELS, default=None, return_dtype=pl.Boolean)
+    wrong = words.filter(words.is_not_null() & known.is_null())
+    if len(wrong):
+        raise InputError(f"column {labels.name!r} holds {wrong[0][:40]!r}, expected true, false or nothing")
+    return known.alias(labels.name)
 
 
 def is_text(dtype: pl.DataType) -> bool:

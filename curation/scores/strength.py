@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
-from curation.prompts.column_kinds import LABELS
+from curation.prompts.column_kinds import known_labels
 from curation.scores.calibration import fit_platt, sigmoid
 from curation.scores.margins import MIN_ROWS_TO_SCALE, Scaling, read_margins, scale_margins
 
@@ -23,7 +23,6 @@ __all__ = [
     "STRENGTH_COLUMNS",
     "Strength",
     "StrengthSummary",
-    "known_labels",
     "preference_strength",
     "summarise",
 ]
@@ -210,23 +209,6 @@ def _label_probability(
     there = np.isfinite(margins)
     probabilities = np.where(there, sigmoid(np.where(there, margins, 0.0)), 0.0)
     return probabilities.sum(axis=1) / np.maximum(summary.models, 1), False
-
-
-def known_labels(labels: pl.Series) -> pl.Series:
-    """Whether each label is right, null where nobody knows: Booleans, 0 and 1, or the words true and false.
-
-    Raises:
-        InputError: for anything else.
-    """
-    if labels.dtype in (pl.Boolean, pl.Null):
-        return labels.cast(pl.Boolean)
-    words = labels.cast(pl.String, strict=False).str.strip_chars(' "').str.to_lowercase()
-    words = words.replace({"": None, "null": None, "nan": None})
-    known = words.replace_strict(LABELS, default=None, return_dtype=pl.Boolean)
-    wrong = words.filter(words.is_not_null() & known.is_null())
-    if len(wrong):
-        raise InputError(f"column {labels.name!r} holds {wrong[0][:40]!r}, expected true, false or nothing")
-    return known.alias(labels.name)
 
 
 def _bands(

@@ -7,10 +7,11 @@ import polars as pl
 from curation.errors import InputError
 from curation.files import ROW, read_frame
 from curation.pairs.views import was_flipped
+from curation.prompts.column_kinds import known_labels
 from curation.review.answers import reviewed_pairs
 from curation.scores.policy_table import explode_pairs
 from curation.scores.similarity import pair_cosines
-from curation.scores.strength import Strength, known_labels, preference_strength
+from curation.scores.strength import Strength, preference_strength
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.embeddings import embedding_step, text_ids
 from curation.stages.judgements import judged_pairs
