@@ -2,7 +2,7 @@
 
 A MODEL is ``judge:<MODEL of a chat model>?rubric=helpfulness``: ``judge:http://host:8000/v1#name``,
 ``judge:owner/name?backend=vllm``, ``judge:folder?rubric=honesty,harmlessness&low=1&high=10``; what else may stand
-behind a judge's name is in ``curation.models.chat.asking``. Grades are the
+behind a judge's name is in ``curation.models.chat.asking``, and read in ``judge_address``. Grades are the
 expectation over the score tokens' probabilities where the backend gives them, else the parsed grade. What is
 asked and how a reply is read is in ``judge_parsing``; the expectation, in ``judge_grades``.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,16 @@ from curation.errors import InputError
 from curation.models.chat import (
     ChatAnswer,
     ChatModel,
-    ChatOptions,
     ChatRequest,
     Connection,
-    backend_of,
     chat_fingerprint,
-    is_address,
     open_chat,
 )
-from curation.models.chat.asking import Asking, read_asking, split_options
-from curation.models.chat.opening import BACKENDS
 from curation.models.judging import CutReplies, was_cut, without_thought
 from curation.models.protocols import Fault
+from curation.models.rewards.judge_address import JudgeAddress, judge_address
 from curation.models.rewards.judge_grades import expected_grade
 from curation.models.rewards.judge_parsing import (
-    RUBRICS,
     PairVerdict,
     choice_schema,
     combine_orders,
@@ -51,9 +46,6 @@ __all__ = ["Comparison", "Judge", "judge_fingerprint", "open_judge", "open_pair_
 
 FloatArray = npt.NDArray[np.float64]
 _VERSION: Final = 2
-_REPLY_TOKENS: Final = 32
-_TOP_LOGPROBS: Final = 20
-_OWN_OPTIONS: Final = ("rubric", "backend", "low", "high")
 _LONG_SCALE_VERSION: Final = 3
 """Of scales that reach 10: their grades were no expectations before. The others' stay what they were."""
 
@@ -69,20 +61,11 @@ class Comparison(NamedTuple):
     fault: Fault | None
 
 
-class _Address(NamedTuple):
-    model: str
-    backend: str
-    rubrics: tuple[str, ...]
-    low: int
-    high: int
-    asking: Asking
-
-
 def judge_fingerprint(model: str, *, device: str | None = None, timeout: float = 600.0, attempts: int = 8) -> str:
     """The chat model and its options, the rubrics and the scale."""
-    address = _address(model)
-    chat = chat_fingerprint(address.model, _options(address, score_schema(address.low, address.high)),
-                            backend=address.backend)  # fmt: skip
+    address = judge_address(model)
+    options = address.options(score_schema(address.low, address.high))
+    chat = chat_fingerprint(address.model, options, backend=address.backend)
     version = _VERSION if address.high < 10 else _LONG_SCALE_VERSION
     return f"judge:{chat}/{'+'.join(address.rubrics)}/{address.low}-{address.high}/v{version}"
 
@@ -100,7 +83,7 @@ def open_judge(model: str, *, device: str | None = None, timeout: float = 600.0,
         MissingExtraError: when the backend's package is not installed.
         ModelError: when a model cannot be loaded. A server is first called when something is judged.
     """
-    address = _address(model)
+    address = judge_address(model)
     connection = Connection(timeout=timeout, attempts=attempts, key_variable=address.asking.key_variable)
     return Judge(address, connection, fingerprint=judge_fingerprint(model))
 
@@ -113,7 +96,7 @@ def open_pair_judge(model: str) -> Judge:
     """
     if not model.startswith("judge:"):
         raise InputError(f"model {model!r} is no judge: expected judge:http://host:port/v1#model or judge:MODEL")
-    rubrics = _address(model).rubrics
+    rubrics = judge_address(model).rubrics
     if len(rubrics) != 1:
         raise InputError(f"a comparison goes by one rubric, found {', '.join(rubrics)}")
     return open_judge(model)
@@ -127,7 +110,7 @@ class Judge:
         expected, written: how many replies so far were read with their probabilities, and how many as written.
     """
 
-    def __init__(self, address: _Address, connection: Connection, *, fingerprint: str) -> None:
+    def __init__(self, address: JudgeAddress, connection: Connection, *, fingerprint: str) -> None:
         self._address, self._connection = address, connection
         self._models: dict[str, ChatModel] = {}
         self.low, self.high = address.low, address.high
@@ -235,9 +218,9 @@ class Judge:
     def _ask(self, kind: str, requests: Iterable[ChatRequest]) -> Iterator[tuple[str, ChatAnswer | Fault]]:
         if kind not in self._models:
             schema = choice_schema() if kind == "compare" else score_schema(self.low, self.high)
-            options = _options(self._address, schema)
+            address = self._address
             self._models[kind] = open_chat(
-                self._address.model, options, backend=self._address.backend, connection=self._connection
+                address.model, address.options(schema), backend=address.backend, connection=self._connection
             )
         for reply in self._models[kind].chat(requests):
             yield reply.key, reply.answer
@@ -274,40 +257,3 @@ def _value_tokens(answer: ChatAnswer, value: str) -> dict[str, float]:
                 found[bare] = found.get(bare, 0.0) + math.exp(logp)
             return found
     return {}
-
-
-def _options(address: _Address, schema: Mapping[str, Any]) -> ChatOptions:
-    """Structured outputs and log-probabilities, but for transformers, which has neither."""
-    return address.asking.chat_options(None if _in_transformers(address) else schema, top_logprobs=_TOP_LOGPROBS)
-
-
-def _in_transformers(address: _Address) -> bool:
-    return backend_of(address.model, address.backend) == "transformers"
-
-
-def _address(model: str) -> _Address:
-    expected = "expected judge:http://host:port/v1#model or judge:MODEL, then ?rubric=helpfulness&low=1&high=5"
-    try:
-        rest, options = split_options(model.removeprefix("judge:"))
-        asking = read_asking(options, max_new_tokens=_REPLY_TOKENS, others=_OWN_OPTIONS)
-    except InputError as error:
-        raise InputError(f"judge {model!r}: {error}; {expected}") from None
-    rubrics = tuple(options.get("rubric", "helpfulness").split(","))
-    backend = options.get("backend", "auto")
-    try:
-        low, high = int(options.get("low", "1")), int(options.get("high", "5"))
-    except ValueError:
-        raise InputError(f"judge {model!r}: low and high are whole numbers; {expected}") from None
-    unknown = [rubric for rubric in rubrics if rubric not in RUBRICS]
-    fault = None
-    if not rest or (is_address(rest) and not rest.partition("#")[2]):
-        fault = "no model, or no name behind the address"
-    elif unknown:
-        fault = f"rubric {unknown[0]!r} is not known ({', '.join(RUBRICS)})"
-    elif backend not in BACKENDS:
-        fault = f"backend {backend!r} is not known ({', '.join(BACKENDS)})"
-    elif not 0 <= low < high:
-        fault = f"the scale {low} to {high} is empty or negative"
-    if fault:
-        raise InputError(f"judge {model!r}: {fault}; {expected}")
-    return _Address(rest, backend, rubrics, low, high, asking)
