@@ -14,6 +14,7 @@ from rich.table import Table
 
 from curation.cli_files import files
 from curation.cli_forget import forgetting
+from curation.cli_labels import labels
 from curation.cli_options import CommandGroup, WorkspaceUrl
 from curation.cli_push import pushing
 from curation.cli_refusals import refusal_commands
@@ -42,6 +43,7 @@ app.add_typer(forgetting)
 app.add_typer(looking)
 app.add_typer(repairing)
 app.add_typer(scores)
+app.add_typer(labels)
 app.add_typer(refusal_commands)
 app.add_typer(review, name="review")
 console: Final = Console(highlight=False)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
-from curation.cli_rewards import scores
+from curation.cli_labels import labels
 from curation.commands.label_noise import run_label_noise
 from curation.commands.strength import run_strength
 from curation.errors import InputError
@@ -111,7 +111,7 @@ def test_a_second_run_remembers_what_the_first_has_flipped(tmp_path: Path) -> No
 def test_actions_of_one_band_may_be_given_one_by_one(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [pair(n) for n in range(20)])
     given = ["--action", "very_strong=margin", "--action", "very_strong=weight"]
-    done = CliRunner().invoke(scores, ["strength", str(source), "-o", str(tmp_path / "out.parquet"), *given])
+    done = CliRunner().invoke(labels, ["strength", str(source), "-o", str(tmp_path / "out.parquet"), *given])
     assert done.exit_code == 0, done.output
     strong = pl.read_parquet(tmp_path / "out.parquet").filter(strength_band="very_strong")
     assert strong.height > 0
