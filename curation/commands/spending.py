@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from curation.errors import InputError
-from curation.models.chat.connection import address_of, is_address
+from curation.models.chat.connection import address_of, remote_judge
 from curation.models.chat.usage import paying
 from curation.purse import Purse, paid_in
 from curation.recipe import Reward, load_costs
@@ -38,16 +38,14 @@ def within_costs(
         yield
         return
     costs = load_costs(given)
-    named = [model if isinstance(model, str) else model.model for model in models]
-    judges = [name.removeprefix("judge:").partition("?")[0] for name in named if name.startswith("judge:")]
-    prices = {address_of(model): costs.price_of(model) for model in judges if is_address(model)}
-    lacking = [address.name for address, price in prices.items() if price is None]
+    named = (model if isinstance(model, str) else model.model for model in models)
+    judges = [judge for model in named if (judge := remote_judge(model)) is not None]
+    lacking = [address_of(judge).name for judge in judges if costs.price_of(judge) is None]
     if lacking and costs.max_cost is not None:
         raise InputError(f"costs.max_cost is set, and costs.prices has no price for {lacking[0]!r}: give one")
     path = output.with_name(f"{output.name}.paid")
     before = sum(paid.cost for paid in paid_in(path).values())
-    known = {address: price for address, price in prices.items() if price is not None}
-    purse = Purse(command, Budget(costs.max_cost, before, costs.currency), known, path)
+    purse = Purse(command, Budget(costs.max_cost, before, costs.currency), costs.prices_of(judges), path)
     try:
         with paying(purse):
             yield

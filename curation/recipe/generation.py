@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
+from curation.models.chat.connection import Address, address_of, is_address
 from curation.recipe.base import Section
 from curation.recipe.models import MemoryShare, SplitOver
 
@@ -156,3 +158,8 @@ class Costs(Section):
     def price_of(self, model: str) -> Price | None:
         """The price of a model, or None."""
         return self.prices.get(model) or self.prices.get(model.partition("#")[2])
+
+    def prices_of(self, models: Iterable[str]) -> dict[Address, Price]:
+        """The prices of those models that are behind servers and have one."""
+        priced = ((model, self.price_of(model)) for model in models if is_address(model))
+        return {address_of(model): price for model, price in priced if price is not None}

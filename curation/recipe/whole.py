@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from curation.errors import closest
-from curation.models.chat.connection import is_address
+from curation.models.chat.connection import is_address, remote_judge
 from curation.recipe.base import Section
 from curation.recipe.candidates import Answers, Constructed, Mutations
 from curation.recipe.gates import Gates
@@ -261,8 +261,7 @@ class Recipe(Section):
         named["sampling.reward"] = self.sampling.reward.model if self.sampling and self.sampling.reward else ""
         rescorer = self.negatives.rescorer if self.negatives else None
         named["negatives.rescorer"] = rescorer.model if rescorer else ""
-        found = {key: name.removeprefix("judge:").partition("?")[0] for key, name in named.items()
-                 if name.startswith("judge:")}  # fmt: skip
+        found = {key: judge for key, name in named.items() if (judge := remote_judge(name)) is not None}
         if self.refusals and self.refusals.judge:
             found["refusals.judge"] = self.refusals.judge.model
         if self.refusals and self.refusals.sorting and self.refusals.sorting.judge:

@@ -20,7 +20,6 @@ from curation.engine import Batch, Step, StepReport, Worker
 from curation.errors import InterruptedRun
 from curation.journal import PAID, journal_folder
 from curation.models.chat import ChatOptions, chat_fingerprint
-from curation.models.chat.connection import address_of
 from curation.models.chat.usage import paying
 from curation.purse import Judged, Purse, paid_in, sum_of
 from curation.recipe import Recipe
@@ -124,10 +123,9 @@ def served(context: Paying, step: Step) -> Iterator[PaidStep]:
     kept = KeptStep(step, context.workspace)
     costs = context.recipe.costs
     judges = context.recipe.remote_judges.values()
-    prices = {address_of(model): price for model in judges if (price := costs.price_of(model)) is not None}
     before = spent(context) if judges and costs.max_cost is not None else 0.0
     budget = Budget(costs.max_cost, before, costs.currency)
-    paid = PaidStep(kept, Purse(step.name, budget, prices, _path(context)))
+    paid = PaidStep(kept, Purse(step.name, budget, costs.prices_of(judges), _path(context)))
     done = False
     try:
         yield paid

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from curation.errors import InputError
 
-__all__ = ["DEFAULT_KEY_VARIABLE", "Address", "Connection", "address_of", "is_address"]
+__all__ = ["DEFAULT_KEY_VARIABLE", "Address", "Connection", "address_of", "is_address", "remote_judge"]
 
 DEFAULT_KEY_VARIABLE: Final = "OPENAI_API_KEY"
 
@@ -54,6 +54,12 @@ class Address(NamedTuple):
 def is_address(model: str) -> bool:
     """Whether a MODEL is one behind a server."""
     return model.startswith(("http://", "https://"))
+
+
+def remote_judge(model: str) -> str | None:
+    """The chat model behind a server that a MODEL ``judge:…`` names, without its options; None for any other."""
+    name = model.removeprefix("judge:").partition("?")[0]
+    return name if model.startswith("judge:") and is_address(name) else None
 
 
 def address_of(model: str) -> Address:
