@@ -44,14 +44,14 @@ def is_other_language(text: str) -> bool:
     Args:
         text: lower case; its beginning is looked at.
     """
-    in_english, languages, _ = _words()
-    if len(in_english.intersection(text[:_MOST_READ].split())) >= _SURELY:
+    known = _words()
+    if len(known.common.intersection(text[:_MOST_READ].split())) >= _SURELY:
         return False
     words = opening_words(text)
-    english = len(words & in_english)
+    english = len(words & known.common)
     counts: Counter[str] = Counter()
-    for word in words & languages.keys():
-        counts.update(languages[word])
+    for word in words & known.others.keys():
+        counts.update(known.others[word])
     most = max(counts.values(), default=0)
     if not english:
         # Two such words are enough by themselves: no list of words knows every language's.
@@ -65,11 +65,11 @@ def has_no_english(text: str) -> bool:
     Args:
         text: lower case; its beginning is looked at.
     """
-    _, _, known = _words()
-    if not known.isdisjoint(text[:_MOST_READ].split()):
+    english = _words().english
+    if not english.isdisjoint(text[:_MOST_READ].split()):
         return False
     words = opening_words(text)
-    return len(words) >= _SENTENCE and known.isdisjoint(words)
+    return len(words) >= _SENTENCE and english.isdisjoint(words)
 
 
 def opening_words(text: str) -> set[str]:
@@ -108,19 +108,26 @@ def _found(texts: Sequence[str], phrases: list[str]) -> list[list[str]]:
     return found
 
 
+class _Words(NamedTuple):
+    common: frozenset[str]
+    """Common words of English alone."""
+    others: dict[str, tuple[str, ...]]
+    """Those of other languages, with their languages."""
+    english: frozenset[str]
+    """Common words that are English, be they another language's as well."""
+
+
 @cache
-def _words() -> tuple[frozenset[str], dict[str, tuple[str, ...]], frozenset[str]]:
-    """Common words of English alone, those of other languages with their languages, and all that are English."""
+def _words() -> _Words:
     content = json.loads(PHRASES.read_text(encoding="utf-8"))
     english = frozenset(content["english_words"].split())
     nothing = english | set(content["words_that_tell_nothing"].split())
-    in_english = frozenset(word for word in nothing if len(word) > 1 or word in "ai")
     found: dict[str, tuple[str, ...]] = {}
     for language, words in content["common_words"].items():
         for word in words.split():
             if word not in nothing:
                 found[word] = (*found.get(word, ()), language)
-    return english, found, in_english
+    return _Words(english, found, frozenset(word for word in nothing if len(word) > 1 or word in "ai"))
 
 
 @cache
