@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["grade", "judge_reply", "refuses", "reward", "write_case", "write_rows"]
+__all__ = ["grade", "judge_reply", "refuses", "reward", "write_case"]
 
 _TOPICS: Final = ("bread", "rivers", "chess", "tides", "bicycles", "maps", "bees", "clocks", "sails", "kites")
 _WORDS: Final = ("amber", "basin", "candle", "drift", "ember", "gravel", "island", "kettle", "marble", "orchard")
@@ -102,7 +102,7 @@ def _source(kind: str, prompts: list[Any], answers: list[list[str]], draw: rando
     return rows
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -113,7 +113,7 @@ def write_case(folder: Path, seed: int, *, server: str, recipe_seed: int | None 
     answers = [[_answer(draw) for _ in range(4)] for _ in prompts]
     sources: list[dict[str, Any]] = []
     for kind in ("pair", *draw.sample(["implicit", "better", "scored", "ranked", "unpaired"], 2)):
-        write_rows(folder / f"{kind}.jsonl", _source(kind, prompts, answers, draw))
+        _write_rows(folder / f"{kind}.jsonl", _source(kind, prompts, answers, draw))
         sources.append({"path": f"{kind}.jsonl"})
         if kind == "better":
             sources[-1]["better"] = {"column": "winner", "values": {1: "left", 0: "right", 2: "tie"}}

@@ -15,15 +15,8 @@ from tests.whole.invariants import Row, State, faults, state_of
 from tests.whole.messy import judge_reply, write_case
 
 
-@pytest.fixture(scope="module", autouse=True)
-def key() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_API_KEY", "none")
-        yield
-
-
 @pytest.fixture(scope="module")
-def server(key: None) -> Iterator[Scripted]:
+def server() -> Iterator[Scripted]:
     with scripted(judge_reply) as found:
         yield found
 
