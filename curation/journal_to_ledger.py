@@ -6,7 +6,7 @@ What asks for them is :mod:`curation.streaming`; what a journal is, :mod:`curati
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ from curation.progress import ProgressSink
 from curation.workspace import Workspace
 from schemas import TABLES
 
-__all__ = ["Recovered", "id_of", "recover", "table_locked", "to_ledger"]
+__all__ = ["Recovered", "cost_of", "id_of", "not_in_ledger", "recover", "table_locked", "to_ledger"]
 
 _SECONDS_TO_NOTICE: Final = 3.0
 """By then the sender of a run that was killed has noticed."""
@@ -61,15 +61,23 @@ class Recovered(NamedTuple):
 def recover(journal: Journal, ledger: Ledger, key: LedgerKey) -> Recovered:
     """Move what a killed run left to the ledger. It may have got there before the journal was cleared."""
     found = journal.read()
-    fresh: list[dict[str, Any]] = []
+    fresh = not_in_ledger(found.entries, ledger, key)
     if found.entries:
-        known = set(ledger.known_ids(key)["id"])
-        fresh = [e for e in found.entries if id_of(e, key) not in known]
         to_ledger(ledger, key, fresh)
     if found.entries or found.damaged:
         journal.clear()
-    cost = sum((e.get("row") or {}).get("cost") or 0.0 for e in fresh)
-    return Recovered(len(fresh), found.damaged, cost)
+    return Recovered(len(fresh), found.damaged, cost_of(fresh))
+
+
+def not_in_ledger(entries: list[dict[str, Any]], ledger: Ledger, key: LedgerKey) -> list[dict[str, Any]]:
+    """The entries of a journal whose rows the ledger does not know yet."""
+    known = set(ledger.known_ids(key)["id"]) if entries else set()
+    return [entry for entry in entries if id_of(entry, key) not in known]
+
+
+def cost_of(entries: Iterable[Mapping[str, Any]]) -> float:
+    """What the answers among a journal's entries cost."""
+    return sum((entry.get("row") or {}).get("cost") or 0.0 for entry in entries)
 
 
 def id_of(entry: Mapping[str, Any], key: LedgerKey) -> str:

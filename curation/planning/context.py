@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from curation.engine import Step, StepReport, with_known
 from curation.journal import entries_of, journal_path
-from curation.journal_to_ledger import id_of
+from curation.journal_to_ledger import cost_of, id_of, not_in_ledger
 from curation.ledger import FORGOTTEN, LedgerKey
 from curation.pipeline import run_stage, stage_named
 from curation.sender import RemoteStep
@@ -33,19 +33,15 @@ _COMPARE: Final = ("hygiene", "constructed", "candidates")
 class Beside(Workspace):
     """A workspace in a folder of its own, which reads the ledger of another one and leaves it alone."""
 
-    def __init__(self, folder: str, ledger: Workspace | None) -> None:
+    def __init__(self, folder: str, ledger: Workspace) -> None:
         super().__init__(folder)
         self._ledger = ledger
 
     def _open(self, name: str, *, version: int | None = None) -> DeltaTable | None:
-        if name in _READ:
-            return None if self._ledger is None else self._ledger._open(name, version=version)
-        return super()._open(name, version=version)
+        return self._ledger._open(name, version=version) if name in _READ else super()._open(name, version=version)
 
     def _current(self, name: str) -> DeltaTable | None:
-        if name in _READ:
-            return None if self._ledger is None else self._ledger._current(name)
-        return super()._current(name)
+        return self._ledger._current(name) if name in _READ else super()._current(name)
 
 
 class NotEmbedded(Exception):
@@ -71,10 +67,6 @@ class Asked:
     at_most: bool = False
 
     @property
-    def rows(self) -> int:
-        return len(self.ids)
-
-    @property
     def is_remote(self) -> bool:
         """Whether a server does the work."""
         return bool(getattr(self.step, "is_remote", False))
@@ -85,13 +77,13 @@ class PlanContext(Context):
     """See :class:`curation.stages.context.Context`.
 
     Attributes:
-        ledger_of: the workspace of the run, whose journals hold what a run that broke off has paid for.
+        place: the workspace of the run, whose journals hold what a run that broke off has paid for.
         asked: by step; of one that answers, by stage as well, for each asks it something else.
         at_most: whether what is asked from now on depends on what is not there yet.
         left_over: what answers in the journals have cost.
     """
 
-    ledger_of: Workspace | None = None
+    place: Workspace = field(kw_only=True)
     stage: str = ""
     asked: dict[Hashable, Asked] = field(default_factory=dict)
     at_most: bool = False
@@ -161,12 +153,11 @@ class PlanContext(Context):
     def _left_over(self, key: LedgerKey) -> list[str]:
         """The rows that a run has left in its journal, which the next one takes from there."""
         if key not in self._in_journals:
-            path = None if self.ledger_of is None else journal_path(self.ledger_of, key)
-            entries = {} if path is None else {id_of(entry, key): entry for entry in entries_of(path)}
-            known = set(self.ledger.known_ids(key)["id"]) if entries else set()
-            self.left_over += _cost(entry for name, entry in entries.items() if name not in known)
+            entries = entries_of(journal_path(self.place, key))
+            self.left_over += cost_of(not_in_ledger(entries, self.ledger, key))
             # A failure that is to be tried again is asked for again.
-            self._in_journals[key] = [n for n, e in entries.items() if e.get("row") or not self.retry_failed]
+            kept = [entry for entry in entries if entry.get("row") or not self.retry_failed]
+            self._in_journals[key] = [id_of(entry, key) for entry in kept]
         return self._in_journals[key]
 
     def _noted(
@@ -197,7 +188,3 @@ class PlanContext(Context):
 
 def _both(before: pl.DataFrame, now: pl.DataFrame, key: LedgerKey) -> pl.DataFrame:
     return pl.concat([before, now], how="diagonal").unique(key.id_column, keep="last", maintain_order=True)
-
-
-def _cost(entries: Iterable[Mapping[str, Any]]) -> float:
-    return sum((entry.get("row") or {}).get("cost") or 0.0 for entry in entries)

@@ -16,17 +16,16 @@ import polars as pl
 
 from curation.damage import check_whole
 from curation.errors import InputError
-from curation.models.chat.usage import Tokens
 from curation.pipeline import workspace_of
-from curation.planning.context import Asked, Beside, NotEmbedded, PlanContext
+from curation.planning.context import Beside, NotEmbedded, PlanContext
 from curation.planning.pairs import pairs_at_most
-from curation.planning.requests import asks_a_server, counted, stand_in
+from curation.planning.requests import Planned, planned, stand_in
 from curation.recipe import Recipe, load_recipe
 from curation.recipe.hygiene import PromptSelection
-from curation.stages.asked import prompts_of, requests_for, requests_of
+from curation.stages.asked import requests_for
 from curation.stages.context import Context
-from curation.stages.drawn import drawn_in_rounds, is_drawn_in_rounds
-from curation.stages.generations import generation_steps
+from curation.stages.drawn import is_drawn_in_rounds
+from curation.stages.generations import asked_of
 from curation.stages.hygiene import kept_inputs
 from curation.stages.refusal_step import RefusalStep
 from curation.stages.reward_heads import TRAINED
@@ -34,34 +33,11 @@ from curation.stages.sample_rewards import sample_rewards
 from curation.stages.spending import spent
 from curation.text_columns import response_ids
 from curation.workspace import Workspace
-from schemas import TABLES
 
-__all__ = ["Plan", "Planned", "plan"]
+__all__ = ["Plan", "plan"]
 
 _SCORES: Final = ("embeddings", "rewards", "refusals", "policy_stats")
 _BY_EMBEDDINGS: Final = ("k_centre", "facility_location", "transport")
-
-
-class Planned(NamedTuple):
-    """What one model is asked in one stage."""
-
-    stage: str
-    model: str
-    is_remote: bool
-    rows: int
-    kept: int
-    """Of the rows: in the ledger, or in the journal of a run that broke off."""
-    failed: int
-    """Of those kept: what the model failed on, which is not tried again."""
-    to_ask: int
-    at_most: bool
-    """Whether the rows depend on answers that are not there yet."""
-    requests: int = 0
-    """To chat servers."""
-    tokens: Tokens = Tokens()
-    """The most that they can be."""
-    cost: float | None = None
-    """At most; None where a model has no price."""
 
 
 class Plan(NamedTuple):
@@ -96,21 +72,21 @@ def plan(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    place = _there(recipe, workspace, trial=limit is not None)
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="curation-plan-") as folder:
+        place = _there(recipe, workspace, trial=limit is not None) or Workspace(os.path.join(folder, "new"))
         beside, ours = Beside(folder, place), _plannable(recipe, notes)
-        context = PlanContext(beside, ours, limit=limit, retry_failed=retry_failed, ledger_of=place)
+        context = PlanContext(beside, ours, limit=limit, retry_failed=retry_failed, place=place)
         _prompts(context, notes)
         _answers(context, notes)
         for name in _SCORES:
             context.through(name)
         _calibrated(context)
         _judgements(context)
-        steps = [_planned(context, asked) for asked in context.asked.values()]
+        steps = [planned(context, asked) for asked in context.asked.values()]
+        before = context.left_over + spent(Context(place, recipe, limit=limit))
     if recipe.negatives is not None and "retrieval" in recipe.publish.tables:
         notes.append("stage retrieval: what it embeds and rescores depends on the pairs that stay")
-    before = context.left_over + (0.0 if place is None else spent(Context(place, recipe, limit=limit)))
     steps.sort(key=lambda step: not step.is_remote)
     return Plan(steps, before, recipe.costs.max_cost, recipe.costs.currency, notes)
 
@@ -206,20 +182,14 @@ def _answers(context: PlanContext, notes: list[str]) -> None:
 
 def _generations(context: PlanContext) -> None:
     """Answers of the generators; of those drawn in rounds as many as there can be, unless all are there."""
-    recipe, prompts = context.recipe, context.workspace.read("prompts")
-    steps, pool = generation_steps(context), recipe.pool.models_per_prompt
+    sampling, prompts = context.recipe.sampling, context.workspace.read("prompts")
     context.stage = "generations"
-    for step in steps:
-        if not is_drawn_in_rounds(recipe.sampling, step.options):
-            context.compute_stream(step, requests_of(step, steps, prompts, models_per_prompt=pool))
-            continue
-        assert recipe.sampling is not None
-        mine = prompts_of(step, steps, prompts, models_per_prompt=pool)
-        asked = drawn_in_rounds(context, step, mine).requests
-        if context.compute_stream(step, asked).reused < asked.height:
-            indices = pl.int_range(recipe.sampling.max_samples, dtype=pl.Int64, eager=True)
-            every = mine.select("prompt_id").join(indices.to_frame("sample_index"), how="cross")
-            context.compute_stream(step, requests_for(step, mine, every), at_most=True)
+    for step, asked in asked_of(context, prompts):
+        all_there = context.compute_stream(step, asked).reused == asked.height
+        if sampling is not None and is_drawn_in_rounds(sampling, step.options) and not all_there:
+            indices = pl.int_range(sampling.max_samples, dtype=pl.Int64, eager=True).to_frame("sample_index")
+            every = asked.select("prompt_id").unique(maintain_order=True).join(indices, how="cross")
+            context.compute_stream(step, requests_for(step, prompts, every), at_most=True)
 
 
 def _stand_in(context: PlanContext, lacking: pl.DataFrame) -> None:
@@ -234,12 +204,10 @@ def _stand_in(context: PlanContext, lacking: pl.DataFrame) -> None:
         sample_rewards(context, sampling, drawn.join(prompts, on="prompt_id", maintain_order="left"))
     if sampling is not None and sampling.choice is not None:
         drawn = drawn.group_by("prompt_id", maintain_order=True).head(sampling.choice.keep)
-    rows = pl.concat([drawn.select(rows.columns), others])
-    kinds = TABLES["candidates"].create_empty().schema
-    rest = {name: pl.lit(None, dtype=kind) for name, kind in kinds.items() if name not in rows.columns}
+    rows = pl.concat([drawn.select(rows.columns), others]).drop("sampled")
+    stood = rows.with_columns(origin=pl.lit("generated"), occurrences=pl.lit(1, pl.Int64))
     known = context.workspace.read("candidates")
-    stood = rows.with_columns(**rest | {"origin": pl.lit("generated"), "occurrences": pl.lit(1, pl.Int64)})
-    context.workspace.overwrite("candidates", pl.concat([known, stood.select(known.columns)]))
+    context.workspace.overwrite("candidates", pl.concat([known, stood], how="diagonal"))
 
 
 def _calibrated(context: PlanContext) -> None:
@@ -265,12 +233,3 @@ def _judgements(context: PlanContext) -> None:
         context.at_most = True
         context.workspace.overwrite("pairs", pairs_at_most(context))
     context.through("judgements")
-
-
-def _planned(context: PlanContext, asked: Asked) -> Planned:
-    found = counted(context, asked)
-    rows, to_ask = asked.rows, len(asked.missing)
-    return Planned(
-        asked.stage, found.model, asks_a_server(context, asked), rows, rows - to_ask, asked.failed, to_ask,
-        asked.at_most, found.requests, found.tokens, found.cost,
-    )  # fmt: skip

@@ -9,7 +9,6 @@ import polars as pl
 
 from curation.journal import entries_of
 from curation.kept_replies import replies_among
-from curation.models.chat import is_address
 from curation.models.chat.connection import Address, address_of
 from curation.models.chat.counting import Counted, Counter, counting
 from curation.models.chat.usage import Tokens
@@ -25,7 +24,7 @@ from curation.stages.rewards import RewardStep
 from curation.stages.sorting import open_sorter, sorts_remotely
 from curation.text import last_user_text
 
-__all__ = ["Found", "asks_a_server", "counted", "longest", "stand_in"]
+__all__ = ["Planned", "longest", "planned", "stand_in"]
 
 _LOOKED_AT: Final = 2_000
 """Of more rows, so many are looked at, and the others are taken to be like them."""
@@ -35,13 +34,29 @@ _TOLD: Final = "known_refusal_class"
 """Of a verdict that lacks only its category."""
 
 
-class Found(NamedTuple):
-    """What is asked of the model of a step."""
+class Planned(NamedTuple):
+    """What one model is asked in one stage."""
 
+    stage: str
     model: str
-    requests: int = 0
-    tokens: Tokens = Tokens()
-    cost: float | None = None
+    is_remote: bool
+    rows: int
+    to_ask: int
+    failed: int
+    """Of those kept: what the model failed on, which is not tried again."""
+    at_most: bool
+    """Whether the rows depend on answers that are not there yet."""
+    requests: int
+    """To chat servers."""
+    tokens: Tokens
+    """The most that they can be."""
+    cost: float | None
+    """At most; None where a model has no price."""
+
+    @property
+    def kept(self) -> int:
+        """Of the rows: in the ledger, or in the journal of a run that broke off."""
+        return self.rows - self.to_ask
 
 
 def stand_in(name: str, max_new_tokens: int) -> str:
@@ -55,72 +70,69 @@ def longest(text: str) -> pl.Expr:
     return pl.coalesce(tokens * _BYTES_PER_TOKEN, pl.col(text).str.len_bytes().cast(pl.Int64))
 
 
-def counted(context: PlanContext, asked: Asked) -> Found:
+def planned(context: PlanContext, asked: Asked) -> Planned:
     """The requests of what is missing. Of a model that is no chat server, only the rows are known."""
-    step = asked.step
-    rows = asked.missing
-    looked_at = _filled(rows if rows.height <= _LOOKED_AT else rows.sample(_LOOKED_AT, seed=0))
-    models: dict[Address, Counted] = {}
-    if asked.is_remote and isinstance(step, GenerationStep):
-        address = address_of(step.options.model)
-        most = [step.most_tokens(row) for row in looked_at.iter_rows(named=True)]
-        tokens = Tokens(*map(sum, zip(*most, strict=True))) if most else Tokens()
-        models[address] = Counted(len(most), tokens)
-    elif asked.is_remote and not _is_server_of_scores(step):
-        models = _asked_of_judges(context, asked, looked_at)
+    recipe, rows = context.recipe, asked.missing
+    makers = (*recipe.generation, *recipe.rewriters.values())
+    looked_at = rows if rows.height <= _LOOKED_AT else rows.sample(_LOOKED_AT, seed=0)
     times = rows.height / max(looked_at.height, 1)
-    prices = _prices(context)
-    costs = [prices[model].of(one.tokens) * times if model in prices else None for model, one in models.items()]
-    known = [cost for cost in costs if cost is not None]
-    return Found(
-        ", ".join(model.name for model in models) or _name(step),
+    models = _asked_of(context, asked, looked_at)
+    prices = recipe.costs.prices_of([*recipe.remote_judges.values(), *(one.model for one in makers)])
+    costs = [prices[model].of(one.tokens) * times for model, one in models.items() if model in prices]
+    tokens = zip(*(one.tokens for one in models.values()), strict=True)
+    return Planned(
+        asked.stage,
+        ", ".join(model.name for model in models) or _name(asked.step),
+        asked.is_remote and any(_asks(context, asked.step)),
+        len(asked.ids),
+        rows.height,
+        asked.failed,
+        asked.at_most,
         round(sum(one.requests for one in models.values()) * times),
-        Tokens(*(round(sum(kind) * times) for kind in zip(*(one.tokens for one in models.values()), strict=True))),
-        sum(known) if len(known) == len(costs) and known else None,
+        Tokens(*(round(sum(kind) * times) for kind in tokens)),
+        sum(costs) if costs and len(costs) == len(models) else None,
     )
 
 
-def _is_server_of_scores(step: Any) -> bool:
-    return isinstance(step, RewardStep) and not step.options.model.startswith("judge:")
+def _asked_of(context: PlanContext, asked: Asked, rows: pl.DataFrame) -> dict[Address, Counted]:
+    step = asked.step
+    if not asked.is_remote or (isinstance(step, RewardStep) and not step.options.model.startswith("judge:")):
+        return {}
+    if isinstance(step, GenerationStep):
+        most = [step.most_tokens(row) for row in rows.iter_rows(named=True)]
+        return {address_of(step.options.model): Counted(len(most), Tokens(*map(sum, zip(*most, strict=True))))}
+    return _asked_of_judges(context, asked, _filled(rows))
 
 
-def asks_a_server(context: PlanContext, asked: Asked) -> bool:
-    """Whether a server does the work, or a part of it."""
-    return asked.is_remote and any(_asked_in(context, asked.step))
-
-
-def _asked_in(context: PlanContext, step: Any) -> tuple[bool, bool]:
-    """Whether the step's own server is asked, and a judge that sorts requests."""
-    if not isinstance(step, RefusalStep | RequestStep):
-        return True, False
-    sorts = sorts_remotely(step.options)
+def _asks(context: PlanContext, step: Any) -> tuple[bool, bool]:
+    """Of a step that a server does: whether its own server is asked, and a judge that sorts requests."""
     if isinstance(step, RequestStep):
-        return False, sorts
-    judge = step.options.judge if step.options.calibration is None else None
-    # Where all requests are sorted beforehand, no verdict has its request sorted again.
-    return judge is not None and is_address(judge.model), sorts and not judges_requests(context.recipe)
+        return False, True
+    if isinstance(step, RefusalStep):
+        # Where all requests are sorted beforehand, no verdict has its request sorted again.
+        return step.is_judged_remotely, sorts_remotely(step.options) and not judges_requests(context.recipe)
+    return True, False
 
 
 def _asked_of_judges(context: PlanContext, asked: Asked, rows: pl.DataFrame) -> dict[Address, Counted]:
     """What the step's own worker would send, but for replies that a batch which broke off has left."""
     step, counter = asked.step, Counter()
-    judges, sorts = _asked_in(context, step)
+    judges, sorts = _asks(context, step)
+    untold = rows.filter(pl.col(_TOLD).is_null()) if _TOLD in rows.columns else rows
     read = ReadBefore(context.ledger.has_rows(step.key))
     with counting(counter), keeping(_Left(context, asked)), reading(read):
-        if isinstance(step, RefusalStep | RequestStep):
-            unsorted = _unsorted(step, rows) if sorts else rows.clear()
-            rows = rows.filter(pl.col(_TOLD).is_null()) if _TOLD in rows.columns else rows
-        if judges and not rows.is_empty():
-            step.open()(rows)
+        if judges and not untold.is_empty():
+            step.open()(untold)
         if sorts and (sorter := open_sorter(step.options)) is not None:
-            sort_requests([last_user_text(messages) for messages in unsorted["messages"].to_list()], sorter)
+            messages = _unsorted(step, rows)["messages"].to_list()
+            sort_requests([last_user_text(one) for one in messages], sorter)
     return counter.models
 
 
 def _unsorted(step: RefusalStep | RequestStep, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows whose request may be sorted: where the verdict is known, only those that it sorts."""
     known = next((name for name in (_TOLD, f"{RAW}refusal_class") if name in rows.columns), None)
-    if known is None or isinstance(step, RequestStep) or sorts_all_requests(step.options):
+    if known is None or sorts_all_requests(step.options):
         return rows
     return rows.filter(pl.col(known).ne_missing("compliance"))
 
@@ -129,8 +141,7 @@ class _Left:
     """See ``curation.models.kept.Keeper``: what is in the file of replies, which is left as it is."""
 
     def __init__(self, context: PlanContext, asked: Asked) -> None:
-        path = None if context.ledger_of is None else replies_path(context.ledger_of, asked.step.key)
-        self._known = {} if path is None else replies_among(entries_of(path))
+        self._known = replies_among(entries_of(replies_path(context.place, asked.step.key)))
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         return self._known.get(key)
@@ -150,13 +161,6 @@ def _filled(rows: pl.DataFrame) -> pl.DataFrame:
 
     texts = [name for name in ("response", "first", "second") if name in rows.columns]
     return rows.with_columns(pl.Series(name, map(fill, rows[name].to_list()), dtype=pl.String) for name in texts)
-
-
-def _prices(context: PlanContext) -> dict[Address, Any]:
-    recipe = context.recipe
-    models = [*recipe.remote_judges.values(), *(g.model for g in (*recipe.generation, *recipe.rewriters.values()))]
-    found = {address_of(model): recipe.costs.price_of(model) for model in models if is_address(model)}
-    return {address: price for address, price in found.items() if price is not None}
 
 
 def _name(step: Any) -> str:

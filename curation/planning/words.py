@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from curation.planning.plan import Plan, Planned
+from curation.planning.plan import Plan
+from curation.planning.requests import Planned
 
 __all__ = ["plan_lines"]
 
