@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -90,6 +92,35 @@ def to_ask(found: Plan) -> int:
     return sum(step.to_ask for step in found.steps)
 
 
+def an_answer(row: dict[str, Any]) -> dict[str, Any]:
+    return {"row": row}
+
+
+def a_failure(row: dict[str, Any]) -> dict[str, Any]:
+    ids = {"row_id": row["request_id"], "item_id": row["prompt_id"]}
+    return {"failure": ids | {"rule": "r", "value": "", "reason": "s"}}
+
+
+def run_killed(
+    path: Path,
+    *,
+    after: int,
+    lost: Sequence[str] = ("generations",),
+    left: Callable[[dict[str, Any]], dict[str, Any]] = an_answer,
+) -> pl.DataFrame:
+    """Run as if killed after so many answers: they are in the journal alone, and what is in these tables is not."""
+    run(path)
+    place = Workspace(path.parent / "w")
+    rows = place.read("generations").drop("generator").head(after)
+    (asked,) = generation_steps(Context(place, load_recipe(path)))
+    for table in lost:
+        shutil.rmtree(place.table_path(table))
+    with Journal(journal_path(place, asked.key)) as journal:
+        for row in rows.iter_rows(named=True):
+            journal.append(left(row))
+    return rows
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -156,14 +187,7 @@ def test_answers_in_the_journal_of_a_run_that_was_killed_are_kept(tmp_path: Path
     far = FarEnd()
     with serving(far) as url:
         path = recipe(tmp_path, generation=[generator(url)])
-        run(path)
-        place = Workspace(tmp_path / "w")
-        rows = place.read("generations").drop("generator").head(7)
-        (step_asked,) = generation_steps(Context(place, load_recipe(path)))
-        shutil.rmtree(tmp_path / "w" / "tables" / "generations")
-        with Journal(journal_path(place, step_asked.key)) as journal:
-            for row in rows.iter_rows(named=True):
-                journal.append({"row": row})
+        rows = run_killed(path, after=7)
         found = plan(path)
         asked = len(far.bodies)
         run(path)
@@ -176,15 +200,7 @@ def test_answers_that_a_killed_run_left_are_judged_in_the_plan(tmp_path: Path) -
     far = FarEnd()
     with serving(far) as url:
         path = recipe(tmp_path, generation=[generator(url)], rewards=[{"model": f"judge:{url}#m"}])
-        run(path)
-        place = Workspace(tmp_path / "w")
-        rows = place.read("generations").drop("generator")
-        (step_asked,) = generation_steps(Context(place, load_recipe(path)))
-        for table in ("generations", "rewards"):
-            shutil.rmtree(tmp_path / "w" / "tables" / table)
-        with Journal(journal_path(place, step_asked.key)) as journal:
-            for row in rows.iter_rows(named=True):
-                journal.append({"row": row})
+        run_killed(path, after=PROMPTS * SAMPLES, lost=("generations", "rewards"))
         found, before = plan(path), far.asked("score")
         run(path)
     assert step(found, "generations").to_ask == 0
@@ -196,20 +212,7 @@ def test_a_failure_in_the_journal_of_a_killed_run_is_asked_again_where_failures_
     far = FarEnd()
     with serving(far) as url:
         path = recipe(tmp_path, generation=[generator(url)])
-        run(path)
-        place = Workspace(tmp_path / "w")
-        (one,) = place.read("generations").head(1).iter_rows(named=True)
-        (step_asked,) = generation_steps(Context(place, load_recipe(path)))
-        shutil.rmtree(tmp_path / "w" / "tables" / "generations")
-        failure = {
-            "row_id": one["request_id"],
-            "item_id": one["prompt_id"],
-            "rule": "r",
-            "value": "",
-            "reason": "s",
-        }
-        with Journal(journal_path(place, step_asked.key)) as journal:
-            journal.append({"failure": failure})
+        run_killed(path, after=1, left=a_failure)
         plain, again, before = plan(path), plan(path, retry_failed=True), len(far.bodies)
         run(path, retry_failed=True)
     assert to_ask(plain) == 14
@@ -337,11 +340,8 @@ def test_prompts_are_chosen_in_the_plan_after_hygiene_has_dropped_some(tmp_path:
             hygiene={"prompts": [{"method": "minhash", "threshold": 0.5}], "select": select},
         )  # fmt: skip
         long = "Please tell me in a few words of your own what the colour of a clear sky is at noon in summer"
-        rows = [f"{long}{mark}" for mark in "?.!"] + [
-            "Why is grass green?",
-            "Who sells bread?",
-            "Where do owls nest?",
-        ]
+        rows = [f"{long}{mark}" for mark in "?.!"]
+        rows += ["Why is grass green?", "Who sells bread?", "Where do owls nest?"]
         (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": row}) + "\n" for row in rows))
         found = plan(path)
         run(path)
