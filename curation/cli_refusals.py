@@ -126,7 +126,9 @@ def detect(
 @group.command()
 def sample_for_labelling(
     input: InputFile,
-    output: OutputFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="a .csv file for spreadsheets, or a .jsonl or .parquet file")
+    ],
     size: Annotated[int, typer.Option(min=2, help="answers to draw, on average")] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:

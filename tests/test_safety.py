@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from curation.errors import InputError, RecipeError
+from curation.files.spreadsheets import neutral_cells
 from curation.models.chat import ChatOptions, open_chat
 from curation.models.encoder import open_encoder
 from curation.models.identity import resolve_model
@@ -23,7 +24,6 @@ from curation.models.refusals import open_refusal_detector
 from curation.models.rewards import open_reward
 from curation.publish.card import CardData, render_card
 from curation.recipe import load_recipe
-from curation.review.sheets import neutral_cells
 from tests.chat_server import running
 from tests.faults.place import write_sources
 

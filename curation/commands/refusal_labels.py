@@ -24,13 +24,15 @@ from curation.files import (
     write_rejects,
     write_whole,
 )
+from curation.files.spreadsheets import spreadsheet_bytes
 from curation.models.identity import EMBEDDED
 from curation.models.refusals import refusal_fingerprint
 from curation.prompts.texts import mixed_as_text
 from curation.refusals.calibrated import CALIBRATED, FittedCalibration, fit_stored
 from curation.refusals.detection import detect_refusals
 from curation.refusals.estimation import labelled_rates, sample_for_labelling
-from curation.refusals.sheets import DRAWN_WITH, counts_lines
+from curation.refusals.sheets import DRAWN_WITH, as_filled_in, counts_lines, for_people
+from curation.text import messages_text
 
 __all__ = [
     "RatesDone",
@@ -77,6 +79,7 @@ def run_calibrate(
     if target.suffix != ".json":
         raise InputError(f"{target}: a calibration is written as .json")
     frame, unread = read_frame(input)
+    frame = as_filled_in(frame) if DRAWN_WITH in frame.columns else frame
     detector = _detector_of(frame, input) or refusal_fingerprint(model)
     frame = _detected(frame, input, model=model, taxonomy=taxonomy)
     fitted = fit_stored(frame, label=label, detector=detector)
@@ -156,7 +159,7 @@ def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int
         InputError: when the file lacks ``refusal_probability``, the size does not fit, or the output is the input
             or a sheet that somebody has begun to fill in.
     """
-    target = check_output(output)
+    target = check_output(output, also=(".csv",))
     if not str(input).startswith("hf://") and Path(input).resolve() in (
         target.resolve(),
         rejects_path(target).resolve(),
@@ -167,10 +170,24 @@ def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int
     frame, unread = source.whole(), source.rejects
     said = source.mixed & _SAID
     sheet = sample_for_labelling(mixed_as_text(frame, said).drop(ROW), size=size, seed=seed)
-    write_frame(sheet, target, mixed=source.mixed - said)
+    if target.suffix == ".csv":
+        with write_whole(target) as file:
+            file.write(spreadsheet_bytes(for_people(_readable(sheet))))
+    else:
+        write_frame(for_people(sheet), target, mixed=source.mixed - said)
     about = "" if sheet.height == size else f" (each by a chance of its own, {size:,} on average)"
     drawn = f"{sheet.height:,} answers{about} drawn into {target}: fill in label with 0 (answers) or 1 (refuses)"
     return "\n".join([drawn, *_told_rejects(unread, target)])
+
+
+def _readable(sheet: pl.DataFrame) -> pl.DataFrame:
+    """Dialogues as texts with who says what."""
+    turns = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+    dialogues = [n for n in sorted(_SAID & set(sheet.columns)) if sheet.schema[n] == turns]
+    return sheet.with_columns(
+        pl.Series(n, [None if m is None else messages_text(m) for m in sheet[n].to_list()], dtype=pl.String)
+        for n in dialogues
+    )
 
 
 def _spare_labels(target: Path) -> None:
@@ -206,6 +223,7 @@ def run_refusals_rate(input: str | Path, sheet: str | Path, *, by: str | None = 
     source = open_input(input)
     frame, unread = mixed_as_text(source.whole(), source.mixed), source.rejects
     labels, torn = read_frame(sheet)
+    labels = as_filled_in(labels)
     if torn:
         row, rule, value, reason = torn[0]
         raise InputError(f"{sheet}: row {row} cannot be read ({rule}, {value}): {reason}; every line is needed")

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,12 +34,12 @@ _BARE_CR: Final = (
     "a carriage return stands in a cell without quotes; lines end with a line feed: convert a file where none do "
     r"(tr '\r' '\n')"
 )
-_OTHER_SEPARATOR: Final = re.compile(r"[\w ]+([;\t|])[\w ]+(?:\1[\w ]+)*")
+_OTHER_SEPARATOR: Final = re.compile(r'"?[\w ]+"?([;\t|])"?[\w ]*"?(?:\1"?[\w ]*"?)*')
 _LONGEST_CELL: Final = 2**31 - 1
 
 
 class Csv:
-    """Comma-separated values with a header; an empty cell is null.
+    """Comma-separated values with a header; an empty cell is null. Semicolons, tabs and bars separate, too.
 
     A column is numbers, booleans or JSON lists when each of its cells is; otherwise it is text, as written. One
     with the name of texts (:data:`_OF_TEXTS`) is text, or lists of turns: an answer may well be 42.
@@ -67,7 +68,8 @@ class Csv:
                 yield Record(row, values, sum(map(len, cells)))
 
     def _rows(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        reader = csv.reader(lines, strict=True)
+        header = next(lines, "")
+        reader = csv.reader(chain([header], lines), strict=True, delimiter=_separator(header))
         width = 0
         try:
             for cells in reader:
@@ -86,11 +88,12 @@ class Csv:
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice:
             raise InputError(f"{self._path}: line 1 names column {twice[0]!r} twice, expected each once")
-        if len(header) == 1 and (other := _OTHER_SEPARATOR.fullmatch(header[0])):
-            raise InputError(
-                f"{self._path}: line 1 is one column, {header[0]!r}: its names are separated by {other[1]!r}, "
-                f"expected commas: pandas.read_csv(…, sep={other[1]!r}).to_csv(…, index=False)"
-            )
+
+
+def _separator(header: str) -> str:
+    """A comma; a semicolon, tab or bar where the names have nothing else between them, as where 0,5 is a number."""
+    other = _OTHER_SEPARATOR.fullmatch(header.rstrip("\r\n"))
+    return other[1] if other else ","
 
 
 def _guess(cell: str, column: str) -> Any:

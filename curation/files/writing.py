@@ -40,15 +40,16 @@ __all__ = [
 OUTPUT_SUFFIXES: Final = (".parquet", ".jsonl", ".jsonl.gz")
 
 
-def check_output(path: str | Path) -> Path:
-    """The path, when its suffix is one that can be written.
+def check_output(path: str | Path, *, also: tuple[str, ...] = ()) -> Path:
+    """The path, when its suffix is one that can be written, or one of ``also``.
 
     Raises:
         InputError: when it is not.
     """
     path = Path(path)
-    if not path.name.endswith(OUTPUT_SUFFIXES):
-        expected = ", ".join(OUTPUT_SUFFIXES)
+    suffixes = (*OUTPUT_SUFFIXES, *also)
+    if not path.name.endswith(suffixes):
+        expected = ", ".join(suffixes)
         raise InputError(f"output {path}: found suffix {path.suffix!r}, expected one of {expected}")
     if path.is_dir():
         raise InputError(f"output {path} is a folder, expected a file name")

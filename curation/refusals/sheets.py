@@ -10,8 +10,20 @@ import numpy.typing as npt
 import polars as pl
 
 from curation.errors import InputError
+from curation.files import ROW
 
-__all__ = ["DRAWN_WITH", "LINE", "SHEET_COLUMNS", "counts_lines", "drawn_for", "line_of", "numbered", "read_sheet"]
+__all__ = [
+    "DRAWN_WITH",
+    "LINE",
+    "SHEET_COLUMNS",
+    "as_filled_in",
+    "counts_lines",
+    "drawn_for",
+    "for_people",
+    "line_of",
+    "numbered",
+    "read_sheet",
+]
 
 FloatArray = npt.NDArray[np.float64]
 LINE: Final = "sheet_line"
@@ -22,12 +34,36 @@ _OF: Final = re.compile(r"\s*(\d+) of (\d+)\s*")
 _NAMED: Final = 8
 """Missing lines that an error names."""
 _ANSWERS: Final = ("response", "messages")
+_READ: Final = ("prompt", "messages", "response")
+_NUMBERS: Final = (DRAWN_WITH, "refusal_probability")
 
 
 def numbered(sheet: pl.DataFrame) -> pl.DataFrame:
     """The sheet with ``sheet_line``, "7 of 40": what is missing later is seen by it."""
     place = pl.int_range(1, pl.len() + 1)
     return sheet.with_columns(pl.format("{} of {}", place, pl.len()).alias(LINE))
+
+
+def for_people(sheet: pl.DataFrame) -> pl.DataFrame:
+    """The sheet with what people read and fill in before what the detector says, which must not lead them."""
+    first = [name for name in (LINE, "label", *_READ) if name in sheet.columns]
+    return sheet.select(*first, pl.exclude(first))
+
+
+def as_filled_in(sheet: pl.DataFrame) -> pl.DataFrame:
+    """The sheet as it was meant: spreadsheets leave lines of empty cells behind, and some write 0,5 for 0.5."""
+    filled = pl.any_horizontal(
+        pl.col(name).cast(pl.String).str.strip_chars().str.len_chars().fill_null(0) > 0
+        for name, dtype in sheet.schema.items()
+        if name != ROW and not dtype.is_nested()
+    )
+    texts = [name for name in ("label", *_NUMBERS) if sheet.schema.get(name) == pl.String]
+    clean = sheet.filter(filled).with_columns(pl.col(texts).str.strip_chars().replace("", None))
+    for name in set(texts) & set(_NUMBERS):
+        number = clean[name].str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+        if number.null_count() == clean[name].null_count():
+            clean = clean.with_columns(number.alias(name))
+    return clean
 
 
 def drawn_for(known: pl.DataFrame) -> FloatArray | None:
@@ -112,8 +148,8 @@ def _check_answers(frame: pl.DataFrame, sheet: pl.DataFrame) -> None:
     for name in _ANSWERS:
         if name not in frame.columns or name not in sheet.columns:
             continue
-        if name == "messages" and frame[name].dtype != sheet[name].dtype:
-            # A spreadsheet writes lists in a way of its own.
+        if frame[name].dtype.is_nested() and frame[name].dtype != sheet[name].dtype:
+            # A spreadsheet has texts alone.
             continue
         pairs = zip(drawn, sheet[name].to_list(), frame[name].gather(drawn).to_list(), strict=True)
         for row, labelled, here in pairs:
@@ -125,5 +161,5 @@ def _check_answers(frame: pl.DataFrame, sheet: pl.DataFrame) -> None:
 
 
 def _plain(answer: object) -> str:
-    """Without the white space that a spreadsheet changes."""
-    return "".join(str(answer).split()) if answer is not None else ""
+    """Without the white space that a spreadsheet changes, and the apostrophe before what would be a formula."""
+    return "".join(str(answer).split()).removeprefix("'") if answer is not None else ""

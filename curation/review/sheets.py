@@ -13,10 +13,11 @@ from typing import Any, Final
 import polars as pl
 
 from curation.errors import InputError
+from curation.files.spreadsheets import spreadsheet_bytes
 from curation.refusals.sheets import LINE, numbered
 from curation.text import messages_text
 
-__all__ = ["ANSWERS", "SHEET_COLUMNS", "neutral_cells", "write_review"]
+__all__ = ["ANSWERS", "SHEET_COLUMNS", "write_review"]
 
 ANSWERS: Final = {
     "a": "A is better",
@@ -32,7 +33,6 @@ GUIDELINES: Final = (
     "Read the prompt and both answers, and say which answer is better. The order of the two is drawn. "
     "Where both are equally good or equally bad, say so; where you cannot tell, say that."
 )
-_FORMULA: Final = r"^[=+\-@\t\r\n]"
 
 
 def write_review(sample: pl.DataFrame, folder: Path, *, name: str) -> list[Path]:
@@ -52,7 +52,7 @@ def write_review(sample: pl.DataFrame, folder: Path, *, name: str) -> list[Path]
     empty = (pl.lit("").alias(c) for c in ("better", "comment", "annotator"))
     rows = numbered(sample).with_columns(texts, *empty).select(*SHEET_COLUMNS, LINE)
     files = {
-        sheet: neutral_cells(rows).write_csv(quote_style="non_numeric").encode("utf-8-sig"),
+        sheet: spreadsheet_bytes(rows),
         folder / "argilla" / "records.json": _json([_record(row) for row in sample.iter_rows(named=True)]),
         folder / "argilla" / ".argilla" / "settings.json": _json(_settings(sample)),
         folder / "argilla" / ".argilla" / "dataset.json": _json({"name": name, "guidelines": GUIDELINES}),
@@ -60,16 +60,6 @@ def write_review(sample: pl.DataFrame, folder: Path, *, name: str) -> list[Path]
     for path, data in files.items():
         path.write_bytes(data)
     return list(files)
-
-
-def neutral_cells(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with an apostrophe before every text that a spreadsheet would take for a formula."""
-    texts = (pl.col(name) for name, kind in rows.schema.items() if kind == pl.String)
-    guarded = (
-        pl.when(text.str.contains(_FORMULA)).then(pl.concat_str(pl.lit("'"), text)).otherwise(text).alias(name)
-        for text, name in ((text, text.meta.output_name()) for text in texts)
-    )
-    return rows.with_columns(guarded)
 
 
 def _json(value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from curation.commands.refusal_labels import (
 from curation.errors import InputError
 from curation.files import ROW
 from curation.refusals.calibrated import fit_stored, load_calibration
+from curation.refusals.estimation import labelled_rates
 
 REFUSES = "I'm sorry, but I can't help with that. Number {}."
 HELPS = "Fold the paper {} times, then press the edges flat."
@@ -55,6 +57,45 @@ def test_a_filled_sheet_gives_rates_for_all_and_by_group(detected: Path, tmp_pat
     lines = curation("refusals", "rate", detected, "--sheet", filled(sheet), "--by", "group").splitlines()
     assert lines[0].startswith("all: 25.0% (95 % interval")
     assert [line.split(":")[0] for line in lines] == ["all", "a", "b"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_sheet_for_spreadsheets_comes_back_as_they_save_it(tmp_path: Path, separator: str) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "How?"},
+                {"role": "assistant", "content": f"=Fold {n}.\nEnd."},
+            ],
+            "response": f"- Fold {n}, then {n}; press.\n+ End.",
+            "refusal_probability": (n % 9 + 1) / 10,
+        }
+        for n in range(40)
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "detected.parquet")
+    curation(
+        "refusals", "sample-for-labelling", tmp_path / "detected.parquet", "-o", tmp_path / "s.csv", "--size", 30
+    )
+    written = (tmp_path / "s.csv").read_bytes()
+    assert written.startswith(b"\xef\xbb\xbf")
+    header, *lines = csv.reader(written.decode("utf-8-sig").splitlines(keepends=True))
+    assert header[:4] == ["sheet_line", "label", "messages", "response"]
+    assert lines[0][header.index("response")].startswith("'- Fold")
+    for place, line in enumerate(lines):
+        line[1] = f" {int(float(line[header.index('refusal_probability')]) > 0.4) if place else 0} "
+        for name in ("refusal_probability", "sampling_probability"):
+            line[header.index(name)] = line[header.index(name)].replace(".", "," if separator == ";" else ".")
+    with (tmp_path / "saved.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows([header, *reversed(lines), [""] * len(header)])
+    plain = pl.DataFrame(lines, schema=header, orient="row").select(
+        pl.col("row", "label").str.strip_chars().cast(pl.Int64),
+        pl.col("sampling_probability").str.replace(",", ".").cast(pl.Float64),
+    )
+    said = run_refusals_rate(tmp_path / "detected.parquet", tmp_path / "saved.csv").rates
+    assert said.equals(labelled_rates(pl.read_parquet(tmp_path / "detected.parquet"), plain))
+    assert f"fitted to {len(lines)} labelled" in curation(
+        "refusals", "calibrate", tmp_path / "saved.csv", "-o", tmp_path / "c.json"
+    )
 
 
 def test_an_unfilled_sheet_is_named_by_its_row(detected: Path, tmp_path: Path) -> None:

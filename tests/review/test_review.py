@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.errors import InputError
+from curation.files.spreadsheets import neutral_cells
 from curation.pipeline import run, stage_named
 from curation.recipe import Recipe
 from curation.review.answers import import_review, reviewed_pairs
 from curation.review.sample import allocate, review_sample
-from curation.review.sheets import neutral_cells, write_review
+from curation.review.sheets import write_review
 from curation.stages.context import Context
 from curation.stages.pair_scores import labelled_rows
 from curation.workspace import Workspace
