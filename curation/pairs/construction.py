@@ -47,7 +47,7 @@ class BuiltPairs(NamedTuple):
     """Pairs, and what could not become one."""
 
     pairs: pl.DataFrame
-    """pair_id, prompt_id, chosen_id, rejected_id, margin, strategy."""
+    """pair_id, prompt_id, chosen_id, rejected_id, margin, strategy; margin_scale where it is known."""
     rejects: pl.DataFrame
     """rows of table ``rejects``."""
 
@@ -58,6 +58,7 @@ def build_pairs(
     strategy: Strategy = "best_vs_worst",
     score: str = "score",
     within: str | None = None,
+    scale: str | None = None,
     min_margin: float = 0.0,
     max_margin: float = math.inf,
     per_prompt: int = 2,
@@ -85,6 +86,8 @@ def build_pairs(
         score: the column that ranks; higher is better.
         within: a column; only candidates of one prompt with the same value there are compared. A candidate may
             stand in several rows, with the score that it has among those of each.
+        scale: a column that says what the score is measured in, the same for all that are compared; the pairs then
+            have it as ``margin_scale``.
         min_margin: in the unit of the score, at least 0.
         max_margin: for ``margin_window``.
         per_prompt: for ``diverse``.
@@ -100,7 +103,7 @@ def build_pairs(
         InputError: for a strategy that is not known, or bounds that leave no room.
     """
     _checked(strategy, min_margin, max_margin, per_prompt)
-    ranking = rank_candidates(candidates, score=score, within=within)
+    ranking = rank_candidates(candidates, score=score, within=within, scale=scale)
     undecided: pl.DataFrame | None = None
     match strategy:
         case "best_vs_random":
@@ -118,7 +121,10 @@ def build_pairs(
     matches = () if undecided is None else (_undecided(ranking, undecided, min_margin),)
     window = strategy == "margin_window"
     rejects = concat_rejects(_unscored(ranking), *matches, _without_pair(ranking, found, min_margin, window=window))
-    pairs = pair_ids(_named(ranking, found).with_columns(strategy=pl.lit(strategy)))
+    named = _named(ranking, found).with_columns(strategy=pl.lit(strategy))
+    if scale is not None:
+        named = named.with_columns(margin_scale=ranking.scales.gather(found["prompt"]))
+    pairs = pair_ids(named)
     return BuiltPairs(pairs.unique("pair_id", keep="first", maintain_order=True) if within else pairs, rejects)
 
 
@@ -256,7 +262,7 @@ def without_conflicts(pairs: pl.DataFrame, *, heard: pl.DataFrame | None = None)
     against = pairs
     if heard is not None:
         more = heard.join(pairs, on="pair_id", how="anti", maintain_order="left")
-        against = pl.concat([pairs, more.with_columns(_known=pl.lit(value=False))])
+        against = pl.concat([pairs, more.with_columns(_known=pl.lit(value=False))], how="diagonal")
     reverse = against.select(
         "prompt_id", chosen_id="rejected_id", rejected_id="chosen_id", _other="pair_id", _other_known="_known"
     )

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from curation.pairs.construction import PAIR_KEY, BuiltPairs, pair_ids
+from curation.pairs.margin_scales import scale_of_source
 from curation.tables import concat_rejects, rejects_frame
 
 __all__ = ["provided_pairs"]
 
 
-def provided_pairs(inputs: pl.DataFrame) -> BuiltPairs:
+def provided_pairs(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> BuiltPairs:
     """The pairs that the sources bring, each once.
 
     Args:
         inputs: rows of table ``inputs``; those of kind ``pair`` are used.
+        scales: of each source the scale that the recipe names, or None for one of its own.
 
     Returns:
         The pairs, with margin null or the difference of the row's own scores; and as rejects the rows
         that repeat a pair (``duplicate_pair``, naming the row that was kept).
     """
-    rows = inputs.filter(pl.col("kind") == "pair").select(
-        "input_id",
-        "prompt_id",
-        chosen_id=pl.col("candidate_ids").list.get(pl.col("chosen_index")),
-        rejected_id=pl.col("candidate_ids").list.get(pl.col("rejected_index")),
-        margin=pl.col("scores").list.get(pl.col("chosen_index"))
-        - pl.col("scores").list.get(pl.col("rejected_index")),
+    rows = (
+        inputs.filter(pl.col("kind") == "pair")
+        .select(
+            "input_id",
+            "prompt_id",
+            chosen_id=pl.col("candidate_ids").list.get(pl.col("chosen_index")),
+            rejected_id=pl.col("candidate_ids").list.get(pl.col("rejected_index")),
+            margin=pl.col("scores").list.get(pl.col("chosen_index"))
+            - pl.col("scores").list.get(pl.col("rejected_index")),
+            margin_scale=scale_of_source(scales),
+        )
+        .with_columns(margin_scale=pl.when(pl.col("margin").is_not_null()).then("margin_scale"))
     )
     same = rows.filter(pl.col("chosen_id") == pl.col("rejected_id"))
     rows = rows.filter(pl.col("chosen_id") != pl.col("rejected_id"))
@@ -52,4 +61,6 @@ def provided_pairs(inputs: pl.DataFrame) -> BuiltPairs:
             reason=pl.format("the same pair stands in row {}, which was kept", "_first"),
         ),
     )
-    return BuiltPairs(pair_ids(kept.select(*PAIR_KEY, "margin", strategy=pl.lit("provided"))), rejects)
+    return BuiltPairs(
+        pair_ids(kept.select(*PAIR_KEY, "margin", "margin_scale", strategy=pl.lit("provided"))), rejects
+    )

@@ -25,21 +25,27 @@ class Ranking(NamedTuple):
     """``prompt``, ``start`` (i64, the row of its best), ``n`` (i64): the prompts with a usable candidate."""
     prompts: pl.Series
     """The prompts' identifiers, in the order of the input; one for each set of answers that may be compared."""
+    scales: pl.Series
+    """Beside ``prompts``, what the scores of each set are measured in; null where it is not said."""
     unscored: pl.DataFrame
     """``prompt_id``, ``candidate_id``, ``score`` of the candidates without a finite score."""
 
 
-def rank_candidates(candidates: pl.DataFrame, *, score: str, within: str | None = None) -> Ranking:
+def rank_candidates(
+    candidates: pl.DataFrame, *, score: str, within: str | None = None, scale: str | None = None
+) -> Ranking:
     """Put the candidates of each prompt in order; ties in the score go by identifier.
 
     A candidate that stands twice counts once, of each value of ``within``: candidates of different values are not
-    put in one order. Those without a finite score are set aside.
+    put in one order. Those without a finite score are set aside. ``scale`` is a column with one value for all that
+    are compared.
     """
     key = ["prompt_id"] if within is None else ["prompt_id", "within"]
     given = candidates.select(
         "prompt_id",
         "candidate_id",
         score=pl.col(score).cast(pl.Float64),
+        **({} if scale is None else {"scale": pl.col(scale)}),
         **({} if within is None else {"within": pl.col(within)}),
     )
     finite = pl.col("score").is_finite().fill_null(value=False)
@@ -61,7 +67,11 @@ def rank_candidates(candidates: pl.DataFrame, *, score: str, within: str | None 
     unscored = given.filter(~finite).unique("candidate_id", keep="first", maintain_order=True)
     if unscored.height:
         unscored = unscored.join(frame, on="candidate_id", how="anti", maintain_order="left")
-    return Ranking(frame, groups, numbers["prompt_id"], unscored)
+    scales = pl.Series([None] * numbers.height, dtype=pl.String)
+    if scale is not None:
+        first = usable.unique(key, keep="first", maintain_order=True).select(*key, "scale")
+        scales = numbers.join(first, on=key, how="left", maintain_order="left", nulls_equal=True)["scale"]
+    return Ranking(frame, groups, numbers["prompt_id"], scales, unscored.drop("scale", strict=False))
 
 
 def _numbered(given: pl.DataFrame, usable: pl.DataFrame, key: list[str]) -> pl.DataFrame:

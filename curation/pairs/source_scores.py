@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from curation.pairs.construction import pair_ids
+from curation.pairs.margin_scales import scale_of_source
 
 __all__ = ["of_both", "opposed_pairs", "scale_means", "source_scores", "standings", "with_one_scale"]
 
@@ -36,10 +37,7 @@ def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.
         "prompt_id",
         "candidate_ids",
         "scores",
-        # A scale that has a name is not the source that is called so.
-        scale=pl.when(named.is_null())
-        .then(pl.format("source {}", "source"))
-        .otherwise(pl.format("scale {}", named)),
+        scale=scale_of_source(scales),
         together=together,
     ).with_row_index("row")
     keyed = keyed.with_columns(compared=pl.col("row").first().over("scale", "prompt_id", "together"))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curation.pairs.curriculum import arrange
+from curation.pairs.margin_scales import with_one_scale_of_margins
 from curation.pairs.mixture import cap_per_prompt, mix_pairs
 from curation.pairs.refusing import limit_refusal_pairs
 from curation.pairs.views import was_flipped
@@ -76,7 +77,7 @@ def _ordered(
     if options.by == "margin":
         built = context.workspace.scan("pairs")
         if "margin" in built.collect_schema().names():
-            margins = built.select("pair_id", _margin="margin").collect()
+            margins = with_one_scale_of_margins(built.collect()).select("pair_id", _margin="margin")
             given = pairs.join(margins, on="pair_id", how="left", maintain_order="left")
             # It is of the pair as it was built: a flip turns it round.
             margin = pl.when(was_flipped(given)).then(-pl.col("_margin")).otherwise("_margin")

@@ -15,7 +15,7 @@ from curation.stages.hygiene import kept_inputs, prompted_inputs
 from curation.stages.source_prompts import mutated_prompts
 from curation.workspace import Workspace
 
-__all__ = ["answers_of", "pair_sources", "prompts_of", "scores_of_sources"]
+__all__ = ["answers_of", "pair_sources", "prompts_of", "score_scales", "scores_of_sources"]
 
 
 def prompts_of(context: Context, sources: Collection[str]) -> pl.Series:
@@ -34,8 +34,12 @@ def answers_of(context: Context, sources: Collection[str]) -> pl.Series:
 def scores_of_sources(context: Context) -> pl.DataFrame:
     """The sources' own scores of their answers, and which may be compared: see ``pairs.source_scores``."""
     columns = ("source", "prompt_id", "candidate_ids", "scores")
-    scales = {source.name: source.score_scale for source in context.recipe.sources}
-    return source_scores(prompted_inputs(context).select(columns).collect(), scales)
+    return source_scores(prompted_inputs(context).select(columns).collect(), score_scales(context))
+
+
+def score_scales(context: Context) -> dict[str, str | None]:
+    """Of each source the scale of its scores that the recipe names; None for one of its own."""
+    return {source.name: source.score_scale for source in context.recipe.sources}
 
 
 def pair_sources(workspace: Workspace, pairs: pl.DataFrame, *, named: Collection[str] = ()) -> pl.Series:

@@ -13,12 +13,13 @@ from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
 from curation.pairs.construction import PAIR_KEY, BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
+from curation.pairs.margin_scales import REWARD_SCALE, with_one_scale_of_margins
 from curation.pairs.provided import provided_pairs
 from curation.pairs.source_scores import opposed_pairs
 from curation.refusals.faults import NO_ANSWER, judged_rows, turned_round
 from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
-from curation.stages.brought import answers_of, prompts_of, scores_of_sources
+from curation.stages.brought import answers_of, prompts_of, score_scales, scores_of_sources
 from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import Distinct, without_lost_answers, without_lost_opposites
@@ -59,7 +60,7 @@ def run(context: Context) -> StageResult:
             built.append(
                 _ches_aware(context, candidates, facts) if by_ches else _by_score(context, candidates, strategy)
             )
-    pairs = once_each(pl.concat([b.pairs for b in built]))
+    pairs = once_each(pl.concat([b.pairs for b in built], how="diagonal"))
     consistent = _consistent(context, pairs, told=told.pairs, judged=judged, candidates=candidates)
     rejects = concat_rejects(*(_without_success(b.rejects, pairs) for b in built), consistent.rejects)
     rejects = concat_rejects(rejects, _prompts_without_pair(context, pairs, rejects))
@@ -86,7 +87,8 @@ def _consistent(
     # Scores that contradict a source's label leave open which of the two is right; reward models are there to say.
     heard = None
     if candidates is not None and _within(candidates):
-        heard = pl.concat([told, opposed_pairs(answered.kept, candidates)]).unique("pair_id", maintain_order=True)
+        opposed = opposed_pairs(answered.kept, candidates)
+        heard = pl.concat([told, opposed], how="diagonal").unique("pair_id", maintain_order=True)
     both_ways = without_conflicts(answered.kept, heard=heard)
     right = BuiltPairs(both_ways.pairs, empty_rejects())
     if judged is not None:
@@ -97,8 +99,10 @@ def _consistent(
 
 
 def _provided(context: Context) -> BuiltPairs:
-    columns = ("input_id", "prompt_id", "kind", "candidate_ids", "scores", "chosen_index", "rejected_index")
-    return provided_pairs(prompted_inputs(context).select(columns).collect())
+    columns = (
+        "input_id", "source", "prompt_id", "kind", "candidate_ids", "scores", "chosen_index", "rejected_index",
+    )  # fmt: skip
+    return provided_pairs(prompted_inputs(context).select(columns).collect(), score_scales(context))
 
 
 def _against_sources(pairs: pl.DataFrame, told: pl.DataFrame) -> dict[str, int]:
@@ -119,6 +123,7 @@ def _by_score(context: Context, candidates: pl.DataFrame, strategy: str) -> Buil
         candidates,
         strategy=cast(Strategy, strategy),
         within=_within(candidates),
+        scale="scale",
         min_margin=options.min_margin,
         max_margin=math.inf if options.max_margin is None else options.max_margin,
         per_prompt=options.per_prompt,
@@ -199,11 +204,15 @@ def _ches_aware(context: Context, candidates: pl.DataFrame, facts: dict[str, int
 def _safest(context: Context, candidates: pl.DataFrame) -> tuple[BuiltPairs, AwarePairs]:
     """Every pair above the margin, and of each prompt's the strongest that is safe."""
     options = context.recipe.pairs
-    every = build_pairs(candidates, strategy="all", within=_within(candidates), min_margin=options.min_margin)
+    every = build_pairs(
+        candidates, strategy="all", within=_within(candidates), scale="scale", min_margin=options.min_margin
+    )
     stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
     scores = explode_pairs(stats).select(*PAIR_KEY, "ln_ches")
+    comparable = with_one_scale_of_margins(every.pairs).select("pair_id", _comparable="margin")
     scored = every.pairs.join(scores, on=PAIR_KEY, how="left", maintain_order="left")
-    return every, ches_aware_pairs(scored, quantile=options.ches_quantile)
+    scored = scored.join(comparable, on="pair_id", maintain_order="left")
+    return every, ches_aware_pairs(scored, quantile=options.ches_quantile, strength="_comparable")
 
 
 def _ches_facts(safe: AwarePairs) -> dict[str, int | float]:
@@ -222,7 +231,7 @@ def ches_aware_facts(context: Context) -> dict[str, int | float]:
 
 
 def _scored(context: Context) -> pl.DataFrame:
-    """Every candidate with the score that ranks it: prompt_id, candidate_id, score.
+    """Every candidate with the score that ranks it: prompt_id, candidate_id, score, scale.
 
     Scores of sources have ``compared``, too, and a candidate has a row for each value of it.
     """
@@ -233,19 +242,18 @@ def _scored(context: Context) -> pl.DataFrame:
         .join(not_ranked(context), on="candidate_id", how="anti", maintain_order="left")
     )
     if context.recipe.pairs.score == "provided":
-        scores = scores_of_sources(context).select("candidate_id", "compared", "score")
+        scores = scores_of_sources(context).select("candidate_id", "compared", "scale", "score")
         return candidates.join(scores, on="candidate_id", how="left", maintain_order="left")
     # Means over different models could not be compared: an answer is ranked where every model has scored it.
     known = candidate_rewards(context, candidates["candidate_id"])
     rewards = known.filter(~pl.col("rewards").list.eval(pl.element().is_null()).list.any())
+    candidates = candidates.with_columns(scale=pl.lit(REWARD_SCALE))
     if rewards.is_empty():
-        return candidates.select("prompt_id", "candidate_id", score=pl.lit(None, dtype=pl.Float64))
+        return candidates.with_columns(score=pl.lit(None, dtype=pl.Float64))
     values = np.asarray(rewards["rewards"].to_list(), dtype=np.float64)
     centred = (values - np.median(values, axis=0)) / robust_scale(values - np.median(values, axis=0))
     scores = rewards.select("candidate_id").with_columns(score=pl.Series(centred.mean(axis=1)))
-    return candidates.join(scores, on="candidate_id", how="left", maintain_order="left").select(
-        "prompt_id", "candidate_id", "score"
-    )
+    return candidates.join(scores, on="candidate_id", how="left", maintain_order="left")
 
 
 def _without_success(rejects: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from curation.pairs.margin_scales import scale_count, with_one_scale_of_margins
 from curation.pairs.refusing import limit_refusal_pairs
 from curation.pairs.selection import select_pairs
-from curation.publish.formats import preference_frame
+from curation.publish.formats import preference_frame, strength_column
 from curation.stages.arrangement import arranged_pairs
 from curation.stages.brought import pair_sources
 from curation.stages.context import Context, Stage, StageResult
@@ -27,13 +28,17 @@ def run(context: Context) -> StageResult:
     limited = limit_refusal_pairs(selected.kept, share=options.max_refusal_pair_share)
     chosen = pairs.join(limited.kept, on="pair_id", how="semi", maintain_order="left")
     named = options.mixture.sources if options.mixture else ()
+    comparable = with_one_scale_of_margins(pairs).select("pair_id", "margin")
+    sourced = chosen.with_columns(pair_sources(workspace, chosen, named=named)).drop("margin")
     frame = preference_frame(
-        pairs=chosen.with_columns(pair_sources(workspace, chosen, named=named)),
+        pairs=sourced.join(comparable, on="pair_id", maintain_order="left"),
         prompts=workspace.read("prompts"),
         candidates=workspace.read("candidates"),
         pair_scores=scores,
     )
     facts = {f"threshold of {t['rule']}": t["threshold"] for t in selected.thresholds.iter_rows(named=True)}
+    if (count := scale_count(pairs)) > 1 and strength_column(frame) == "margin":
+        facts["scales of the margins"] = f"{count}, each margin is over the spread of its scale"
     distinct = distinct_pairs(context, frame)
     arranged = arranged_pairs(context, distinct.kept)
     rejects = concat_rejects(selected.rejects, limited.rejects, distinct.rejects, arranged.rejects)

@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from curation.models.identity import EMBEDDED
+from curation.pairs.margin_scales import scale_count
 from curation.publish.card import (
     CardData,
     card_figures,
@@ -19,7 +20,7 @@ from curation.publish.card import (
 )
 from curation.publish.card_header import data_tables
 from curation.publish.drift import DRIFT
-from curation.publish.formats import TrainerView, trainer_view
+from curation.publish.formats import TrainerView, strength_column, trainer_view
 from curation.publish.gates import raise_if_blocked
 from curation.publish.history import CHANGELOG, MANIFEST, render_changelog
 from curation.publish.writing import Draft, split_counts, write_dataset
@@ -31,6 +32,7 @@ from curation.stages.evidence import pair_evidence
 from curation.stages.facts import gate_results, models_used, package_versions, table_versions, thresholds_used
 from curation.stages.forms import published_rows, table_of
 from curation.stages.policy_stats import policy_step
+from curation.workspace import Workspace
 from schemas.columns import SPLITS
 
 __all__ = ["STAGES"]
@@ -42,6 +44,14 @@ _OF_PAIRS: Final = frozenset({"preference", "preference_unpaired", "reward", "re
 _NEGATIVE_MARGINS: Final = (
     "margin is the mean margin of the reward models, unchanged: it is below 0 where they contradict the label, and "
     "the trainer then asks for less than equality. Drop the column to train without margins."
+)
+_SCORES_OF_SOURCES: Final = (
+    "margin is the difference of the sources' own scores, unchanged: it is below 0 where they contradict the "
+    "label. Drop the column to train without margins."
+)
+_SEVERAL_SCALES: Final = (
+    "margin is the difference of the sources' own scores, which are on several scales: each is divided by the "
+    "spread of its scale, 1.4826 × the median of the absolute margins. Drop the column to train without margins."
 )
 _REFERENCE: Final = (
     "ref_chosen_logps and ref_rejected_logps are of the policy named here and of no other model. TRL 0.12 to 0.28, "
@@ -137,14 +147,20 @@ def _card(
         figures=captions,
         evidence=view.evidence is not None,
         left_out=view.left_out,
-        limitations=_warnings(dataset, view.frame.columns),
+        limitations=_warnings(workspace, dataset, view.frame.columns),
     )
 
 
-def _warnings(dataset: str, columns: list[str]) -> tuple[str, ...]:
+def _warnings(workspace: Workspace, dataset: str, columns: list[str]) -> tuple[str, ...]:
     """What somebody who trains on the files has to know of their columns."""
-    margin = dataset == "reward" and "margin" in columns
-    return (_NEGATIVE_MARGINS,) * margin + (_REFERENCE,) * ("ref_chosen_logps" in columns)
+    margin = (_margins(workspace),) if dataset == "reward" and "margin" in columns else ()
+    return margin + (_REFERENCE,) * ("ref_chosen_logps" in columns)
+
+
+def _margins(workspace: Workspace) -> str:
+    if strength_column(workspace.scan("preference").select("^strength_mean$").collect()) == "strength_mean":
+        return _NEGATIVE_MARGINS
+    return _SEVERAL_SCALES if scale_count(workspace.read("pairs")) > 1 else _SCORES_OF_SOURCES
 
 
 def _publishes(recipe: Recipe, *, dataset: str) -> bool:

@@ -114,6 +114,7 @@ def inputs(*rows: tuple[str, str, str]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "input_id": [f"s#{i}" for i in range(len(rows))],
+            "source": "s",
             "kind": "pair",
             "prompt_id": [r[0] for r in rows],
             "candidate_ids": [[r[1], r[2]] for r in rows],
@@ -125,7 +126,7 @@ def inputs(*rows: tuple[str, str, str]) -> pl.DataFrame:
 
 
 def test_provided_pairs_are_kept_once_and_repeats_name_the_kept_row() -> None:
-    built = provided_pairs(inputs(("p", "a", "b"), ("p", "b", "a"), ("p", "a", "b"), ("p", "c", "c")))
+    built = provided_pairs(inputs(("p", "a", "b"), ("p", "b", "a"), ("p", "a", "b"), ("p", "c", "c")), {"s": None})
     assert built.pairs.select("chosen_id", "rejected_id").rows() == [("a", "b"), ("b", "a")]
     assert built.rejects.select("row_id", "rule", "value").rows() == [
         ("s#3", "chosen_equals_rejected", None),
@@ -134,7 +135,9 @@ def test_provided_pairs_are_kept_once_and_repeats_name_the_kept_row() -> None:
 
 
 def test_pairs_that_contradict_each_other_are_both_rejected() -> None:
-    built = without_conflicts(provided_pairs(inputs(("p", "a", "b"), ("p", "b", "a"), ("p", "a", "c"))).pairs)
+    built = without_conflicts(
+        provided_pairs(inputs(("p", "a", "b"), ("p", "b", "a"), ("p", "a", "c")), {"s": None}).pairs
+    )
     assert built.pairs.select("chosen_id", "rejected_id").rows() == [("a", "c")]
     assert built.rejects["rule"].to_list() == ["contradictory_pair", "contradictory_pair"]
 
@@ -156,7 +159,7 @@ def test_a_pair_of_known_order_outlives_one_that_contradicts_it() -> None:
 
 
 def test_duplicate_prompts_with_different_answers_stay_different_pairs() -> None:
-    assert provided_pairs(inputs(("p", "a", "b"), ("p", "a", "c"))).pairs.height == 2
+    assert provided_pairs(inputs(("p", "a", "b"), ("p", "a", "c")), {"s": None}).pairs.height == 2
 
 
 def test_a_pair_of_several_strategies_is_under_one_that_knows_its_order() -> None:

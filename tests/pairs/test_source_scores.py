@@ -94,6 +94,7 @@ def test_of_near_duplicates_the_best_by_several_scales_stays(tmp_path: Path, sca
 def done(
     folder: Path, sources: dict[str, list[dict[str, Any]]], *, scale: str | None = None, **pairs: Any
 ) -> RunResult:
+    top = pairs.pop("top", {})
     for name, rows in sources.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given: dict[str, Any] = {
@@ -104,6 +105,7 @@ def done(
         "pairs": {"score": "provided", **pairs},
         "gates": {"max_duplicate_rate": 1.0},
         "publish": {"datasets": ["preference"]},
+        **top,
     }  # fmt: skip
     return run(Recipe.model_validate(given), workspace=folder / "workspace")
 
@@ -216,3 +218,59 @@ def test_reward_models_may_say_the_opposite_of_a_source_and_it_is_counted(tmp_pa
     assert ("Beer traps.", "Salt.") in said(result)
     facts = next(stage.facts for stage in result.stages if stage.stage == "pairs")
     assert facts["pairs that a source has the other way round"] == 1
+
+
+COARSE = [(5, 1), (4, 2), (5, 4)]
+FINE = [(0.9, 0.1), (0.6, 0.2), (0.7, 0.5)]
+"""Their margins are a fifth of the coarse ones."""
+
+
+def two_scales(folder: Path, **pairs: Any) -> RunResult:
+    def rows(name: str, scores: list[tuple[float, float]]) -> list[dict[str, Any]]:
+        return [
+            {"prompt": f"{name} {i}?", "responses": [f"{name} good {i}", f"{name} bad {i}"], "scores": list(both)}
+            for i, both in enumerate(scores)
+        ]
+
+    given = {"coarse": rows("coarse", COARSE), "fine": rows("fine", FINE)}
+    return done(folder, given, strategies=["best_vs_worst"], **pairs)
+
+
+def test_margins_of_two_scales_are_published_over_the_spread_of_each(tmp_path: Path) -> None:
+    result = two_scales(tmp_path)
+    built = result.workspace.read("pairs")
+    assert dict(built.select("margin_scale", "margin").group_by("margin_scale").agg("margin").iter_rows()) == {
+        "source coarse": [4.0, 2.0, 1.0],
+        "source fine": pytest.approx([0.8, 0.4, 0.2]),
+    }
+    published = result.workspace.read("preference").sort("source", "margin", descending=[False, True])
+    assert published["margin"].to_list() == pytest.approx([m / 1.4826 for m in (2.0, 1.0, 0.5)] * 2)
+    facts = next(stage.facts for stage in result.stages if stage.stage == "preference")
+    assert facts["scales of the margins"].startswith("2, ")
+
+
+def test_margins_of_one_scale_stay_as_they_are(tmp_path: Path) -> None:
+    result = two_scales(tmp_path, scale="one")
+    assert sorted(result.workspace.read("preference")["margin"]) == pytest.approx([0.2, 0.4, 0.8, 1.0, 2.0, 4.0])
+    facts = next(stage.facts for stage in result.stages if stage.stage == "preference")
+    assert "scales of the margins" not in facts
+
+
+def test_a_curriculum_by_margin_orders_the_pairs_of_two_scales_together(tmp_path: Path) -> None:
+    recipe_pairs: dict[str, Any] = {"selection": {"curriculum": {"by": "margin", "tiers": 3}}}
+    rows = two_scales(tmp_path, top=recipe_pairs).workspace.read("preference").sort("curriculum_order")
+    tiers = rows.group_by("curriculum_tier", maintain_order=True).agg(pl.col("source").sort())
+    assert tiers["source"].to_list() == [["coarse", "fine"]] * 3
+
+
+def test_the_card_of_reward_data_says_what_its_margins_are(tmp_path: Path) -> None:
+    top = {"publish": {"datasets": ["reward"]}}
+    for folder, scale, word in (
+        ("apart", None, "several scales"),
+        ("together", "one", "own scores, unchanged"),
+    ):
+        (tmp_path / folder).mkdir()
+        result = two_scales(tmp_path / folder, top=top, scale=scale)
+        card = Path(result.workspace.dataset_path("reward"), "README.md").read_text()
+        assert word in card
+        assert "reward models, unchanged" not in card
