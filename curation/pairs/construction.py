@@ -86,8 +86,7 @@ def build_pairs(
         score: the column that ranks; higher is better.
         within: a column; only candidates of one prompt with the same value there are compared. A candidate may
             stand in several rows, with the score that it has among those of each.
-        scale: a column that says what the score is measured in, the same for all that are compared; the pairs then
-            have it as ``margin_scale``.
+        scale: a column with the unit of the score, one for all that are compared: the pairs' ``margin_scale``.
         min_margin: in the unit of the score, at least 0.
         max_margin: for ``margin_window``.
         per_prompt: for ``diverse``.

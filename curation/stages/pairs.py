@@ -6,28 +6,26 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-import numpy as np
 import polars as pl
 
 from curation.pairs.behaviour import FAULTS, fault_pairs, forget_pairs, refusal_pairs, without_chosen_faults
 from curation.pairs.ches_aware import AwarePairs, ches_aware_pairs
 from curation.pairs.constructed import constructed_pairs
 from curation.pairs.construction import PAIR_KEY, BuiltPairs, Strategy, build_pairs, once_each, without_conflicts
-from curation.pairs.margin_scales import REWARD_SCALE, with_one_scale_of_margins
+from curation.pairs.margin_scales import with_one_scale_of_margins
 from curation.pairs.provided import provided_pairs
 from curation.pairs.source_scores import opposed_pairs
 from curation.refusals.faults import NO_ANSWER, judged_rows, turned_round
-from curation.scores.margins import robust_scale
 from curation.scores.policy_table import explode_pairs
-from curation.stages.brought import answers_of, prompts_of, score_scales, scores_of_sources
+from curation.stages.brought import answers_of, prompts_of, score_scales
 from curation.stages.constructed import constructed_rows, not_ranked
 from curation.stages.context import Context, Stage, StageResult
 from curation.stages.duplicates import Distinct, without_lost_answers, without_lost_opposites
 from curation.stages.hygiene import prompted_inputs
 from curation.stages.policy_stats import policy_inputs, policy_step
+from curation.stages.ranking_scores import compared_column, scored_candidates
 from curation.stages.refusal_rows import called_wrong, refusal_rows
 from curation.stages.refusals import candidate_refusals
-from curation.stages.rewards import candidate_rewards
 from curation.tables import concat_rejects, empty_rejects, rejects_frame
 
 __all__ = ["STAGE", "ches_aware_facts"]
@@ -55,7 +53,7 @@ def run(context: Context) -> StageResult:
         elif strategy == "template_vs_forget":
             built.append(_by_forgetting(context))
         else:
-            candidates = _scored(context) if candidates is None else candidates
+            candidates = scored_candidates(context) if candidates is None else candidates
             by_ches = strategy == "ches_aware"
             built.append(
                 _ches_aware(context, candidates, facts) if by_ches else _by_score(context, candidates, strategy)
@@ -86,7 +84,7 @@ def _consistent(
     lost = pairs.join(answered.kept, on="pair_id", how="anti", maintain_order="left")
     # Scores that contradict a source's label leave open which of the two is right; reward models are there to say.
     heard = None
-    if candidates is not None and _within(candidates):
+    if candidates is not None and compared_column(candidates):
         opposed = opposed_pairs(answered.kept, candidates)
         heard = pl.concat([told, opposed], how="diagonal").unique("pair_id", maintain_order=True)
     both_ways = without_conflicts(answered.kept, heard=heard)
@@ -122,7 +120,7 @@ def _by_score(context: Context, candidates: pl.DataFrame, strategy: str) -> Buil
     return build_pairs(
         candidates,
         strategy=cast(Strategy, strategy),
-        within=_within(candidates),
+        within=compared_column(candidates),
         scale="scale",
         min_margin=options.min_margin,
         max_margin=math.inf if options.max_margin is None else options.max_margin,
@@ -131,13 +129,9 @@ def _by_score(context: Context, candidates: pl.DataFrame, strategy: str) -> Buil
     )
 
 
-def _within(candidates: pl.DataFrame) -> str | None:
-    return "compared" if "compared" in candidates.columns else None
-
-
 def _compared_apart(candidates: pl.DataFrame) -> dict[str, str]:
     """How many prompts have answers whose scores were not compared, for nothing says that they mean the same."""
-    if _within(candidates) is None:
+    if compared_column(candidates) is None:
         return {}
     sets = candidates.drop_nulls("score").group_by("prompt_id").agg(pl.col("compared").n_unique())
     apart = sets.filter(pl.col("compared") > 1).height
@@ -205,7 +199,7 @@ def _safest(context: Context, candidates: pl.DataFrame) -> tuple[BuiltPairs, Awa
     """Every pair above the margin, and of each prompt's the strongest that is safe."""
     options = context.recipe.pairs
     every = build_pairs(
-        candidates, strategy="all", within=_within(candidates), scale="scale", min_margin=options.min_margin
+        candidates, strategy="all", within=compared_column(candidates), scale="scale", min_margin=options.min_margin
     )
     stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
     scores = explode_pairs(stats).select(*PAIR_KEY, "ln_ches")
@@ -227,33 +221,7 @@ def ches_aware_facts(context: Context) -> dict[str, int | float]:
     """What CHES-aware pairing did, for the report; nothing where the recipe does not use it."""
     if "ches_aware" not in context.recipe.pairs.strategies or not context.recipe.builds_pairs:
         return {}
-    return _ches_facts(_safest(context, _scored(context))[1])
-
-
-def _scored(context: Context) -> pl.DataFrame:
-    """Every candidate with the score that ranks it: prompt_id, candidate_id, score, scale.
-
-    Scores of sources have ``compared``, too, and a candidate has a row for each value of it.
-    """
-    candidates = (
-        context.workspace.scan("candidates")
-        .select("prompt_id", "candidate_id")
-        .collect()
-        .join(not_ranked(context), on="candidate_id", how="anti", maintain_order="left")
-    )
-    if context.recipe.pairs.score == "provided":
-        scores = scores_of_sources(context).select("candidate_id", "compared", "scale", "score")
-        return candidates.join(scores, on="candidate_id", how="left", maintain_order="left")
-    # Means over different models could not be compared: an answer is ranked where every model has scored it.
-    known = candidate_rewards(context, candidates["candidate_id"])
-    rewards = known.filter(~pl.col("rewards").list.eval(pl.element().is_null()).list.any())
-    candidates = candidates.with_columns(scale=pl.lit(REWARD_SCALE))
-    if rewards.is_empty():
-        return candidates.with_columns(score=pl.lit(None, dtype=pl.Float64))
-    values = np.asarray(rewards["rewards"].to_list(), dtype=np.float64)
-    centred = (values - np.median(values, axis=0)) / robust_scale(values - np.median(values, axis=0))
-    scores = rewards.select("candidate_id").with_columns(score=pl.Series(centred.mean(axis=1)))
-    return candidates.join(scores, on="candidate_id", how="left", maintain_order="left")
+    return _ches_facts(_safest(context, scored_candidates(context))[1])
 
 
 def _without_success(rejects: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
