@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from curation.cli_options import InputFile, OutputFile, unless_named
+from curation.cli_options import CostsFile, InputFile, OutputFile, unless_named
 from curation.errors import InputError
 from curation.progress import RichProgress
 
@@ -90,10 +90,12 @@ def detect(
     requests: Annotated[
         bool, typer.Option("--requests", help="also judge the prompts: should they be refused, why, look-alikes")
     ] = False,
+    costs: CostsFile = None,
 ) -> None:
     """Tell refusals from answers; name the category of each prompt."""
     from curation.commands.kept_replies import kept_replies
     from curation.commands.refusals import run_refusals
+    from curation.commands.spending import within_costs
     from curation.models.categories import open_classifier_sorter, open_judge_sorter
     from curation.models.refusals import open_refusal_detector, open_refusal_judge
 
@@ -107,7 +109,9 @@ def detect(
     elif category_judge is not None:
         sorter = partial(open_judge_sorter, **_asked(category_judge), backend=judge_backend)
 
-    with kept_replies(output), RichProgress().step("refusals", None) as bar:
+    judges = [f"judge:{asked}" for asked in (judge, category_judge) if asked is not None]
+    within = within_costs(costs, output, judges, command="refusals")
+    with kept_replies(output), within, RichProgress().step("refusals", None) as bar:
         done = run_refusals(
             input,
             output,

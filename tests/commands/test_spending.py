@@ -14,6 +14,7 @@ from tests.models.rewards.test_judge import completion, serving
 
 ROWS = 6
 REPLY_COST = 0.12  # 100 tokens read, 10 written
+REPLIES = {"better": "A", "score": 3, "verdict": "A", "kind": None, "category": "none"}
 
 
 class FarEnd:
@@ -24,31 +25,36 @@ class FarEnd:
 
     def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.asked += 1
-        said = '{"better": "A"}' if "better" in json.dumps(body["response_format"]) else '{"score": 3}'
+        asked_for = body["response_format"]["json_schema"]["schema"]["properties"]
+        said = json.dumps({name: value for name, value in REPLIES.items() if name in asked_for})
         return 200, completion(said) | {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rows = [{"prompt": f"Question {n}?", "chosen": f"good {n}", "rejected": f"poor {n}"} for n in range(ROWS)]
+    rows = [
+        {"prompt": f"Question {n}?", "chosen": f"good {n}", "rejected": f"poor {n}", "response": f"good {n}"}
+        for n in range(ROWS)
+    ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
 
 def call(command: str, folder: Path, url: str, costs: dict[str, Any] | None) -> Any:
     options = ["--model", f"judge:{url}#m"]
+    if command == "refusals":
+        options = ["--judge", f"{url}#m", "--category-judge", f"{url}#m"]
     if costs is not None:
         (folder / "costs.yaml").write_text(json.dumps({"costs": costs}))
         options += ["--costs", str(folder / "costs.yaml")]
     return CliRunner().invoke(app, [command, str(folder / "in.jsonl"), "-o", str(folder / "out.jsonl"), *options])
 
 
-@pytest.mark.parametrize("command", ["judge", "rewards"])
+@pytest.mark.parametrize("command", ["judge", "rewards", "refusals"])
 def test_no_chunk_is_begun_once_max_cost_is_spent_and_a_higher_one_goes_on(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.commands.judge._CHUNK_ROWS", 2)
-    monkeypatch.setattr("curation.commands.rewards._CHUNK_ROWS", 2)
+    monkeypatch.setattr(f"curation.commands.{command}._CHUNK_ROWS", 2)
     prices = {"m": {"prompt": 1000.0, "completion": 2000.0}}
     far_end = FarEnd()
     with serving(far_end) as url:
