@@ -67,10 +67,17 @@ class BuiltRefusals(NamedTuple):
 
 
 def refusal_token(*, refuses: bool, category: str | None, tokens: Literal["behaviour", "category"]) -> str:
-    """The token before an answer (Jain et al. 2024): ``[respond]``, ``[refuse]``, or ``[<category>]``."""
+    """The token before an answer (Jain et al. 2024): ``[respond]``, ``[refuse]``, or ``[<category>]``.
+
+    Raises:
+        InputError: for a category whose token would say that a refusal is an answer.
+    """
     if not refuses:
         return RESPOND
-    return f"[{category}]" if tokens == "category" and category else REFUSE
+    name = f"[{category}]" if tokens == "category" and category else REFUSE
+    if name == RESPOND:
+        raise InputError(f"the category {category!r} would have the token of answers, {RESPOND}: rename it")
+    return name
 
 
 def build_refusals(

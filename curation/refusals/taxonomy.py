@@ -30,6 +30,10 @@ __all__ = [
 MIN_SIMILARITY: Final = 0.35
 """Below it nothing is assigned: nine in ten everyday requests (self-instruct) lie below it for every
 SORRY-Bench prototype, and three quarters of CatQA's harmful questions above 0.39."""
+_TAKEN: Final = {
+    "(none)": "rows without a category go by that name",
+    "respond": "its token would be [respond], which stands before answers; rename it",
+}
 _TOP_FIELDS: Final = {"name", "version", "categories"}
 _FIELDS: Final = {
     "name", "title", "parent", "labels", "prototypes", "examples", "heading", "number_2024_06", "number_2025_03",
@@ -96,15 +100,21 @@ class Taxonomy:
         return at or name
 
     def name_of_label(self, label: str) -> str | None:
-        """The category that a data set's own label stands for, by name, title or label, whatever the case."""
-        wanted = label.strip().lower()
-        if label in {c.name for c in self.categories}:
-            # Another category may have it for a title.
-            return label
-        for c in self.categories:
-            if wanted in {c.name.lower(), c.title.lower(), *(known.lower() for known in c.labels)}:
-                return c.name
-        return None
+        """The category that a data set's own label stands for, by name, title or label, whatever the case.
+
+        None where it stands for none, and where several have it for a title or a label: nobody knows which is meant.
+        """
+        wanted = label.strip()
+        folded = wanted.lower()
+        named = [(c.name, (c.title, *c.labels)) for c in self.categories]
+        found = (
+            [name for name, _ in named if name == wanted],
+            [name for name, others in named if wanted in others],
+            [name for name, _ in named if name.lower() == folded],
+            [name for name, others in named if folded in {other.lower() for other in others}],
+        )
+        nearest = next((names for names in found if names), [])
+        return nearest[0] if len(nearest) == 1 else None
 
     def as_named(self, categories: pl.Series) -> pl.Series:
         """Categories that a source gives, under the taxonomy's names where they are of it; others as they are."""
@@ -222,9 +232,20 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
 
 def _check_tree(categories: Sequence[TaxonomyCategory], path: Path) -> None:
     parents: dict[str, str | None] = {}
+    spelled: dict[str, str] = {}
     for category in categories:
+        before = spelled.setdefault(category.name.strip().lower(), category.name)
         if category.name in parents:
             raise InputError(f"taxonomy {path}: the name {category.name!r} stands twice; rename one of the two")
+        if before != category.name:
+            raise InputError(
+                f"taxonomy {path}: the names {before!r} and {category.name!r} differ by case alone, which does not "
+                "count; rename one of the two"
+            )
+        if category.name in _TAKEN:
+            raise InputError(
+                f"taxonomy {path}: a category cannot be called {category.name!r}: {_TAKEN[category.name]}"
+            )
         parents[category.name] = category.parent
     for name, parent in parents.items():
         if parent is not None and parent not in parents:

@@ -57,6 +57,13 @@ def test_token_is_prepended_on_request() -> None:
     assert built.frame["messages"].to_list()[0][-1]["content"] == "[refuse] answer 0"
 
 
+def test_no_category_s_token_says_that_a_refusal_is_an_answer() -> None:
+    found = rows(("a", "refuse", "F", 0.99)).with_columns(category=pl.lit("respond"))
+    assert build_refusals(found).frame["refusal_token"].to_list() == ["[refuse]"]
+    with pytest.raises(InputError, match=r"'respond' would have the token of answers, \[respond\]: rename it"):
+        build_refusals(found, tokens="category")
+
+
 def test_category_tokens() -> None:
     built = build_refusals(rows(("a", "refuse", "F", 0.99), ("b", "comply", "C", 0.01)), tokens="category")
     assert built.frame["refusal_token"].to_list() == ["[fraud]", "[respond]"]

@@ -72,6 +72,15 @@ def test_a_name_goes_before_another_category_s_title(tmp_path: Path) -> None:
     assert [taxonomy.name_of_label(label) for label in ("b", "B", "A")] == ["b", "a", "a"]
 
 
+def test_a_title_or_label_of_several_categories_is_none_s(tmp_path: Path) -> None:
+    titled = "{name: a, title: Other}, {name: b, title: other}"
+    text = f"categories: [{titled}, {{name: c, labels: [x]}}, {{name: x, labels: [y]}}]"
+    taxonomy = open_taxonomy(own(tmp_path, text))
+    assert [taxonomy.name_of_label(label) for label in ("Other", "other", "OTHER", "x", "X", "Y")] == [
+        "a", "b", None, "x", "x", "x",
+    ]  # fmt: skip
+
+
 def test_coconot_labels_map_to_its_five() -> None:
     taxonomy = open_taxonomy("coconot")
     tops = [c.name for c in taxonomy.categories if c.parent is None]
@@ -110,6 +119,9 @@ def test_own_taxonomy_is_read(tmp_path: Path) -> None:
         ("categories:\n  - {name: a, parent: b}\n  - {name: b, parent: a}\n", "circle"),
         ("categories:\n  - {name: a, parent: a}\n", "circle"),
         ("categories:\n  - {name: a}\n  - {name: a}\n", "stands twice"),
+        ("categories:\n  - {name: a}\n  - {name: A}\n", "'a' and 'A' differ by case alone"),
+        ("categories:\n  - {name: respond}\n", r"cannot be called 'respond': its token would be \[respond\]"),
+        ("categories:\n  - {name: (none)}\n", "cannot be called '.none.': rows without a category"),
         ("categories:\n  - {name: a, parent: z}\n", "unknown parent"),
         ("categories:\n  - {name: a, prototype: [b]}\n", "did you mean 'prototypes'"),
         ("min_similarity: 0.2\ncategories:\n  - {name: a}\n", "unknown field 'min_similarity'"),
