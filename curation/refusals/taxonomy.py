@@ -102,7 +102,7 @@ class Taxonomy:
     def name_of_label(self, label: str) -> str | None:
         """The category that a data set's own label stands for, by name, title or label, whatever the case.
 
-        None where it stands for none, and where several have it for a title or a label: nobody knows which is meant.
+        None where it stands for none, and where several have it for a title or a label: which is meant is unknown.
         """
         wanted = label.strip()
         folded = wanted.lower()
