@@ -11,6 +11,7 @@ import polars as pl
 
 from curation.candidates.verifiers import EXACT_MATCH, answer_key, final_answer, verify
 from curation.errors import InputError
+from curation.refusals.notices import is_empty_or_filtered
 from curation.text import Message, normalise
 
 __all__ = ["SURE", "UNSURE", "RTuned", "answer_entropy", "r_tuning"]
@@ -19,7 +20,7 @@ SURE: Final = "I am sure."
 UNSURE: Final = "I am unsure."
 
 _REASONS: Final = {
-    "no_answer": "the model gave no answer",
+    "no_answer": "the model gave no answer: nothing, a filter's notice or a server's error",
     "no_gold": "there is no right answer to compare with",
     "answer_not_comparable": "no short final answer can be read out of the model's answer",
     "gold_not_comparable": "no short final answer can be read out of the right answer",
@@ -124,9 +125,20 @@ def _questions(frame: pl.DataFrame, answers: str, gold: str, messages: str) -> l
     prompts = frame[messages].to_list() if messages in frame.columns else nothing
     columns = zip(frame[answers].to_list(), golds, prompts, strict=True)
     return [
-        _Question(row, _texts(a), _texts(g), p or [], first=_texts([a] if isinstance(a, str) else [*(a or [])][:1]))
+        _Question(
+            row,
+            _answered(a, right := _texts(g)),
+            right,
+            p or [],
+            first=_answered([a] if isinstance(a, str) else [*(a or [])][:1], right),
+        )
         for row, (a, g, p) in enumerate(columns)
     ]
+
+
+def _answered(value: str | Sequence[str | None] | None, golds: Sequence[str]) -> list[str]:
+    """Without a server's errors and a filter's notices, which say nothing of what the model knows."""
+    return [text for text in _texts(value) if text in golds or not is_empty_or_filtered(text)]
 
 
 _Labelled = tuple[list[_Question], list[tuple[int, str, str | None]], pl.Series, list[bool]]

@@ -42,6 +42,17 @@ def test_rows_without_answer_or_gold_are_rejected() -> None:
     assert built.rejects.select("row", "rule").rows() == [(0, "no_answer"), (1, "no_gold"), (2, "no_answer")]
 
 
+def test_a_servers_error_is_not_ignorance() -> None:
+    error = '{"error": {"code": 503, "message": "overloaded"}}'
+    built = r_tuning(pl.DataFrame({"answers": [error, "no output"], "gold": ["Paris", "no output"]}))
+    assert built.frame["stated"].to_list() == ["no output"]
+    assert built.rejects["rule"].to_list() == ["no_answer"]
+    sampled = pl.DataFrame({"answers": [["4", error, "4"], [error] * 3, ["4", "5"]]})
+    built = r_tuning(sampled, by="entropy")
+    assert built.frame.select("certainty", "answers_read").rows() == [("sure", 2), ("unsure", 2)]
+    assert built.rejects.select("row", "rule").rows() == [(1, "no_answer")]
+
+
 def test_gold_is_needed_for_correctness() -> None:
     with pytest.raises(InputError, match="'gold' is missing"):
         r_tuning(pl.DataFrame({"answers": ["x"]}))
