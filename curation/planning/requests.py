@@ -10,7 +10,7 @@ import polars as pl
 from curation.journal import entries_of
 from curation.kept_replies import replies_among
 from curation.models.chat.connection import Address, address_of
-from curation.models.chat.counting import Counted, Counter, counting
+from curation.models.chat.counting import Counted, counting
 from curation.models.chat.usage import Tokens
 from curation.models.judging import ReadBefore, reading
 from curation.models.kept import keeping
@@ -116,17 +116,18 @@ def _asks(context: PlanContext, step: Any) -> tuple[bool, bool]:
 
 def _asked_of_judges(context: PlanContext, asked: Asked, rows: pl.DataFrame) -> dict[Address, Counted]:
     """What the step's own worker would send, but for replies that a batch which broke off has left."""
-    step, counter = asked.step, Counter()
+    step = asked.step
+    models: dict[Address, Counted] = {}
     judges, sorts = _asks(context, step)
     untold = rows.filter(pl.col(_TOLD).is_null()) if _TOLD in rows.columns else rows
     read = ReadBefore(context.ledger.has_rows(step.key))
-    with counting(counter), keeping(_Left(context, asked)), reading(read):
+    with counting(models), keeping(_Left(context, asked)), reading(read):
         if judges and not untold.is_empty():
             step.open()(untold)
         if sorts and (sorter := open_sorter(step.options)) is not None:
             messages = _unsorted(step, rows)["messages"].to_list()
             sort_requests([last_user_text(one) for one in messages], sorter)
-    return counter.models
+    return models
 
 
 def _unsorted(step: RefusalStep | RequestStep, rows: pl.DataFrame) -> pl.DataFrame:

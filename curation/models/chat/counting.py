@@ -13,7 +13,7 @@ from curation.models.chat.protocol import ChatOptions, ChatReply, ChatRequest
 from curation.models.chat.usage import Tokens, most_tokens
 from curation.models.protocols import Fault
 
-__all__ = ["Counted", "CountedChat", "Counter", "counter", "counting"]
+__all__ = ["Counted", "CountedChat", "counter", "counting"]
 
 
 @dataclass
@@ -25,38 +25,33 @@ class Counted:
     """The most that they can be."""
 
 
-@dataclass
-class Counter:
-    """What servers would have been asked, by model."""
-
-    models: dict[Address, Counted] = field(default_factory=dict)
-
-
-_COUNTER: Final[ContextVar[Counter | None]] = ContextVar("counter", default=None)
+Counts = dict[Address, Counted]
+"""What servers would have been asked, by model."""
+_COUNTER: Final[ContextVar[Counts | None]] = ContextVar("counter", default=None)
 
 
 @contextmanager
-def counting(counter: Counter) -> Iterator[None]:
+def counting(counts: Counts) -> Iterator[None]:
     """Chat servers that are opened in this block are not asked: see :class:`CountedChat`."""
-    before = _COUNTER.set(counter)
+    before = _COUNTER.set(counts)
     try:
         yield
     finally:
         _COUNTER.reset(before)
 
 
-def counter() -> Counter | None:
-    """Who counts here; None where servers are asked."""
+def counter() -> Counts | None:
+    """Where is counted; None where servers are asked."""
     return _COUNTER.get()
 
 
 class CountedChat:
     """See :class:`curation.models.chat.protocol.ChatModel`: each request is counted, and has no answer."""
 
-    def __init__(self, address: Address, options: ChatOptions, counter: Counter, *, fingerprint: str) -> None:
+    def __init__(self, address: Address, options: ChatOptions, counts: Counts, *, fingerprint: str) -> None:
         self.fingerprint = fingerprint
         self._options = options
-        self._counted = counter.models.setdefault(address, Counted())
+        self._counted = counts.setdefault(address, Counted())
 
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
         """A fault for each request."""
