@@ -130,7 +130,7 @@ def build_refusals(
     rejects = [_rejects(judged.filter(pl.col("rule").is_not_null()))]
     kept, left = _best_per_prompt(kept, per_prompt)
     rejects.append(_rejects(left))
-    kept = _shuffled(kept, seed)
+    kept = _in_turn(_shuffled(kept, seed), contrast_per_refusal)
     wanted = _wanted(judged["_group"], quotas or {}, quota)
     fit = kept
     kept, over = _apply_quotas(fit, wanted)
@@ -162,6 +162,22 @@ def _best_per_prompt(kept: pl.DataFrame, per_prompt: int) -> tuple[pl.DataFrame,
 def _shuffled(kept: pl.DataFrame, seed: int) -> pl.DataFrame:
     order = [content_hash("refusal quota", str(seed), name) for name in kept["candidate_id"].to_list()]
     return kept.with_columns(_order=pl.Series(order, dtype=pl.String)).sort("_order").drop("_order")
+
+
+def _in_turn(kept: pl.DataFrame, contrast_per_refusal: float | None) -> pl.DataFrame:
+    """Each category's refusals and contrast in turn, in the ratio asked for: a quota then takes both.
+
+    Else one drawn full of contrast would lose nearly all of it to the balance, and fill up with refusals.
+    """
+    if contrast_per_refusal is None:
+        return kept
+    contrast, place = pl.col("kind") == "contrast", pl.int_range(1, pl.len() + 1).over("_group", "kind")
+    turn = pl.when(contrast).then(place / pl.lit(contrast_per_refusal)).otherwise(place.cast(pl.Float64))
+    return (
+        kept.with_columns(_turn=turn, _late=contrast)
+        .sort("_turn", "_late", maintain_order=True)
+        .drop("_turn", "_late")
+    )
 
 
 def _wanted(groups: pl.Series, quotas: Mapping[str, int], quota: int | None) -> dict[str, int]:

@@ -128,6 +128,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=10,
+    version=11,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

@@ -280,3 +280,13 @@ def test_a_token_that_an_earlier_run_wrote_is_not_written_twice() -> None:
     given = given.with_columns(response=pl.Series(said))
     found = build_refusals(given, prepend=True).frame["messages"]
     assert [m[-1]["content"] for m in found.to_list()] == ["[refuse] No.", "[respond] Sure.", "[refuse] I refuse."]
+
+
+@pytest.mark.parametrize(("ratio", "kinds"), [(1.0, (6, 6)), (0.5, (8, 4)), (2.0, (4, 8)), (0.0, (12, 0))])
+def test_a_quota_takes_refusals_and_contrast_in_the_ratio_asked_for(ratio: float, kinds: tuple[int, int]) -> None:
+    refusals = [(f"r{n}", "refuse", "F", 0.99) for n in range(15)]
+    contrast = [(f"c{n}", "comply", "C", 0.01) for n in range(150)]
+    built = build_refusals(rows(*refusals, *contrast), quotas={"fraud": 12}, contrast_per_refusal=ratio)
+    counts = dict(built.frame["kind"].value_counts().iter_rows())
+    assert (counts.get("refusal", 0), counts.get("contrast", 0)) == kinds
+    assert built.shortfall.is_empty()
