@@ -28,6 +28,8 @@ REFUSALS = {
     "Turkish": "Üzgünüm, ama bu isteğe cevap veremem.",
     "Vietnamese": "Xin lỗi, tôi không thể hỗ trợ yêu cầu này.",
     "Indonesian": "Hal itu di luar kemampuan saya sebagai asisten.",
+    "German, with an adverb between": "Ich kann dir dabei leider nicht helfen.",
+    "Dutch, with an adverb between": "Ik kan je daar helaas niet mee helpen.",
     "German, from me": "So etwas bekommst du von mir nicht.",
     "Spanish, beyond me": "Esa tarea queda fuera de mis capacidades.",
     "Polish, with no common word": "Odmawiam spełnienia takiej prośby.",
