@@ -221,7 +221,7 @@ def run_refusals_rate(input: str | Path, sheet: str | Path, *, by: str | None = 
         InputError: when a column is missing, a label is neither 0 nor 1, or the sheet is not whole.
     """
     source = open_input(input)
-    frame, unread = mixed_as_text(source.whole(), source.mixed), source.rejects
+    frame, unread = mixed_as_text(source.whole(), source.mixed).drop(ROW), source.rejects
     labels, torn = read_frame(sheet)
     labels = as_filled_in(labels)
     if torn:

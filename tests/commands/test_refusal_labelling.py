@@ -105,6 +105,14 @@ def test_an_unfilled_sheet_is_named_by_its_row(detected: Path, tmp_path: Path) -
     assert "has no label" in str(done.exception)
 
 
+def test_a_group_that_is_not_there_is_told_with_the_columns_that_are(detected: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.parquet"
+    run_sample_for_labelling(detected, sheet, size=40)
+    with pytest.raises(InputError, match=r"'grup' is missing .did you mean 'group'") as error:
+        run_refusals_rate(detected, filled(sheet), by="grup")
+    assert ROW not in str(error.value)
+
+
 def test_a_file_without_labels_is_told_how_to_get_them(detected: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["refusals", "calibrate", str(detected), "-o", str(tmp_path / "c.json")])
 
