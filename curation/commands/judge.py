@@ -103,6 +103,8 @@ def _write(stream: Stream, rows: list[int], found: list[Comparison]) -> None:
 
 
 def _said(found: JudgeStatistics) -> str:
+    if not found.compared:
+        return "no pair could be compared in both orders"
     return (
         f"of {found.compared:,} compared in both orders: ties {found.ties:.1%}, orders disagree "
         f"{found.inconsistent:.1%} (the first place wins twice {found.first_both:.1%}, the second "

@@ -97,11 +97,13 @@ def judge_statistics(compared: pl.DataFrame, *, delta: float = 0.0) -> JudgeStat
 
 
 def _top(order: str, letters: str) -> pl.Expr:
-    """The likeliest of ``letters`` as the first, the second answer and a tie: a, b or c; of equals the last."""
-    columns = [pl.col(f"{order}_{letter}") for letter in letters]
-    most = pl.max_horizontal(columns)
+    """The likeliest of ``letters`` as the first, the second answer and a tie: a, b or c.
+
+    Equals are a tie: half-precision logits are often equal to the last bit, which is no lean to a place.
+    """
+    first, second, tie = (pl.col(f"{order}_{letter}") for letter in letters)
     return (
-        pl.when(columns[2] == most).then(pl.lit("c"))
-        .when(columns[1] == most).then(pl.lit("b"))
-        .otherwise(pl.lit("a"))
+        pl.when((first > second) & (first > tie)).then(pl.lit("a"))
+        .when((second > first) & (second > tie)).then(pl.lit("b"))
+        .otherwise(pl.lit("c"))
     )  # fmt: skip

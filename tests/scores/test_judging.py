@@ -60,3 +60,11 @@ def test_a_circle_of_verdicts_is_counted() -> None:
 
 def test_no_comparisons_give_no_division() -> None:
     assert judge_statistics(compared([])).compared == 0
+
+
+def test_equal_probabilities_are_a_lean_to_no_place() -> None:
+    said = judge_statistics(compared([[0.45, 0.45, 0.1, 0.45, 0.45, 0.1]] * 3))
+    assert (said.ties, said.inconsistent, said.first_both, said.second_both) == (1, 0, 0, 0)
+    half = [0.5, 0.5, 0.0, 0.1, 0.9, 0.0]
+    assert judge_verdicts(compared([half]))["judge_consistent"].to_list() == [False]
+    assert not combine_orders({"A": 0.5, "B": 0.5}, {"A": 0.1, "B": 0.9}).consistent

@@ -160,7 +160,9 @@ def combine_orders(first: Mapping[str, float], swapped: Mapping[str, float], *, 
 
 
 def _top(probabilities: Mapping[str, float]) -> str:
-    return max(("A", "B", "C"), key=lambda name: (probabilities.get(name, 0.0), name))
+    """The likeliest; equals are a tie, as in ``curation.scores.judging``."""
+    one, two, tie = (probabilities.get(name, 0.0) for name in ("A", "B", "C"))
+    return "A" if one > max(two, tie) else "B" if two > max(one, tie) else "C"
 
 
 def _json_field(text: str, name: str) -> object:
