@@ -57,7 +57,7 @@ def read_margins(frame: pl.DataFrame, *, chosen: str, rejected: str, models: int
         models = _usual_length(lengths)
     good = ((lengths["c"] == models) & (lengths["r"] == models)).fill_null(False)
     kept = np.flatnonzero(good.to_numpy()).astype(np.int64)
-    with np.errstate(invalid="ignore"):  # ∞ − ∞
+    with np.errstate(invalid="ignore", over="ignore"):  # ∞ − ∞, and what is more than a float holds
         values = _matrix(first, good, models) - _matrix(second, good, models)
     values[~np.isfinite(values)] = np.nan
     rejects = _count_rejects(lengths, good, models, [(frame[chosen], first), (frame[rejected], second)])

@@ -201,7 +201,10 @@ def annotator_column(frame: pl.DataFrame, column: str | None) -> pl.Series | Non
         return None
     if column not in frame.columns:
         raise InputError(f"column {column!r} of annotators is missing: found {', '.join(frame.columns)}")
-    return frame[column] if frame[column].null_count() < frame.height else None
+    who = frame[column]
+    if who.dtype == pl.String:  # an empty cell, as of a CSV file, names nobody
+        who = frame.select(pl.when(pl.col(column).str.strip_chars() != "").then(column))[column]
+    return who if who.null_count() < len(who) else None
 
 
 def with_votes(probability: FloatArray, said: PeoplesVotes | None) -> FloatArray:

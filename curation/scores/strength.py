@@ -40,6 +40,10 @@ STRENGTH_COLUMNS: Final = (
 )
 _QUANTILES: Final = (0.2, 0.4, 0.9)
 _FEW_TO_CONTROL: Final = 50  # ours: the standard error of a correlation is then 0.14
+_TIED_AT_THE_CUT: Final = (
+    "WARNING: {:,} of {:,} pairs are likely flipped, more than the {:.0%} asked for: many have the very same mean, "
+    "as where grades are whole numbers; look at them before the band is flipped or dropped"
+)
 _PROBABILITIES: Final = (0.35, 0.6, 0.95)
 _MIN_LABELLED: Final = 20
 
@@ -98,7 +102,7 @@ def preference_strength(
         bands: cut by quantiles of the mean (default 0.2, 0.4, 0.9: the parts that Wang et al. found
             mislabelled, ambiguous and over-strong) or by ``label_probability`` (0.35, 0.6, 0.95, ours).
             By quantile, a pair is only called likely flipped where its mean is below 0, and very strong
-            where it is above.
+            where it is above; a calibrated ``label_probability`` has to be below, or above, 0.5 as well.
         thresholds: other cuts, increasing.
         lengths: columns with the lengths of chosen and rejected: what follows the log length ratio is then
             taken out of each model's margins (length-controlled strength, after Dubois et al. 2024).
@@ -111,7 +115,8 @@ def preference_strength(
     margins = read_margins(frame, chosen=chosen, rejected=rejected, models=count)
     constant = _constant(margins.values)
     scaled, scales = scale_margins(margins.values, scaling)
-    used = scaled[:, ~constant] if not constant.all() else scaled
+    # A model that says the same of every pair says nothing of any; alone, it would turn all labels or none.
+    used = scaled[:, ~constant] if not constant.all() else np.where(np.isfinite(scaled), 0.0, np.nan)
     notes = _notes(margins.values, constant, scaling)
     if lengths is not None:
         used = _length_controlled(used, frame[margins.kept], lengths, notes)
@@ -125,7 +130,7 @@ def preference_strength(
         used = used[scored]
     kept = frame[margins.kept[scored]]
     probability, calibrated = _label_probability(used, summary, kept, labelled, notes)
-    band = _bands(summary.mean, probability, bands, cuts, notes)
+    band = _bands(summary.mean, probability, bands, cuts, notes, calibrated=calibrated)
     columns: dict[str, Any] = {
         "strength_mean": summary.mean,
         "strength_std": summary.std,
@@ -212,7 +217,13 @@ def _label_probability(
 
 
 def _bands(
-    mean: FloatArray, probability: FloatArray, bands: str, cuts: tuple[float, ...], notes: list[str]
+    mean: FloatArray,
+    probability: FloatArray,
+    bands: str,
+    cuts: tuple[float, ...],
+    notes: list[str],
+    *,
+    calibrated: bool,
 ) -> pl.Series:
     if bands == "quantile" and len(mean) < MIN_ROWS_TO_SCALE:
         notes.append(f"bands are by probability: {len(mean)} rows are too few for quantiles")
@@ -221,9 +232,14 @@ def _bands(
         code = np.searchsorted(np.asarray(cuts), probability, side="right")
     else:
         code = np.searchsorted(np.quantile(mean, cuts), mean, side="left")
-        code = np.where((code == 0) & (mean >= 0), 1, code)
+        # Where people's labels say what a mean is worth, neither band may contradict them.
+        said = probability - 0.5 if calibrated else mean
+        code = np.where((code == 0) & (np.maximum(mean, said) >= 0), 1, code)
         # Nor is a pair very strong whose label the models contradict, or say nothing of.
-        code = np.where((code == 3) & (mean <= 0), 2, code)
+        code = np.where((code == 3) & (np.minimum(mean, said) <= 0), 2, code)
+        flipped = int((code == 0).sum())
+        if flipped > max(np.ceil(cuts[0] * len(mean)), 1):
+            notes.append(_TIED_AT_THE_CUT.format(flipped, len(mean), cuts[0]))
     return pl.Series(code).replace_strict(dict(enumerate(BANDS)), return_dtype=pl.String)
 
 
@@ -248,7 +264,7 @@ def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scalin
     if constant.any() and rows:
         which = ", ".join(f"reward {index}" for index in np.flatnonzero(constant))
         left = "so every margin is a tie" if constant.all() else "left out"
-        notes.append(f"models without information (the same margin on every row): {which}; {left}")
+        notes.append(f"models without information (the same margin on every row, or none): {which}; {left}")
     if scaling == "robust" and 0 < rows < MIN_ROWS_TO_SCALE:
         notes.append(f"margins are not scaled: {rows} rows are fewer than {MIN_ROWS_TO_SCALE}")
     missing = int(np.isnan(margins).sum())

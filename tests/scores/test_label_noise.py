@@ -14,7 +14,7 @@ from curation.errors import InputError
 from curation.models.protocols import Encoded
 from curation.scores.ensemble import cross_fit, make_folds
 from curation.scores.label_noise import _out_of_fold, label_noise, suggest
-from curation.scores.noise_witnesses import peoples_votes, with_votes
+from curation.scores.noise_witnesses import annotator_column, peoples_votes, with_votes
 from curation.scores.voters import METHODS, Method
 
 
@@ -363,3 +363,13 @@ def test_pairs_that_the_language_model_cannot_read_are_judged_without_it_and_cou
     assert found.frame["label_probability"].is_finite().all()
     assert found.used[0].startswith("pairs that the language model could not read")
     assert "context_overflow 1" in found.used[0]
+
+
+def test_an_empty_annotator_is_nobody() -> None:
+    found = annotator_column(pl.DataFrame({"who": ["ann", "", " ", None]}), "who")
+    assert found is not None
+    assert found.to_list() == ["ann", None, None, None]
+    assert annotator_column(pl.DataFrame({"who": ["", " "]}), "who") is None
+    numbers = annotator_column(pl.DataFrame({"who": [3, None]}), "who")
+    assert numbers is not None
+    assert numbers.to_list() == [3, None]

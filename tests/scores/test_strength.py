@@ -264,3 +264,29 @@ def test_labels_that_contradict_the_models_are_told() -> None:
     margins = drawn(60, 3)
     frame = pairs(margins).with_columns(known=pl.Series(margins.mean(axis=1) < 0))
     assert any("contradict the models" in note for note in preference_strength(frame, labelled="known").notes)
+
+
+@pytest.mark.parametrize("margin", [-1.0, 1.0])
+def test_models_that_say_the_same_of_every_pair_turn_no_label(margin: float) -> None:
+    result = preference_strength(pairs(np.full((30, 2), margin)))
+    assert set(result.frame["strength_mean"]) == {0.0}
+    assert set(result.frame["strength_band"]) == {"ambiguous"}
+    assert any("so every margin is a tie" in note for note in result.notes)
+
+
+def test_more_flipped_pairs_than_asked_for_are_a_warning() -> None:
+    few_grades = np.array([[-1.0]] * 24 + [[1.0]] * 6)
+    result = preference_strength(pairs(few_grades))
+    assert any("24 of 30 pairs are likely flipped, more than the 20%" in note for note in result.notes)
+    assert not any("WARNING" in note for note in preference_strength(pairs(drawn(101, 2))).notes)
+
+
+def test_no_band_contradicts_labels_that_people_have_looked_at() -> None:
+    margins = np.linspace(-3, 3, 60)
+    right = [True] * 40 + [False] * 2 + [True] * 18  # the models are wrong wherever they contradict a label
+    frame = pairs(margins[:, None]).with_columns(ok=pl.Series(right))
+    found = preference_strength(frame, labelled="ok").frame
+    assert found["label_calibrated"].all()
+    assert "likely_flipped" in set(preference_strength(frame).frame["strength_band"])
+    assert "likely_flipped" not in set(found["strength_band"])
+    assert found.filter(pl.col("strength_band") == "very_strong")["label_probability"].min() > 0.5  # type: ignore[operator]
