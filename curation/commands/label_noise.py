@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -93,6 +94,7 @@ def run_label_noise(
             stream.reject_frame(result.rejects.with_columns(row=place.gather(result.rejects["row"])))
             actions = dict(result.frame["suggested_action"].value_counts(sort=True).iter_rows())
             used, found = result.used, result
+            used = [*used, *_left_alone(stream.originals, stream.source.mixed, said)]
     lines = [
         stream.summary(),
         "used: " + "; ".join(used),
@@ -105,6 +107,19 @@ def run_label_noise(
 def _there(originals: pl.DataFrame, column: str) -> str | None:
     """A column of this name, where the file has it and it says something."""
     return column if column in originals.columns and originals[column].null_count() < originals.height else None
+
+
+def _left_alone(originals: pl.DataFrame, mixed: Collection[str], used: str | None) -> list[str]:
+    """What to say of votes that are votes, and cannot be read because their types differ."""
+    if (
+        used is not None
+        or "votes" not in mixed
+        or not originals["votes"].str.contains('"voter"', literal=True).any()
+    ):
+        return []
+    return [
+        "column 'votes' is not used, for its values are of several types: give each vote as chosen, rejected or tie"
+    ]
 
 
 def _ballots(originals: pl.DataFrame, column: str) -> str | None:

@@ -198,7 +198,7 @@ def _write(
     rows = chunk["row"].to_list()
     for place in np.flatnonzero(~there).tolist():
         fault = why.get(place)
-        more = "" if fault is None else f": {fault.reason}"
+        more = ", for they gave no finite number" if fault is None else f": {fault.reason}"
         stream.reject(rows[place], "no_reward", fault.value if fault else "", f"no model could score it{more}")
     columns = {
         name: pl.Series(name, values.tolist(), dtype=pl.List(pl.Float64)).list.eval(pl.element().fill_nan(None))

@@ -248,3 +248,22 @@ def test_a_row_without_a_reward_is_rejected_with_what_the_server_said(tmp_path: 
     (reject,) = pl.read_parquet(tmp_path / "out.rejects.parquet").iter_rows(named=True)
     assert (reject["row"], reject["value"]) == (1, "413")
     assert reject["reason"] == "no model could score it: the reward server refused this row with status 413"
+
+
+@pytest.mark.parametrize("other", ["rejected", 0])
+def test_votes_of_several_types_are_said_not_to_count(tmp_path: Path, other: Any) -> None:
+    rows = [
+        {"prompt": f"Question {n}?", "chosen": f"the answer {n}", "rejected": "no",
+         "votes": [{"voter": "ann", "vote": "chosen" if n % 2 else other}]}
+        for n in range(6)
+    ]  # fmt: skip
+    done = run_label_noise(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet", folds=2)
+    assert ("column 'votes' is not used" in done.summary) == (other == 0)
+    assert ("votes of 1 people" in done.summary) == (other == "rejected")
+
+
+def test_an_answer_without_a_finite_reward_says_so(pairs: Path, tmp_path: Path) -> None:
+    with serving(lambda body: (200, {"data": [{"score": None} for _ in body["text_2"]]})) as url:
+        run_rewards(pairs, tmp_path / "out.parquet", models=[f"{url}/score#m"])
+    rejects = pl.read_parquet(tmp_path / "out.rejects.parquet").filter(pl.col("rule") == "no_reward")
+    assert set(rejects["reason"]) == {"no model could score it, for they gave no finite number"}

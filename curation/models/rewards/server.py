@@ -113,12 +113,27 @@ class ServerReward:
         if self._failed_in_a_row and not self._answered:
             raise ModelError(f"reward server {self._name!r} {self._last_failure}")
         self.faults = [row if isinstance(row, Fault) else None for row in found]
-        width = max((len(row) for row in found if not isinstance(row, Fault)), default=1)
+        width = self._width(found)
         scores = np.full((len(found), width), np.nan)
         for number, one in enumerate(found):
             if not isinstance(one, Fault) and len(one) == width:
                 scores[number] = one
         return scores
+
+    def _width(self, found: Sequence[list[float] | Fault]) -> int:
+        """How many values a row has; at least 1.
+
+        Raises:
+            ModelError: when some have more than others: nobody could say which is which.
+        """
+        rows = [row for row in found if not isinstance(row, Fault)]
+        widths = {len(row) for row in rows if np.isfinite(row).any()}
+        if len(widths) > 1:
+            counts = " and ".join(map(str, sorted(widths)))
+            raise ModelError(
+                f"reward server {self._name!r} gave {counts} values for an answer: expected as many for each"
+            )
+        return next(iter(widths), max([1, *map(len, rows)]))
 
     def _rows(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> Iterator[_Row]:
         for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):

@@ -289,3 +289,19 @@ def test_a_key_is_not_carried_to_another_address(monkeypatch: pytest.MonkeyPatch
     ):
         open_reward(f"{url}/score#m", retries=0).score([PROMPT], ["x"])
     assert carried == [None]
+
+
+def test_a_server_that_gives_more_values_for_some_answers_breaks_off() -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        size = len(body["messages"][-1]["content"])
+        return 200, {"data": [{"index": 0, "probs": [float(size)] * size}]}
+
+    with serving(reply) as url, pytest.raises(ModelError, match="gave 1 and 2 values for an answer"):
+        open_reward(f"{url}/classify#m").score([PROMPT] * 2, ["x", "xx"])
+
+
+def test_a_server_that_gives_no_value_has_a_missing_one() -> None:
+    with serving(lambda body: (200, {"data": [{"index": 0, "probs": []}]})) as url:
+        found = open_reward(f"{url}/classify#m").score([PROMPT] * 2, ["x", "xx"])
+    assert found.shape == (2, 1)
+    assert np.isnan(found).all()
