@@ -27,6 +27,7 @@ class Inputs(dy.Schema):
     responses = dy.List(dy.String(), description="the answers of the row, in its order")
     candidate_ids = dy.List(dy.String(), description="their identifiers")
     scores = dy.List(dy.Float64(nullable=True), nullable=True, description="the row's own scores of them")
+    generators = dy.List(dy.String(nullable=True), nullable=True, description="who wrote them, where it is said")
     labels = dy.List(dy.Bool(nullable=True), nullable=True, description="good or bad, for unpaired rows")
     chosen_index = dy.Int64(nullable=True, min=0)
     rejected_index = dy.Int64(nullable=True, min=0)

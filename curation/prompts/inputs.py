@@ -23,6 +23,7 @@ INPUTS_SCHEMA: Final[dict[str, Any]] = {
     "messages": MESSAGES_DTYPE,
     "responses": pl.List(pl.String),
     "scores": pl.List(pl.Float64),
+    "generators": pl.List(pl.String),
     "chosen_index": pl.Int64,
     "rejected_index": pl.Int64,
     "labels": pl.List(pl.Boolean),
@@ -65,9 +66,38 @@ def input_row(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> dict[s
     for field in TEXT_FIELDS:
         value = extras.get(field)
         made[field] = None if value is None else value if isinstance(value, str) else str(value)
+    made["generators"] = _generators(shape, row, extras)
     made["votes"] = votes_of(extras.get("votes")) if shape == "pair" else None
     made["expected_behaviour"] = _behaviour(extras.get("expected_behaviour"))
     return made
+
+
+def _generators(shape: str, row: dict[str, Any], extras: dict[str, Any]) -> list[str | None] | None:
+    """Who wrote each answer; None where nothing says so of any.
+
+    Raises:
+        RowError: ``generators_length``, ``not_a_name``.
+    """
+    if shape == "pair":
+        said = [extras.get("generator_chosen"), extras.get("generator_rejected")]
+    elif shape == "responses":
+        given = extras.get("generator")
+        if isinstance(given, list) and (missing := max(row["indices"]) + 1 - len(given)) > 0:
+            reason = f"there are {missing} names of generators too few: expected one for each answer"
+            raise RowError("generators_length", "generator", reason)
+        said = [given[index] if isinstance(given, list) else given for index in row["indices"]]
+    else:
+        said = [extras.get("generator")]
+    names = [_name(one) for one in said]
+    return names if any(name is not None for name in names) else None
+
+
+def _name(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if not isinstance(value, str | int):
+        raise RowError("not_a_name", "generator", f"a generator is a {type(value).__name__}, expected a name")
+    return str(value).strip()
 
 
 def _behaviour(value: Any) -> str | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import polars as pl
+
 from curation.errors import InputError, closest
 from curation.files import InputFile
 from curation.prompts.inputs import TEXT_FIELDS
@@ -32,7 +34,8 @@ AUTO: Final = ("pair", "unpaired", "responses", "response", "messages", "prompt"
 FORMATS: Final = ("auto", *AUTO, "tree")
 
 EXTRAS: Final = (
-    *TEXT_FIELDS, "votes", "expected_behaviour", "score_chosen", "score_rejected", "score",
+    *TEXT_FIELDS, "votes", "expected_behaviour", "score_chosen", "score_rejected", "score", "generator",
+    "generator_chosen", "generator_rejected",
 )  # fmt: skip
 _FIELDS: Final = (
     "prompt",
@@ -48,16 +51,21 @@ _FIELDS: Final = (
     *TREE_COLUMNS,
 )
 _SEVERAL: Final = ("prompt", "responses", "scores")
-SIDED: Final = ("chosen", "rejected", "score_chosen", "score_rejected", "votes")
+SIDED: Final = (
+    "chosen", "rejected", "score_chosen", "score_rejected", "generator_chosen", "generator_rejected", "votes",
+)  # fmt: skip
 _SCORES: Final = ("scores", "score", "score_chosen", "score_rejected")
 _EXTRA_SYNONYMS: Final = {
     "expected_behaviour": ("expected_behaviour", "expected_behavior"), "score": ("score", "rating"),
+    "generator_chosen": ("generator_chosen", "chosen_model"),
+    "generator_rejected": ("generator_rejected", "rejected_model"),
 }  # fmt: skip
 
 
 _ONLY_OF: Final = {
     "score": ("response", "unpaired", "messages"), "votes": ("pair",), "score_chosen": ("pair",),
-    "score_rejected": ("pair",),
+    "score_rejected": ("pair",), "generator": ("response", "responses", "unpaired", "messages"),
+    "generator_chosen": ("pair",), "generator_rejected": ("pair",),
 }  # fmt: skip
 """The shapes that read a field; those of the others are all."""
 _RANK: Final = re.compile(r"(?:^|[._\s-])(?:rank|ranks|ranking|rankings)$", re.IGNORECASE)
@@ -111,10 +119,10 @@ def check_used(path: str, columns: ColumnMap, binding: Binding) -> None:
         )
 
 
-def extra_columns(file: InputFile, columns: ColumnMap) -> dict[str, str]:
-    """The columns that hold more than the texts: by the recipe, or by their names."""
+def extra_columns(file: InputFile, columns: ColumnMap, *, shape: str) -> dict[str, str]:
+    """The columns that hold more than the texts of a shape: by the recipe, or by their names."""
     found = {}
-    for field in EXTRAS:
+    for field in (field for field in EXTRAS if shape in _ONLY_OF.get(field, (shape,))):
         if field in columns:
             given = columns[field]
             found[field] = given if isinstance(given, str) else given[0]
@@ -130,8 +138,10 @@ def _fits(file: InputFile, field: str, column: str) -> bool:
     """Whether a column holds what its name says.
 
     One called votes is often a number of upvotes, and people's votes are taken by their form, or named; a score is
-    a number, or named.
+    a number, or named; who wrote an answer is a text, or a list of them.
     """
+    if field.startswith("generator"):
+        return file.schema[column] in (pl.String, pl.List(pl.String))
     if field == "score":
         return column not in file.mixed and file.schema[column].is_numeric()
     return field != "votes" or _are_votes(file, column)

@@ -11,6 +11,7 @@ Inputs have one row for each row of the file that is not rejected:
     chosen_index        for pairs 0, otherwise null
     rejected_index      for pairs 1, otherwise null
     labels              for unpaired answers one boolean for each, otherwise null
+    generators          one name for each answer, or null; a single name may be null
     category, annotator text or null; nobody gave the label of a pair that was flipped since
     votes               for pairs a list of {voter, vote}: chosen, rejected or tie; otherwise null
     expected_behaviour  comply, refuse or null
@@ -112,7 +113,7 @@ def read_source(
         return _read_dialogues(file, columns, name=name, lower_is_better=lower_is_better, limit=limit)
     binding = _binding(file, format, columns, better)
     refuse_json_columns(file, (column for paths in binding.fields.values() for column in paths))
-    extras = extra_columns(file, columns)
+    extras = extra_columns(file, columns, shape=binding.shape)
     if better is not None:
         extras = {field: column for field, column in extras.items() if field not in SIDED}
     reading = _Reading(binding, extras, name, better, bool(lower_is_better))

@@ -56,7 +56,8 @@ class Source(Section):
         default_factory=dict,
         description="our column name → the column's name in the file: prompt, chosen, rejected, response, "
         "responses, scores, label, messages, category, annotator, votes, "
-        "expected_behaviour, system, score, score_chosen, score_rejected; of a tree message_id, parent_id, "
+        "expected_behaviour, system, score, score_chosen, score_rejected, generator (who wrote an answer; a list "
+        "of several), generator_chosen, generator_rejected; of a tree message_id, parent_id, "
         "message_text, message_role, score. outer.inner for a field inside one; a list of columns for prompt, "
         "responses and scores",
     )
@@ -73,6 +74,9 @@ class Source(Section):
     )
     category: str | None = Field(default=None, description="for rows without one")
     expected_behaviour: Literal["comply", "refuse"] | None = Field(default=None, description="for rows without one")
+    generator: str | None = Field(
+        default=None, min_length=1, description="who wrote answers of which no row says it"
+    )
     license: str | None = Field(default=None, description="the licence of the source, for the card")
 
     @field_validator("columns", mode="before")

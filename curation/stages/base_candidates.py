@@ -46,9 +46,12 @@ def base_candidates(context: Context) -> BaseCandidates:
     # A provided answer comes first, so it keeps its origin when a model says the same. What one model says that
     # is not marked as worse is not worse because another one said it, too.
     found = found.sort("_weaker", maintain_order=True)
-    together = ("candidate_id", "occurrences", "provided_score", "_weaker")
+    together = ("candidate_id", "generator", "occurrences", "provided_score", "_weaker")
+    # Who wrote a provided answer is what a source says, and not a model that says the same.
+    alike = pl.col("origin") == pl.col("origin").first()
     candidates = found.group_by("candidate_id", maintain_order=True).agg(
         *(pl.col(c).first() for c in columns if c not in together),
+        pl.col("generator").filter(alike).drop_nulls().first(),
         pl.col("occurrences").sum(),
         pl.col("_weaker").all(),
     )
@@ -68,12 +71,14 @@ def _provided(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """The answers that the sources bring."""
     exploded = (
         inputs.filter(pl.col("responses").list.len() > 0)
-        .select("prompt_id", "responses", "candidate_ids")
-        .explode("responses", "candidate_ids")
+        .with_columns(generators=pl.coalesce("generators", pl.col("responses").list.eval(pl.lit(None, pl.String))))
+        .select("prompt_id", "responses", "candidate_ids", generator="generators")
+        .explode("responses", "candidate_ids", "generator")
     )
     empty = TABLES["candidates"].create_empty().schema
     return exploded.select(
         "prompt_id",
+        "generator",
         candidate_id=pl.col("candidate_ids"),
         response=pl.col("responses"),
         origin=pl.lit("provided"),
@@ -128,7 +133,6 @@ def _generated(context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 _GENERATED_ONLY: Final = (
-    "generator",
     "parameters",
     "sample_index",
     "finish_reason",

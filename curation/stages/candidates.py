@@ -39,5 +39,5 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed"),
     run=run,
     table="candidates",
-    version=5,
+    version=6,
 )

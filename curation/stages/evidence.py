@@ -21,8 +21,8 @@ def pair_evidence(context: Context, *, texts: bool = True) -> pl.DataFrame:
     Returns:
         ``pair_id``, ``prompt_id``, ``source``, ``category``, ``expected_behaviour``, ``split``, ``strategy``,
         the columns of ``pair_scores``, ``status`` (kept or dropped), ``rule`` and ``reason`` (null for kept
-        ones), and the texts with ``generator_chosen`` and ``generator_rejected`` (null where a source brought the
-        answer).
+        ones), and the texts with ``generator_chosen`` and ``generator_rejected`` (null where nobody says
+        who wrote the answer).
     """
     workspace = context.workspace
     prompts = workspace.scan("prompts").select(

@@ -18,7 +18,7 @@ from curation.workspace import Workspace
 __all__ = ["FORGOTTEN_REASON", "Forgotten", "fingerprint", "without_forgotten_answers", "without_forgotten_inputs"]
 
 FORGOTTEN_REASON: Final = "it was removed with `curation forget`, and stays away"
-_LISTS: Final = ("responses", "candidate_ids", "scores", "labels")
+_LISTS: Final = ("responses", "candidate_ids", "scores", "generators", "labels")
 
 
 def fingerprint(kind: str, identifier: str) -> str:

@@ -68,6 +68,7 @@ def _read(source: Source, limit: int | None) -> tuple[pl.DataFrame, pl.DataFrame
         source=pl.lit(source.name),
         prompt_id=prompts,
         candidate_ids=response_id_lists(prompts, read.rows["responses"]),
+        generators=_generators(source.generator),
         category=pl.col("category").fill_null(pl.lit(source.category, dtype=pl.String)),
         expected_behaviour=pl.col("expected_behaviour").fill_null(
             pl.lit(source.expected_behaviour, dtype=pl.String)
@@ -93,6 +94,14 @@ def _answered_before(context: Context) -> dict[str, str]:
     before = context.workspace.scan("inputs").filter(pl.col("candidate_ids").list.len() > 0)
     kinds = before.select("source", "kind").unique("source", keep="first", maintain_order=True).collect()
     return dict(zip(kinds["source"].to_list(), kinds["kind"].to_list(), strict=True))
+
+
+def _generators(said: str | None) -> pl.Expr:
+    """Who wrote each answer: as its row says, else as the recipe says of the source."""
+    if said is None:
+        return pl.col("generators")
+    of_all = pl.col("responses").list.eval(pl.lit(said))
+    return pl.coalesce(pl.col("generators").list.eval(pl.element().fill_null(pl.lit(said))), of_all)
 
 
 def _check_answers_are_there(source: Source, rows: pl.DataFrame, read_as: str, answered: dict[str, str]) -> None:
@@ -128,5 +137,5 @@ STAGE = Stage(
     needs=(),
     run=run,
     table="inputs",
-    version=3,
+    version=4,
 )

@@ -282,6 +282,48 @@ def test_scores_of_pairs_come_from_their_columns(tmp_path: Path) -> None:
     assert rows["scores"].to_list() == [[8.0, 3.0]]
 
 
+@pytest.mark.parametrize(
+    ("row", "options", "found"),
+    [
+        ({"prompt": "Hi!", "response": "a", "generator": " m1 "}, {}, ["m1"]),
+        ({"prompt": "Hi!", "response": "a", "label": True, "generator": "m1"}, {}, ["m1"]),
+        ({"messages": [*HI, assistant("a")], "generator": "m1"}, {}, ["m1"]),
+        ({"prompt": "Hi!", "response": "a", "generator": ""}, {}, None),
+        ({"prompt": "Hi!", "responses": ["a", "b"], "generator": ["m1", None]}, {}, ["m1", None]),
+        ({"prompt": "Hi!", "responses": ["a", " ", "b"], "generator": ["m1", "m2", "m3"]}, {}, ["m1", "m3"]),
+        ({"prompt": "Hi!", "responses": ["a", "b"], "generator": "m1"}, {}, ["m1", "m1"]),
+        (
+            {"prompt": "Hi!", "completions": [{"response": "a", "model": "m1"}, {"response": "b", "model": "m2"}]},
+            {"columns": {"generator": "completions.model"}},
+            ["m1", "m2"],
+        ),
+        ({"prompt": "Hi!", "chosen": "a", "rejected": "b", "generator_rejected": "m2"}, {}, [None, "m2"]),
+        (
+            {"prompt": "Hi!", "chosen": "a", "rejected": "b", "chosen_model": "m1", "rejected_model": "m2"},
+            {},
+            ["m1", "m2"],
+        ),
+    ],
+)
+def test_who_wrote_an_answer_is_read_beside_it(
+    tmp_path: Path, row: dict[str, Any], options: dict[str, Any], found: list[str | None] | None
+) -> None:
+    read = source(tmp_path, row, **options)
+    assert read.rows["generators"].to_list() == [found]
+
+
+def test_too_few_generators_are_a_reject_and_one_of_a_pair_is_said_not_to_be_read(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"{n}?", "responses": ["a", "b"], "generator": names}
+        for n, names in enumerate((["m1"], ["m1", "m2"]))
+    ]
+    read = source(tmp_path, *rows)
+    assert read.rejects.select("row", "rule").rows() == [(0, "generators_length")]
+    assert read.rows["generators"].to_list() == [["m1", "m2"]]
+    pair = source(tmp_path, {"prompt": "Hi!", "chosen": "a", "rejected": "b", "generator": "m1"})
+    assert pair.read_as.endswith("not read: generator")
+
+
 def test_text_and_messages_may_stand_in_one_column(tmp_path: Path) -> None:
     rows, rejects, _, _ = source(
         tmp_path,

@@ -120,6 +120,19 @@ def test_a_quota_that_cannot_be_met_is_reported_and_not_padded(tmp_path: Path) -
     assert "<b>2 rows are missing</b>: 1 category does not meet its quota. Nothing was padded." in html
 
 
+def test_the_report_tells_who_wrote_the_answers_of_sources(tmp_path: Path) -> None:
+    first, *others = rows()
+    named = [{**row, "generator": "polite-7b"} for row in others]
+    again = {**others[0], "generator": "later-7b"}  # the first who is named stays
+    (tmp_path / "named.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (first, *named, again)))
+    workspace = finished(tmp_path, sources=[{"path": "named.jsonl", "generator": "some-1b"}])
+    told = workspace.read("candidates")["generator"].value_counts().sort("generator")
+    assert dict(told.iter_rows()) == {"polite-7b": 2 * len(others), "some-1b": 2}
+    html = workspace.read_text(*workspace.report_parts) or ""
+    assert "<td>polite-7b</td>" in html
+    assert "<td>some-1b</td>" in html
+
+
 def test_a_misspelt_quota_ends_the_run_before_anything_is_asked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"quotas: no prompt can have the category 'mial' \(did you mean 'mail'"):
         finished(tmp_path, refusal_dataset={"quotas": {"mial": 3}})
