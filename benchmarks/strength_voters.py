@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from _figures import FIGURES, shared_data
 
-from curation.scores.strength import BANDS, preference_strength
+from curation.scores.strength import preference_strength
+from curation.scores.strength_bands import BANDS
 from curation.scores.voters import METHODS, aggregate_votes
 
 _LABELLED = 500

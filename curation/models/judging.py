@@ -65,14 +65,21 @@ def both_ends(text: str) -> str:
 def reply_object(text: str) -> Mapping[str, Any] | None:
     """The one JSON object that a reply consists of; None for anything else.
 
-    A code fence around it is taken off. A reply that is nested too deeply, or has a number that Python does not
-    read, is no object either.
+    A code fence around it is taken off. A reply that is nested too deeply, has a number that Python does not
+    read, or names a key twice (of two verdicts neither is the judge's) is no object either.
     """
     try:
-        value = json.loads(_FENCE.sub("", text.strip()))
+        value = json.loads(_FENCE.sub("", text.strip()), object_pairs_hook=_once_each)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 class Read(Protocol):

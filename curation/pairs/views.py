@@ -198,7 +198,7 @@ def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence
     Raises:
         InputError: when a band or an action is not known, or the strength columns are missing.
     """
-    from curation.scores.strength import BANDS
+    from curation.scores.strength_bands import BANDS
 
     wanted = {band: (given,) if isinstance(given, str) else tuple(given) for band, given in actions.items()}
     for band, names in wanted.items():

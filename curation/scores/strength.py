@@ -17,9 +17,9 @@ from curation.errors import InputError
 from curation.prompts.column_kinds import known_labels
 from curation.scores.calibration import fit_platt, sigmoid
 from curation.scores.margins import MIN_ROWS_TO_SCALE, Scaling, read_margins, scale_margins
+from curation.scores.strength_bands import bands_of, checked_cuts
 
 __all__ = [
-    "BANDS",
     "STRENGTH_COLUMNS",
     "Strength",
     "StrengthSummary",
@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
-BANDS: Final = ("likely_flipped", "ambiguous", "normal", "very_strong")
 STRENGTH_COLUMNS: Final = (
     "strength_mean",
     "strength_std",
@@ -38,13 +37,7 @@ STRENGTH_COLUMNS: Final = (
     "strength_band",
     "strength_models",
 )
-_QUANTILES: Final = (0.2, 0.4, 0.9)
 _FEW_TO_CONTROL: Final = 50  # ours: the standard error of a correlation is then 0.14
-_TIED_AT_THE_CUT: Final = (
-    "WARNING: {:,} of {:,} pairs are likely flipped, more than the {:.0%} asked for: many have the very same mean, "
-    "as where grades are whole numbers; look at them before the band is flipped or dropped"
-)
-_PROBABILITIES: Final = (0.35, 0.6, 0.95)
 _MIN_LABELLED: Final = 20
 
 
@@ -110,7 +103,7 @@ def preference_strength(
     Raises:
         InputError: when a column is missing or of the wrong type, or the thresholds do not increase.
     """
-    cuts = _checked(thresholds, bands)
+    cuts = checked_cuts(thresholds, bands)
     count = None if models is None else len(models)
     margins = read_margins(frame, chosen=chosen, rejected=rejected, models=count)
     constant = _constant(margins.values)
@@ -130,7 +123,7 @@ def preference_strength(
         used = used[scored]
     kept = frame[margins.kept[scored]]
     probability, calibrated = _label_probability(used, summary, kept, labelled, notes)
-    band = _bands(summary.mean, probability, bands, cuts, notes, calibrated=calibrated)
+    band = bands_of(summary.mean, probability, bands, cuts, notes, calibrated=calibrated)
     columns: dict[str, Any] = {
         "strength_mean": summary.mean,
         "strength_std": summary.std,
@@ -216,33 +209,6 @@ def _label_probability(
     return probabilities.sum(axis=1) / np.maximum(summary.models, 1), False
 
 
-def _bands(
-    mean: FloatArray,
-    probability: FloatArray,
-    bands: str,
-    cuts: tuple[float, ...],
-    notes: list[str],
-    *,
-    calibrated: bool,
-) -> pl.Series:
-    if bands == "quantile" and len(mean) < MIN_ROWS_TO_SCALE:
-        notes.append(f"bands are by probability: {len(mean)} rows are too few for quantiles")
-        bands, cuts = "probability", _PROBABILITIES
-    if bands == "probability":
-        code = np.searchsorted(np.asarray(cuts), probability, side="right")
-    else:
-        code = np.searchsorted(np.quantile(mean, cuts), mean, side="left")
-        # Where people's labels say what a mean is worth, neither band may contradict them.
-        said = probability - 0.5 if calibrated else mean
-        code = np.where((code == 0) & (np.maximum(mean, said) >= 0), 1, code)
-        # Nor is a pair very strong whose label the models contradict, or say nothing of.
-        code = np.where((code == 3) & (np.minimum(mean, said) <= 0), 2, code)
-        flipped = int((code == 0).sum())
-        if flipped > max(np.ceil(cuts[0] * len(mean)), 1):
-            notes.append(_TIED_AT_THE_CUT.format(flipped, len(mean), cuts[0]))
-    return pl.Series(code).replace_strict(dict(enumerate(BANDS)), return_dtype=pl.String)
-
-
 def _constant(margins: FloatArray) -> npt.NDArray[np.bool_]:
     """Models with one and the same margin everywhere; never claimed of a handful of rows."""
     there = np.isfinite(margins)
@@ -300,12 +266,3 @@ def _unscored(rows: npt.NDArray[np.int64]) -> pl.DataFrame:
             "reason": ["only models without information gave a reward"] * len(rows),
         }
     )
-
-
-def _checked(thresholds: tuple[float, float, float] | None, bands: str) -> tuple[float, ...]:
-    if bands not in ("quantile", "probability"):
-        raise InputError(f"bands is {bands!r}, expected quantile or probability")
-    cuts = thresholds or (_QUANTILES if bands == "quantile" else _PROBABILITIES)
-    if len(cuts) != 3 or not 0 <= cuts[0] <= cuts[1] <= cuts[2] <= 1:
-        raise InputError(f"band thresholds are {cuts}, expected three that do not decrease, from 0 to 1")
-    return cuts

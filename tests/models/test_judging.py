@@ -35,6 +35,7 @@ def test_a_marker_that_a_text_holds_is_not_used(monkeypatch: pytest.MonkeyPatch)
         "[1]",
         '"text"',
         "{} {}",
+        '{"score": 3, "score": 4}',
         '{"score": 3',
         "[" * 100_000,
         '{"score": ' + '{"a": ' * 50_000,

@@ -13,7 +13,8 @@ from polars.testing import assert_frame_equal
 from curation.errors import InputError
 from curation.pairs.labels import decide_labels
 from curation.pairs.views import apply_bands, flip_pairs, reward_augmented
-from curation.scores.strength import BANDS, preference_strength
+from curation.scores.strength import preference_strength
+from curation.scores.strength_bands import BANDS
 
 
 @pytest.fixture

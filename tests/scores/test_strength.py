@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from curation.errors import InputError
 from curation.scores.losses import adaptive_margin_loss, label_smoothing_loss, rdpo_loss
-from curation.scores.strength import BANDS, STRENGTH_COLUMNS, preference_strength, summarise
+from curation.scores.strength import STRENGTH_COLUMNS, preference_strength, summarise
+from curation.scores.strength_bands import BANDS
 
 WORKED = [0.4, -0.2, 0.1, 0.3, -0.6]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import re
 import time
@@ -33,6 +34,7 @@ from curation.models.protocols import Fault
 
 __all__ = ["Exchange"]
 
+_LOG: Final = logging.getLogger(__name__)
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 _LONGEST_RECONNECT: Final = 5.0
@@ -204,10 +206,12 @@ class Exchange:
         if self._stopping:
             raise ModelError("no more requests are sent")
         now = time.monotonic()
-        self._away_since = now if self._away_since is None else self._away_since
-        away = now - self._away_since
         options = self._connection
         limit = options.patience if self._reached else min(options.first_patience, options.patience)
+        if self._away_since is None:
+            self._away_since = now
+            _LOG.warning("no server answers at %s: it is waited for, %g s at most", self._address.url, limit)
+        away = now - self._away_since
         if away >= limit:
             word = "came back" if self._reached else "could be reached"
             raise ModelError(

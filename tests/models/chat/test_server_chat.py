@@ -168,13 +168,15 @@ def test_a_server_that_dies_and_comes_back_is_survived(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_a_server_that_stays_away_ends_the_call(tmp_path: Path) -> None:
+def test_a_server_that_stays_away_ends_the_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running(tmp_path / "log", "--delay", "0.01") as server:
         replies = chat_with(server, patience=0.5).chat(asks(100))
         next(replies)
         server.stop()
         with pytest.raises(ModelError, match=r"no server came back at .* within 0.5 s"):
             list(replies)
+        waited = [said for said in caplog.messages if said.endswith("it is waited for, 0.5 s at most")]
+        assert len(waited) == 1
         server.start()
 
 
