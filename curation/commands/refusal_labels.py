@@ -28,7 +28,7 @@ from curation.files.spreadsheets import spreadsheet_bytes
 from curation.models.identity import EMBEDDED
 from curation.models.refusals import refusal_fingerprint
 from curation.prompts.texts import mixed_as_text
-from curation.refusals.calibrated import CALIBRATED, FittedCalibration, fit_stored
+from curation.refusals.calibrated import CALIBRATED, FittedCalibration, fit_stored, need_column
 from curation.refusals.detection import detect_refusals
 from curation.refusals.estimation import labelled_rates, sample_for_labelling
 from curation.refusals.sheets import DRAWN_WITH, as_filled_in, counts_lines, for_people
@@ -80,6 +80,7 @@ def run_calibrate(
         raise InputError(f"{target}: a calibration is written as .json")
     frame, unread = read_frame(input)
     frame = as_filled_in(frame) if DRAWN_WITH in frame.columns else frame
+    need_column(frame, label)
     detector = _detector_of(frame, input) or refusal_fingerprint(model)
     frame = _detected(frame, input, model=model, taxonomy=taxonomy)
     fitted = fit_stored(frame, label=label, detector=detector)

@@ -37,6 +37,7 @@ __all__ = [
     "apply_calibration",
     "fit_stored",
     "load_calibration",
+    "need_column",
 ]
 
 CALIBRATED: Final = " calibrated@"
@@ -145,6 +146,15 @@ class FittedCalibration(NamedTuple):
     error_after: float
 
 
+def need_column(frame: pl.DataFrame, column: str) -> None:
+    """InputError when a column is missing that a calibration is fitted to."""
+    if column not in frame.columns:
+        raise InputError(
+            f"column {column!r} is missing: found {', '.join(name for name in frame.columns if name != ROW)}; "
+            f"`curation refusals sample-for-labelling` makes a sheet with all that is needed"
+        )
+
+
 def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | None = None) -> FittedCalibration:
     """Fit to labelled answers.
 
@@ -161,11 +171,7 @@ def fit_stored(frame: pl.DataFrame, *, label: str = "label", detector: str | Non
             answers.
     """
     for column in ("refusal_probability", label):
-        if column not in frame.columns:
-            raise InputError(
-                f"column {column!r} is missing: found {', '.join(name for name in frame.columns if name != ROW)}; "
-                f"`curation refusals sample-for-labelling` makes a sheet with all that is needed"
-            )
+        need_column(frame, column)
     known = frame.filter(pl.col(label).is_not_null() & pl.col("refusal_probability").is_not_null())
     wrong = known.filter(~pl.col(label).cast(pl.String).is_in(["0", "1", "0.0", "1.0", "true", "false"]))
     if wrong.height:

@@ -121,6 +121,15 @@ def test_a_file_without_labels_is_told_how_to_get_them(detected: Path, tmp_path:
     assert ROW not in str(done.exception)
 
 
+def test_a_misspelt_column_of_labels_is_told_before_anything_is_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"response": "No.", "label": 1}) + "\n")
+    monkeypatch.setattr("curation.commands.refusal_labels.detect_refusals", pytest.fail)
+    with pytest.raises(InputError, match="'labl' is missing"):
+        run_calibrate(tmp_path / "in.jsonl", tmp_path / "c.json", label="labl")
+
+
 def test_a_calibration_moves_the_threshold_and_is_applied(detected: Path, tmp_path: Path) -> None:
     labelled = pl.read_parquet(detected).with_columns(label=pl.col("response").str.starts_with("I'm").cast(pl.Int8))
     labelled.write_parquet(tmp_path / "labelled.parquet")
