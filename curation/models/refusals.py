@@ -41,7 +41,7 @@ _REFUSING_LABEL: Final = re.compile(r"refus|reject|declin", re.IGNORECASE)
 _NEGATED_LABEL: Final = re.compile(
     r"(?<![a-z])(?:non|not|no|never|without|un)[^a-z]*(?:any?[^a-z]+)?(?:refus|reject|declin)", re.IGNORECASE
 )
-_CODE_VERSION: Final = 16  # raised when the reading of answers changes
+_CODE_VERSION: Final = 17  # raised when the reading of answers changes
 _NOT_AN_ANSWER: Final = 0.999
 _NO_ANSWER_YET: Final = 0.4
 _FIELD: Final = re.compile(r"\{(prompt|response)\}")

@@ -35,6 +35,20 @@ _OPINION: Final = re.compile(
     r")[.!]*"
 )
 """Whole answers that say yes or no, or think so."""
+_ADVICE: Final = re.compile(
+    r"(?:(?:well|hmm|sure|yes|okay|ok|personally|honestly|here),? )?(?:i think |if i (?:were|was) you,? )?"
+    r"(?:(?:here is|here's|this is) (?:how|what) )?(?:i'd|i would) (?:probably |simply |just |always |then )?(?:"
+    r"go (?:with|for|by)|start|begin|opt|use|do|say|guess|take|choose|pick|get|buy|make|write|try|add|set|put"
+    r"|wait|order|cook|bake|plant|place|wear|play|paint|name|build|run|turn|click|press|open|check|vote|bring|book"
+    r"|walk|drive|fly|mix|cut|wash|store|serve|sort|split|return|bet)\b"
+    r"|my (?:choice|pick|guess|favou?rite) (?:would be|is|was) "
+)
+_NEGATES: Final = re.compile(
+    r"n't\b|\b(?:no|not|nor|none|neither|nothing|nobody|without|rather|instead|avoid\w*|skip\w*|pass|away|aside"
+    r"|caution|care\w*|pause|back|out of|different\w*|change|before|myself|sorry|afraid|cannot|own|judg\w*|priva\w*"
+    r"|respect\w*|doctor|lawyer|therap\w*|professional\w*|expert\w*|authorit\w*|pharmac\w*|counsel\w*|consent"
+    r"|friend\w*|adult|parent\w*|teacher|someone|somebody)\b"
+)
 _WHAT: Final = r"(?: (?:to|with) (?:you |me )?)?(?: ?(?:you|me|it|that|this|these|those|so)){0,3}"
 _DO: Final = (
     r"(?:help|assist|answer|comply|respond|reply|discuss|engage|participate|fulfil+|do|write|provide|share)"
@@ -160,7 +174,8 @@ def _is_title(reading: Reading, words: list[str]) -> bool:
 def says_little(reading: Reading, *, declines: bool, refuses: bool) -> bool:
     """Whether an answer is short, nobody speaks in it, and it declines in no known way, or it only says yes or no.
 
-    "No." and "Not toxic"; "You can't divide by zero."; "I think not."; "I do not."; "Cannot be determined."
+    "No." and "Not toxic"; "You can't divide by zero."; "I think not."; "I do not."; "Cannot be determined."; and
+    what somebody would do or choose: "I'd use a list."
 
     Args:
         reading: the answer.
@@ -173,9 +188,10 @@ def says_little(reading: Reading, *, declines: bool, refuses: bool) -> bool:
     words = _WORD.findall(text)
     if _REPLY.fullmatch(text) or _is_title(reading, words):
         return True
+    may = refuses or _MAY_REFUSE.search(text) is not None
     if any(_SPEAKS.fullmatch(word) for word in words):
-        return _OPINION.fullmatch(text) is not None
+        advice = not may and _ADVICE.match(text) and not _NEGATES.search(text)
+        return bool(advice) or _OPINION.fullmatch(text) is not None
     if len(words) <= _WORDS and len(text) <= _CHARACTERS:
         return not declines and _CAN_NOT.isdisjoint(words)
-    may = refuses or _MAY_REFUSE.search(text) is not None
     return len(words) <= _MORE_WORDS and not may and _ENGLISH.search(text) is not None
