@@ -229,7 +229,8 @@ def people_columns(
     if people is not None:
         more.append(pl.Series("annotator_loss_rank", people.loss_rank))
         used.append(
-            f"{people.table.height} annotators, each with their own share of right labels and losses"
+            f"{people.table.height} annotator{'s' * (people.table.height != 1)}, "
+            "each with their own share of right labels and losses"
             + (f" ({people.unknown:,} rows without one are judged by the whole file)" if people.unknown else "")
             + (f" ({people.turned:,} labels were turned round since, column flipped: each annotator is judged by "
                "what they said, and these rows by the whole file)" if people.turned else "")

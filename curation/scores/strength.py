@@ -110,7 +110,8 @@ def preference_strength(
     scaled, scales = scale_margins(margins.values, scaling)
     # A model that says the same of every pair says nothing of any; alone, it would turn all labels or none.
     used = scaled[:, ~constant] if not constant.all() else np.where(np.isfinite(scaled), 0.0, np.nan)
-    notes = _notes(margins.values, constant, scaling)
+    names = list(models) if models is not None else [str(index) for index in range(margins.values.shape[1])]
+    notes = _notes(margins.values, constant, scaling, names)
     if lengths is not None:
         used = _length_controlled(used, frame[margins.kept], lengths, notes)
     summary = summarise(used)
@@ -136,7 +137,7 @@ def preference_strength(
     return Strength(
         kept.with_columns(pl.Series(name, values) for name, values in columns.items()),
         rejects,
-        _model_table(margins.values, scales, constant, models),
+        _model_table(margins.values, scales, constant, names),
         notes,
     )
 
@@ -220,7 +221,9 @@ def _constant(margins: FloatArray) -> npt.NDArray[np.bool_]:
     return result
 
 
-def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scaling) -> list[str]:
+def _notes(
+    margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scaling, names: Sequence[str]
+) -> list[str]:
     rows, models = margins.shape
     notes = []
     says = models - int(constant.sum())
@@ -228,7 +231,7 @@ def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scalin
         only = "one model" if models == 1 else "one model with information"
         notes.append(f"{only}: strength_std is 0 everywhere and says nothing")
     if constant.any() and rows:
-        which = ", ".join(f"reward {index}" for index in np.flatnonzero(constant))
+        which = ", ".join(f"reward {names[index]}" for index in np.flatnonzero(constant))
         left = "so every margin is a tie" if constant.all() else "left out"
         notes.append(f"models without information (the same margin on every row, or none): {which}; {left}")
     if scaling == "robust" and 0 < rows < MIN_ROWS_TO_SCALE:
@@ -240,14 +243,13 @@ def _notes(margins: FloatArray, constant: npt.NDArray[np.bool_], scaling: Scalin
 
 
 def _model_table(
-    margins: FloatArray, scales: FloatArray, constant: npt.NDArray[np.bool_], names: Sequence[str] | None
+    margins: FloatArray, scales: FloatArray, constant: npt.NDArray[np.bool_], names: Sequence[str]
 ) -> pl.DataFrame:
-    count = margins.shape[1]
     there = np.isfinite(margins)
     answered = np.maximum(there.sum(axis=0), 1)
     return pl.DataFrame(
         {
-            "model": list(names) if names is not None else [str(index) for index in range(count)],
+            "model": names,
             "scale": scales,
             "missing": (~there).sum(axis=0),
             "ties": (margins == 0).sum(axis=0) / answered,
