@@ -231,7 +231,7 @@ def _notes(
         only = "one model" if models == 1 else "one model with information"
         notes.append(f"{only}: strength_std is 0 everywhere and says nothing")
     if constant.any() and rows:
-        which = ", ".join(f"reward {names[index]}" for index in np.flatnonzero(constant))
+        which = ", ".join(f"reward {names[int(index)]}" for index in np.flatnonzero(constant))
         left = "so every margin is a tie" if constant.all() else "left out"
         notes.append(f"models without information (the same margin on every row, or none): {which}; {left}")
     if scaling == "robust" and 0 < rows < MIN_ROWS_TO_SCALE:
