@@ -46,9 +46,12 @@ class Certain(NamedTuple):
 def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
     """One row a question of which it can be told how sure the model is; the others are rejects."""
     prompts = context.workspace.read("prompts")
-    questions = _questions(context, with_expectations(context, prompts), prompts, options)
+    asked = _questions(context, with_expectations(context, prompts), prompts, options)
+    answers = _answers(context, options, prompts)
+    refused = asked.join(_refused(context, options, answers), on="prompt_id", maintain_order="left")
+    questions = asked.join(refused, on="prompt_id", how="anti", maintain_order="left")
     found = r_tuning(
-        questions.join(_answers(context, options, prompts), on="prompt_id", how="left", maintain_order="left").join(
+        questions.join(answers, on="prompt_id", how="left", maintain_order="left").join(
             right_answers(context).rename({"right": "gold"}), on="prompt_id", how="left", maintain_order="left"
         ),
         by=options.by,
@@ -60,21 +63,25 @@ def certain_rows(context: Context, options: RTuning, *, stage: str) -> Certain:
         unsure=options.unsure,
     )
     stated = _with_verdicts(context, found.frame)
-    answers = pl.col("refusal_class") == "compliance"
+    complies = pl.col("refusal_class") == "compliance"
     rejects = concat_rejects(
         _reject(_named(found.rejects, questions), stage, pl.col("rule"), pl.col("value"), pl.col("reason")),
         _reject(
-            stated.filter(~answers), stage, pl.lit("answer_refuses"), pl.col("refusal_class"),
+            refused, stage, pl.lit("answer_refuses"), pl.col("refusal_class"),
+            pl.lit("most of the model's samples refuse, which says nothing of what it knows"),
+        ),
+        _reject(
+            stated.filter(~complies), stage, pl.lit("answer_refuses"), pl.col("refusal_class"),
             pl.lit("what would be stated refuses, so it says nothing of what the model knows"),
         ),
         _reject(
-            stated.filter(answers.is_null()), stage, pl.lit("refusal_not_detected"), pl.lit(None, dtype=pl.String),
+            stated.filter(complies.is_null()), stage, pl.lit("refusal_not_detected"), pl.lit(None, dtype=pl.String),
             pl.lit("there is no verdict on whether what would be stated refuses"),
         ),
     )  # fmt: skip
-    kept = stated.filter(answers)
-    facts: dict[str, int | str] = {"questions": questions.height}
-    if mutated := questions.height - questions["family_id"].n_unique():
+    kept = stated.filter(complies)
+    facts: dict[str, int | str] = {"questions": asked.height}
+    if mutated := asked.height - asked["family_id"].n_unique():
         facts["of them mutated from another"] = mutated
     facts |= dict(kept["certainty"].value_counts().sort("certainty").iter_rows())
     return Certain(_published(kept, prepend=context.recipe.refusal_dataset.prepend), rejects, facts)
@@ -107,6 +114,19 @@ def _answers(context: Context, options: RTuning, prompts: pl.DataFrame) -> pl.Da
     fit, _ = checked_answers(context, answers, prompts, model=model, row_id="request_id", stage="refusal")
     grouped = fit.sort("prompt_id", "sample_index").group_by("prompt_id", maintain_order=True)
     return grouped.agg(answers="response")
+
+
+def _refused(context: Context, options: RTuning, answers: pl.DataFrame) -> pl.DataFrame:
+    """The questions most of whose samples refuse: prompt_id, refusal_class. These agree, and know nothing.
+
+    By ``correctness`` there are none: a refusal is not the right answer, and so the model is unsure.
+    """
+    said = answers.clear() if options.by == "correctness" else answers
+    verdicts = _with_verdicts(context, said.explode("answers").rename({"answers": "stated"}))
+    shares = verdicts.group_by("prompt_id", maintain_order=True).agg(
+        refusing=pl.col("refusal_class").eq_missing("full_refusal").mean()
+    )
+    return shares.filter(pl.col("refusing") > 0.5).select("prompt_id", refusal_class=pl.lit("full_refusal"))
 
 
 def _with_verdicts(context: Context, tuned: pl.DataFrame) -> pl.DataFrame:

@@ -128,6 +128,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=11,
+    version=12,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

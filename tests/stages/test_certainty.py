@@ -174,6 +174,20 @@ def test_sampled_answers_that_agree_are_sure(tmp_path: Path) -> None:
     assert entropy.to_list()[-1] > 0.5
 
 
+def test_samples_that_all_refuse_are_not_sure_of_the_right_answer_of_a_source(tmp_path: Path) -> None:
+    def sampled(text: str, seed: int) -> tuple[str, str]:
+        return (REFUSES if text == "Which planet is the largest?" else GOLD.get(text, HELPS)), "stop"
+
+    with scripted(sampled) as server:
+        recipe = write(tmp_path, server.model(), temperature=1.0, samples=4, by="entropy")
+        run(recipe, workspace=str(tmp_path / "w"))
+    workspace = Workspace(tmp_path / "w")
+    assert set(certain(workspace)) == GOLD.keys() - {"Which planet is the largest?"}
+    assert {sure for sure, _ in certain(workspace).values()} == {"sure"}
+    refused = workspace.read("rejects").filter(pl.col("rule") == "answer_refuses")
+    assert refused["reason"].str.contains("most of the model's samples refuse").to_list() == [True]
+
+
 def test_what_is_mutated_from_a_question_has_no_vote_of_its_own_on_the_half(tmp_path: Path) -> None:
     widths = {"What is the capital of Sweden?": 2, "How many legs does a spider have?": 3}
 
