@@ -143,7 +143,7 @@ def test_equal_data_give_equal_bytes(html):
 
 def test_says_what_the_run_did(html):
     text = Page(html).in_the_open
-    for words in ("test run", "80pairs considered", "60pairs kept (75.0%)", "1 gate: 1 passed.", "m@1", "rule_2"):
+    for words in ("test run", "80pairs built", "60pairs kept (75.0%)", "1 gate: 1 passed.", "m@1", "rule_2"):
         assert words in text
 
 
