@@ -232,16 +232,9 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
 
 def _check_tree(categories: Sequence[TaxonomyCategory], path: Path) -> None:
     parents: dict[str, str | None] = {}
-    spelled: dict[str, str] = {}
     for category in categories:
-        before = spelled.setdefault(category.name.strip().lower(), category.name)
         if category.name in parents:
             raise InputError(f"taxonomy {path}: the name {category.name!r} stands twice; rename one of the two")
-        if before != category.name:
-            raise InputError(
-                f"taxonomy {path}: the names {before!r} and {category.name!r} differ by case alone, which does not "
-                "count; rename one of the two"
-            )
         if category.name in _TAKEN:
             raise InputError(
                 f"taxonomy {path}: a category cannot be called {category.name!r}: {_TAKEN[category.name]}"

@@ -119,7 +119,6 @@ def test_own_taxonomy_is_read(tmp_path: Path) -> None:
         ("categories:\n  - {name: a, parent: b}\n  - {name: b, parent: a}\n", "circle"),
         ("categories:\n  - {name: a, parent: a}\n", "circle"),
         ("categories:\n  - {name: a}\n  - {name: a}\n", "stands twice"),
-        ("categories:\n  - {name: a}\n  - {name: A}\n", "'a' and 'A' differ by case alone"),
         ("categories:\n  - {name: respond}\n", r"cannot be called 'respond': its token would be \[respond\]"),
         ("categories:\n  - {name: (none)}\n", "cannot be called '.none.': rows without a category"),
         ("categories:\n  - {name: a, parent: z}\n", "unknown parent"),
