@@ -13,15 +13,20 @@ import polars as pl
 
 from curation.scores.margins import robust_scale
 
-__all__ = ["REWARD_SCALE", "scale_count", "scale_of_source", "with_one_scale_of_margins"]
+__all__ = ["REWARD_SCALE", "named_scale", "scale_count", "scale_of_source", "with_one_scale_of_margins"]
 
 REWARD_SCALE = "rewards"
 """Of pairs that are built by reward models, whose mean is of margins that are on one scale already."""
 
 
+def named_scale(scales: Mapping[str, str | None]) -> pl.Expr:
+    """The scale that the recipe names for a row's source; null for none."""
+    return pl.col("source").replace_strict(dict(scales), return_dtype=pl.String)
+
+
 def scale_of_source(scales: Mapping[str, str | None]) -> pl.Expr:
     """What a row's scores (table ``inputs``) mean: ``scale NAME`` as the recipe says, else ``source NAME``."""
-    named = pl.col("source").replace_strict(dict(scales), return_dtype=pl.String)
+    named = named_scale(scales)
     # A scale that has a name is not the source that is called so.
     own = pl.format("source {}", "source")
     return pl.when(named.is_null()).then(own).otherwise(pl.format("scale {}", named))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from curation.pairs.construction import pair_ids
-from curation.pairs.margin_scales import scale_of_source
+from curation.pairs.margin_scales import named_scale, scale_of_source
 
 __all__ = ["of_both", "opposed_pairs", "scale_means", "source_scores", "standings", "with_one_scale"]
 
@@ -30,8 +30,7 @@ def source_scores(inputs: pl.DataFrame, scales: Mapping[str, str | None]) -> pl.
         ``compared``, in the order of the input. Answers without a score are left out.
     """
     scored = inputs.filter(pl.col("scores").list.drop_nulls().list.len() > 0)
-    named = pl.col("source").replace_strict(dict(scales), return_dtype=pl.String)
-    several = (pl.col("candidate_ids").list.len() > 1).any().over("source") & named.is_null()
+    several = (pl.col("candidate_ids").list.len() > 1).any().over("source") & named_scale(scales).is_null()
     together = pl.when(several).then(pl.col("candidate_ids").list.sort().list.join(" "))
     keyed = scored.select(
         "prompt_id",

@@ -203,9 +203,8 @@ def _safest(context: Context, candidates: pl.DataFrame) -> tuple[BuiltPairs, Awa
     )
     stats = context.ledger.fetch(policy_step(context).key, policy_inputs(context)["stats_id"])
     scores = explode_pairs(stats).select(*PAIR_KEY, "ln_ches")
-    comparable = with_one_scale_of_margins(every.pairs).select("pair_id", _comparable="margin")
-    scored = every.pairs.join(scores, on=PAIR_KEY, how="left", maintain_order="left")
-    scored = scored.join(comparable, on="pair_id", maintain_order="left")
+    compared = every.pairs.with_columns(_comparable=with_one_scale_of_margins(every.pairs)["margin"])
+    scored = compared.join(scores, on=PAIR_KEY, how="left", maintain_order="left")
     return every, ches_aware_pairs(scored, quantile=options.ches_quantile, strength="_comparable")
 
 

@@ -22,16 +22,14 @@ __all__ = ["STAGE", "kept_pairs"]
 
 def run(context: Context) -> StageResult:
     workspace, options = context.workspace, context.recipe.selection
-    pairs, scores = labelled_pairs(context), labelled_scores(context)
+    pairs, scores = with_one_scale_of_margins(labelled_pairs(context)), labelled_scores(context)
     scored = pairs.select("pair_id").join(scores, on="pair_id", how="left", maintain_order="left")
     selected = select_pairs(scored, options.rules, drop_refusal_pairs=options.drop_refusal_pairs)
     limited = limit_refusal_pairs(selected.kept, share=options.max_refusal_pair_share)
     chosen = pairs.join(limited.kept, on="pair_id", how="semi", maintain_order="left")
     named = options.mixture.sources if options.mixture else ()
-    comparable = with_one_scale_of_margins(pairs).select("pair_id", "margin")
-    sourced = chosen.with_columns(pair_sources(workspace, chosen, named=named)).drop("margin")
     frame = preference_frame(
-        pairs=sourced.join(comparable, on="pair_id", maintain_order="left"),
+        pairs=chosen.with_columns(pair_sources(workspace, chosen, named=named)),
         prompts=workspace.read("prompts"),
         candidates=workspace.read("candidates"),
         pair_scores=scores,

@@ -160,7 +160,8 @@ def _warnings(workspace: Workspace, dataset: str, columns: list[str]) -> tuple[s
 def _margins(workspace: Workspace) -> str:
     if strength_column(workspace.scan("preference").select("^strength_mean$").collect()) == "strength_mean":
         return _NEGATIVE_MARGINS
-    return _SEVERAL_SCALES if scale_count(workspace.read("pairs")) > 1 else _SCORES_OF_SOURCES
+    built = workspace.scan("pairs").select("^margin(_scale)?$").collect()
+    return _SEVERAL_SCALES if scale_count(built) > 1 else _SCORES_OF_SOURCES
 
 
 def _publishes(recipe: Recipe, *, dataset: str) -> bool:
