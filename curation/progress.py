@@ -82,10 +82,10 @@ class RichProgress:
                 done[0] += rows
                 done[1] += tokens
                 money += cost
-                seconds = max(time.monotonic() - started, 1e-9)
-                rates = f"{done[0] / seconds:,.0f} rows/s"
+                seconds = time.monotonic() - started
+                rates = f"{_speed(done[0], seconds)} rows/s"
                 if done[1]:
-                    rates += f" · {done[1] / seconds:,.0f} tokens/s"
+                    rates += f" · {_speed(done[1], seconds)} tokens/s"
                 if money:
                     rates += f" · cost {money:,.4g}"
                 bar.update(task, advance=rows, rates=rates)
@@ -118,9 +118,9 @@ class LogProgress:
             tenth = 10 * done // max(total or done, 1)
             if tenth > shown:
                 shown = tenth
-                rate = done / max(time.monotonic() - started, 1e-9)
+                rate = _speed(done, time.monotonic() - started)
                 spent = f", cost {money:,.4g}" if money else ""
-                self._log(f"{name}: {done:,} of {total or done:,} rows, {rate:,.0f} rows/s{spent}")
+                self._log(f"{name}: {done:,} of {total or done:,} rows, {rate} rows/s{spent}")
 
         yield _Counter(advance)
 
@@ -154,3 +154,9 @@ class _Counter:
 
     def advance(self, rows: int, tokens: int = 0, cost: float = 0.0) -> None:
         self._advance(rows, tokens, cost)
+
+
+def _speed(done: int, seconds: float) -> str:
+    """How many a second; of a slow step with two digits, for a step that goes on is not at 0."""
+    rate = done / max(seconds, 1e-9)
+    return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.2g}"

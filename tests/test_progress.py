@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from curation.progress import RichProgress
+from curation.progress import LogProgress, RichProgress
 
 
 def progress() -> tuple[RichProgress, io.StringIO]:
@@ -33,6 +33,21 @@ def test_a_narrow_terminal_cuts_no_number(monkeypatch: pytest.MonkeyPatch) -> No
     assert "147/147" in seen.getvalue()
     assert "98 rows/s · 9,433 tokens/s" in seen.getvalue()
     assert "…" not in seen.getvalue()
+
+
+@pytest.mark.parametrize(("rows", "said"), [(0, "0"), (3, "0.3"), (32, "3.2"), (98, "9.8"), (104, "10")])
+def test_a_slow_step_is_not_said_to_stand(monkeypatch: pytest.MonkeyPatch, rows: int, said: str) -> None:
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr("curation.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    shown, seen = progress()
+    with shown.step("judgements", 500) as bar:
+        bar.advance(rows)
+    assert f" {said} rows/s" in seen.getvalue()
+    lines: list[str] = []
+    with LogProgress(lines.append).step("judgements", max(rows, 1)) as log:
+        log.advance(rows)
+    assert all(line.endswith(f" {said} rows/s") for line in lines)
+    assert bool(lines) == bool(rows)
 
 
 def test_a_step_of_unknown_length_says_nothing_of_what_is_left() -> None:
