@@ -17,6 +17,7 @@ from curation.functions import named_function
 from curation.models.answer_states import answer_states_fingerprint
 from curation.models.identity import missing_on_hub
 from curation.models.rewards import reward_fingerprint
+from curation.models.rewards.judge_address import check_pair_judge
 from curation.publish.card import read_template
 from curation.recipe import Recipe, Reward
 from curation.stages.context import Context
@@ -112,6 +113,7 @@ def _models_of_pairs(context: Context) -> _Named:
     if not recipe.builds_pairs:
         return
     if recipe.judge is not None:
+        yield "judge", partial(check_pair_judge, recipe.judge.model)
         yield "judge", _key(judge_step(context))
     reader = recipe.label_noise.language_model if recipe.label_noise else None
     if reader is not None:

@@ -75,3 +75,10 @@ def test_a_reward_model_is_no_judge(pairs: Path, tmp_path: Path) -> None:
         run_judge(pairs, tmp_path / "out.parquet", model="relevance")
     with pytest.raises(InputError, match="one rubric"):
         run_judge(pairs, tmp_path / "out.parquet", model="judge:http://h/v1#m?rubric=honesty,harmlessness")
+
+
+@pytest.mark.parametrize("scale", ["low=1&high=10", "high=10", "rubric=honesty&low=0"])
+def test_a_scale_means_nothing_where_pairs_are_compared(pairs: Path, tmp_path: Path, scale: str) -> None:
+    with pytest.raises(InputError, match=r"mean nothing where pairs are compared.*leave the scale out"):
+        run_judge(pairs, tmp_path / "out.parquet", model=f"judge:http://h/v1#m?{scale}")
+    assert not (tmp_path / "out.parquet").exists()

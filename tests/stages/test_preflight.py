@@ -45,6 +45,8 @@ def refused(folder: Path, changes: dict[str, Any]) -> str:
         ("refusals", {"refusals": {"model": "no-such-folder"}}),
         ("refusals", {"refusals": {"calibration": "no-such.json"}}),
         ("judge", {"judge": {"model": "judge:no-such-folder"}}),
+        ("judge", {"judge": {"model": "judge:http://127.0.0.1:1/v1#m?rubric=honesty,harmlessness"}}),
+        ("judge", {"judge": {"model": "judge:http://127.0.0.1:1/v1#m?low=1&high=10"}}),
         ("generation.0", {"generation": [{"model": "no-such-folder"}]}),
         ("sampling.reward", {
             "generation": [{"model": "embedded"}],

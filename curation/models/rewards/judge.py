@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import InputError
 from curation.models.chat import (
     ChatAnswer,
     ChatModel,
@@ -27,7 +26,7 @@ from curation.models.chat import (
 )
 from curation.models.judging import CutReplies, was_cut, without_thought
 from curation.models.protocols import Fault
-from curation.models.rewards.judge_address import JudgeAddress, judge_address
+from curation.models.rewards.judge_address import JudgeAddress, check_pair_judge, judge_address
 from curation.models.rewards.judge_grades import expected_grade
 from curation.models.rewards.judge_parsing import (
     PairVerdict,
@@ -89,16 +88,12 @@ def open_judge(model: str, *, device: str | None = None, timeout: float = 600.0,
 
 
 def open_pair_judge(model: str) -> Judge:
-    """A judge of pairs: it has one rubric.
+    """A judge of pairs: it has one rubric, and no scale.
 
     Raises:
-        InputError: for a MODEL that is no judge, or one of several rubrics.
+        InputError: for a MODEL that is no judge, one of several rubrics, or with a scale.
     """
-    if not model.startswith("judge:"):
-        raise InputError(f"model {model!r} is no judge: expected judge:http://host:port/v1#model or judge:MODEL")
-    rubrics = judge_address(model).rubrics
-    if len(rubrics) != 1:
-        raise InputError(f"a comparison goes by one rubric, found {', '.join(rubrics)}")
+    check_pair_judge(model)
     return open_judge(model)
 
 

@@ -11,7 +11,7 @@ from curation.models.chat.asking import Asking, read_asking, split_options
 from curation.models.chat.opening import BACKENDS
 from curation.models.rewards.judge_parsing import RUBRICS
 
-__all__ = ["JudgeAddress", "judge_address"]
+__all__ = ["JudgeAddress", "check_pair_judge", "judge_address"]
 
 _REPLY_TOKENS: Final = 32
 _TOP_LOGPROBS: Final = 20
@@ -65,3 +65,22 @@ def judge_address(model: str) -> JudgeAddress:
     if fault:
         raise InputError(f"judge {model!r}: {fault}; {expected}")
     return JudgeAddress(rest, backend, rubrics, low, high, asking)
+
+
+def check_pair_judge(model: str) -> None:
+    """Whether a MODEL is a judge that can compare pairs: with one rubric, and without a scale.
+
+    Raises:
+        InputError: when it is not.
+    """
+    if not model.startswith("judge:"):
+        raise InputError(f"model {model!r} is no judge: expected judge:http://host:port/v1#model or judge:MODEL")
+    rubrics = judge_address(model).rubrics
+    if len(rubrics) != 1:
+        raise InputError(f"a comparison goes by one rubric, found {', '.join(rubrics)}")
+    scale = [name for name in ("low", "high") if name in split_options(model)[1]]
+    if scale:
+        raise InputError(
+            f"judge {model!r}: {' and '.join(scale)} mean nothing where pairs are compared: no answer is graded; "
+            f"leave the scale out, or grade single answers with it, as a reward model"
+        )
