@@ -95,6 +95,9 @@ def run(
     ] = False,
 ) -> None:
     """Run a recipe from its sources to its datasets and report."""
+    from curation.pipeline import check_engine
+
+    check_engine(engine)
     if plan:
         from curation.planning import plan as plan_run
         from curation.planning import plan_lines

@@ -35,6 +35,7 @@ __all__ = [
     "ENGINES",
     "Recording",
     "RunResult",
+    "check_engine",
     "opened_engine",
     "recorded_run",
     "run",
@@ -112,8 +113,7 @@ def run(
         WorkspaceError, ModelError: as they say.
         InterruptedRun: after Ctrl-C; what was computed is kept.
     """
-    if engine not in (None, *ENGINES):
-        raise RecipeError(f"engine {engine!r} is not there: expected one of {', '.join(ENGINES)}")
+    check_engine(engine)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     if engine is not None:
@@ -134,6 +134,16 @@ def run(
     if refused:
         raise _refusal(refused)
     return result
+
+
+def check_engine(engine: str | None) -> None:
+    """Whether there is such an engine; None is the recipe's own.
+
+    Raises:
+        RecipeError: when there is not.
+    """
+    if engine not in (None, *ENGINES):
+        raise RecipeError(f"engine {engine!r} is not there: expected one of {', '.join(ENGINES)}")
 
 
 @contextmanager

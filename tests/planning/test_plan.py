@@ -406,3 +406,9 @@ def test_the_command_prints_the_plan(tmp_path: Path) -> None:
     assert "generations, m: 15 of 15 to ask, 0 kept" in done.output
     assert "15 requests; at most " in done.output
     assert not (tmp_path / "new").exists()
+
+
+def test_an_engine_that_is_not_there_is_told_with_a_plan_as_without(tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    told = [CliRunner().invoke(app, ["run", str(path), *more, "--engine", "dask"]) for more in ([], ["--plan"])]
+    assert [str(one.exception) for one in told] == ["engine 'dask' is not there: expected one of local, ray"] * 2
