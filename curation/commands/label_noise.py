@@ -98,8 +98,9 @@ def run_label_noise(
     lines = [
         stream.summary(),
         "used: " + "; ".join(used),
-        "suggested: " + ", ".join(f"{action} {count:,}" for action, count in actions.items()),
     ]
+    if actions:
+        lines.append("suggested: " + ", ".join(f"{action} {count:,}" for action, count in actions.items()))
     lines += [] if found is None or not found.frame.height else _reliability(found)
     return LabelNoiseDone(stream.rows_written, stream.rejected, actions, used, "\n".join(lines))
 

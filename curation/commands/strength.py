@@ -105,7 +105,8 @@ def run_strength(
             counts = dict(result.frame["strength_band"].value_counts(sort=True).iter_rows())
             notes, models = [*result.notes, *([_CONTROLLED] if length_control else [])], result.models
             notes += [_STRUCTURE_IS_OLD] if _lost(viewed, stream.originals) else []
-    lines = [stream.summary(), ", ".join(f"{band} {count:,}" for band, count in counts.items()), *notes]
+    bands_said = [", ".join(f"{band} {count:,}" for band, count in counts.items())] if counts else []
+    lines = [stream.summary(), *bands_said, *notes]
     return StrengthDone(stream.rows_written, stream.rejected, counts, models, notes, "\n".join(lines))
 
 

@@ -26,12 +26,12 @@ class PairTexts(NamedTuple):
     rejects: pl.DataFrame
 
 
-def read_pairs(frame: pl.DataFrame, wrong_votes: Mapping[int, str]) -> PairTexts:
+def read_pairs(frame: pl.DataFrame, wrong_votes: Mapping[int, tuple[str, str]]) -> PairTexts:
     """The three texts of each row, and the rows that have not got them, or whose votes cannot be read.
 
     Args:
         frame: ``prompt``, ``chosen``, ``rejected``: strings or lists of messages.
-        wrong_votes: row to the vote that cannot be read.
+        wrong_votes: row to the vote that cannot be read, and why.
 
     Raises:
         InputError: when a column is missing.
@@ -53,8 +53,8 @@ def read_pairs(frame: pl.DataFrame, wrong_votes: Mapping[int, str]) -> PairTexts
             faults.append((row, "not_text", "", str(error)))
             continue
         if row in wrong_votes:
-            reason = "a vote is none of chosen, rejected and tie (1, 0, null)"
-            faults.append((row, "unreadable_votes", wrong_votes[row][:80], reason))
+            vote, reason = wrong_votes[row]
+            faults.append((row, "unreadable_votes", vote[:80], reason))
             continue
         first, second = ("\n\n".join(m["content"] for m in answer) for answer in answers)
         fault = fault_in_text(last_user_text(messages) or None)

@@ -32,6 +32,8 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 _VOTES: Final = {"chosen": 1, "rejected": 0, "tie": None, "1": 1, "0": 0, "true": 1, "false": 0}
+_NO_VOTE: Final = "a vote is none of chosen, rejected and tie (1, 0, null)"
+_NOBODYS: Final = "a vote names no voter"
 _MOST_LOG_ODDS: Final = 4.0  # five like votes of strangers are no proof
 _MOST_PER_VOTE: Final = float(np.log(4.0))  # ours: a voter whom nobody checks is right four times in five, at best
 _PRIOR_ROWS: Final = 20.0  # an annotator's share of right labels starts at everybody's, worth so many rows
@@ -96,20 +98,21 @@ def peoples_votes(
     return PeoplesVotes(found, reliability(votes.drop_nulls(), chances), said.pairs.height, asked)
 
 
-def unreadable_votes(frame: pl.DataFrame, column: str) -> dict[int, str]:
-    """The rows with a vote that is none, and that vote.
+def unreadable_votes(frame: pl.DataFrame, column: str) -> dict[int, tuple[str, str]]:
+    """The rows with a vote that is none, or nobody's: that vote, and the reason.
 
     Raises:
         InputError: when the column is missing or is something else, be it in every row that has votes.
     """
     words = _vote_words(frame, column)
-    wrong = words.filter(pl.col("word").is_not_null() & ~pl.col("word").is_in(list(_VOTES)))
-    found = dict(wrong.select("pair", "word").unique("pair", keep="first").iter_rows())
-    if found and len(found) == words["pair"].n_unique():
-        raise InputError(
-            f"column {column!r}: a vote is {wrong['word'][0]!r}, expected chosen, rejected or tie (1, 0, null)"
-        )
-    return found
+    nobody = pl.col("voter").fill_null("") == ""
+    unread = pl.col("word").is_not_null() & ~pl.col("word").is_in(list(_VOTES))
+    wrong = words.filter(nobody | unread).unique("pair", keep="first", maintain_order=True)
+    wrong = wrong.with_columns(reason=pl.when(nobody).then(pl.lit(_NOBODYS)).otherwise(pl.lit(_NO_VOTE)))
+    if wrong.height and wrong.height == words["pair"].n_unique():
+        _, _, vote, reason = wrong.row(0)
+        raise InputError(f"column {column!r}: {reason}; found {vote!r}")
+    return {row: (vote or "", reason) for row, _, vote, reason in wrong.iter_rows()}
 
 
 def _vote_rows(frame: pl.DataFrame, column: str) -> pl.DataFrame:
@@ -240,7 +243,8 @@ def people_columns(
         more.append(likely.set(pl.Series(~said.asked), None))
         voters.append(said.voters)
         joined = f", joined by {METHOD_WORDS[method]}" if said.voted else ""
-        used.append(f"votes of {said.voters.height:,} people on {said.voted:,} rows{joined}")
+        people_named = "1 person" if said.voters.height == 1 else f"{said.voters.height:,} people"
+        used.append(f"votes of {people_named} on {said.voted:,} row{'s' * (said.voted != 1)}{joined}")
     if {"chosen_rewards", "rejected_rewards"} <= set(frame.columns):
         models = model_reliability(frame, method=method, seed=seed)
         if models is not None:

@@ -54,13 +54,14 @@ def aggregate_votes(
     answer a score, so that votes on a and b, and on b and c, say something of a and c.
 
     Args:
-        votes: ``pair`` and ``voter`` (any type), ``vote`` (1, 0, or null, which is left out); ``first`` and
-            ``second`` say which answers of a pair stand in others, too (any one type; else it has its own).
+        votes: ``pair`` and ``voter`` (any type; null is left out), ``vote`` (1, 0, or null, which is left out);
+            ``first`` and ``second`` say for noisy Bradley–Terry which answers of a pair stand in others, too (any
+            one type; else it has its own).
         rounds: EM iterations.
         seed: of MACE's restarts.
 
     Raises:
-        InputError: when a column is missing, a vote is neither 0 nor 1, or no vote is left.
+        InputError: when a column is missing, a vote is neither 0 nor 1 or lacks an answer, or no vote is left.
     """
     known = _checked(votes, method)
     shares = known.group_by("pair", maintain_order=True).agg(
@@ -110,8 +111,12 @@ def _checked(votes: pl.DataFrame, method: str) -> pl.DataFrame:
     missing = [name for name in ("pair", "voter", "vote") if name not in votes.columns]
     if missing:
         raise InputError(f"column {missing[0]!r} is missing: found {', '.join(votes.columns)}")
-    answers = _ANSWERS if set(_ANSWERS) <= set(votes.columns) else ()
-    known = votes.select("pair", "voter", "vote", *answers).drop_nulls()
+    answers = _ANSWERS if method == "noisy_bradley_terry" and set(_ANSWERS) <= set(votes.columns) else ()
+    known = votes.select("pair", "voter", "vote", *answers).drop_nulls(["pair", "voter", "vote"])
+    if any(known[name].null_count() for name in answers):
+        raise InputError(
+            "a vote lacks its first or its second answer: name both in every row, or leave both columns out"
+        )
     if known.is_empty():
         raise InputError("no vote is left: every row lacks a pair, a voter or a vote")
     wrong = known.filter(~pl.col("vote").is_in([0, 1]))

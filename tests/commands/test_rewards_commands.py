@@ -259,7 +259,7 @@ def test_votes_of_several_types_are_said_not_to_count(tmp_path: Path, other: Any
     ]  # fmt: skip
     done = run_label_noise(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet", folds=2)
     assert ("column 'votes' is not used" in done.summary) == (other == 0)
-    assert ("votes of 1 people" in done.summary) == (other == "rejected")
+    assert ("votes of 1 person" in done.summary) == (other == "rejected")
 
 
 def test_an_answer_without_a_finite_reward_says_so(pairs: Path, tmp_path: Path) -> None:

@@ -202,7 +202,29 @@ def test_a_vote_that_is_none_rejects_its_row_alone(tmp_path: Path) -> None:
     assert done.rejected == {"unreadable_votes": 1}
     rejects = pl.read_parquet(tmp_path / "out.rejects.parquet")
     assert rejects.select("row", "value").rows() == [(3, "maybe")]
-    assert any("votes of 1 people on 11 rows" in used for used in done.used)
+    assert any("votes of 1 person on 11 rows" in used for used in done.used)
+
+
+@pytest.mark.parametrize("voter", [None, ""])
+def test_a_vote_of_nobody_rejects_its_row_as_in_a_run(tmp_path: Path, voter: str | None) -> None:
+    words = [[{"voter": voter if n == 3 else "a", "vote": "chosen"}] for n in range(12)]
+    done = run_label_noise(votes_file(tmp_path, words), tmp_path / "out.parquet", folds=2)
+    assert done.rejected == {"unreadable_votes": 1}
+    rejects = pl.read_parquet(tmp_path / "out.rejects.parquet")
+    assert rejects.select("row", "reason").rows() == [(3, "a vote names no voter")]
+    everywhere = votes_file(tmp_path, [[{"voter": voter, "vote": "chosen"}, {"voter": "a", "vote": "tie"}]] * 12)
+    with pytest.raises(InputError, match="column 'votes': a vote names no voter"):
+        run_label_noise(everywhere, tmp_path / "out.parquet", folds=2)
+
+
+def test_without_a_row_that_can_be_read_no_bands_and_no_actions_are_said(tmp_path: Path) -> None:
+    nothing = pair(0, prompt="", chosen_rewards=None, rejected_rewards=None)
+    source = write(tmp_path / "in.jsonl", [nothing])
+    strength = run_strength(source, tmp_path / "out.parquet")
+    noise = run_label_noise(source, tmp_path / "judged.parquet")
+    assert (strength.rows, strength.bands, noise.rows, noise.actions) == (0, {}, 0, {})
+    assert "" not in strength.summary.split("\n")
+    assert "suggested" not in noise.summary
 
 
 def test_a_column_of_upvotes_is_left_alone_and_refused_by_name(tmp_path: Path) -> None:

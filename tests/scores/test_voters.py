@@ -141,6 +141,15 @@ def test_no_votes_are_an_input_error() -> None:
         aggregate_votes(votes)
 
 
+def test_a_vote_without_its_answers_is_an_input_error_where_they_count() -> None:
+    votes = pl.DataFrame(
+        {"pair": [1, 2], "voter": ["a", "a"], "vote": [1, 0], "first": ["x", None], "second": ["y", "z"]}
+    )
+    with pytest.raises(InputError, match="lacks its first or its second answer"):
+        aggregate_votes(votes, method="noisy_bradley_terry")
+    assert aggregate_votes(votes, method="majority").pairs.rows() == [(1, 1.0, 1), (2, 0.0, 1)]
+
+
 def test_a_vote_of_two_is_an_input_error() -> None:
     votes = pl.DataFrame({"pair": [1], "voter": ["a"], "vote": [2]})
     with pytest.raises(InputError, match="a vote is 2"):
