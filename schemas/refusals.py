@@ -73,3 +73,7 @@ class RefusalQuotas(dy.Schema):
     wanted = dy.Int64(min=0)
     kept = dy.Int64(min=0)
     missing = dy.Int64(min=0, description="never padded")
+    contrast_from = dy.Int64(
+        nullable=True,
+        description="the least quota with room for contrast, where this one takes refusals alone; null elsewhere",
+    )

@@ -69,6 +69,9 @@ class BuiltSummary(NamedTuple):
     """Rows that quotas ask for and the data do not have."""
     short: int
     """Categories with such rows."""
+    without_contrast: int
+    """Categories whose quota is too small for contrast beside refusals; ``least`` is not."""
+    least: int | None
     certainty: Sequence[tuple[str, int]]
     """R-Tuning: sure and unsure rows."""
 
@@ -89,12 +92,16 @@ def summarise_built(rows: pl.DataFrame, quotas: pl.DataFrame) -> BuiltSummary:
         .with_columns(rows=pl.sum_horizontal(REFUSAL_KINDS))
         .sort("missing", "rows", "name", descending=[True, True, False], nulls_last=True)
     )
+    # The table of an earlier version has no such column.
+    small = quotas["contrast_from"].drop_nulls().to_list() if "contrast_from" in quotas.columns else []
     told = rows["certainty"].drop_nulls() if "certainty" in rows.columns else pl.Series([], dtype=pl.String)
     return BuiltSummary(
         categories=table.head(_MOST_GROUPS).select("name", *REFUSAL_KINDS, "wanted", "missing").to_dicts(),
         left_out=max(0, table.height - _MOST_GROUPS),
         missing=int(quotas["missing"].sum()),
         short=quotas.filter(pl.col("missing") > 0).height,
+        without_contrast=len(small),
+        least=max(small, default=None),
         certainty=list(told.alias("certainty").value_counts().sort("certainty").iter_rows()),
     )
 

@@ -23,6 +23,8 @@ RESPOND: Final = "[respond]"
 NO_CATEGORY: Final = "(none)"
 """Under this name quotas hold rows without a category."""
 
+_ROUNDING: Final = 1e-9
+"""0.29 * 100 is a little less than 29."""
 _OUT: Final = (
     "candidate_id",
     "prompt_id",
@@ -58,12 +60,19 @@ class BuiltRefusals(NamedTuple):
     pairs: pl.DataFrame
     """``prompt_id``, ``chosen_id``, ``rejected_id``, ``fault`` (``over_refusal``, ``unsafe_compliance``)."""
     quotas: pl.DataFrame
-    """``category``, ``wanted``, ``kept``, ``missing``: every quota, and the rows that ``frame`` has for it."""
+    """``category``, ``wanted``, ``kept``, ``missing``: every quota, and the rows that ``frame`` has for it; and
+    ``contrast_from``: the least quota with room for contrast too, where this one is smaller and takes refusals
+    alone of a category that has both."""
 
     @property
     def shortfall(self) -> pl.DataFrame:
         """The quotas that could not be met."""
         return self.quotas.filter(pl.col("missing") > 0)
+
+    @property
+    def without_contrast(self) -> pl.DataFrame:
+        """The quotas that are too small for refusals and contrast in the ratio asked for."""
+        return self.quotas.filter(pl.col("contrast_from").is_not_null())
 
 
 def refusal_token(*, refuses: bool, category: str | None, tokens: Literal["behaviour", "category"]) -> str:
@@ -141,7 +150,8 @@ def build_refusals(
     rejects.append(_rejects(over.filter(~pl.col("_row").is_in(back.implode()))))
     pairs = turned_round(judged if faults == "pair" else judged.clear())
     frame = _published(kept.sort("_row"), tokens, prepend)
-    met = _met(wanted, frame["category"], named=quotas or {})
+    least = _least_quotas(fit, kept, wanted, contrast_per_refusal)
+    met = _met(wanted, frame["category"], least, named=quotas or {})
     return BuiltRefusals(frame, pl.concat(rejects).sort("_row").drop("_row"), pairs, met)
 
 
@@ -167,17 +177,15 @@ def _shuffled(kept: pl.DataFrame, seed: int) -> pl.DataFrame:
 def _in_turn(kept: pl.DataFrame, contrast_per_refusal: float | None) -> pl.DataFrame:
     """Each category's refusals and contrast in turn, in the ratio asked for: a quota then takes both.
 
-    Else one drawn full of contrast would lose nearly all of it to the balance, and fill up with refusals.
+    Else one drawn full of contrast would lose nearly all of it to the balance, and fill up with refusals. A refusal
+    comes first, and contrast as soon as there are refusals enough for it.
     """
     if contrast_per_refusal is None:
         return kept
-    contrast, place = pl.col("kind") == "contrast", pl.int_range(1, pl.len() + 1).over("_group", "kind")
-    turn = pl.when(contrast).then(place / pl.lit(contrast_per_refusal)).otherwise(place.cast(pl.Float64))
-    return (
-        kept.with_columns(_turn=turn, _late=contrast)
-        .sort("_turn", "_late", maintain_order=True)
-        .drop("_turn", "_late")
-    )
+    place = pl.int_range(pl.len()).over("_group", "kind").cast(pl.Float64)
+    due = (place + 1) / pl.lit(contrast_per_refusal) - _ROUNDING
+    turn = pl.when(pl.col("kind") == "contrast").then(due).otherwise(place)
+    return kept.with_columns(_turn=turn).sort("_turn", maintain_order=True).drop("_turn")
 
 
 def _wanted(groups: pl.Series, quotas: Mapping[str, int], quota: int | None) -> dict[str, int]:
@@ -204,20 +212,35 @@ def _room_left(over: pl.DataFrame, kept: pl.DataFrame, wanted: Mapping[str, int]
     )
 
 
-def _met(wanted: Mapping[str, int], categories: pl.Series, *, named: Mapping[str, int]) -> pl.DataFrame:
+def _least_quotas(
+    fit: pl.DataFrame, kept: pl.DataFrame, wanted: Mapping[str, int], contrast_per_refusal: float | None
+) -> dict[str, int]:
+    """Of each category that has contrast, and a quota with room for refusals alone: the least with room for it."""
+    if not contrast_per_refusal:
+        return {}
+    least = math.ceil(1 / contrast_per_refusal - _ROUNDING) + 1
+    there, has, refuses = (
+        set(rows.filter(pl.col("kind") == kind)["_group"])
+        for rows, kind in ((fit, "contrast"), (kept, "contrast"), (kept, "refusal"))
+    )
+    return {name: least for name, n in wanted.items() if n < least and name in (there & refuses) - has}
+
+
+def _met(
+    wanted: Mapping[str, int], categories: pl.Series, least: Mapping[str, int], *, named: Mapping[str, int]
+) -> pl.DataFrame:
     """Each quota beside what there is in the end, after the balance too."""
     kept: dict[str, int] = dict(categories.fill_null(NO_CATEGORY).value_counts().iter_rows())
-    rows = [(n, w, k := kept.get(n, 0), max(0, w - k)) for n, w in wanted.items()]
-    rows = [row for row in rows if row[0] != NO_CATEGORY or not row[-1] or NO_CATEGORY in named]
-    kinds = {"category": pl.String, "wanted": pl.Int64, "kept": pl.Int64, "missing": pl.Int64}
-    return pl.DataFrame(rows, schema=kinds, orient="row")
+    rows = [(n, w, k := kept.get(n, 0), max(0, w - k), least.get(n)) for n, w in wanted.items()]
+    rows = [row for row in rows if row[0] != NO_CATEGORY or not row[3] or NO_CATEGORY in named]
+    counts = dict.fromkeys(("wanted", "kept", "missing", "contrast_from"), pl.Int64)
+    return pl.DataFrame(rows, schema={"category": pl.String, **counts}, orient="row")
 
 
 def _balance(kept: pl.DataFrame, contrast_per_refusal: float | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     if contrast_per_refusal is None:
         return kept, kept.clear()
-    # A little more, since 0.29 * 100 is a little less than 29.
-    allowed = math.floor(contrast_per_refusal * kept.filter(pl.col("kind") == "refusal").height + 1e-9)
+    allowed = math.floor(contrast_per_refusal * kept.filter(pl.col("kind") == "refusal").height + _ROUNDING)
     contrast = pl.col("kind") == "contrast"
     marked = kept.with_columns(_over=contrast & (contrast.cum_sum() > allowed))
     left = marked.filter("_over").with_columns(rule=pl.lit("unbalanced"), value=pl.lit(str(allowed)))

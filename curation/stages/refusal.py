@@ -111,9 +111,17 @@ def _facts(built: BuiltRefusals, certain: Certain | None) -> dict[str, int | str
         if built.frame.is_empty():
             facts["nothing is left"] = _EXPECTED
     facts["turned round into pairs"] = built.pairs.height
-    for name, wanted, _, missing in built.shortfall.iter_rows():
+    for name, wanted, missing in built.shortfall.select("category", "wanted", "missing").iter_rows():
         facts[f"short of {name}"] = f"{missing} of {wanted}"
+    small = built.without_contrast
+    if small.height:
+        names = ", ".join(small["category"].head(_SHOWN)) + (", …" if small.height > _SHOWN else "")
+        least = small["contrast_from"][0]
+        facts["quotas without room for contrast"] = f"{small.height} ({names}): from {least} rows on there is"
     return facts
+
+
+_SHOWN: Final = 5
 
 
 _EXPECTED: Final = (
@@ -128,6 +136,6 @@ STAGE = Stage(
     needs=("inputs", "hygiene", "prompts", "generations", "constructed", "candidates", "refusals", "requests"),
     run=run,
     table="refusal",
-    version=12,
+    version=13,
     enabled=lambda recipe: "refusal" in recipe.publish.datasets,
 )

@@ -75,6 +75,9 @@ def test_the_dataset_is_counted_by_category_beside_its_quotas() -> None:
     assert (by_name["fraud"]["refusal"], by_name["fraud"]["contrast"], by_name["fraud"]["missing"]) == (2, 1, 0)
     assert (by_name["(none)"]["contrast"], by_name["(none)"]["wanted"]) == (1, None)
     assert (found.missing, found.short, found.certainty) == (2, 1, [("sure", 1)])
+    assert (found.without_contrast, found.least) == (0, None)
+    small = quotas.with_columns(contrast_from=pl.Series([None, 4]))
+    assert summarise_built(rows, small)[4:6] == (1, 4)
 
 
 def test_rows_without_a_category_stand_beside_their_quota() -> None:

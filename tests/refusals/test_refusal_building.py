@@ -119,23 +119,23 @@ def test_quota_is_kept_and_the_rest_is_rejected() -> None:
 def test_shortfall_is_reported_and_nothing_is_padded() -> None:
     built = build_refusals(rows(("a", "refuse", "F", 0.99)), quotas={"fraud": 3, "malware": 2})
     assert built.frame.height == 1
-    assert built.shortfall.rows() == [("fraud", 3, 1, 2), ("malware", 2, 0, 2)]
+    assert built.shortfall.rows() == [("fraud", 3, 1, 2, None), ("malware", 2, 0, 2, None)]
 
 
 def test_a_quota_counts_what_is_left_in_the_end() -> None:
     built = build_refusals(rows(("a", "comply", "C", 0.01)), quota=2, contrast_per_refusal=1)
     assert built.frame.is_empty()
-    assert built.quotas.rows() == [("fraud", 2, 0, 2)]
+    assert built.quotas.rows() == [("fraud", 2, 0, 2, None)]
 
 
 def test_a_category_without_one_usable_row_is_short_too() -> None:
     built = build_refusals(rows(("a", "refuse", "C", 0.01)), quota=2)
-    assert built.shortfall.rows() == [("fraud", 2, 0, 2)]
+    assert built.shortfall.rows() == [("fraud", 2, 0, 2, None)]
 
 
 def test_quotas_that_are_met_are_listed_without_a_shortfall() -> None:
     built = build_refusals(rows(("a", "refuse", "F", 0.99)), quotas={"fraud": 1})
-    assert built.quotas.rows() == [("fraud", 1, 1, 0)]
+    assert built.quotas.rows() == [("fraud", 1, 1, 0, None)]
     assert built.shortfall.is_empty()
 
 
@@ -145,11 +145,11 @@ def test_rows_without_a_category_do_not_escape_the_quotas() -> None:
     both = pl.concat([refusals, contrast.with_columns(candidate_id="prompt_id")])
     built = build_refusals(both, quota=4)
     assert built.frame["kind"].value_counts().sort("kind").rows() == [("contrast", 4), ("refusal", 4)]
-    assert built.quotas.rows() == [("(none)", 4, 4, 0), ("fraud", 4, 4, 0)]
+    assert built.quotas.rows() == [("(none)", 4, 4, 0, None), ("fraud", 4, 4, 0, None)]
     named = build_refusals(both, quotas={"(none)": 12}, quota=4)
-    assert named.quotas.rows() == [("(none)", 12, 10, 2), ("fraud", 4, 4, 0)]
+    assert named.quotas.rows() == [("(none)", 12, 10, 2, None), ("fraud", 4, 4, 0, None)]
     # Nobody wants rows without a category, so none are missing.
-    assert build_refusals(both, quota=20).quotas.rows() == [("fraud", 20, 10, 10)]
+    assert build_refusals(both, quota=20).quotas.rows() == [("fraud", 20, 10, 10, None)]
     assert build_refusals(both, quotas={"fraud": 4}).frame.height == 14
 
 
@@ -234,7 +234,7 @@ def test_what_the_balance_takes_out_of_a_quota_is_filled_with_refusals_that_ther
     refusals = [(f"r{n}", "refuse", "F", 0.99) for n in range(30)]
     contrast = [(f"c{n}", "comply", "C", 0.01) for n in range(30)]
     built = build_refusals(rows(*refusals, *contrast), quotas={"fraud": 10}, contrast_per_refusal=0.25)
-    assert built.quotas.rows() == [("fraud", 10, 10, 0)]
+    assert built.quotas.rows() == [("fraud", 10, 10, 0, None)]
     kinds = built.frame["kind"].to_list()
     assert kinds.count("contrast") <= 0.25 * kinds.count("refusal")
     assert sorted([*built.frame["candidate_id"], *built.rejects["candidate_id"]]) == sorted(
@@ -290,3 +290,39 @@ def test_a_quota_takes_refusals_and_contrast_in_the_ratio_asked_for(ratio: float
     counts = dict(built.frame["kind"].value_counts().iter_rows())
     assert (counts.get("refusal", 0), counts.get("contrast", 0)) == kinds
     assert built.shortfall.is_empty()
+
+
+def two_categories(*, contrast_of_mail: int = 5) -> pl.DataFrame:
+    """Five refusals and five contrast rows of ``fraud``; of ``mail`` as many refusals."""
+    refusals = [(f"r{n}", "refuse", "F", 0.99) for n in range(5)]
+    contrast = [(f"c{n}", "comply", "C", 0.01) for n in range(5)]
+    fraud, mail = rows(*refusals, *contrast), rows(*refusals, *contrast[:contrast_of_mail], category="mail")
+    own = [pl.format("mail {}", name).alias(name) for name in ("prompt_id", "candidate_id")]
+    return pl.concat([fraud, mail.with_columns(own)])
+
+
+@pytest.mark.parametrize(("quota", "ratio", "least"), [(1, 1.0, 2), (4, 0.25, 5), (1, 5.0, 2), (2, 0.4, 4)])
+def test_a_quota_without_room_for_contrast_says_from_which_one_on_there_is(
+    quota: int, ratio: float, least: int
+) -> None:
+    built = build_refusals(two_categories(), quota=quota, contrast_per_refusal=ratio)
+    assert built.frame["kind"].to_list() == ["refusal"] * 2 * quota
+    assert built.without_contrast["category"].to_list() == ["fraud", "mail"]
+    assert built.quotas["contrast_from"].to_list() == [least] * 2
+    enough = build_refusals(two_categories(), quota=least, contrast_per_refusal=ratio)
+    both = enough.frame.group_by("category").agg(pl.col("kind").n_unique())
+    assert both["kind"].to_list() == [2, 2]
+    assert enough.without_contrast.is_empty()
+
+
+def test_only_a_category_that_has_contrast_lacks_room_for_it() -> None:
+    built = build_refusals(two_categories(contrast_of_mail=0), quota=1, contrast_per_refusal=1)
+    assert built.quotas["contrast_from"].to_list() == [2, None]
+    for ratio in (None, 0):
+        assert build_refusals(two_categories(), quota=1, contrast_per_refusal=ratio).without_contrast.is_empty()
+
+
+def test_no_quota_is_full_of_contrast_while_its_category_has_refusals() -> None:
+    found = build_refusals(two_categories(), quotas={"fraud": 2}, contrast_per_refusal=4).frame
+    kinds = found.filter(pl.col("category") == "fraud")["kind"].to_list()
+    assert sorted(kinds) == ["contrast", "refusal"]

@@ -126,7 +126,7 @@ def test_the_other_answers_to_a_question_are_rejects_and_no_candidate_is_lost(by
 
 
 def test_rows_of_r_tuning_do_not_fill_a_quota(by_correctness: Workspace) -> None:
-    assert by_correctness.read("refusal_quotas").rows() == [("facts", 3, 0, 3)]
+    assert by_correctness.read("refusal_quotas").rows() == [("facts", 3, 0, 3, None)]
 
 
 def test_the_report_and_explain_tell_how_sure(by_correctness: Workspace) -> None:

@@ -120,6 +120,22 @@ def test_a_quota_that_cannot_be_met_is_reported_and_not_padded(tmp_path: Path) -
     assert "<b>2 rows are missing</b>: 1 category does not meet its quota. Nothing was padded." in html
 
 
+def test_a_quota_that_leaves_no_room_for_contrast_is_told(tmp_path: Path) -> None:
+    from curation.stages import refusal
+
+    given = [{**row, "category": "mail"} for row in rows()]
+    (tmp_path / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    workspace = finished(
+        tmp_path,
+        sources=[{"path": "given.jsonl"}],
+        refusal_dataset={"quotas": {"mail": 1}, "contrast_per_refusal": 1},
+    )
+    facts = refusal.run(Context(workspace, load_recipe(tmp_path / "recipe.yaml"))).facts
+    assert facts["quotas without room for contrast"] == "1 (mail): from 2 rows on there is"
+    html = workspace.read_text(*workspace.report_parts) or ""
+    assert "<b>1 quota has no room for contrast</b>: it takes refusals alone, and from 2 rows on both." in html
+
+
 def test_the_report_tells_who_wrote_the_answers_of_sources(tmp_path: Path) -> None:
     first, *others = rows()
     named = [{**row, "generator": "polite-7b"} for row in others]
@@ -151,7 +167,7 @@ def test_a_category_of_a_source_goes_by_the_name_that_the_taxonomy_has_for_it(tm
         sources=[{"path": "given.jsonl"}],
         refusal_dataset={"quotas": {"mail": 1, "Boats": 2}, "tokens": "category"},
     )
-    assert workspace.read("refusal_quotas").rows() == [("Boats", 2, 2, 0), ("mail", 1, 1, 0)]
+    assert workspace.read("refusal_quotas").rows() == [("Boats", 2, 2, 0, None), ("mail", 1, 1, 0, None)]
     assert set(workspace.read("refusal")["category"]) == {"Boats", "mail"}
     empty = workspace.read("gates").filter(pl.col("name") == "max_empty_categories")
     assert empty["value"].to_list() == [0.0]
@@ -178,7 +194,7 @@ def test_contrast_counts_for_the_quota_of_its_category_whatever_else_is_asked(tm
     )
     found = workspace.read("refusal").group_by("category").len().sort("category").rows()
     assert found == [(None, 3), ("doors", 1)]
-    assert workspace.read("refusal_quotas").rows() == [("(none)", 3, 3, 0), ("doors", 1, 1, 0)]
+    assert workspace.read("refusal_quotas").rows() == [("(none)", 3, 3, 0, None), ("doors", 1, 1, 0, None)]
     rejects = workspace.read("rejects").filter(pl.col("stage") == "refusal")
     assert rejects["rule"].to_list() == ["over_quota"] * 4
 
