@@ -12,7 +12,8 @@ import polars as pl
 from curation.commands.streams import Stream, open_stream
 from curation.errors import InputError
 from curation.files import ROW
-from curation.pairs.views import BandAction, apply_bands, changed_by_a_flip, reward_augmented, was_flipped
+from curation.pairs.flipping import changed_by_a_flip, twin_of, was_flipped
+from curation.pairs.views import BandAction, apply_bands, reward_augmented
 from curation.prompts.column_kinds import known_labels
 from curation.prompts.votes import are_votes
 from curation.scores.margins import Scaling, mean_rewards, reward_lists
@@ -32,6 +33,7 @@ _STRUCTURE_IS_OLD: Final = (
     "in_cycle, cycle and judged_both_ways were of the pairs before they were turned round, and are null now: run "
     "`curation structure` again"
 )
+_SHOWN: Final = 20
 _CONTROLLED: Final = "length is controlled: what follows the log length ratio is taken out of every margin"
 
 
@@ -70,7 +72,7 @@ def run_strength(
         actions: band to what is done with its pairs (drop, flip, soft_label, margin, weight); adds
             ``label_smoothing``, ``margin``, ``weight`` and ``flipped``. A flip exchanges every column of
             chosen with its namesake of rejected, and turns scores, verdicts, votes and ``labelled`` round; what it
-            does with further columns is in ``curation.pairs.views.flip_pairs``.
+            does with further columns is in ``curation.pairs.flipping.flip_pairs``.
         goals: each pair twice, conditioned on a goal score, the mean of the rewards of the models that answered
             for both (Zhang et al. 2024, reward-augmented data); adds ``goal``, ``chosen_goal_reward`` and
             ``rejected_goal_reward``.
@@ -104,6 +106,7 @@ def run_strength(
             stream.reject_frame(result.rejects.with_columns(row=place.gather(result.rejects["row"])))
             counts = dict(result.frame["strength_band"].value_counts(sort=True).iter_rows())
             notes, models = [*result.notes, *([_CONTROLLED] if length_control else [])], result.models
+            notes += _not_turned(viewed, stream.originals)
             notes += [_STRUCTURE_IS_OLD] if _lost(viewed, stream.originals) else []
     bands_said = [", ".join(f"{band} {count:,}" for band, count in counts.items())] if counts else []
     lines = [stream.summary(), *bands_said, *notes]
@@ -114,6 +117,15 @@ def _lost(viewed: pl.DataFrame, originals: pl.DataFrame) -> bool:
     """Whether what ``curation structure`` has found was taken back, because pairs were turned round."""
     known = [frame["in_cycle"].count() for frame in (originals, viewed) if "in_cycle" in frame.columns]
     return len(known) == 2 and known[0] > 0 == known[1]
+
+
+def _not_turned(viewed: pl.DataFrame, originals: pl.DataFrame) -> list[str]:
+    """The columns that a flip leaves alone: whether one says which answer is better, the user alone knows."""
+    if "flipped" not in viewed.columns or not viewed["flipped"].any():
+        return []
+    names = [name for name in originals.columns if name not in {ROW, "prompt", *viewed.columns}]
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+    return [f"as they were, also where flipped is true: {shown}"] if names else []
 
 
 def _with_lengths(chunk: pl.DataFrame, stream: Stream, columns: Sequence[str]) -> pl.DataFrame:
@@ -169,7 +181,7 @@ def _own_columns(stream: Stream, new: Collection[str], *, turns: bool) -> pl.Dat
         wanted += [name for name in changed_by_a_flip(originals) if name not in wanted]
         _need_turnable_votes(stream)
         for name in wanted:
-            twin = name.replace("chosen", "rejected")
+            twin = twin_of(name)
             if twin in wanted and (name in stream.source.mixed) != (twin in stream.source.mixed):
                 raise InputError(
                     f"columns {name!r} and {twin!r} cannot change places in a flip: the values of one are of "

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from curation.pairs.views import BAND_ACTIONS, flip_pairs, pair_weight
+from curation.pairs.flipping import flip_pairs
+from curation.pairs.views import BAND_ACTIONS, pair_weight
 from curation.tables import concat_rejects, rejects_frame
 from schemas.pair_labels import NOISE_SCORES
 

@@ -1,55 +1,30 @@
 """Pairs seen differently: flipped, softened, weighed, conditioned on a goal. Candidates are never changed.
 
 What a trainer reads of these columns: ``margin`` (TRL's reward and DPO trainers), ``label_smoothing`` and
-``label_probability`` (cDPO, rDPO), ``weight``.
+``label_probability`` (cDPO, rDPO), ``weight``. How a pair is turned round is in ``flipping``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import polars as pl
 
 from curation.errors import InputError, closest
-from curation.pairs.twin_types import common_type, with_common_types
+from curation.pairs.flipping import columns_of_all_pairs, flip_pairs, twin_of, was_flipped
 
 __all__ = [
     "BAND_ACTIONS",
     "BandAction",
     "BandView",
     "apply_bands",
-    "changed_by_a_flip",
-    "flip_pairs",
     "pair_weight",
     "reward_augmented",
-    "was_flipped",
 ]
 
 BandAction = Literal["keep", "drop", "flip", "soft_label", "margin", "weight", "uncertainty_weight"]
 BAND_ACTIONS: Final[tuple[BandAction, ...]] = get_args(BandAction)
-_CHOSEN, _REJECTED = "chosen", "rejected"
-_SIGNED: Final = (
-    "strength_mean",
-    "strength_length_controlled",
-    "label_margin",
-    "margin",
-    "difficulty",
-)
-_SHARES: Final = (
-    "agreement",
-    "label_probability",
-    "label_noise_probability",
-    "judge_probability",
-    "vote_probability",
-)
-_NOT_MIRRORED: Final = ("ches", "ln_ches", "strength_band", "suggested_action", "annotator_loss_rank")
-_OF_ALL_PAIRS: Final = ("in_cycle", "cycle", "judged_both_ways")
-"""What ``curation structure`` says of a pair among all of its prompt: one flip may make or break any circle."""
-_TURNED_TWINS: Final = ("chosen_change", "rejected_change")
-"""Of entanglement: with the answers exchanged the step is the opposite one, so that these change their sign too."""
-_OTHER: Final = {_CHOSEN: _REJECTED, _REJECTED: _CHOSEN}
-_OTHER_VOTE: Final = _OTHER | {"1": "0", "0": "1", "1.0": "0", "0.0": "1", "true": "false", "false": "true"}
 
 
 class BandView(NamedTuple):
@@ -58,132 +33,6 @@ class BandView(NamedTuple):
     frame: pl.DataFrame
     rejects: pl.DataFrame
     """``row``, ``rule`` (``band_dropped``), ``value`` (the band), ``reason``."""
-
-
-def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
-    """Exchange chosen and rejected where ``where`` holds: every column of one with the other's namesake.
-
-    Columns are namesakes when their names differ in ``chosen`` against ``rejected`` alone. Signed scores
-    (``strength_mean``, ``margin``, …) change their sign, shares (``agreement``, ``label_probability``)
-    become one minus themselves, verdicts and lists of {voter, vote} name the other answer. ``annotator`` stays:
-    it names who gave the label that was turned round. ``pair_id`` stays: it names the pair as it was built, and
-    ``flipped`` says which rows are exchanged since. Scores that are not mirrored by an exchange (CHES, bands) are
-    set to null there; what ``curation structure`` says (``in_cycle``, ``cycle``, ``judged_both_ways``) rests on all
-    pairs, and is null in every row once one is exchanged.
-
-    Raises:
-        InputError: when two namesakes are of kinds that cannot change places, such as a text and messages, or
-            ``margin`` holds numbers as text.
-    """
-    _need_turnable_margin(frame)
-    frame = with_common_types(
-        frame, ((n, twin) for n in frame.columns if (twin := _twin(n)) in frame.columns and twin)
-    )
-    flip = where.fill_null(value=False)
-    changed = {name: _turned(frame, name) for name in changed_by_a_flip(frame)}
-    structure = _of_all_pairs(frame)
-    whole = {name: flip.any() if name in structure else flip for name in changed}
-    return frame.with_columns(
-        *(pl.when(whole[name]).then(turned).otherwise(name).alias(name) for name, turned in changed.items()),
-        flipped=was_flipped(frame) ^ flip,
-    )
-
-
-def changed_by_a_flip(frame: pl.DataFrame) -> list[str]:
-    """The columns that :func:`flip_pairs` changes, but for ``flipped``."""
-    structure = _of_all_pairs(frame)
-    return [name for name in frame.columns if name in structure or _turned(frame, name) is not None]
-
-
-def _of_all_pairs(frame: pl.DataFrame) -> list[str]:
-    """The columns of ``curation structure``; without ``in_cycle``, a column ``cycle`` is the user's own."""
-    known = frame.schema.get("in_cycle") == pl.Boolean
-    return [name for name in _OF_ALL_PAIRS if known and name in frame.columns]
-
-
-def _need_turnable_margin(frame: pl.DataFrame) -> None:
-    """Margins in words stay; numbers that are no numbers here would go on saying the opposite.
-
-    Raises:
-        InputError: for a ``margin`` of text, JSON text or lists among which there are numbers.
-    """
-    if "margin" not in frame.columns or not isinstance(
-        kind := frame.schema["margin"], pl.String | pl.List | pl.Array
-    ):
-        return
-    said = frame["margin"].drop_nulls()
-    if isinstance(kind, pl.String):
-        said = said.str.strip_chars(' "').cast(pl.Float64, strict=False).drop_nulls()
-    elif not kind.inner.is_numeric():
-        return
-    if said.len():
-        raise InputError(
-            "column 'margin' cannot change its sign in a flip: it holds numbers as text, in lists, or beside "
-            "values of other types; give each as one number, or null"
-        )
-
-
-def was_flipped(frame: pl.DataFrame) -> pl.Expr:
-    """Whether an earlier view has exchanged the answers of a row."""
-    kind, said = frame.schema.get("flipped"), pl.col("flipped")
-    if kind == pl.String:  # of a CSV file
-        said = said.str.strip_chars().str.to_lowercase() == "true"
-    return said.fill_null(value=False) if kind in (pl.Boolean, pl.String) else pl.lit(value=False)
-
-
-def _turned(frame: pl.DataFrame, name: str) -> pl.Expr | None:
-    """What stands in a column once the two answers have changed places; None where it stays."""
-    twin, kind = _twin(name), frame.schema[name]
-    if twin and twin in frame.columns:
-        return _of_the_twin(frame, name, twin)
-    if name == "both_fall":
-        known = set(_TURNED_TWINS) <= set(frame.columns)
-        return pl.all_horizontal(pl.col(c) >= 0 for c in _TURNED_TWINS) if known else pl.lit(None, dtype=pl.Boolean)
-    if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
-        return _turned_votes(name, dict(kind.inner.to_schema()))
-    if name == "judge_verdict" and kind == pl.String:
-        return pl.col(name).replace(_OTHER)
-    nothing = name in _NOT_MIRRORED or name in _of_all_pairs(frame)
-    return pl.lit(None, dtype=kind) if nothing else _turned_number(name, kind)
-
-
-def _of_the_twin(frame: pl.DataFrame, name: str, twin: str) -> pl.Expr:
-    kind, other = frame.schema[name], frame.schema[twin]
-    numbers = kind.is_numeric() and other.is_numeric()
-    if common_type(kind, other) is None:
-        raise InputError(
-            f"columns {name!r} ({kind}) and {twin!r} ({other}) cannot change places in a flip: "
-            f"give both in one form"
-        )
-    return -pl.col(twin) if name in _TURNED_TWINS and numbers else pl.col(twin)
-
-
-def _turned_number(name: str, kind: pl.DataType) -> pl.Expr | None:
-    """Ours are floats; a user's column of the same name may hold words, or grades from 1 to 5, and stays."""
-    if name == "margin" and kind.is_numeric():
-        return -pl.col(name).cast(pl.Int64) if kind.is_unsigned_integer() else -pl.col(name)
-    if name in _SIGNED and kind.is_float():
-        return -pl.col(name)
-    if name in _SHARES and kind.is_float():
-        return 1 - pl.col(name)
-    return 1 / pl.col(name) if name == "length_ratio" and kind.is_float() else None
-
-
-def _turned_votes(name: str, fields: Mapping[str, Any]) -> pl.Expr | None:
-    """Votes for the other answer, whatever the column is called; None where these are no {voter, vote}."""
-    if not {"voter", "vote"} <= set(fields):
-        return None
-    kind, vote = fields["vote"], pl.field("vote")
-    if kind == pl.String:
-        word = vote.str.strip_chars().str.to_lowercase()
-        turned = pl.when(word.is_in(list(_OTHER_VOTE))).then(word.replace(_OTHER_VOTE)).otherwise(vote)
-    elif kind == pl.Boolean:
-        turned = ~vote
-    elif kind.is_numeric():
-        turned = pl.when(vote.is_in([0, 1])).then((1 - vote).cast(kind)).otherwise(vote)
-    else:
-        return None
-    return pl.col(name).list.eval(pl.element().struct.with_fields(vote=turned))
 
 
 def apply_bands(frame: pl.DataFrame, actions: Mapping[str, BandAction | Sequence[BandAction]]) -> BandView:
@@ -279,19 +128,14 @@ def reward_augmented(frame: pl.DataFrame, *, chosen_score: str, rejected_score: 
     other = flip_pairs(
         numbered.filter(pl.col("_c") != pl.col("_r")).with_columns(goal=pl.col("_r")), pl.lit(value=True)
     )
-    if _twin(chosen_score) != rejected_score:
+    if twin_of(chosen_score) != rejected_score:
         other = other.with_columns(pl.col("_r").alias(chosen_score), pl.col("_c").alias(rejected_score))
     if other.height:
-        same = same.with_columns(pl.lit(None, dtype=other.schema[name]).alias(name) for name in _of_all_pairs(same))
+        same = same.with_columns(
+            pl.lit(None, dtype=other.schema[name]).alias(name) for name in columns_of_all_pairs(same)
+        )
     both = pl.concat([same.select(other.columns), other]).sort("_row", maintain_order=True)
     return both.with_columns(
         chosen_goal_reward=-((pl.col("goal") - pl.col(chosen_score)) ** 2),
         rejected_goal_reward=-((pl.col("goal") - pl.col(rejected_score)) ** 2),
     ).drop("_row", "_c", "_r")
-
-
-def _twin(name: str) -> str | None:
-    """``chosen_x`` for ``rejected_x`` and the other way round."""
-    if _CHOSEN in name:
-        return name.replace(_CHOSEN, _REJECTED)
-    return name.replace(_REJECTED, _CHOSEN) if _REJECTED in name else None

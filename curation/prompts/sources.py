@@ -30,7 +30,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.files import ROW, InputFile, Reject, RowError, open_input, rejects_frame
-from curation.pairs.views import was_flipped
+from curation.pairs.flipping import was_flipped
 from curation.prompts.column_kinds import first_rows
 from curation.prompts.inputs import INPUTS_SCHEMA, input_row
 from curation.prompts.rows import normalise

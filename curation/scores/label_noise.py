@@ -17,7 +17,7 @@ import polars as pl
 from curation.errors import InputError
 from curation.models.protocols import AnswerReader, Encoder
 from curation.models.rewards.heads import Heads
-from curation.pairs.views import was_flipped
+from curation.pairs.flipping import was_flipped
 from curation.scores.bradley_terry import fit_bradley_terry
 from curation.scores.calibration import sigmoid
 from curation.scores.ensemble import make_folds

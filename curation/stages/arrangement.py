@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curation.pairs.curriculum import arrange
+from curation.pairs.flipping import was_flipped
 from curation.pairs.margin_scales import with_one_scale_of_margins
 from curation.pairs.mixture import cap_per_prompt, mix_pairs
 from curation.pairs.refusing import limit_refusal_pairs
-from curation.pairs.views import was_flipped
 from curation.publish.formats import strength_column
 from curation.recipe.pairs import CurriculumOrder, Mixture, Selection
 from curation.stages.context import Context

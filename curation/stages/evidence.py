@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.pairs.views import flip_pairs
+from curation.pairs.flipping import flip_pairs
 from curation.stages.brought import pair_sources
 from curation.stages.context import Context
 from curation.stages.pair_labels import labelled_scores

@@ -6,7 +6,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.files import ROW, read_frame
-from curation.pairs.views import was_flipped
+from curation.pairs.flipping import was_flipped
 from curation.prompts.column_kinds import known_labels
 from curation.review.answers import reviewed_pairs
 from curation.scores.policy_table import explode_pairs

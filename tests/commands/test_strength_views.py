@@ -163,6 +163,16 @@ def test_answers_in_two_forms_cannot_be_flipped_but_scored(tmp_path: Path) -> No
     assert [row["chosen"] for row in out[:6]] == [message, "r", message, "r", "c", message]
 
 
+def test_a_flip_says_which_columns_it_leaves_alone(tmp_path: Path) -> None:
+    rows = [pair(n, chosen_by="x", rating_gap=2.0, winner="chosen", right=True) for n in range(20)]
+    source = write(tmp_path / "in.jsonl", rows)
+    done = run_strength(source, tmp_path / "out.parquet", actions=FLIP, labelled="right")
+    assert "as they were, also where flipped is true: n, chosen_by, rating_gap" in done.notes
+    assert pl.read_parquet(tmp_path / "out.parquet")["winner"].to_list() == ["rejected"] * 4 + ["chosen"] * 16
+    unturned = run_strength(source, tmp_path / "as.parquet", actions={"normal": ["margin"]})
+    assert not any("as they were" in note for note in unturned.notes)
+
+
 def test_cycles_found_before_a_flip_are_taken_back_and_the_command_says_so(tmp_path: Path) -> None:
     rows = [pair(n, in_cycle=n < 2, cycle=0 if n < 2 else None, judged_both_ways=n < 2) for n in range(20)]
     source = write(tmp_path / "in.jsonl", rows)

@@ -11,8 +11,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from curation.errors import InputError
+from curation.pairs.flipping import flip_pairs
 from curation.pairs.labels import decide_labels
-from curation.pairs.views import apply_bands, flip_pairs, reward_augmented
+from curation.pairs.views import apply_bands, reward_augmented
 from curation.scores.strength import preference_strength
 from curation.scores.strength_bands import BANDS
 
@@ -126,6 +127,25 @@ def test_votes_in_numbers_are_turned_and_upvotes_are_left_alone() -> None:
     )
     assert turned["votes"].to_list() == [[{"voter": 1, "vote": 0}, {"voter": 2, "vote": None}]]
     assert flip_pairs(pl.DataFrame({"votes": [7]}), pl.lit(value=True))["votes"].to_list() == [7]
+
+
+def test_words_that_name_an_answer_name_the_other_one_whatever_the_column_is_called() -> None:
+    words = ["chosen", "rejected", "tie", "CHOSEN", "Rejected", "both are bad", None]
+    other = ["rejected", "chosen", "tie", "REJECTED", "Chosen", "both are bad", None]
+    frame = pl.DataFrame({"chosen": ["c"] * 7, "rejected": ["r"] * 7, "prompt": ["chosen"] * 7, "winner": words,
+                          "crowd": [words] * 7, "note": ["the chosen one"] * 7})  # fmt: skip
+    turned = flip_pairs(frame, pl.lit(value=True))
+    assert turned["winner"].to_list() == other
+    assert turned["crowd"].to_list() == [other] * 7
+    assert turned["prompt"].to_list() == ["chosen"] * 7
+    assert turned["note"].to_list() == ["the chosen one"] * 7
+    assert flip_pairs(frame, pl.lit(value=False)).drop("flipped").equals(frame)
+
+
+@pytest.mark.parametrize(("one", "other"), [("scoreChosen", "scoreRejected"), ("CHOSEN_LLM", "REJECTED_LLM")])
+def test_namesakes_change_places_however_they_are_spelt(one: str, other: str) -> None:
+    turned = flip_pairs(pl.DataFrame({one: [1], other: [2]}), pl.lit(value=True))
+    assert turned.select(one, other).rows() == [(2, 1)]
 
 
 def test_columns_of_the_user_that_hold_words_or_grades_stay() -> None:
