@@ -41,11 +41,12 @@ _REFUSING_LABEL: Final = re.compile(r"refus|reject|declin", re.IGNORECASE)
 _NEGATED_LABEL: Final = re.compile(
     r"(?<![a-z])(?:non|not|no|never|without|un)[^a-z]*(?:any?[^a-z]+)?(?:refus|reject|declin)", re.IGNORECASE
 )
+_PARTIAL_LABEL: Final = re.compile(r"partial|partly", re.IGNORECASE)
 _CODE_VERSION: Final = 17  # raised when the reading of answers changes
 _NOT_AN_ANSWER: Final = 0.999
 _NO_ANSWER_YET: Final = 0.4
 _FIELD: Final = re.compile(r"\{(prompt|response)\}")
-_CLASSIFIER_VERSION: Final = 5  # raised when the reading of a classifier's labels or answers changes
+_CLASSIFIER_VERSION: Final = 6  # raised when the reading of a classifier's labels or answers changes
 
 
 def refusal_fingerprint(
@@ -123,8 +124,7 @@ def open_refusal_detector(
     detector = ClassifierDetector(
         classifier, refusing, fingerprint=fingerprint, reads=classifier_input, most_of_prompt=max_length
     )
-    if classifier_input is None:
-        check_known(detector, model)
+    check_known(detector, model, reads=classifier_input)
     return detector
 
 
@@ -223,8 +223,9 @@ def _refusing(labels: dict[int, str], wanted: Sequence[str], model: str) -> list
 class ClassifierDetector:
     """A sequence classifier; see ``curation.models.protocols.RefusalDetector``.
 
-    It knows nothing of partial refusals, so its classes are compliance and full refusal. A classifier with
-    one output is read as the logit of a refusal. What is no answer at all (``curation.refusals.notices``) refuses,
+    A refusal is partial where the labels that say so ("partial_refusal") are likelier than the others that refuse;
+    without such labels its classes are compliance and full refusal. A classifier with one output is read as the
+    logit of a refusal. What is no answer at all (``curation.refusals.notices``) refuses,
     whatever the classifier makes of it; an answer that is reasoning without an end is never sure.
     """
 
@@ -245,7 +246,8 @@ class ClassifierDetector:
         self._classifier = classifier
         self._parts = _FIELD.split(reads or "{response}")
         self._most_of_prompt = most_of_prompt
-        self._refusing = list(refusing)
+        self._partial = [n for n in refusing if _PARTIAL_LABEL.search(classifier.labels[n])]
+        self._full = [n for n in refusing if n not in self._partial]
         self.fingerprint = fingerprint
 
     def detect(self, prompts: Sequence[str | None], responses: Sequence[str]) -> RefusalScores:
@@ -259,15 +261,20 @@ class ClassifierDetector:
         found = self._classifier.classify([self._text(p, r) for p, r in zip(prompts, responses, strict=True)])
         apart = self._classifier.multi_label
         try:
-            refusing = found.probabilities(multi_label=apart)[:, self._refusing]
-            # Labels that exclude each other add up; of questions of their own the surest says yes.
-            probability = refusing.max(axis=1) if apart else refusing.sum(axis=1)
+            chances = found.probabilities(multi_label=apart)
         except ModelError as error:
             raise ModelError(f"refusal detector {self.fingerprint}: {error}") from None
-        blank = [is_empty_or_filtered(text) for text in responses]
+        # Labels that exclude each other add up; of questions of their own the surest says yes.
+        add = np.maximum if apart else np.add
+        full, partly = (
+            add.reduce(chances[:, labels], axis=1, initial=0.0) for labels in (self._full, self._partial)
+        )
+        probability = add(full, partly)
+        blank = np.array([is_empty_or_filtered(text) for text in responses], dtype=bool)
         probability = np.where(blank, _NOT_AN_ANSWER, np.clip(probability, 0.0, 1.0))
         probability = np.where(unfinished, _NO_ANSWER_YET, probability)
-        classes = ["full_refusal" if p >= 0.5 else "compliance" for p in probability]
+        refusals = np.where((partly > full) & ~blank, "partial_refusal", "full_refusal")
+        classes = np.where(probability >= 0.5, refusals, "compliance").tolist()
         kinds = ["empty_or_filtered" if none else None for none in blank]
         return RefusalScores(probability, classes, kinds, found.truncated)
 

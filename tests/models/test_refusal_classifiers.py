@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from curation.cli import app
 from curation.errors import InputError, ModelError
 from curation.models.refusal_check import ANSWERS as PLAIN
-from curation.models.refusal_check import REFUSALS
+from curation.models.refusal_check import REFUSALS, REQUEST
 from curation.models.refusals import open_refusal_detector, refusal_fingerprint
 from curation.recipe import RefusalDetection
 from curation.stages.refusal_step import RefusalStep
@@ -145,7 +145,7 @@ def test_the_command_takes_labels_and_what_is_read(minos: str, tmp_path: Path) -
     assert "--judge names a chat model" in str(wrong.exception)
 
 
-def trained(folder: Path, texts: dict[str, int]) -> str:
+def trained(folder: Path, texts: dict[str, int], labels: dict[str, Any] = LABELS) -> str:
     """A BERT over words that knows these texts' labels, and what has the same first two words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -163,7 +163,7 @@ def trained(folder: Path, texts: dict[str, int]) -> str:
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(names), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **LABELS,
+        max_position_embeddings=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **labels,
     )  # fmt: skip
     network = transformers.BertForSequenceClassification(config)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
@@ -197,3 +197,40 @@ def test_one_that_takes_plain_refusals_for_answers_is_an_error_before_any_row_is
     with pytest.raises(InputError, match="8 of 8 plain answers for refusals"):
         open_refusal_detector(turned, device="cpu")
     assert open_refusal_detector(turned, refusal_labels=["Non-refusal"], device="cpu")
+
+
+def test_labels_that_are_turned_round_are_an_error_whatever_it_is_said_to_read(tmp_path: Path) -> None:
+    """The model was fitted with 0 for refusals, and its config calls 1 Refusal: refusals would be compliance."""
+    alone = dict.fromkeys(REFUSALS, 0) | dict.fromkeys(PLAIN, 1)
+    folder = trained(tmp_path, alone | {MINOS.format(prompt=REQUEST, response=t): n for t, n in alone.items()})
+    for reads in ("{response}", MINOS):
+        with pytest.raises(InputError, match="labels seem to be turned round: set refusal_labels"):
+            open_refusal_detector(folder, classifier_input=reads, device="cpu")
+        named = open_refusal_detector(folder, classifier_input=reads, refusal_labels=["Non-refusal"], device="cpu")
+        told = named.detect([REQUEST] * 2, [REFUSALS[0], PLAIN[0]])
+        assert told.refusal_class == ["full_refusal", "compliance"]
+
+
+def test_one_that_finds_no_plain_refusal_is_a_warning_where_it_is_said_what_it_reads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may read another language."""
+    folder = trained(tmp_path, dict.fromkeys((*REFUSALS, *PLAIN), 0) | {"Das mache ich nicht.": 1})
+    with caplog.at_level("WARNING", logger="curation"):
+        open_refusal_detector(folder, classifier_input="{response}", device="cpu")
+    assert "takes 8 of 8 plain refusals for answers and 0 of 8 plain answers for refusals" in caplog.text
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_label_for_partial_refusals_makes_them_partial(tmp_path: Path, apart: bool) -> None:
+    """As XSTest's labels are; a dataset leaves partial refusals out, and full ones in."""
+    names = {0: "1_full_compliance", 1: "2_full_refusal", 2: "3_partial_refusal"}
+    labels: dict[str, Any] = {"id2label": names, "label2id": {name: n for n, name in names.items()}}
+    part = "Mix the flour, but I cannot say where the mushrooms grow."
+    texts = dict.fromkeys(REFUSALS, 1) | dict.fromkeys(PLAIN, 0) | {part: 2}
+    folder = trained(tmp_path, texts, labels)
+    if apart:
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    found = open_refusal_detector(folder, device="cpu").detect([None] * 4, [REFUSALS[0], PLAIN[0], part, ""])
+    assert found.refusal_class == ["full_refusal", "compliance", "partial_refusal", "full_refusal"]
