@@ -23,6 +23,7 @@ from curation.cli_review import review
 from curation.cli_rewards import scores
 from curation.cli_status import looking
 from curation.errors import CurationError, InterruptedRun
+from curation.interrupts import command_hears
 from curation.thread_starts import limit_waits
 
 __all__ = ["app", "main"]
@@ -183,9 +184,11 @@ def ui(
 def main() -> None:
     """The entry point: runs a command; an error of ours is one line and its exit status, and so is Ctrl-C."""
     limit_waits()
+    command = command_hears()
     try:
         _run_command()
     except KeyboardInterrupt:  # a second Ctrl-C, before what the first one meant was said
+        command.ends = True
         _say(InterruptedRun(_STOPPED))
 
 

@@ -460,9 +460,28 @@ cli.main()
 """
 
 
-def test_a_second_ctrl_c_before_the_first_was_told_is_told() -> None:
+EACH_TIME_BEFORE_IT_IS_TOLD = """
+from curation import cli
+
+class Interrupted(cli.InterruptedRun):
+    def __init__(self, said):
+        signal.raise_signal(signal.SIGINT)
+        super().__init__(said)
+
+cli.InterruptedRun = Interrupted
+
+@cli.app.command()
+def wait() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("again", [WHILE_TOLD, EACH_TIME_BEFORE_IT_IS_TOLD])
+def test_another_ctrl_c_before_the_first_was_told_is_told(again: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", HEARS_CTRL_C + WHILE_TOLD, "wait"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", HEARS_CTRL_C + again, "wait"], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 130
     assert ended.stderr.startswith("error: stopped: give the same command again;"), ended.stderr
