@@ -143,7 +143,10 @@ class ChatServer:
         return True
 
     async def serve(self) -> None:
-        server = await asyncio.start_server(self.connection, "127.0.0.1", self.options.port, limit=2**22)
+        # A backlog that nobody fills: Linux resets connections that wait behind one, as tests/http_server.py says.
+        server = await asyncio.start_server(
+            self.connection, "127.0.0.1", self.options.port, limit=2**22, backlog=1_024
+        )
         sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
         sys.stdout.flush()
         await server.serve_forever()

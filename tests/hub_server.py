@@ -64,6 +64,7 @@ class Hub:
         self.large: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[str] = []
+        self.turn = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -128,6 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length) if length else self._chunks()
+        with self.hub.turn:  # a client uploads several files at once, and a fault is for so many of them
+            self._act()
+
+    def _act(self) -> None:
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
         line = f"{self.command} {unquote(parts.path)}"

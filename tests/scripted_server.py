@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -29,8 +30,9 @@ class Scripted(NamedTuple):
 
 @contextmanager
 def scripted(script: Script, *, refusal: Refusal = lambda messages: None) -> Iterator[Scripted]:
-    """Run a server until the block ends."""
+    """Run a server until the block ends. It answers one request at a time, so that the script may count them."""
     asked: list[tuple[str, int]] = []
+    turn = threading.Lock()
 
     class Server(Handler):
         protocol_version = "HTTP/1.1"
@@ -41,6 +43,10 @@ def scripted(script: Script, *, refusal: Refusal = lambda messages: None) -> Ite
         def post(self) -> None:
             request = self.body()
             text, seed = request["messages"][-1]["content"], request.get("seed", 0)
+            with turn:
+                self.reply_to(request, text, seed)
+
+        def reply_to(self, request: dict[str, Any], text: str, seed: int) -> None:
             asked.append((text, seed))
             refused = refusal(request["messages"])
             if refused is not None:

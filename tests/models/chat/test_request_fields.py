@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle
@@ -36,6 +37,7 @@ def strict(
     says: Says, *, text: str | Callable[[], str] = "ok", ends: str = "stop", listed: Body | None = None
 ) -> Iterator[Strict]:
     bodies: list[Body] = []
+    in_turn = threading.Lock()
 
     class Server(Handler):
         protocol_version = "HTTP/1.1"
@@ -45,6 +47,10 @@ def strict(
 
         def post(self) -> None:
             body = self.body()
+            with in_turn:  # so that the first text that there is gets there first
+                self.reply_to(body)
+
+        def reply_to(self, body: Body) -> None:
             bodies.append(body)
             refused = says(body)
             if refused is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -165,10 +166,21 @@ def completion(content: str, tops: dict[str, float] | None = None) -> dict[str, 
 
 
 @contextmanager
-def serving(reply: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]) -> Iterator[str]:
+def serving(
+    reply: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]], *, in_turn: bool = True
+) -> Iterator[str]:
+    """Serve until the block ends.
+
+    Args:
+        in_turn: one request is answered at a time, so that ``reply`` may count them; not where it waits.
+    """
+    turn = threading.Lock() if in_turn else nullcontext()
+
     class Server(Handler):
         def post(self) -> None:
-            self.answer(*reply(self.body()))
+            body = self.body()
+            with turn:
+                self.answer(*reply(body))
 
     with listening(Server) as url:
         yield f"{url}/v1"
