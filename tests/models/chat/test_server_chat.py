@@ -44,8 +44,9 @@ def asks(count: int, *, words: int = 3) -> list[ChatRequest]:
 
 
 def chat_with(server: Running, **connection: object) -> ChatModel:
+    """No test is about a silence of this server: on a machine with other work seconds can pass all the same."""
     return open_chat(
-        server.model, OPTIONS, connection=Connection(**{"concurrency": 16, "timeout": 5.0} | connection)
+        server.model, OPTIONS, connection=Connection(**{"concurrency": 16, "timeout": 300.0} | connection)
     )  # type: ignore[arg-type]
 
 
@@ -74,8 +75,7 @@ def test_every_request_gets_its_own_answer(tmp_path: Path) -> None:
 def test_a_faulty_server_loses_doubles_and_crosses_nothing(tmp_path: Path, seed: int) -> None:
     with running(tmp_path / "log", "--faults", "0.5", "--seed", str(seed), "--delay", "0.002") as server:
         requests = asks(300)
-        # None of these faults is a silence: on a machine with other work five seconds can pass all the same.
-        replies = list(chat_with(server, attempts=4, concurrency=64, timeout=120.0).chat(requests))
+        replies = list(chat_with(server, attempts=4, concurrency=64).chat(requests))
         faults = check_each_once(requests, replies)
         assert 0 < len(faults) < 40
         assert {f.answer.rule for f in faults if isinstance(f.answer, Fault)} <= {

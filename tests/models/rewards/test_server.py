@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -177,13 +177,11 @@ def reset(to: BaseHTTPRequestHandler) -> None:
 def trickle(to: BaseHTTPRequestHandler) -> None:
     to.send_response(200)
     to.end_headers()
-    try:
-        for _ in range(100):
+    with suppress(OSError):  # until nobody listens any more
+        while True:
             to.wfile.write(b" ")
             to.wfile.flush()
             time.sleep(0.05)
-    except OSError:
-        pass  # nobody listens any more
 
 
 def too_many(to: BaseHTTPRequestHandler) -> None:
