@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Timing decides no test; and CI tries the same examples each time, so that it fails for what a change did.
-settings.register_profile("ours", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.register_profile(
+    "ours",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("ours")
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
