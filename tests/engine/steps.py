@@ -46,6 +46,7 @@ class Thirds:
         deadly: a number whose batch ends its process.
         hanging: a number whose batch never ends.
         broken: what open raises: ``model`` for an error of ours, ``bug`` for another one.
+        together: so many workers are waited for before the first batch is done, else one may do them all.
     """
 
     log: str
@@ -57,6 +58,7 @@ class Thirds:
     out_of_memory: int | None = None
     hanging: int | None = None
     broken: str | None = None
+    together: int = 1
 
     @property
     def name(self) -> str:
@@ -78,6 +80,7 @@ class Thirds:
         numbers = batch["number"].to_list()
         assert [m[0]["content"] for m in batch["messages"].to_list()] == [f"say {n}" for n in numbers]
         self._say(str(numbers[0]))
+        self._wait_for_the_others()
         time.sleep(self.pause)
         if self.deadly in numbers:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -93,6 +96,12 @@ class Thirds:
             for c in batch.filter(bad)["candidate_id"]
         ]
         return Batch(rows, failures_frame(failures), tokens=batch.height)
+
+    def _wait_for_the_others(self) -> None:
+        until = time.monotonic() + 300
+        while len(self.workers()) < self.together:
+            assert time.monotonic() < until, f"there are not {self.together} workers"
+            time.sleep(0.05)
 
     def _say(self, what: str) -> None:
         with Path(self.log).open("a") as file:

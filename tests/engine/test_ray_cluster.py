@@ -7,9 +7,9 @@ import pickle
 import random
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def undisturbed(step: Thirds, inputs: pl.DataFrame, folder: Path) -> pl.DataFram
 def test_rows_failures_report_and_progress_are_those_of_a_local_run(
     engine: RayEngine, ledger: Ledger, tmp_path: Path
 ) -> None:
-    step = Thirds(str(tmp_path / "log"), failing=(3, 17), infinite=(5, 90), pause=0.05)
+    step = Thirds(str(tmp_path / "log"), failing=(3, 17), infinite=(5, 90), together=2)
     said: list[str] = []
     report = engine.run(step, items(range(101)), ledger, progress=LogProgress(said.append))
     assert contents(ledger).equals(undisturbed(step, items(range(101)), tmp_path))
@@ -275,22 +275,30 @@ def test_a_node_that_is_killed_costs_the_batches_that_it_had(
     nodes: Any, engine: RayEngine, ledger: Ledger, tmp_path: Path
 ) -> None:
     """The last test: it leaves the cluster with one node."""
-    step = Thirds(str(tmp_path / "log"), pause=0.1, failing=(7,), infinite=(200,))
+    step = Thirds(str(tmp_path / "log"), pause=0.1, failing=(7,), infinite=(200,), together=2)
     victim = nodes.list_all_nodes()[1]
     raylet = psutil.Process(victim.all_processes["raylet"][0].process.pid)
+    over, killed = threading.Event(), threading.Event()
 
     def kill() -> None:
         on_victim: set[int] = set()
         while not on_victim or len(step.begun()) < 20:
-            time.sleep(0.05)
+            if over.wait(0.05):
+                return
             on_victim = {p.pid for p in raylet.children(recursive=True)} & step.workers()
         for process in [raylet, *raylet.children(recursive=True)]:
-            process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # a worker ends by itself when its raylet is gone
+                process.send_signal(signal.SIGKILL)
+        killed.set()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    report = engine.run(step, items(range(300)), ledger)
-    killer.join()
+    try:
+        report = engine.run(step, items(range(300)), ledger)
+    finally:
+        over.set()
+        killer.join()
+    assert killed.is_set()
     begun = Counter(step.begun())
     assert contents(ledger).equals(undisturbed(step, items(range(300)), tmp_path))
     assert (report.computed, report.failed, report.twice) == (298, 2, 0)

@@ -61,7 +61,7 @@ def ask(url: str, query: str) -> Any:
     """The answer of Dagster's GraphQL."""
     body = json.dumps({"query": query}).encode()
     request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=RUN_SECONDS) as answer:
         return json.load(answer)["data"]
 
 

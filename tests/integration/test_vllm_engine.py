@@ -104,7 +104,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     settings = {name: value for name, value in ENGINE.items() if name != "VLLM_CPU_KVCACHE_SPACE"}
     done = subprocess.run(
         [sys.executable, str(script), str(folder)], cwd=ROOT, env=os.environ | settings | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False, timeout=600,
+        capture_output=True, text=True, check=False, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
