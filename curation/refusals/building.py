@@ -84,7 +84,7 @@ def refusal_token(*, refuses: bool, category: str | None, tokens: Literal["behav
     if not refuses:
         return RESPOND
     name = f"[{category}]" if tokens == "category" and category else REFUSE
-    if name == RESPOND:
+    if name.lower() == RESPOND:
         raise InputError(f"the category {category!r} would have the token of answers, {RESPOND}: rename it")
     return name
 

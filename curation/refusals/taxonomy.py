@@ -6,6 +6,7 @@ Sorting requests into them is in ``sorting``; what an answer does is not here.
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,14 +105,14 @@ class Taxonomy:
 
         None where it stands for none, and where several have it for a title or a label: which is meant is unknown.
         """
-        wanted = label.strip()
-        folded = wanted.lower()
+        wanted = _plain(label)
+        folded = wanted.casefold()
         named = [(c.name, (c.title, *c.labels)) for c in self.categories]
         found = (
             [name for name, _ in named if name == wanted],
             [name for name, others in named if wanted in others],
-            [name for name, _ in named if name.lower() == folded],
-            [name for name, others in named if folded in {other.lower() for other in others}],
+            [name for name, _ in named if name.casefold() == folded],
+            [name for name, others in named if folded in {other.casefold() for other in others}],
         )
         nearest = next((names for names in found if names), [])
         return nearest[0] if len(nearest) == 1 else None
@@ -188,6 +189,11 @@ def taxonomy_fingerprint(name_or_path: str | Path) -> str:
     return f"{taxonomy.name}@{content_hash('taxonomy', str(MIN_SIMILARITY), *parts)[:8]}"
 
 
+def _plain(name: str) -> str:
+    """Without white space around it, and with letters and their marks composed: two that look alike are one."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
 def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
     where = f"taxonomy {path}: category {number}"
     if not isinstance(item, dict):
@@ -203,25 +209,26 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
         )
     if not isinstance(item.get("parent"), str | None):
         raise InputError(f"{where} ({name}): parent is {item['parent']!r}, expected the name of one category")
+    name = _plain(name)
     lists = {}
     for field in ("labels", "prototypes", "examples"):
         value = item.get(field, [])
         if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
             raise InputError(f"{where} ({name}): {field} must be a list of texts, none of them empty")
-        lists[field] = tuple(value)
+        lists[field] = tuple(map(_plain, value)) if field == "labels" else tuple(value)
     if not isinstance(item.get("heading", False), bool):
         raise InputError(f"{where} ({name}): heading is {item['heading']!r}, expected true or false")
     if item.get("heading") and lists["examples"]:
         raise InputError(
             f"{where} ({name}): a heading takes no requests; put its examples under categories below it"
         )
-    title = str(item.get("title", name.replace("_", " ")))
+    title = _plain(str(item.get("title", name.replace("_", " "))))
     has_tree_only = "number_2024_06" not in item and not lists["prototypes"]
     numbers = {r: item.get(f"number_{r.replace('-', '_')}") for r in ("2024-06", "2025-03")}
     return TaxonomyCategory(
         name=name,
         title=title,
-        parent=item.get("parent"),
+        parent=_plain(item["parent"]) if item.get("parent") is not None else None,
         prototypes=lists["prototypes"] or ((title,) if has_tree_only and "prototypes" not in item else ()),
         labels=lists["labels"],
         examples=lists["examples"],
@@ -235,10 +242,8 @@ def _check_tree(categories: Sequence[TaxonomyCategory], path: Path) -> None:
     for category in categories:
         if category.name in parents:
             raise InputError(f"taxonomy {path}: the name {category.name!r} stands twice; rename one of the two")
-        if category.name in _TAKEN:
-            raise InputError(
-                f"taxonomy {path}: a category cannot be called {category.name!r}: {_TAKEN[category.name]}"
-            )
+        if taken := _TAKEN.get(category.name.lower()):
+            raise InputError(f"taxonomy {path}: a category cannot be called {category.name!r}: {taken}")
         parents[category.name] = category.parent
     for name, parent in parents.items():
         if parent is not None and parent not in parents:

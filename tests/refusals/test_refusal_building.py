@@ -57,10 +57,11 @@ def test_token_is_prepended_on_request() -> None:
     assert built.frame["messages"].to_list()[0][-1]["content"] == "[refuse] answer 0"
 
 
-def test_no_category_s_token_says_that_a_refusal_is_an_answer() -> None:
-    found = rows(("a", "refuse", "F", 0.99)).with_columns(category=pl.lit("respond"))
+@pytest.mark.parametrize("name", ["respond", "Respond"])
+def test_no_category_s_token_says_that_a_refusal_is_an_answer(name: str) -> None:
+    found = rows(("a", "refuse", "F", 0.99)).with_columns(category=pl.lit(name))
     assert build_refusals(found).frame["refusal_token"].to_list() == ["[refuse]"]
-    with pytest.raises(InputError, match=r"'respond' would have the token of answers, \[respond\]: rename it"):
+    with pytest.raises(InputError, match=rf"'{name}' would have the token of answers, \[respond\]: rename it"):
         build_refusals(found, tokens="category")
 
 

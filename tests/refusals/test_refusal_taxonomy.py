@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -210,3 +212,26 @@ def test_a_taxonomy_of_the_package_is_read_once_and_a_file_of_the_users_anew(tmp
     before = taxonomy_fingerprint(path)
     path.write_text("name: mine\ncategories: [{name: b}]\n")
     assert taxonomy_fingerprint(path) != before
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_one_however_its_marks_are_written_and_whatever_stands_around_it(
+    tmp_path: Path, form: Literal["NFC", "NFD"]
+) -> None:
+    """Files from a Mac have NFD, and YAML's folded texts end with a line break."""
+    other = "NFD" if form == "NFC" else "NFC"
+    text = "categories:\n- {name: ' türen ', labels: [Café], prototypes: [x]}\n- {name: tore, parent: türen}\n"
+    (tmp_path / "t.yaml").write_text(unicodedata.normalize(form, text))
+    taxonomy = open_taxonomy(tmp_path / "t.yaml")
+    assert [(c.name, c.parent) for c in taxonomy.categories] == [("türen", None), ("tore", "türen")]
+    for label in ("türen", "TÜREN ", "café"):
+        assert taxonomy.name_of_label(unicodedata.normalize(other, label)) == "türen"
+    (tmp_path / "t.yaml").write_text(text + unicodedata.normalize("NFD", "- {name: türen}\n"))
+    with pytest.raises(InputError, match="'türen' stands twice"):
+        open_taxonomy(tmp_path / "t.yaml")
+
+
+def test_no_category_is_called_respond_whatever_the_case(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("categories:\n- {name: Respond}\n")
+    with pytest.raises(InputError, match="cannot be called 'Respond'"):
+        open_taxonomy(tmp_path / "t.yaml")
