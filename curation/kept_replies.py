@@ -40,6 +40,7 @@ class KeptReplies:
         found, damaged: replies that were there at the start, and lines that could not be read.
         count: how many are kept by now.
         unused: keys of those that were there and nobody has asked for yet.
+        unanswered: keys that were asked for and for which no reply has come.
 
     Raises:
         WorkspaceError: when somebody else keeps replies in this file.
@@ -48,7 +49,7 @@ class KeptReplies:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = self.damaged = self.count = self._bytes_found = 0
-        self.unused = set[str]()
+        self.unused, self.unanswered = set[str](), set[str]()
         self._journal: Journal | None = None
         self._open_files = ExitStack()
         self._adding = threading.Lock()
@@ -69,6 +70,8 @@ class KeptReplies:
             journal = self._open()
             self.unused.discard(key)
             place = self._places.get(key)
+            if place is None and key not in self._known:
+                self.unanswered.add(key)
         return self._known.get(key) if place is None else journal.entry_at(place)
 
     def add(self, key: str, answer: Mapping[str, Any]) -> None:
@@ -78,6 +81,7 @@ class KeptReplies:
             place = journal.size
             journal.append({"key": key, **answer})
             self._places[key] = place
+            self.unanswered.discard(key)
             self.count += 1
 
     def forget(self) -> None:

@@ -1,7 +1,7 @@
 """What a server replied to a command on a file, kept until the command is done.
 
 A command writes its output whole or not at all. Its replies are paid for, so they lie beside the output while it
-works (``OUT.replies``), and the same command goes on from them when it broke off.
+works (``OUT.replies``), and the same command goes on from them when it broke off, or when requests had no answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["kept_replies"]
 
 @contextmanager
 def kept_replies(output: Path) -> Iterator[None]:
-    """Keeps what servers reply in this block, and takes it away when the block ends well.
+    """Keeps what servers reply in this block, and takes it away when the block ends well and none was missing.
 
     Raises:
         WorkspaceError: when a reply cannot be kept, or another command with this output is under way.
@@ -43,7 +43,14 @@ def kept_replies(output: Path) -> Iterator[None]:
                 err=True,
             )
         raise
-    if kept.unused:
+    if kept.unanswered and kept.count:
+        kept.close()
+        typer.echo(
+            f"{len(kept.unanswered):,} requests got no answer: the same command asks for those alone, for the "
+            f"{kept.count:,} replies that came are kept in {kept.path}; remove it when nobody needs them",
+            err=True,
+        )
+    elif kept.unused:
         kept.forget()
         kept.close()
         typer.echo(
