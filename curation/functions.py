@@ -28,7 +28,9 @@ def named_function(name: str, *, what: str, expected: str = "python:package.modu
     try:
         function = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{what} {name!r} cannot be found ({error}): expected {expected}") from error
+        lacks = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        path = "; for a file of your own put its folder on Python's path: PYTHONPATH=FOLDER curation …" * lacks
+        raise InputError(f"{what} {name!r} cannot be found ({error}): expected {expected}{path}") from error
     if not callable(function):
         raise InputError(f"{what} {name!r} is a {type(function).__name__}, expected a function")
     found: Callable[..., Any] = function

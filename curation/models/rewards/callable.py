@@ -7,7 +7,7 @@ an answer, or one list of numbers an answer. It is named in the recipe, so it ru
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from importlib import import_module
 from typing import Any
 
@@ -70,6 +70,11 @@ class CallableReward:
         except Exception as error:  # of somebody else's code: whatever it is, the other models go on
             # Its message may quote a prompt; --debug shows it.
             raise ModelError(f"reward function {self._name!r} raised {type(error).__name__}") from error
+        if isinstance(given, Mapping | Set):
+            kind = type(given).__name__
+            raise ModelError(
+                f"reward function {self._name!r} returned a {kind}, expected a list in the answers' order"
+            )
         try:
             values = np.asarray(list(given), dtype=np.float64)
         except (TypeError, ValueError) as error:

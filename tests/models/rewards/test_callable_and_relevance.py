@@ -41,14 +41,27 @@ def words(prompts: Sequence[Any], responses: Sequence[str]) -> list[str]:
     return ["good"] * len(responses)
 
 
+def by_answer(prompts: Sequence[Any], responses: Sequence[str]) -> dict[int, float]:
+    return dict.fromkeys(range(len(responses)), 5.0)
+
+
 def test_a_function_scores_each_answer() -> None:
     assert open_reward(f"{HERE}:answer_length").score([PROMPT] * 2, ["a", "bb"]).tolist() == [[1.0], [2.0]]
 
 
-@pytest.mark.parametrize(("name", "match"), [("too_many", "3 rewards for 2"), ("words", "else than numbers")])
+@pytest.mark.parametrize(("name", "match"), [("too_many", "3 rewards for 2"), ("words", "else than numbers"),
+                                              ("by_answer", "returned a dict, expected a list")])  # fmt: skip
 def test_a_function_that_returns_something_else_is_a_model_error(name: str, match: str) -> None:
     with pytest.raises(ModelError, match=match):
         open_reward(f"{HERE}:{name}").score([PROMPT] * 2, ["a", "b"])
+
+
+def test_a_file_of_ones_own_that_is_not_on_the_path_is_told_how() -> None:
+    with pytest.raises(InputError, match="PYTHONPATH=FOLDER"):
+        reward_fingerprint("python:not_on_the_path:score")
+    with pytest.raises(InputError, match="cannot be found") as inside:
+        reward_fingerprint(f"{HERE}_that_is_not_there:score")
+    assert "PYTHONPATH" not in str(inside.value)
 
 
 @pytest.mark.parametrize("name", ["python:no.such.module:f", f"{HERE}:nothing", f"{HERE}:PROMPT", "python:"])
