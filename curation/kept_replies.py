@@ -64,6 +64,11 @@ class KeptReplies:
             self.unused = set(self._known)
             self._bytes_found = journal.size
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is something to ask again, and something that was paid for."""
+        return bool(self.unanswered and self.count)
+
     def find(self, key: str) -> Mapping[str, Any] | None:
         """See ``Keeper``. The file is ours before anything is asked."""
         with self._adding:

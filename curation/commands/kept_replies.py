@@ -43,7 +43,7 @@ def kept_replies(output: Path) -> Iterator[None]:
                 err=True,
             )
         raise
-    if kept.unanswered and kept.count:
+    if kept.goes_on:
         kept.close()
         typer.echo(
             f"{len(kept.unanswered):,} requests got no answer: the same command asks for those alone, for the "

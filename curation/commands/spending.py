@@ -9,8 +9,10 @@ from pathlib import Path
 import typer
 
 from curation.errors import InputError
+from curation.kept_replies import KeptReplies
 from curation.models.chat.connection import address_of, remote_judge
 from curation.models.chat.usage import paying
+from curation.models.kept import keeper
 from curation.purse import Purse, paid_in
 from curation.recipe import Reward, load_costs
 from curation.streaming import Budget
@@ -24,7 +26,8 @@ def within_costs(
 ) -> Iterator[None]:
     """Counts what judges are paid in this block, and begins no chunk of rows once ``max_cost`` is spent.
 
-    What was paid before the command broke off stands beside its output (``OUT.paid``), and counts.
+    What was paid before the command broke off stands beside its output (``OUT.paid``), and counts; so it does where
+    requests had no answer, which the same command asks again.
 
     Args:
         given: a recipe, or a file with its section ``costs``; None counts nothing.
@@ -54,4 +57,6 @@ def within_costs(
         now, paid = purse.budget, purse.paid
         said = f"{paid.tokens:,} tokens, {paid.cost:.6g} {now.currency} paid"
         typer.echo(said + (f"; {now.spent:.6g} with what was paid before" if before else ""), err=True)
-    path.unlink(missing_ok=True)
+    kept = keeper()
+    if not (isinstance(kept, KeptReplies) and kept.goes_on):
+        path.unlink(missing_ok=True)

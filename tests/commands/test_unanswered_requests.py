@@ -50,3 +50,18 @@ def test_where_no_reply_came_nothing_is_kept(file: Path) -> None:
     with serving(lambda body: (400, {"error": {"message": "no", "type": "x", "code": 400}})) as url:
         CliRunner().invoke(app, arguments("judge", file.parent, url, "out.parquet"))
     assert not (file.parent / "out.parquet.replies").exists()
+
+
+def test_what_was_paid_for_the_answers_that_came_counts_when_the_others_are_asked(file: Path) -> None:
+    far, paid = Refusing("rewards"), file.parent / "out.parquet.paid"
+    costs = file.parent / "costs.yaml"
+    costs.write_text("costs: {prices: {m: {prompt: 0, completion: 1000000}}}\n")
+    with serving(far) as url:
+        given = [*arguments("rewards", file.parent, url, "out.parquet"), "--costs", str(costs)]
+        first = CliRunner().invoke(app, given)
+        assert first.exit_code == 0, first.output
+        assert paid.is_file()
+        far.is_well = True
+        again = CliRunner().invoke(app, given)
+    assert "with what was paid before" in again.output
+    assert not paid.exists()
