@@ -130,17 +130,18 @@ class Exchange:
         """One call. None when it was no call: the server could not be connected to, or takes other fields."""
         import openai
 
+        asked_at = time.monotonic()
         try:
             # The client's own time-out is for the next bytes, however few those are.
             async with asyncio.timeout(self._connection.timeout):
                 response = await self._client.post("/chat/completions", body=body, cast_to=_raw_response())
-            self._in_reach()
+            self._in_reach(asked_at)
             return ChatReply("", answer_in(response.content))
         except Broken as broken:
             fault = Fault(str(broken), "200", "the server's replies could not be read")
             return Retry(fault, broken_off=True)
         except openai.APIStatusError as error:
-            self._in_reach()
+            self._in_reach(asked_at)
             return self._error_status(error, body)
         except (openai.APIConnectionError, TimeoutError) as error:
             if _could_not_connect(error):
@@ -175,10 +176,11 @@ class Exchange:
         import openai
 
         while True:
+            asked_at = time.monotonic()
             try:
                 response = await self._client.get("/models", cast_to=_raw_response())
             except openai.APIStatusError as error:
-                self._in_reach()
+                self._in_reach(asked_at)
                 if error.status_code in (401, 403):
                     stop = self._error_status(error, {})
                     assert isinstance(stop, Stop)
@@ -189,7 +191,7 @@ class Exchange:
                     return
                 await self._wait_for_server()
                 continue
-            self._in_reach()
+            self._in_reach(asked_at)
             names = _model_names(response.content)
             if names and not any(_means(self._name, name) for name in names):
                 shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
@@ -198,9 +200,11 @@ class Exchange:
                 )
             return
 
-    def _in_reach(self) -> None:
+    def _in_reach(self, asked_at: float) -> None:
+        """Note that the server answers; what it said to an older request does not show that it is back."""
         self._reached = True
-        self._away_since = None
+        if self._away_since is None or asked_at >= self._away_since:
+            self._away_since = None
 
     async def _wait_for_server(self) -> None:
         if self._stopping:

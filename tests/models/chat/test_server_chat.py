@@ -26,6 +26,7 @@ from curation.models.chat.request_body import request_seed
 from curation.models.chat.usage import Tokens, counted
 from curation.models.protocols import Fault
 from tests.chat_server import Running, answer_text, running
+from tests.http_server import Handler, listening
 from tests.models.rewards.test_server import speaking, trickle
 
 OPTIONS = ChatOptions(max_new_tokens=16, temperature=0.7, seed=3)
@@ -178,6 +179,33 @@ def test_a_server_that_stays_away_ends_the_call(tmp_path: Path, caplog: pytest.L
         waited = [said for said in caplog.messages if said.endswith("it is waited for, 0.5 s at most")]
         assert len(waited) == 1
         server.start()
+
+
+def test_an_answer_that_was_under_way_does_not_bring_a_server_back(caplog: pytest.LogCaptureFixture) -> None:
+    def waited() -> int:
+        return sum(said.endswith("it is waited for, 1 s at most") for said in caplog.messages)
+
+    class Leaving(Handler):
+        def get(self) -> None:
+            self.answer(200, {"data": [{"id": "m"}]})
+
+        def post(self) -> None:
+            if self.body()["messages"][0]["content"] == "the last one":
+                self.server.shutdown()
+                self.server.server_close()
+                while not waited():
+                    time.sleep(0.01)
+                message = {"role": "assistant", "content": "late"}
+                self.answer(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    requests = [ChatRequest(key, ({"role": "user", "content": key},)) for key in ("the last one", "too late")]
+    replies: list[ChatReply] = []
+    with listening(Leaving, waits=False) as url:
+        chat = open_chat(f"{url}/v1#m", OPTIONS, connection=Connection(concurrency=2, patience=1.0))
+        with pytest.raises(ModelError, match="no server came back"):
+            replies.extend(chat.chat(requests))
+    assert [reply.key for reply in replies] == ["the last one"]
+    assert waited() == 1
 
 
 @pytest.mark.parametrize("patience", [{"first_patience": 0.3}, {"patience": 0.3}])
