@@ -127,7 +127,8 @@ def _turned(frame: pl.DataFrame, name: str) -> pl.Expr | None:
         return _turned_votes(name, dict(kind.inner.to_schema()))
     if name in _NOT_MIRRORED or name in columns_of_all_pairs(frame):
         return pl.lit(None, dtype=kind)
-    if kind in (pl.String, pl.List(pl.String)) and name not in _TEXTS:
+    words = isinstance(kind, pl.String | pl.Categorical | pl.Enum) or kind == pl.List(pl.String)
+    if words and name not in _TEXTS:
         return _turned_words(frame[name])
     return _turned_number(name, kind)
 
@@ -174,11 +175,11 @@ def _turned_votes(name: str, fields: Mapping[str, Any]) -> pl.Expr | None:
 def _turned_words(said: pl.Series) -> pl.Expr | None:
     """Cells, or entries of lists, that are the word chosen or rejected; None where none is."""
     words = said.explode() if isinstance(said.dtype, pl.List) else said
-    if not words.is_in(list(_OTHER)).any():
+    if not words.cast(pl.String).is_in(list(_OTHER)).any():
         return None
     column = pl.col(said.name)
     other = pl.element().replace(_OTHER)
-    return column.list.eval(other) if isinstance(said.dtype, pl.List) else column.replace(_OTHER)
+    return column.list.eval(other) if isinstance(said.dtype, pl.List) else column.cast(pl.String).replace(_OTHER)
 
 
 def twin_of(name: str) -> str | None:

@@ -142,6 +142,15 @@ def test_words_that_name_an_answer_name_the_other_one_whatever_the_column_is_cal
     assert flip_pairs(frame, pl.lit(value=False)).drop("flipped").equals(frame)
 
 
+@pytest.mark.parametrize(
+    "kind", [pl.Categorical, pl.Enum(["chosen", "tie"]), pl.Enum(["tie", "chosen", "rejected"])]
+)
+def test_words_that_name_an_answer_are_turned_in_columns_of_categories(kind: Any) -> None:
+    frame = pl.DataFrame({"best": pl.Series(["chosen", "tie", None, "chosen"], dtype=kind)})
+    turned = flip_pairs(frame, pl.int_range(pl.len()) < 3)
+    assert turned["best"].cast(pl.String).to_list() == ["rejected", "tie", None, "chosen"]
+
+
 @pytest.mark.parametrize(("one", "other"), [("scoreChosen", "scoreRejected"), ("CHOSEN_LLM", "REJECTED_LLM")])
 def test_namesakes_change_places_however_they_are_spelt(one: str, other: str) -> None:
     turned = flip_pairs(pl.DataFrame({one: [1], other: [2]}), pl.lit(value=True))
