@@ -24,7 +24,7 @@ from curation.files import (
     write_rejects,
     write_whole,
 )
-from curation.files.spreadsheets import spreadsheet_bytes
+from curation.files.spreadsheets import cut_for_cells, spreadsheet_bytes, text_cells
 from curation.models.identity import EMBEDDED
 from curation.models.refusals import refusal_fingerprint
 from curation.prompts.texts import mixed_as_text
@@ -171,14 +171,18 @@ def run_sample_for_labelling(input: str | Path, output: str | Path, *, size: int
     frame, unread = source.whole(), source.rejects
     said = source.mixed & _SAID
     sheet = sample_for_labelling(mixed_as_text(frame, said).drop(ROW), size=size, seed=seed)
+    told = _told_rejects(unread, target)
     if target.suffix == ".csv":
+        shown = _readable(sheet)
         with write_whole(target) as file:
-            file.write(spreadsheet_bytes(for_people(_readable(sheet))))
+            file.write(spreadsheet_bytes(for_people(text_cells(shown, _SAID))))
+        if cut := cut_for_cells(shown, _SAID):
+            told.append(f"{cut:,} are too long for a cell: the sheet has their beginning and end")
     else:
         write_frame(for_people(sheet), target, mixed=source.mixed - said)
     about = "" if sheet.height == size else f" (each by a chance of its own, {size:,} on average)"
     drawn = f"{sheet.height:,} answers{about} drawn into {target}: fill in label with 0 (answers) or 1 (refuses)"
-    return "\n".join([drawn, *_told_rejects(unread, target)])
+    return "\n".join([drawn, *told])
 
 
 def _readable(sheet: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.files import ROW
+from curation.files.spreadsheets import cell_text
 
 __all__ = [
     "DRAWN_WITH",
@@ -153,7 +154,7 @@ def _check_answers(frame: pl.DataFrame, sheet: pl.DataFrame) -> None:
             continue
         pairs = zip(drawn, sheet[name].to_list(), frame[name].gather(drawn).to_list(), strict=True)
         for row, labelled, here in pairs:
-            if _plain(labelled) != _plain(here):
+            if _plain(labelled) not in (_plain(here), _plain(cell_text(str(here)))):
                 raise InputError(
                     f"row {row} has another answer in the sheet than in the file: the file was sorted or changed "
                     "since, or the sheet's columns were; give the file that the sheet was drawn from"
@@ -161,5 +162,5 @@ def _check_answers(frame: pl.DataFrame, sheet: pl.DataFrame) -> None:
 
 
 def _plain(answer: object) -> str:
-    """Without the white space that a spreadsheet changes, and the apostrophe before what would be a formula."""
-    return "".join(str(answer).split()).removeprefix("'") if answer is not None else ""
+    """Without the white space that a spreadsheet changes, and the apostrophe before what it would not keep."""
+    return "".join(str(answer).split()).lstrip("'") if answer is not None else ""

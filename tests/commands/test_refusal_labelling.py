@@ -382,3 +382,24 @@ def test_requests_without_prompts_are_an_error(detected: Path, tmp_path: Path) -
     pl.DataFrame({"response": ["Four."]}).write_ndjson(tmp_path / "a.jsonl")
     arguments = ["refusals", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "o.parquet"), "--requests"]
     assert "needs prompts" in str(CliRunner().invoke(app, arguments).exception)
+
+
+def test_answers_that_a_spreadsheet_would_retype_or_cut_come_back_as_they_were(tmp_path: Path) -> None:
+    """As LibreOffice does on opening a sheet and saving it, whatever the quotes: 0012 is 12, and true is TRUE."""
+    odd = ["0012", "1.50", "1e5", "3/4", "2024-01-02", "5. Mai", "true", "'tis 7", "word " * 8_000, "Paris"]
+    answers = [*odd, *(f"Fold the paper {n} times, then press the edges of the boat flat." for n in range(10))]
+    rows = [{"response": a, "refusal_probability": 0.1 + n % 2 * 0.7} for n, a in enumerate(answers)]
+    pl.DataFrame(rows).write_parquet(tmp_path / "detected.parquet")
+    said = run_sample_for_labelling(tmp_path / "detected.parquet", tmp_path / "s.csv", size=20)
+    assert "1 are too long for a cell: the sheet has their beginning and end" in said
+    drawn = pl.read_csv(tmp_path / "s.csv", infer_schema=False)
+    cells = drawn["response"].to_list()
+    assert all(cell.startswith("'") for cell in cells[:8])
+    assert [cells[9], max(map(len, cells)) < 32_767 // 2] == ["Paris", True]
+    drawn.with_columns(label=pl.lit("0")).write_csv(tmp_path / "filled.csv")
+    found = run_refusals_rate(tmp_path / "detected.parquet", tmp_path / "filled.csv").rates
+    assert found["labelled"].to_list() == [20]
+    other = drawn.with_columns(label=pl.lit("0"), response=pl.col("response").str.replace("Paris", "Rome"))
+    other.write_csv(tmp_path / "other.csv")
+    with pytest.raises(InputError, match="row 9 has another answer in the sheet"):
+        run_refusals_rate(tmp_path / "detected.parquet", tmp_path / "other.csv")
