@@ -199,6 +199,12 @@ def run(context: Context) -> StageResult:
         failed += report.failed
         facts[f"model {number + 1}"] = step.key.producer
         facts[f"computed by model {number + 1}"] = report.computed
+        # Also of earlier runs: whoever looks at this one only must see that an ensemble is not whole.
+        lacking = context.ledger.failures(step.key, candidates["candidate_id"])["row_id"].n_unique()
+        if lacking:
+            facts[f"answers without a whole reward of model {number + 1}"] = (
+                f"{lacking:,} of {len(candidates):,}, see table failures; --retry-failed asks again"
+            )
         if step.options.references is not None:
             held = candidates["prompt_id"].is_in(list(read_references(step.options.references))).sum()
             facts[f"answers held against a known one, of model {number + 1}"] = f"{held} of {len(candidates)}"

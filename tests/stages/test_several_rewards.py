@@ -77,6 +77,11 @@ def test_a_model_that_fails_on_an_answer_leaves_the_others_theirs(tmp_path: Path
     assert known.height == 28
     # Nothing is ranked by fewer models than what it is ranked against.
     ranked = context.workspace.read("pairs").filter(pl.col("strategy") == "best_vs_worst")
+    # A later run, which asks for nothing, says so as well.
+    later = run_stage(context, stage_named("rewards")).facts
+    said = {name: fact for name, fact in later.items() if "without a whole reward" in name}
+    expected = "4 of 28, see table failures; --retry-failed asks again"
+    assert said == {"answers without a whole reward of model 1": expected}
     whole = set(known.filter(~pl.col("rewards").list.eval(pl.element().is_null()).list.any())["candidate_id"])
     assert set(ranked["chosen_id"]) | set(ranked["rejected_id"]) <= whole
 
