@@ -204,7 +204,7 @@ def test_no_text_of_any_field_is_markup(html):
     built = {"name": "c", "refusal": 1, "contrast": 2, "uncertain": 3, "wanted": 9, "missing": 3}
     refusals = RefusalSummary(9, 0.5, 4, 1, 5, 1, [("source", [group])], [("kind", 3)], [])
     data = make_data(pairs)._replace(
-        refusals=refusals, refusal_dataset=BuiltSummary([built], 0, 3, 1, [("sure", 1), ("unsure", 2)])
+        refusals=refusals, refusal_dataset=BuiltSummary([built], 0, 3, 1, 1, 4, [("sure", 1), ("unsure", 2)])
     )
     said = nasty_everywhere(data)
     # A mapping's fields are named by the code; what they hold is not.
