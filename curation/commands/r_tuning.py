@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,6 +21,7 @@ __all__ = ["run_r_tuning"]
 _ANSWERS: Final = ("answers", "responses", "response")
 _FAMILY: Final = "family_id"
 _TEXTS: Final = pl.List(pl.String)
+_NOT_TEXT: Final = "not_text"
 _ADDED: Final = ("certainty", "stated", "target", "answers_read")
 
 
@@ -59,17 +61,17 @@ def run_r_tuning(
     with open_stream(input, output, chunk_rows=None) as stream:
         column = answers or next((name for name in _ANSWERS if name in stream.source.schema), _ANSWERS[0])
         for _ in stream.chunks():
-            rows = stream.originals
+            asked = _questions(stream, column, gold, needs_gold=by == "correctness")
             found = r_tuning(
-                _questions(stream, column, gold, needs_gold=by == "correctness"),
+                asked,
                 by=by,
                 verifier=verifier,
                 max_entropy=max_entropy,
                 min_answers=min_answers,
-                family=_FAMILY if _has_families(rows) else None,
+                family=_FAMILY if _FAMILY in asked.columns else None,
             )
             stream.write(found.frame.select("row", *_ADDED, measure))
-            place = rows[ROW].gather(found.rejects["row"])
+            place = asked["row"].gather(found.rejects["row"])
             stream.reject_frame(found.rejects.with_columns(row=place, value=pl.col("value").fill_null("")))
             counts = dict(found.frame["certainty"].value_counts().sort("certainty").iter_rows())
             if by == "entropy":
@@ -81,7 +83,10 @@ def run_r_tuning(
 
 
 def _questions(stream: Stream, answers: str, gold: str, *, needs_gold: bool) -> pl.DataFrame:
-    """``row``, ``answers``, ``gold``, ``messages``: what there is of them, in the order of the file."""
+    """``row``, ``answers``, ``gold``, ``messages``: what there is of them, in the order of the file.
+
+    Rows whose answers or right answer are no texts are rejected.
+    """
     rows = stream.originals
     found = [rows[ROW].alias("row"), _texts(stream, answers).alias("answers")]
     found += [rows[_FAMILY]] if _has_families(rows) else []
@@ -90,7 +95,8 @@ def _questions(stream: Stream, answers: str, gold: str, *, needs_gold: bool) -> 
     shown = next((name for name in ("messages", "prompt") if name in rows.columns), None)
     if shown is not None:
         found.append(pl.Series("messages", [_messages(value) for value in rows[shown].to_list()]))
-    return pl.DataFrame(found)
+    wrong = stream.rejects().filter(rule=_NOT_TEXT)["row"].implode()
+    return pl.DataFrame(found).filter(~pl.col("row").is_in(wrong))
 
 
 def _has_families(rows: pl.DataFrame) -> bool:
@@ -106,27 +112,25 @@ def _texts(stream: Stream, column: str) -> pl.Series:
     values = rows[column]
     kind = values.dtype
     if column in stream.source.mixed:
-        cells = zip(rows[ROW], values, strict=True)
-        return pl.Series(
-            [_listed(cell, f"{name}: column {column!r}, row {row}") for row, cell in cells], dtype=_TEXTS
-        )
+        return pl.Series([*_texts_of_cells(stream, column)], dtype=_TEXTS)
     of = kind.inner if isinstance(kind, pl.List) else kind
     if not (of in (pl.String, pl.Null) or of.is_numeric()):
         raise InputError(f"{name}: column {column!r} holds {kind}, expected texts or lists of texts")
     return values.cast(_TEXTS if isinstance(kind, pl.List) else pl.String)
 
 
-def _listed(cell: str | None, where: str) -> list[str | None] | None:
+def _texts_of_cells(stream: Stream, column: str) -> Iterator[list[str | None] | None]:
     """The texts in JSON text: of a column in which some rows hold a text or a number, and others a list."""
-    value = None if cell is None else json.loads(cell)
-    if value is None:
-        return None
-    parts = value if isinstance(value, list) else [value]
-    if not all(
-        part is None or (isinstance(part, str | int | float) and not isinstance(part, bool)) for part in parts
-    ):
-        raise InputError(f"{where} is neither a text, a number nor a list of them: correct or remove the row")
-    return [None if part is None else str(part) for part in parts]
+    for row, cell in stream.originals.select(ROW, column).iter_rows():
+        value = None if cell is None else json.loads(cell)
+        parts = value if isinstance(value, list) else [value]
+        if all(
+            part is None or (isinstance(part, str | int | float) and not isinstance(part, bool)) for part in parts
+        ):
+            yield None if value is None else [None if part is None else str(part) for part in parts]
+            continue
+        stream.reject(row, _NOT_TEXT, column, "neither a text, a number nor a list of them")
+        yield None
 
 
 def _messages(value: object) -> list[dict[str, str]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
 from curation.candidates.verifiers import EXACT_MATCH, answer_key, final_answer, verify
 from curation.errors import InputError
+from curation.refusals.dressing import spoken
 from curation.refusals.notices import is_empty_or_filtered
 from curation.text import Message, normalise
 
@@ -20,7 +22,7 @@ SURE: Final = "I am sure."
 UNSURE: Final = "I am unsure."
 
 _REASONS: Final = {
-    "no_answer": "the model gave no answer: nothing, a filter's notice or a server's error",
+    "no_answer": "the model gave no answer: nothing, endless reasoning, a filter's notice or a server's error",
     "no_gold": "there is no right answer to compare with",
     "answer_not_comparable": "no short final answer can be read out of the model's answer",
     "gold_not_comparable": "no short final answer can be read out of the right answer",
@@ -41,12 +43,18 @@ class RTuned(NamedTuple):
     """``row``, ``rule``, ``value``, ``reason``."""
 
 
+class _Answer(NamedTuple):
+    given: str
+    said: str
+    """Without the reasoning before it, which differs where two answers are the same."""
+
+
 class _Question(NamedTuple):
     row: int
-    answers: list[str]
+    answers: list[_Answer]
     golds: list[str]
     prompt: Sequence[Message]
-    first: list[str]
+    first: list[_Answer]
     """The greedy answer; nothing where that one is empty, for the next is a sampled one."""
 
 
@@ -75,8 +83,8 @@ def r_tuning(
 
     Args:
         frame: one question a row. ``answers`` is a string or a list of strings: the model's own answers, the
-            greedy one first. ``gold`` is the right answer or a list of them; only ``correctness`` needs it.
-            ``messages``, the question, is there for a verifier of the user's.
+            greedy one first; reasoning before an answer is not compared. ``gold`` is the right answer or a list of
+            them; only ``correctness`` needs it. ``messages``, the question, is there for a verifier of the user's.
         by: ``correctness`` (R-Tuning): sure where the first answer is right. ``entropy`` (R-Tuning-U): the
             half of the questions with the lowest entropy is sure. Questions of equal entropy are treated equally:
             those in the middle go where they leave the halves more alike, and are sure where all answers agree.
@@ -123,22 +131,22 @@ def _questions(frame: pl.DataFrame, answers: str, gold: str, messages: str) -> l
     nothing: list[None] = [None] * frame.height
     golds = frame[gold].to_list() if gold in frame.columns else nothing
     prompts = frame[messages].to_list() if messages in frame.columns else nothing
-    columns = zip(frame[answers].to_list(), golds, prompts, strict=True)
-    return [
-        _Question(
-            row,
-            _answered(a, right := _texts(g)),
-            right,
-            p or [],
-            first=_answered([a] if isinstance(a, str) else [*(a or [])][:1], right),
-        )
-        for row, (a, g, p) in enumerate(columns)
-    ]
+    values = frame[answers].to_list()
+    given = [_texts(value) for value in values]
+    said = zip(*spoken([text for texts in given for text in texts]), strict=True)
+    found = []
+    for row, (value, texts, g, p) in enumerate(zip(values, given, golds, prompts, strict=True)):
+        right = _texts(g)
+        answered = _answered(texts, islice(said, len(texts)), right)
+        greedy = value if value is None or isinstance(value, str) else next(iter(value), None)
+        found.append(_Question(row, answered, right, p or [], [a for a in answered[:1] if a.given == greedy]))
+    return found
 
 
-def _answered(value: str | Sequence[str | None] | None, golds: Sequence[str]) -> list[str]:
-    """Without a server's errors and a filter's notices, which say nothing of what the model knows."""
-    return [text for text in _texts(value) if text in golds or not is_empty_or_filtered(text)]
+def _answered(given: Sequence[str], said: Iterable[tuple[str, bool]], golds: Sequence[str]) -> list[_Answer]:
+    """Without a server's errors, a filter's notices and endless reasoning: they do not say what a model knows."""
+    found = [_Answer(text, words) for text, (words, endless) in zip(given, said, strict=True) if not endless]
+    return [a for a in found if a.given in golds or not is_empty_or_filtered(a.said)]
 
 
 _Labelled = tuple[list[_Question], list[tuple[int, str, str | None]], pl.Series, list[bool]]
@@ -153,7 +161,9 @@ def _by_correctness(questions: Sequence[_Question], verifier: str) -> _Labelled:
             asked.append(q)
         else:
             bad.append((q.row, rule, None))
-    right = verify(verifier, [q.prompt for q in asked], [q.answers[0] for q in asked], [q.golds for q in asked])
+    right = verify(
+        verifier, [q.prompt for q in asked], [q.answers[0].said for q in asked], [q.golds for q in asked]
+    )
     # What an exact match cannot tell holds the right answer among other words ("It is 4.", "Paris, I think").
     untold = "right_among_others" if verifier == EXACT_MATCH else "cannot_tell"
     bad += [(q.row, untold, None) for q, r in zip(asked, right, strict=True) if r is None]
@@ -170,7 +180,7 @@ def _unfit(question: _Question, verifier: str) -> str | None:
         return "no_gold"
     if verifier != EXACT_MATCH:
         return None
-    if not final_answer(question.answers[0]):
+    if not final_answer(question.answers[0].said):
         return "answer_not_comparable"
     return None if any(final_answer(gold) for gold in question.golds) else "gold_not_comparable"
 
@@ -181,14 +191,14 @@ def _by_entropy(
     bad: list[tuple[int, str, str | None]] = []
     usable = []
     for q in questions:
-        read = [answer for answer in q.answers if answer_key(answer)]
+        read = [answer for answer in q.answers if answer_key(answer.said)]
         if not q.answers:
             bad.append((q.row, "no_answer", None))
         elif len(read) < min_answers:
             bad.append((q.row, "too_few_answers", f"{len(read)} of {len(q.answers)}"))
         else:
             usable.append(q._replace(answers=read))
-    entropy = [answer_entropy(q.answers) for q in usable]
+    entropy = [answer_entropy([answer.said for answer in q.answers]) for q in usable]
     of_each = dict[object, float]()
     for q, value in zip(usable, entropy, strict=True):
         name = families[q.row]
@@ -212,11 +222,11 @@ def _middle(entropy: Sequence[float]) -> float:
     return max((e for e in ordered if e < here), default=-1.0)
 
 
-def _most_frequent(answers: Sequence[str]) -> str:
-    """The first answer of the most frequent sort; of equally frequent ones the earlier."""
-    counts = Counter(_key(answer) for answer in answers)
-    most = max(counts.values())
-    return next(answer.strip() for answer in answers if counts[_key(answer)] == most)
+def _most_frequent(answers: Sequence[_Answer]) -> str:
+    """The first answer of the most frequent sort, as it was given; of equally frequent ones the earlier."""
+    keys = [_key(answer.said) for answer in answers]
+    counts = Counter(keys)
+    return answers[keys.index(max(counts, key=counts.__getitem__))].given.strip()
 
 
 def _rejects(bad: Sequence[tuple[int, str, str | None]]) -> pl.DataFrame:

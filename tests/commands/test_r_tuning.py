@@ -74,8 +74,6 @@ def test_texts_numbers_and_lists_may_stand_in_one_column(tmp_path: Path) -> None
     found = pl.read_ndjson(tmp_path / "o.jsonl")
     assert found.select("certainty", "stated").rows() == [("sure", "Paris"), ("unsure", "4"), ("sure", "4")]
     assert pl.read_parquet(tmp_path / "o.rejects.parquet").select("row", "rule").rows() == [(3, "no_answer")]
-    with pytest.raises(InputError, match="'gold', row 4 is neither"):
-        run_r_tuning(file(tmp_path, *rows, {"answers": "b", "gold": True}), tmp_path / "o.jsonl")
 
 
 def test_right_answers_may_be_numbers_and_lists(tmp_path: Path) -> None:
@@ -110,3 +108,22 @@ def test_a_verifier_of_the_users_sees_the_question(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_is_named_by_its_column(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         run_r_tuning(file(tmp_path, row), tmp_path / "o.parquet")
+
+
+def test_a_row_whose_texts_are_none_is_a_reject_and_not_the_end(tmp_path: Path) -> None:
+    path = file(
+        tmp_path,
+        {"prompt": "1?", "response": "4", "gold": False, "id": 0},
+        {"prompt": "2?", "response": "4", "gold": ["4", "four"], "id": 1},
+        {"prompt": "3?", "response": {"a": 1}, "gold": "4", "id": 2},
+        {"prompt": "4?", "response": "5", "gold": "4", "id": 3},
+        {"prompt": "5?", "response": "", "gold": "4", "id": 4},
+    )
+    said = run_r_tuning(path, tmp_path / "o.parquet")
+    assert "sure 1, unsure 1" in said
+    found = pl.read_parquet(tmp_path / "o.parquet")
+    assert found.select("id", "certainty").rows() == [(1, "sure"), (3, "unsure")]
+    rejects = pl.read_parquet(tmp_path / "o.rejects.parquet")
+    assert rejects.select("row", "rule", "value").rows() == [
+        (0, "not_text", "gold"), (2, "not_text", "response"), (4, "no_answer", ""),
+    ]  # fmt: skip

@@ -53,6 +53,26 @@ def test_a_servers_error_is_not_ignorance() -> None:
     assert built.rejects.select("row", "rule").rows() == [(1, "no_answer")]
 
 
+def test_reasoning_before_an_answer_is_not_compared() -> None:
+    thought = [f"<think>Is it {n}? No.</think>8" for n in (9, 8, 7)]
+    frame = pl.DataFrame({"answers": [thought, ["<think>a</think>8", "<think>a</think>9"]], "gold": ["8", "9"]})
+    built = r_tuning(frame)
+    assert built.frame["answer_correct"].to_list() == [True, False]
+    assert built.rejects.is_empty()
+    alone = r_tuning(frame.drop("gold"), by="entropy")
+    assert alone.frame["answer_entropy"].to_list() == pytest.approx([0.0, answer_entropy(["8", "9"])])
+    assert alone.frame["stated"].to_list() == [thought[0], "<think>a</think>8"]
+
+
+def test_reasoning_without_an_end_is_no_answer() -> None:
+    endless = "<think>It may be 8, or"
+    built = r_tuning(pl.DataFrame({"answers": [[endless], [endless, "8"]], "gold": ["8", "8"]}))
+    assert built.frame.is_empty()
+    assert built.rejects.select("row", "rule").rows() == [(0, "no_answer"), (1, "no_answer")]
+    sampled = r_tuning(pl.DataFrame({"answers": [["8", endless, "8"]]}), by="entropy")
+    assert sampled.frame["answers_read"].to_list() == [2]
+
+
 def test_gold_is_needed_for_correctness() -> None:
     with pytest.raises(InputError, match="'gold' is missing"):
         r_tuning(pl.DataFrame({"answers": ["x"]}))
