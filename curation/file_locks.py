@@ -14,7 +14,7 @@ from curation.errors import WorkspaceError
 
 __all__ = ["file_locked", "file_locks_held"]
 
-_SECONDS_OF_A_LOOK: Final = 0.3
+_SECONDS_OF_A_LOOK: Final = 1.0
 """Whoever looks which locks are held takes each for a moment, and no run is to end for that."""
 
 
