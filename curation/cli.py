@@ -96,13 +96,12 @@ def run(
     ] = False,
 ) -> None:
     """Run a recipe from its sources to its datasets and report."""
-    from curation.pipeline import check_engine
-
-    check_engine(engine)
     if plan:
+        from curation.pipeline import check_engine
         from curation.planning import plan as plan_run
         from curation.planning import plan_lines
 
+        check_engine(engine)
         for line in plan_lines(plan_run(recipe, workspace=workspace, limit=limit, retry_failed=retry_failed)):
             console.print(line, markup=False, soft_wrap=True)
         return

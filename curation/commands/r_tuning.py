@@ -124,13 +124,11 @@ def _texts_of_cells(stream: Stream, column: str) -> Iterator[list[str | None] | 
     for row, cell in stream.originals.select(ROW, column).iter_rows():
         value = None if cell is None else json.loads(cell)
         parts = value if isinstance(value, list) else [value]
-        if all(
-            part is None or (isinstance(part, str | int | float) and not isinstance(part, bool)) for part in parts
-        ):
+        if all(isinstance(part, str | int | float | None) and not isinstance(part, bool) for part in parts):
             yield None if value is None else [None if part is None else str(part) for part in parts]
-            continue
-        stream.reject(row, _NOT_TEXT, column, "neither a text, a number nor a list of them")
-        yield None
+        else:
+            stream.reject(row, _NOT_TEXT, column, "neither a text, a number nor a list of them")
+            yield None
 
 
 def _messages(value: object) -> list[dict[str, str]]:

@@ -64,7 +64,7 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
         frame, ((n, twin) for n in frame.columns if (twin := twin_of(n)) in frame.columns and twin)
     )
     flip = where.fill_null(value=False)
-    changed = {name: _turned(frame, name) for name in changed_by_a_flip(frame)}
+    changed = _changes(frame)
     structure = columns_of_all_pairs(frame)
     whole = {name: flip.any() if name in structure else flip for name in changed}
     return frame.with_columns(
@@ -75,8 +75,12 @@ def flip_pairs(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
 
 def changed_by_a_flip(frame: pl.DataFrame) -> list[str]:
     """The columns that :func:`flip_pairs` changes, but for ``flipped``."""
-    structure = columns_of_all_pairs(frame)
-    return [name for name in frame.columns if name in structure or _turned(frame, name) is not None]
+    return [*_changes(frame)]
+
+
+def _changes(frame: pl.DataFrame) -> dict[str, pl.Expr]:
+    """Of each column that does not stay, what stands in it once the two answers have changed places."""
+    return {name: turned for name in frame.columns if (turned := _turned(frame, name)) is not None}
 
 
 def columns_of_all_pairs(frame: pl.DataFrame) -> list[str]:

@@ -6,7 +6,6 @@ Sorting requests into them is in ``sorting``; what an answer does is not here.
 from __future__ import annotations
 
 import functools
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import polars as pl
 
 from curation.errors import InputError, closest
 from curation.files.safe_yaml import read_yaml
-from curation.text import content_hash
+from curation.text import content_hash, normalise
 from curation.validation_words import kind_of
 from schemas.taxonomies import RELEASES, TAXONOMIES, taxonomy_path
 
@@ -105,7 +104,7 @@ class Taxonomy:
 
         None where it stands for none, and where several have it for a title or a label: which is meant is unknown.
         """
-        wanted = _plain(label)
+        wanted = normalise(label)
         folded = wanted.casefold()
         named = [(c.name, (c.title, *c.labels)) for c in self.categories]
         found = (
@@ -189,11 +188,6 @@ def taxonomy_fingerprint(name_or_path: str | Path) -> str:
     return f"{taxonomy.name}@{content_hash('taxonomy', str(MIN_SIMILARITY), *parts)[:8]}"
 
 
-def _plain(name: str) -> str:
-    """Without white space around it, and with letters and their marks composed: two that look alike are one."""
-    return unicodedata.normalize("NFC", name.strip())
-
-
 def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
     where = f"taxonomy {path}: category {number}"
     if not isinstance(item, dict):
@@ -209,26 +203,26 @@ def _category(item: Any, number: int, path: Path) -> TaxonomyCategory:
         )
     if not isinstance(item.get("parent"), str | None):
         raise InputError(f"{where} ({name}): parent is {item['parent']!r}, expected the name of one category")
-    name = _plain(name)
+    name = normalise(name)
     lists = {}
     for field in ("labels", "prototypes", "examples"):
         value = item.get(field, [])
         if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
             raise InputError(f"{where} ({name}): {field} must be a list of texts, none of them empty")
-        lists[field] = tuple(map(_plain, value)) if field == "labels" else tuple(value)
+        lists[field] = tuple(map(normalise, value)) if field == "labels" else tuple(value)
     if not isinstance(item.get("heading", False), bool):
         raise InputError(f"{where} ({name}): heading is {item['heading']!r}, expected true or false")
     if item.get("heading") and lists["examples"]:
         raise InputError(
             f"{where} ({name}): a heading takes no requests; put its examples under categories below it"
         )
-    title = _plain(str(item.get("title", name.replace("_", " "))))
+    title = normalise(str(item.get("title", name.replace("_", " "))))
     has_tree_only = "number_2024_06" not in item and not lists["prototypes"]
     numbers = {r: item.get(f"number_{r.replace('-', '_')}") for r in ("2024-06", "2025-03")}
     return TaxonomyCategory(
         name=name,
         title=title,
-        parent=_plain(item["parent"]) if item.get("parent") is not None else None,
+        parent=normalise(item["parent"]) if item.get("parent") is not None else None,
         prototypes=lists["prototypes"] or ((title,) if has_tree_only and "prototypes" not in item else ()),
         labels=lists["labels"],
         examples=lists["examples"],
